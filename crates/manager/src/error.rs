@@ -1,0 +1,176 @@
+//! How a call can end without an answer. What may be sent again follows from the type, never from a message text.
+
+use std::fmt;
+use std::time::Duration;
+
+use mainstay_core::failure::Failure;
+
+/// A call that was not answered (law 16). Every call ends answered, or in exactly one of these.
+///
+/// Only [`CallError::Refused`] and [`CallError::Rejected`] are safe to send again without knowing what the tool does.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CallError {
+    /// The request never left Mainstay.
+    #[error("refused, nothing was sent: {0}")]
+    Refused(#[source] Refusal),
+    /// The request reached the server's door, and the server provably did not run it.
+    #[error("rejected, the server did not run it: {0}")]
+    Rejected(#[source] Lost),
+    /// The request was sent and no answer came: it may have run.
+    #[error("outcome unknown, the request was sent and may have run: {0}")]
+    Unknown(#[source] Lost),
+}
+
+impl CallError {
+    /// The outcome class as one stable word: `refused`, `rejected` or `unknown`.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::Rejected(_) => "rejected",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
+/// Why a call was refused before anything was sent.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refusal {
+    /// No server of that name is configured.
+    #[error("no server is named `{0}`")]
+    NoSuchServer(Box<str>),
+    /// An operator switched the server off.
+    #[error("server `{server}` is disabled; enable it with `mainstay enable {server}`")]
+    Disabled {
+        /// The server's name.
+        server: Box<str>,
+    },
+    /// The server is parked: it failed too often, or needs a human.
+    #[error("{0}")]
+    Parked(Box<ParkedRefusal>),
+    /// The server did not become available within the caller's patience.
+    #[error("server `{server}` is {state} and was not ready within {waited_ms} ms{}", cause_suffix(.cause))]
+    NotReady {
+        /// The server's name.
+        server: Box<str>,
+        /// The state it was in when patience ran out.
+        state: &'static str,
+        /// How long the call waited.
+        waited_ms: u64,
+        /// The last failure, if there is one.
+        cause: Option<Failure>,
+    },
+    /// Too many calls are in flight to this server.
+    #[error("server `{server}` already has {limit} calls in flight (setting `concurrency`)")]
+    TooManyInFlight {
+        /// The server's name.
+        server: Box<str>,
+        /// The limit.
+        limit: usize,
+    },
+    /// The call's deadline passed while it was still in our queue.
+    #[error("the call to `{server}` was still in the queue after {waited_ms} ms")]
+    DeadlineInQueue {
+        /// The server's name.
+        server: Box<str>,
+        /// How long the call waited.
+        waited_ms: u64,
+    },
+    /// Mainstay is shutting down.
+    #[error("Mainstay is shutting down")]
+    ShuttingDown,
+    /// The request cannot be sent as it is.
+    #[error("the request cannot be sent: {0}")]
+    BadRequest(Box<str>),
+    /// The connection broke before the request was written.
+    #[error("the connection to `{server}` broke before the request was sent: {failure}")]
+    Broken {
+        /// The server's name.
+        server: Box<str>,
+        /// What broke it.
+        failure: Failure,
+    },
+}
+
+/// Everything a caller of a parked server can be told (law 11).
+#[derive(Debug, Clone)]
+pub struct ParkedRefusal {
+    /// The server's name.
+    pub server: Box<str>,
+    /// What parked it.
+    pub cause: Option<Failure>,
+    /// How long it has been parked.
+    pub since: Duration,
+    /// When the next attempt is due, if one is planned.
+    pub next_attempt_in: Option<Duration>,
+    /// What a human can do.
+    pub hint: Option<&'static str>,
+}
+
+impl fmt::Display for ParkedRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "server `{}` is parked since {} s", self.server, self.since.as_secs())?;
+        if let Some(cause) = &self.cause {
+            write!(f, ": {cause}")?;
+        }
+        match self.next_attempt_in {
+            Some(wait) => write!(f, "; next attempt in {} s", wait.as_secs().max(1))?,
+            None => f.write_str("; it is not tried again by itself")?,
+        }
+        if let Some(hint) = self.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ParkedRefusal {}
+
+/// What happened to a request that was sent and not answered.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Lost {
+    /// The connection it was sent on ended.
+    #[error("the connection to `{server}` ended: {failure}")]
+    Ended {
+        /// The server's name.
+        server: Box<str>,
+        /// How it ended.
+        failure: Failure,
+    },
+    /// No answer and no progress within the idle limit.
+    #[error("`{server}` gave no answer and no progress for {idle_ms} ms (setting `timeouts.callIdleMs`)")]
+    Idle {
+        /// The server's name.
+        server: Box<str>,
+        /// The limit.
+        idle_ms: u64,
+    },
+    /// No answer within the absolute limit.
+    #[error("`{server}` gave no answer within {total_ms} ms (setting `timeouts.callTotalMs`)")]
+    Total {
+        /// The server's name.
+        server: Box<str>,
+        /// The limit.
+        total_ms: u64,
+    },
+    /// The answer exceeded a size or depth limit.
+    #[error("the answer of `{server}` was refused: {why}")]
+    AnswerRefused {
+        /// The server's name.
+        server: Box<str>,
+        /// Which limit, in words.
+        why: Box<str>,
+    },
+    /// The server answered the transport in a way that says nothing about the call.
+    #[error("`{server}`: {failure}")]
+    Transport {
+        /// The server's name.
+        server: Box<str>,
+        /// What the transport said.
+        failure: Failure,
+    },
+}
+
+fn cause_suffix(cause: &Option<Failure>) -> String {
+    cause.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default()
+}

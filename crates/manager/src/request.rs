@@ -1,0 +1,129 @@
+//! A request on its way to a server, and the answer on its way back: bytes with a few pending edits.
+//!
+//! Must not look inside payloads; what a member means is the wire crate's business.
+
+use std::time::Duration;
+
+use mainstay_core::ids::Generation;
+use mainstay_wire::envelope::{Kind, Message};
+use mainstay_wire::id::Id;
+use mainstay_wire::revision::Era;
+use tokio::sync::mpsc;
+
+use crate::error::Refusal;
+
+/// One request to a server: the text to send and the members to change in it.
+///
+/// The id and the progress token are always replaced by ours; everything that is not edited reaches the server byte
+/// for byte.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub(crate) message: Message,
+    pub(crate) edits: Vec<Edit>,
+}
+
+/// One pending change to a request: a member's path from the root and its new raw JSON text, or its removal.
+#[derive(Debug, Clone)]
+pub(crate) struct Edit {
+    pub(crate) path: Vec<String>,
+    pub(crate) value: Option<String>,
+}
+
+impl Request {
+    /// A request made by us: `params` is raw JSON text, and absent stays absent.
+    #[must_use]
+    pub fn new(method: &str, params: Option<&str>) -> Self {
+        Self { message: Message::request(&Id::number(0), method, params), edits: Vec::new() }
+    }
+
+    /// A request that a client sent.
+    ///
+    /// # Errors
+    /// [`Refusal::BadRequest`] when the message is not a request.
+    pub fn from_message(message: Message) -> Result<Self, Refusal> {
+        match message.kind() {
+            Kind::Request => Ok(Self { message, edits: Vec::new() }),
+            Kind::Notification | Kind::Result | Kind::Error => {
+                Err(Refusal::BadRequest("the message is not a request".into()))
+            }
+        }
+    }
+
+    /// Replaces the member at `path` (from the root of the message) by raw JSON text.
+    #[must_use]
+    pub fn set(mut self, path: &[&str], raw_json: impl Into<String>) -> Self {
+        self.edits.push(Edit {
+            path: path.iter().map(|part| (*part).to_owned()).collect(),
+            value: Some(raw_json.into()),
+        });
+        self
+    }
+
+    /// Removes the member at `path`.
+    #[must_use]
+    pub fn remove(mut self, path: &[&str]) -> Self {
+        self.edits.push(Edit { path: path.iter().map(|part| (*part).to_owned()).collect(), value: None });
+        self
+    }
+
+    /// The request's method.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.message.method().unwrap_or_default()
+    }
+}
+
+/// How one call is to be made. Everything has a default.
+#[derive(Debug, Clone, Default)]
+pub struct CallOptions {
+    /// No answer and no progress for this long ends the call. Default: the server's `timeouts.callIdleMs` (5 min).
+    pub idle: Option<Duration>,
+    /// One deadline over waiting, all attempts and the answer (law 16). Default: `timeouts.callTotalMs` (60 min).
+    pub total: Option<Duration>,
+    /// How long to wait for a server that is connecting. Default: `timeouts.edgePatienceMs` (15 s).
+    pub patience: Option<Duration>,
+    /// Where progress goes. Bounded by its owner; progress that finds it full is dropped and counted, the call is not.
+    pub progress: Option<mpsc::Sender<Message>>,
+    /// Who calls, for servers of the modern era that want to know with every request.
+    pub client: Option<ClientFace>,
+}
+
+/// What a calling client declared about itself, as raw JSON text.
+#[derive(Debug, Clone)]
+pub struct ClientFace {
+    /// The client's capabilities object.
+    pub capabilities: Box<str>,
+    /// The client's info object (`name`, `version`, ...), if it gave one.
+    pub info: Option<Box<str>>,
+}
+
+/// A server's answer: a result or a JSON-RPC error, as it came.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The response, still under the id that we gave the request.
+    pub message: Message,
+    /// The generation that answered.
+    pub generation: Generation,
+    /// The era of the server that answered.
+    pub era: Era,
+    /// Time spent waiting for admission and connection (law 19).
+    pub queued: Duration,
+    /// Time spent at the server, over all attempts.
+    pub served: Duration,
+    /// How many times the request was sent.
+    pub attempts: u32,
+}
+
+impl Answer {
+    /// The raw JSON text of the result, or `None` if the server answered with an error.
+    #[must_use]
+    pub fn result(&self) -> Option<&str> {
+        self.message.result()
+    }
+
+    /// The raw JSON text of the error, or `None` if the server answered with a result.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        self.message.error()
+    }
+}

@@ -1,0 +1,488 @@
+//! The live connection of one generation: what is in flight on it, and how bytes leave and arrive.
+//!
+//! A runtime never decides anything about the lifecycle: it reports what happens to the driver and is told when to end.
+//! It never reconnects, never replays and never outlives its generation.
+
+pub(crate) mod catalog;
+pub(crate) mod era;
+pub(crate) mod greeting;
+pub mod http;
+pub(crate) mod keeper;
+pub(crate) mod leases;
+pub(crate) mod refresh;
+pub(crate) mod report;
+pub(crate) mod stdio;
+pub(crate) mod waiters;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use mainstay_core::failure::{Failure, FailureKind};
+use mainstay_core::ids::Generation;
+use mainstay_core::lifecycle::input::{Input, Proof};
+use mainstay_wire::envelope::{Kind, Message};
+use mainstay_wire::id::Id;
+use mainstay_wire::revision::Era;
+use mainstay_wire::splice::Parts;
+use mainstay_wire::{headers, meta, method};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::greeting::Greeting;
+use self::http::HttpLink;
+use self::leases::Leases;
+use self::refresh::Dirty;
+use self::report::Reports;
+use self::stdio::StdioLink;
+use self::waiters::{CallMark, Waiter, Waiters};
+use crate::counters::Counters;
+use crate::request::{ClientFace, Request};
+
+/// How the bytes of one generation travel.
+#[derive(Debug)]
+pub(crate) enum Link {
+    /// A child process and its pipes.
+    Stdio(StdioLink),
+    /// A streamable HTTP endpoint.
+    Http(Arc<HttpLink>),
+}
+
+/// Where an inbound message came from, which decides whom it can concern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The one shared stream of a stdio server.
+    Stdio,
+    /// The response stream of one POST (streamable HTTP), whatever it belongs to.
+    Exchange,
+    /// The server's push channel: the GET stream (legacy) or a listen stream (modern).
+    Push,
+}
+
+/// What a transport hands up while it waits for something else. Never blocks: the reader must not wait for a writer.
+pub trait Inbound: Send + Sync {
+    /// A notification or a server's request arrived. Responses that a transport correlates itself do not come here.
+    fn receive(&self, message: Message, from: Origin);
+    /// Bytes arrived that are life and nothing else (comments, keep-alives).
+    fn life(&self);
+    /// Something arrived that had to be skipped: noise, an unknown id, an undecodable event.
+    fn skipped(&self, what: &'static str, sample: &str);
+}
+
+/// Why a request did not get its answer on this generation.
+#[derive(Debug, Clone)]
+pub enum Miss {
+    /// It provably never left us.
+    NotSent(Cut),
+    /// It arrived, and the server provably did not run it (for example: the session is gone).
+    Rejected(Failure),
+    /// It was sent, and no answer came.
+    Lost(Cut),
+}
+
+/// What cut an exchange short.
+#[derive(Debug, Clone)]
+pub enum Cut {
+    /// The connection failed or ended.
+    Ended(Failure),
+    /// No answer and no progress within the idle limit.
+    Idle,
+    /// The absolute deadline.
+    Total,
+    /// An answer came and broke a limit.
+    AnswerRefused(Box<str>),
+}
+
+/// One request ready for the wire.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The id that this generation knows the request by.
+    pub id: u64,
+    /// Its method.
+    pub method: Box<str>,
+    /// The value of the `Mcp-Name` header, where the method has one (modern era, HTTP).
+    pub name: Option<Box<str>>,
+    /// The bytes.
+    pub parts: Parts,
+    /// Where the exchange stands; the transport notes when it begins to write.
+    pub mark: Arc<CallMark>,
+}
+
+/// The time limits of one exchange.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Absolute.
+    pub(crate) deadline: Instant,
+    /// Without answer or progress.
+    pub(crate) idle: Duration,
+}
+
+/// The live connection of one generation.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    pub(crate) server: Arc<str>,
+    pub(crate) generation: Generation,
+    pub(crate) leases: Leases,
+    pub(crate) dirty: Dirty,
+    pub(crate) counters: Arc<Counters>,
+    link: Link,
+    ids: Arc<AtomicU64>,
+    waiters: Waiters,
+    greeting: OnceLock<Greeting>,
+    reports: Reports,
+    ended: CancellationToken,
+    failure: OnceLock<Failure>,
+    proven: AtomicBool,
+    lost_session: AtomicBool,
+    last_life_ms: AtomicU64,
+    suspect: Notify,
+    outbound: mpsc::Sender<Message>,
+}
+
+impl Runtime {
+    /// Puts a runtime around a link. `outbound` takes what we say unasked (cancel notices, answers to the server's
+    /// requests); its owner is the keeper of this generation.
+    pub(crate) fn new(
+        server: Arc<str>,
+        generation: Generation,
+        link: Link,
+        ids: Arc<AtomicU64>,
+        counters: Arc<Counters>,
+        reports: Reports,
+        outbound: mpsc::Sender<Message>,
+    ) -> Self {
+        Self {
+            server,
+            generation,
+            leases: Leases::default(),
+            dirty: Dirty::default(),
+            counters,
+            link,
+            ids,
+            waiters: Waiters::default(),
+            greeting: OnceLock::new(),
+            reports,
+            ended: CancellationToken::new(),
+            failure: OnceLock::new(),
+            proven: AtomicBool::new(false),
+            lost_session: AtomicBool::new(false),
+            last_life_ms: AtomicU64::new(0),
+            suspect: Notify::new(),
+            outbound,
+        }
+    }
+
+    /// What the server said of itself when it was greeted; `None` before that.
+    pub(crate) fn greeting(&self) -> Option<&Greeting> {
+        self.greeting.get()
+    }
+
+    /// Remembers the greeting. The first one stays.
+    pub(crate) fn greeted(&self, greeting: Greeting) {
+        let _ = self.greeting.set(greeting);
+    }
+
+    /// The era of the server; legacy until it was greeted.
+    pub(crate) fn era(&self) -> Era {
+        self.greeting.get().map_or(Era::Legacy, |greeting| greeting.revision.era())
+    }
+
+    /// The link, for the keeper of this generation.
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Ends every exchange of this generation at once with the same cause. Idempotent: the first cause stays (S-15).
+    pub(crate) fn fail(&self, failure: Failure) {
+        let _ = self.failure.set(failure);
+        self.ended.cancel();
+        self.waiters.clear();
+    }
+
+    /// The cause of the end, once there is one.
+    pub(crate) fn failure(&self) -> Failure {
+        self.failure.get().cloned().unwrap_or_else(|| Failure::new(FailureKind::StreamClosed))
+    }
+
+    /// When something last arrived, on the driver's clock.
+    pub(crate) fn last_life_ms(&self) -> u64 {
+        self.last_life_ms.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when a call's silence makes this connection suspect.
+    pub(crate) async fn suspected(&self) {
+        self.suspect.notified().await;
+    }
+
+    /// Sends one request and waits for its answer, inside the limits. Cancel-safe: a dropped caller leaves nothing
+    /// behind but a cancel notice to the server (law 18).
+    pub(crate) async fn exchange(
+        &self,
+        request: &Request,
+        client: Option<&ClientFace>,
+        progress: Option<mpsc::Sender<Message>>,
+        limits: Limits,
+    ) -> Result<Message, Miss> {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let outgoing = self.prepare(request, client, progress.is_some(), id).map_err(not_sent)?;
+        let mark = Arc::clone(&outgoing.mark);
+        let mut guard = Guard { runtime: self, id, mark: &mark, cancel: outgoing.method.as_ref() != method::INITIALIZE };
+        let answered = match &self.link {
+            Link::Stdio(link) => {
+                let answer = self.waiters.register(id, progress, Arc::clone(&mark));
+                let sent_and_answered = async {
+                    link.send(outgoing.parts, Some(Arc::clone(&mark))).await.map_err(|()| self.broken(&mark))?;
+                    match answer.await {
+                        Ok(answer) => answer.map_err(|refused| Miss::Lost(Cut::AnswerRefused(refused.into()))),
+                        Err(_closed) => Err(self.broken(&mark)),
+                    }
+                };
+                self.within(limits, &mark, sent_and_answered).await
+            }
+            Link::Http(link) => {
+                let _registered = progress.map(|sender| self.waiters.watch(id, sender, Arc::clone(&mark)));
+                self.within(limits, &mark, link.exchange(outgoing, self)).await
+            }
+        };
+        // An exchange that ended by itself has nothing to cancel; one that we cut short has.
+        guard.cancel &= matches!(answered, Err(Miss::Lost(Cut::Idle | Cut::Total)));
+        drop(guard);
+        self.account(&answered);
+        answered
+    }
+
+    /// Sends a notification. Bounded by the link's own deadlines; a failure is counted and otherwise ignored.
+    pub(crate) async fn notify(&self, message: Message) {
+        match &self.link {
+            Link::Stdio(link) => {
+                if link.send(Parts::from(message), None).await.is_err() {
+                    self.counters.notice_lost();
+                }
+            }
+            Link::Http(link) => {
+                if link.notify(message).await.is_err() {
+                    self.counters.notice_lost();
+                }
+            }
+        }
+    }
+
+    /// Runs an exchange under its deadline, its idle limit (which progress resets) and the end of the generation.
+    async fn within(
+        &self,
+        limits: Limits,
+        mark: &CallMark,
+        exchange: impl Future<Output = Result<Message, Miss>>,
+    ) -> Result<Message, Miss> {
+        tokio::pin!(exchange);
+        let mut idle_from = Instant::now();
+        loop {
+            let until = limits.deadline.min(idle_from + limits.idle);
+            tokio::select! {
+                biased;
+                // Cancel-safe: the pinned exchange is polled again in the next round.
+                answered = &mut exchange => return answered,
+                // Cancel-safe: a token holds no state of ours.
+                () = self.ended.cancelled() => return Err(self.broken(mark)),
+                // Cancel-safe: a sleep holds nothing.
+                () = tokio::time::sleep_until(until) => {
+                    let now = Instant::now();
+                    if now >= limits.deadline {
+                        return Err(mark.cut(Cut::Total));
+                    }
+                    match mark.take_life() {
+                        Some(life) => idle_from = life.max(idle_from),
+                        None => return Err(mark.cut(Cut::Idle)),
+                    }
+                    if now >= idle_from + limits.idle {
+                        return Err(mark.cut(Cut::Idle));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The miss of an exchange whose connection broke under it.
+    fn broken(&self, mark: &CallMark) -> Miss {
+        mark.cut(Cut::Ended(self.failure()))
+    }
+
+    /// Puts our id, our progress token and the era's metadata into a request.
+    fn prepare(
+        &self,
+        request: &Request,
+        client: Option<&ClientFace>,
+        wants_progress: bool,
+        id: u64,
+    ) -> Result<Outgoing, Failure> {
+        let message = &request.message;
+        let mut editor = message.edit().id(&Id::number(id));
+        for edit in &request.edits {
+            let path: Vec<&str> = edit.path.iter().map(String::as_str).collect();
+            editor = match &edit.value {
+                Some(value) => editor.set(&path, value.clone()),
+                None => editor.remove(&path),
+            };
+        }
+        if wants_progress {
+            editor = editor.set(&["params", "_meta", "progressToken"], id.to_string());
+        } else if message.member(&["params", "_meta", "progressToken"]).is_some() {
+            editor = editor.remove(&["params", "_meta", "progressToken"]);
+        }
+        match self.greeting.get() {
+            Some(greeting) if greeting.revision.era() == Era::Modern => {
+                for (key, value) in greeting.stamp(client) {
+                    editor = editor.set(&["params", "_meta", key], value);
+                }
+            }
+            Some(_) | None => {
+                for key in meta::MODERN_REQUEST_KEYS {
+                    if message.member(&["params", "_meta", key]).is_some() {
+                        editor = editor.remove(&["params", "_meta", key]);
+                    }
+                }
+            }
+        }
+        let parts = editor.finish().map_err(|error| {
+            Failure::new(FailureKind::ProtocolError).with_detail(error.to_string())
+        })?;
+        let name = headers::mcp_name_of(request.method(), self.effective_params(request).as_deref());
+        Ok(Outgoing {
+            id,
+            method: request.method().into(),
+            name: name.map(String::into_boxed_str),
+            parts,
+            mark: Arc::new(CallMark::default()),
+        })
+    }
+
+    /// The parameters that name the thing asked for, with a pending rename applied.
+    fn effective_params(&self, request: &Request) -> Option<String> {
+        if !matches!(self.link, Link::Http(_)) || self.era() != Era::Modern {
+            return None;
+        }
+        for key in ["name", "uri"] {
+            let renamed = request.edits.iter().rev().find(|edit| edit.path == ["params", key]);
+            let raw = match renamed {
+                Some(edit) => edit.value.as_deref(),
+                None => request.message.member(&["params", key]),
+            };
+            if let Some(raw) = raw {
+                return Some(format!("{{\"{key}\":{raw}}}"));
+            }
+        }
+        None
+    }
+
+    /// What an exchange tells about health: an answer is proof, a lost session starts a renewal, silence is suspicious.
+    fn account(&self, answered: &Result<Message, Miss>) {
+        match answered {
+            Ok(_) => {
+                self.life();
+                if !self.proven.swap(true, Ordering::Relaxed) {
+                    let proof = Input::Proof { generation: self.generation, proof: Proof::ServedCall };
+                    // A full inbox loses only the proof of this one call: the next call brings it again.
+                    if !self.reports.try_send(proof) {
+                        self.proven.store(false, Ordering::Relaxed);
+                    }
+                }
+            }
+            Err(Miss::Rejected(failure)) if failure.kind == FailureKind::SessionLost => self.session_lost(),
+            Err(Miss::Lost(Cut::Idle | Cut::Total)) => self.suspect.notify_one(),
+            Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Lost(_)) => {}
+        }
+    }
+
+    /// Reports the loss of the session once, however many calls meet it (law 26, F108).
+    pub(crate) fn session_lost(&self) {
+        if !self.lost_session.swap(true, Ordering::Relaxed)
+            && !self.reports.try_send(Input::SessionLost { generation: self.generation })
+        {
+            self.lost_session.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Hands a response from the shared stream to whoever waits for it; a late one is counted and dropped (law 18).
+    pub(crate) fn respond(&self, message: Message) {
+        let known = message.id().and_then(Id::as_u64).is_some_and(|id| self.waiters.answer(id, Ok(message)));
+        if !known {
+            self.counters.late_answer();
+        }
+    }
+
+    /// Tells the call concerned that its answer was refused; `false` when nobody is waiting under that id.
+    pub(crate) fn refuse_answer(&self, id: Option<&Id>, why: String) -> bool {
+        id.and_then(Id::as_u64).is_some_and(|id| self.waiters.answer(id, Err(why)))
+    }
+
+    fn receive_request(&self, message: &Message) {
+        let Some(id) = message.id() else { return };
+        let reply = if message.method() == Some(method::PING) {
+            Message::result_of(id, "{}")
+        } else {
+            // Requests from servers to clients are bridged by a later layer; until then the honest answer is that we
+            // declared no such capability.
+            Message::error_of(Some(id), mainstay_wire::codes::METHOD_NOT_FOUND, "Mainstay declared no such capability", None)
+        };
+        if self.outbound.try_send(reply).is_err() {
+            self.counters.notice_lost();
+        }
+    }
+}
+
+impl Inbound for Runtime {
+    fn receive(&self, message: Message, _from: Origin) {
+        self.life();
+        match message.kind() {
+            Kind::Request => self.receive_request(&message),
+            Kind::Result | Kind::Error => self.respond(message),
+            Kind::Notification => match message.method() {
+                Some(method::PROGRESS) => {
+                    let token = message.member(&["params", "progressToken"]).and_then(|raw| raw.trim_matches('"').parse().ok());
+                    if !token.is_some_and(|token| self.waiters.progress(token, message.clone())) {
+                        self.counters.late_answer();
+                    }
+                }
+                Some(changed) if method::is_list_changed(changed) => self.dirty.mark(),
+                Some(_) | None => self.counters.unrouted_notification(),
+            },
+        }
+    }
+
+    fn life(&self) {
+        self.last_life_ms.store(self.reports.now().0, Ordering::Relaxed);
+    }
+
+    fn skipped(&self, what: &'static str, sample: &str) {
+        self.counters.noise();
+        tracing::debug!(server = %self.server, generation = self.generation.0, what, sample, "skipped");
+    }
+}
+
+/// Sees to it that an exchange that is dropped or cut short leaves no waiter and cancels the server's work.
+struct Guard<'a> {
+    runtime: &'a Runtime,
+    id: u64,
+    mark: &'a CallMark,
+    cancel: bool,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.runtime.waiters.forget(self.id);
+        // Closing the stream is the cancellation of the modern HTTP transport; everywhere else it takes a notice. It is
+        // best effort by nature, so a full queue only costs the server some work.
+        let by_notice = !matches!(self.runtime.link, Link::Http(_)) || self.runtime.era() == Era::Legacy;
+        if self.cancel && by_notice && self.mark.abandon_was_sent() {
+            let params = format!("{{\"requestId\":{},\"reason\":\"no longer wanted\"}}", self.id);
+            if self.runtime.outbound.try_send(Message::notification(method::CANCELLED, Some(&params))).is_err() {
+                self.runtime.counters.notice_lost();
+            }
+        }
+    }
+}
+
+fn not_sent(failure: Failure) -> Miss {
+    Miss::NotSent(Cut::Ended(failure))
+}

@@ -1,0 +1,60 @@
+//! What a server said of itself when it was greeted, and what we say of ourselves.
+
+use mainstay_wire::meta;
+use mainstay_wire::revision::Revision;
+
+use crate::request::ClientFace;
+
+/// The capabilities that we declare upstream. Empty: requests from servers to clients are not bridged yet, and what is
+/// not declared is not asked.
+pub(crate) const OUR_CAPABILITIES: &str = "{}";
+
+/// Who we say we are.
+pub(crate) fn our_info() -> String {
+    format!("{{\"name\":\"mainstay\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION"))
+}
+
+/// A server's own words: raw JSON text, kept as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// The revision that both sides keep to.
+    pub revision: Revision,
+    /// The server's capabilities object.
+    pub capabilities: Box<str>,
+    /// The server's info object, if it gave one.
+    pub server_info: Option<Box<str>>,
+    /// The server's instructions as a JSON string, if it gave any.
+    pub instructions: Option<Box<str>>,
+}
+
+impl Greeting {
+    /// Whether the server declared a capability, for example `tools` or `prompts`.
+    #[must_use]
+    pub fn declares(&self, capability: &str) -> bool {
+        self.capability(capability).is_some()
+    }
+
+    /// Whether the server declared that it tells when a listing changed.
+    #[must_use]
+    pub fn tells_changes(&self, capability: &str) -> bool {
+        self.capability(capability)
+            .and_then(|object| object.get("listChanged").and_then(serde_json::Value::as_bool))
+            .unwrap_or(false)
+    }
+
+    fn capability(&self, capability: &str) -> Option<serde_json::Value> {
+        let capabilities: serde_json::Value = serde_json::from_str(&self.capabilities).ok()?;
+        capabilities.get(capability).filter(|value| value.is_object()).cloned()
+    }
+
+    /// The `_meta` members that a modern server requires of every request, for the given caller or for ourselves.
+    pub(crate) fn stamp(&self, client: Option<&ClientFace>) -> Vec<(&'static str, String)> {
+        let capabilities = client.map_or(OUR_CAPABILITIES, |client| &client.capabilities);
+        let info = client.and_then(|client| client.info.as_deref()).map_or_else(our_info, str::to_owned);
+        vec![
+            (meta::PROTOCOL_VERSION, mainstay_wire::splice::json_string(self.revision.as_str())),
+            (meta::CLIENT_CAPABILITIES, capabilities.to_owned()),
+            (meta::CLIENT_INFO, info),
+        ]
+    }
+}
