@@ -206,19 +206,10 @@ impl<'a> Caller<'a> {
                 let Some(name) = name.and_then(|raw| serde_json::from_str::<String>(raw).ok()) else { return false };
                 let catalog = self.slot.catalog.load();
                 let tool = catalog.as_ref().and_then(|catalog| catalog.tools.find(&name));
-                tool.and_then(|tool| ToolHints::of_tool(&tool.raw)).is_some_and(|hints| hints.safe_to_repeat())
+                tool.is_some_and(|tool| ToolHints::of_tool(tool.as_str()).may_repeat())
             }
             // Reading changes nothing by the protocol's own definition.
-            method::TOOLS_LIST
-            | method::PROMPTS_LIST
-            | method::PROMPTS_GET
-            | method::RESOURCES_LIST
-            | method::RESOURCES_READ
-            | method::TEMPLATES_LIST
-            | method::COMPLETE
-            | method::PING
-            | method::DISCOVER => true,
-            _unknown => false,
+            method => method::is_read_only(method),
         }
     }
 

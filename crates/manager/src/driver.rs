@@ -28,6 +28,7 @@ use crate::publish::Publisher;
 use crate::runtime::Runtime;
 use crate::runtime::keeper::Orders;
 use crate::runtime::report::{Addressed, Report, Reports};
+use crate::settings;
 use crate::slot::Slot;
 use crate::store::Store;
 
@@ -173,7 +174,7 @@ impl Driver {
         let id = SlotId(self.next_slot);
         self.next_slot += 1;
         let start = if config.enabled { Start::Enabled } else { Start::Disabled };
-        let policy = config.policy.clone();
+        let policy = settings::policy(&config);
         let name: Box<str> = config.name.as_str().into();
         // The view is filled in by the first refresh below; a disabled slot of generation zero is the honest blank.
         let blank = mainstay_core::lifecycle::Lifecycle::new(0, Start::Disabled).status(self.setting.clock.now());

@@ -206,7 +206,7 @@ fn merge(
         let raw = if exposure.exposed == item.name {
             item.raw.clone()
         } else {
-            listing::renamed(item, &exposure.exposed)
+            listing::renamed(item, &exposure.exposed).into_bytes()
         };
         items.push(Published {
             exposed: exposure.exposed.into(),

@@ -22,6 +22,7 @@ use crate::runtime::era::EraHint;
 use crate::runtime::greeting::{Greeting, OUR_CAPABILITIES, our_info};
 use crate::runtime::stdio::{StdioLink, read_lines, write_lines};
 use crate::runtime::{Cut, Limits, Link, Miss, Runtime};
+use crate::settings;
 
 /// How long after the end of stdout we wait for the exit that explains it, and after the exit for the last lines.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -58,13 +59,11 @@ pub(super) async fn keep(setup: Setup) {
 }
 
 async fn spawn(setup: &Setup) -> Result<Spawned, Failure> {
-    let resolved = setup.config.resolve_stdio().map_err(|problem| {
-        Failure::new(FailureKind::BadConfig).with_detail(problem.to_string())
-    })?;
+    let resolved = settings::resolve_command(&setup.config)?;
     let spec = SpawnSpec {
         program: OsString::from(resolved.command),
         args: resolved.args.into_iter().map(OsString::from).collect(),
-        env: process::child_env(std::env::vars_os(), &resolved.env, setup.config.env_policy),
+        env: settings::child_env(&setup.config, &resolved.env),
         cwd: resolved.cwd.map(Into::into),
         stderr_bytes_max: setup.stderr_bytes_max,
     };
@@ -267,8 +266,8 @@ impl Child<'_> {
     /// Finds the server's era and greets it (F26 to F30).
     async fn greet(&self) -> Result<Greeting, Failure> {
         let probe = Duration::from_millis(self.setup.config.timeouts.probe_ms);
-        let whole = Duration::from_millis(self.setup.config.policy.connect.total_ms);
-        match self.setup.slot.era.hint(self.setup.config.fixed_era()) {
+        let whole = Duration::from_millis(self.setup.config.timeouts.connect_ms);
+        match self.setup.slot.era.hint(settings::fixed_era(&self.setup.config)) {
             EraHint::Fixed(Era::Modern) => match self.discover(whole).await? {
                 Discovered::Modern(greeting) => Ok(*greeting),
                 Discovered::Legacy(words) => Err(Failure::new(FailureKind::VersionMismatch)
@@ -319,19 +318,16 @@ impl Child<'_> {
             Err(miss) => return Err(failure_of(miss)),
         };
         if let Some(result) = answer.result() {
-            return Ok(match DiscoverResult::parse(result) {
-                Ok(view) if view.supports(Revision::LATEST_MODERN) => Discovered::Modern(Box::new(Greeting {
-                    revision: Revision::LATEST_MODERN,
-                    capabilities: view.capabilities.into(),
-                    server_info: view.server_info.map(Into::into),
-                    instructions: view.instructions.map(Into::into),
-                })),
-                Ok(view) => Discovered::Legacy(format!("versions {:?}", view.supported_versions)),
+            return Ok(match DiscoverResult::read(result) {
+                Ok(view) => match view.revision() {
+                    Some(revision) => Discovered::Modern(Box::new(Greeting::from_discover(revision, view))),
+                    None => Discovered::Legacy(format!("versions {:?}", view.supported_versions)),
+                },
                 Err(error) => Discovered::Legacy(error.to_string()),
             });
         }
-        let error = answer.error().and_then(ErrorView::parse);
-        Ok(Discovered::Legacy(error.map_or_else(|| "an unreadable error".to_owned(), |error| error.to_string())))
+        let error = ErrorView::of(&answer);
+        Ok(Discovered::Legacy(error.map_or_else(|| "an unreadable error".to_owned(), |error| error.message)))
     }
 
     /// The legacy handshake. The flag of the error: the server speaks the modern era only.
@@ -345,26 +341,21 @@ impl Child<'_> {
         let limits = Limits { deadline: Instant::now() + within, idle: within };
         let answer = self.runtime.ask(&request, None, None, limits).await.map_err(|miss| (failure_of(miss), false))?;
         let Some(result) = answer.result() else {
-            let error = answer.error().and_then(ErrorView::parse);
-            let modern_only = error.as_ref().is_some_and(|error| error.code == codes::UNSUPPORTED_PROTOCOL_VERSION);
-            let words = error.map_or_else(|| "an unreadable error".to_owned(), |error| error.to_string());
+            let error = ErrorView::of(&answer);
+            let modern_only = error.as_ref().is_some_and(|error| error.code == Some(codes::UNSUPPORTED_PROTOCOL_VERSION));
+            let words = error.map_or_else(|| "an unreadable error".to_owned(), |error| error.message);
             let failure = Failure::new(FailureKind::ProtocolError).with_detail(format!("initialize was refused: {words}"));
             return Err((failure, modern_only));
         };
-        let view = InitializeResult::parse(result).map_err(|error| {
+        let view = InitializeResult::read(result).map_err(|error| {
             (Failure::new(FailureKind::ProtocolError).with_detail(format!("initialize: {error}")), false)
         })?;
-        let Some(revision) = Revision::parse(&view.protocol_version).filter(|revision| revision.era() == Era::Legacy) else {
+        let Some(revision) = view.revision().filter(|revision| revision.era() == Era::Legacy) else {
             let words = format!("the server wants protocol version `{}`, which Mainstay does not know", view.protocol_version);
             return Err((Failure::new(FailureKind::VersionMismatch).with_detail(words), false));
         };
         self.runtime.notify(mainstay_wire::envelope::Message::notification(method::INITIALIZED, None)).await;
-        Ok(Greeting {
-            revision,
-            capabilities: view.capabilities.into(),
-            server_info: view.server_info.map(Into::into),
-            instructions: view.instructions.map(Into::into),
-        })
+        Ok(Greeting::from_initialize(revision, view))
     }
 }
 
