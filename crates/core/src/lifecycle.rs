@@ -8,6 +8,7 @@
 pub mod effect;
 pub mod input;
 mod opening;
+mod orders;
 mod serving;
 pub mod state;
 pub mod status;

@@ -50,7 +50,7 @@ impl<'a> Caller<'a> {
         let started = Instant::now();
         let total = options.total.unwrap_or(Duration::from_millis(config.timeouts.call_total_ms));
         let idle = options.idle.unwrap_or(Duration::from_millis(config.timeouts.call_idle_ms));
-        let patience = options.patience.unwrap_or(Duration::from_millis(config.timeouts.edge_patience_ms));
+        let patience = options.patience.unwrap_or(Duration::from_millis(config.timeouts.edge_patience_ms.unwrap_or(slot.edge_patience_ms)));
         let deadline = started + total;
         Self { slot, reports, request, options, started, deadline, patience_until: deadline.min(started + patience), idle, total }
     }
@@ -152,7 +152,7 @@ impl<'a> Caller<'a> {
                 Err(_elapsed) => {
                     return Err(Refusal::NotReady {
                         server: self.name(),
-                        state: seen.status.state.as_str(),
+                        state: seen.status.state.word(),
                         waited_ms: ms(self.started.elapsed()),
                         cause: seen.last_failure.map(|(failure, _)| failure),
                     });

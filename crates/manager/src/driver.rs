@@ -18,7 +18,7 @@ use mainstay_wire::envelope;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-pub(crate) use self::desk::{Desk, Directory};
+pub(crate) use self::desk::{Desk, Directory, Place};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
@@ -64,6 +64,7 @@ struct Kept {
 pub(crate) struct Setting {
     pub(crate) clock: Clock,
     pub(crate) start_gate: usize,
+    pub(crate) edge_patience_ms: u64,
     pub(crate) seed: u64,
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
@@ -178,7 +179,7 @@ impl Driver {
         let name: Box<str> = config.name.as_str().into();
         // The view is filled in by the first refresh below; a disabled slot of generation zero is the honest blank.
         let blank = mainstay_core::lifecycle::Lifecycle::new(0, Start::Disabled).status(self.setting.clock.now());
-        let slot = Arc::new(Slot::new(id, config, self.setting.clock, blank));
+        let slot = Arc::new(Slot::new(id, config, self.setting.edge_patience_ms, self.setting.clock, blank));
         let reports = Reports::new(id, self.report_sender.clone(), self.setting.clock);
         self.slots.insert(id, Arc::clone(&slot));
         if let (Some(catalog), Start::Enabled) = (catalog, start) {
@@ -196,10 +197,7 @@ impl Driver {
         let Addressed { slot, report } = addressed;
         match report {
             Report::Input(input) => {
-                let gone = match input {
-                    Input::Gone { generation } => Some(generation),
-                    _other => None,
-                };
+                let gone = if matches!(input, Input::Gone { .. }) { input.generation() } else { None };
                 self.step(FleetInput::Slot { slot, input }, effects);
                 if let Some(generation) = gone {
                     self.kept.remove(&(slot, generation));
