@@ -13,17 +13,33 @@ use crate::time::Time;
 
 impl Lifecycle {
     /// Opens at `until` at the earliest, and never before the minimum interval and the server's own wish allow.
-    pub(super) fn open_or_wait(&mut self, step: &mut Step<'_>, mode: OpenMode, until: Time, failure: Option<Failure>) {
+    pub(super) fn open_or_wait(
+        &mut self,
+        step: &mut Step<'_>,
+        mode: OpenMode,
+        until: Time,
+        failure: Option<Failure>,
+    ) {
         let until = until.max(self.not_before());
         if until > step.now {
-            self.state = State::Backoff(Backoff { until, mode, failure });
+            self.state = State::Backoff(Backoff {
+                until,
+                mode,
+                failure,
+            });
         } else if step.policy.exclusive && !self.retiring.is_empty() {
             // The server has just become exclusive: whatever is left of its other life has to go first (law 2).
             let stopping = self.retiring.remove(0);
-            self.state = State::Draining(Draining { stopping, next: Next::Open(mode) });
+            self.state = State::Draining(Draining {
+                stopping,
+                next: Next::Open(mode),
+            });
         } else {
             let opening = self.request_open(step, mode);
-            self.state = State::Connecting(Connecting { opening, poked: false });
+            self.state = State::Connecting(Connecting {
+                opening,
+                poked: false,
+            });
         }
     }
 
@@ -36,7 +52,11 @@ impl Lifecycle {
         self.newest = self.newest.next();
         let generation = self.newest;
         step.emit(Effect::RequestOpen { generation, mode });
-        Opening { generation, mode, running: None }
+        Opening {
+            generation,
+            mode,
+            running: None,
+        }
     }
 
     /// Begins the planned replacement of the connected generation, or waits until that is possible.
@@ -45,7 +65,13 @@ impl Lifecycle {
         let not_before = self.not_before();
         let successor = if full || not_before > step.now {
             let recheck = step.now + step.policy.open_interval_ms.max(1);
-            Successor::Waiting { until: Some(if full { not_before.max(recheck) } else { not_before }) }
+            Successor::Waiting {
+                until: Some(if full {
+                    not_before.max(recheck)
+                } else {
+                    not_before
+                }),
+            }
         } else {
             Successor::Opening(self.request_open(step, OpenMode::Fresh))
         };
@@ -56,7 +82,9 @@ impl Lifecycle {
 
     /// A message about the generation that is being opened.
     pub(super) fn on_opening(&mut self, step: &mut Step<'_>, role: Role, input: Input) {
-        let Some(running) = self.opening().map(|opening| opening.running) else { return };
+        let Some(running) = self.opening().map(|opening| opening.running) else {
+            return;
+        };
         let Some(running) = running else {
             // Still queued: nothing exists that could report anything but the grant.
             if matches!(input, Input::Granted { .. }) {
@@ -72,10 +100,18 @@ impl Lifecycle {
                 self.open_failed(step, role, failure, Some(StopStep::Close));
             }
             Input::SessionLost { .. } => {
-                self.open_failed(step, role, FailureKind::SessionLost.into(), Some(StopStep::Close));
+                self.open_failed(
+                    step,
+                    role,
+                    FailureKind::SessionLost.into(),
+                    Some(StopStep::Close),
+                );
             }
             Input::Gone { .. } => {
-                let failure = FailureKind::ExitedEarly { code: None, signal: None };
+                let failure = FailureKind::ExitedEarly {
+                    code: None,
+                    signal: None,
+                };
                 self.open_failed(step, role, failure.into(), None);
             }
             Input::Granted { .. }
@@ -100,13 +136,29 @@ impl Lifecycle {
     }
 
     pub(super) fn connect_deadline(&mut self, step: &mut Step<'_>) {
-        let Some(phase) = self.opening().map(Opening::phase) else { return };
-        let role = if matches!(self.state, State::Connecting(_)) { Role::Main } else { Role::Successor };
-        self.open_failed(step, role, FailureKind::ConnectTimeout(phase).into(), Some(StopStep::Close));
+        let Some(phase) = self.opening().map(Opening::phase) else {
+            return;
+        };
+        let role = if matches!(self.state, State::Connecting(_)) {
+            Role::Main
+        } else {
+            Role::Successor
+        };
+        self.open_failed(
+            step,
+            role,
+            FailureKind::ConnectTimeout(phase).into(),
+            Some(StopStep::Close),
+        );
     }
 
     /// What a failure that was not asked for leads to: charge it, and retry or park (laws 7, 9, 10).
-    pub(super) fn after_failure(&mut self, step: &Step<'_>, failure: Failure, proven: bool) -> Next {
+    pub(super) fn after_failure(
+        &mut self,
+        step: &Step<'_>,
+        failure: Failure,
+        proven: bool,
+    ) -> Next {
         self.notes.failure = Some(failure.clone());
         if let Some(asked_ms) = failure.retry_after_ms {
             let wait_ms = backoff::retry_after_ms(&step.policy.backoff, asked_ms);
@@ -115,7 +167,9 @@ impl Lifecycle {
         match failure.kind.blame() {
             Blame::Human => return Next::Park { failure },
             // Noise of closing counts like any other failure here: nobody asked for this end (S-04).
-            Blame::Server | Blame::Session | Blame::Cleanup => self.budget.charge(step.policy.budget),
+            Blame::Server | Blame::Session | Blame::Cleanup => {
+                self.budget.charge(step.policy.budget)
+            }
         }
         if self.budget.is_exhausted(step.policy.budget) {
             return Next::Park { failure };
@@ -123,9 +177,16 @@ impl Lifecycle {
         let wait_ms = if proven {
             0
         } else {
-            backoff::delay_ms(&step.policy.backoff, self.budget.charges(), backoff::draw(&mut self.seed))
+            backoff::delay_ms(
+                &step.policy.backoff,
+                self.budget.charges(),
+                backoff::draw(&mut self.seed),
+            )
         };
-        Next::Retry { until: step.now + wait_ms, failure }
+        Next::Retry {
+            until: step.now + wait_ms,
+            failure,
+        }
     }
 
     /// The state that follows now that nothing stands in the way.
@@ -134,11 +195,17 @@ impl Lifecycle {
             Next::Disabled(by) => self.state = State::Disabled(by),
             Next::Idle => self.state = State::Idle,
             Next::Open(mode) => self.open_or_wait(step, mode, step.now, None),
-            Next::Retry { until, failure } => self.open_or_wait(step, OpenMode::Fresh, until, Some(failure)),
+            Next::Retry { until, failure } => {
+                self.open_or_wait(step, OpenMode::Fresh, until, Some(failure))
+            }
             Next::Park { failure } => {
                 let call_not_before = step.now + step.policy.parked_call_interval_ms;
                 let probe_at = self.parked_probe_at(step, &failure);
-                self.state = State::Parked(Parked { failure, probe_at, call_not_before });
+                self.state = State::Parked(Parked {
+                    failure,
+                    probe_at,
+                    call_not_before,
+                });
             }
         }
     }
@@ -155,7 +222,9 @@ impl Lifecycle {
     }
 
     fn granted(&mut self, step: &mut Step<'_>) {
-        let Some(opening) = self.opening_mut() else { return };
+        let Some(opening) = self.opening_mut() else {
+            return;
+        };
         let connect = &step.policy.connect;
         opening.running = Some(Running {
             phase: Phase::Spawn,
@@ -169,13 +238,20 @@ impl Lifecycle {
     }
 
     fn enter_phase(&mut self, step: &Step<'_>, phase: Phase) {
-        let Some(running) = self.opening_mut().and_then(|opening| opening.running.as_mut()) else { return };
+        let Some(running) = self
+            .opening_mut()
+            .and_then(|opening| opening.running.as_mut())
+        else {
+            return;
+        };
         running.phase = phase;
         running.phase_ends = step.now + phase_ms(step.policy, phase);
     }
 
     fn opened(&mut self, step: &mut Step<'_>, role: Role) {
-        let Some(generation) = self.opening().map(|opening| opening.generation) else { return };
+        let Some(generation) = self.opening().map(|opening| opening.generation) else {
+            return;
+        };
         step.cause = Cause::Opened;
         step.emit(Effect::Accept { generation });
         step.emit(Effect::Publish { generation });
@@ -190,21 +266,34 @@ impl Lifecycle {
     }
 
     /// The open failed. `how` is the first step of stopping what it left behind; `None` if nothing is left.
-    fn open_failed(&mut self, step: &mut Step<'_>, role: Role, failure: Failure, how: Option<StopStep>) {
-        let Some(generation) = self.opening().map(|opening| opening.generation) else { return };
+    fn open_failed(
+        &mut self,
+        step: &mut Step<'_>,
+        role: Role,
+        failure: Failure,
+        how: Option<StopStep>,
+    ) {
+        let Some(generation) = self.opening().map(|opening| opening.generation) else {
+            return;
+        };
         step.cause = Cause::Failed(failure.clone());
         let mut next = self.after_failure(step, failure, false);
         if role == Role::Successor {
             if let Some(how) = how {
                 self.retire(step, generation, how);
             }
-            let waiting = Successor::Waiting { until: self.successor_retry_at(step, &next) };
+            let waiting = Successor::Waiting {
+                until: self.successor_retry_at(step, &next),
+            };
             if let State::Connected(connected) = &mut self.state {
                 connected.successor = Some(waiting);
             }
             return;
         }
-        if matches!(&self.state, State::Connecting(Connecting { poked: true, .. })) {
+        if matches!(
+            &self.state,
+            State::Connecting(Connecting { poked: true, .. })
+        ) {
             // It failed with what has been replaced meanwhile, which proves nothing about what is there now.
             self.clean_slate();
             next = Next::Open(OpenMode::Fresh);
@@ -231,7 +320,11 @@ impl Lifecycle {
                 Some(Successor::Opening(opening)) => Some(opening),
                 Some(Successor::Waiting { .. }) | None => None,
             },
-            State::Disabled(_) | State::Idle | State::Draining(_) | State::Backoff(_) | State::Parked(_) => None,
+            State::Disabled(_)
+            | State::Idle
+            | State::Draining(_)
+            | State::Backoff(_)
+            | State::Parked(_) => None,
         }
     }
 }

@@ -21,7 +21,9 @@ impl Lifecycle {
                 self.settle(step, wanted_state(step.policy));
             }
             State::Draining(draining) => match draining.next {
-                Next::Disabled(DisabledBy::Operator | DisabledBy::Config | DisabledBy::NotStarted) => {
+                Next::Disabled(
+                    DisabledBy::Operator | DisabledBy::Config | DisabledBy::NotStarted,
+                ) => {
                     draining.next = wanted_state(step.policy);
                     self.clean_slate();
                 }
@@ -31,16 +33,24 @@ impl Lifecycle {
                 | Next::Retry { .. }
                 | Next::Park { .. } => {}
             },
-            State::Idle if !rests_idle(step.policy) => self.settle(step, Next::Open(OpenMode::Fresh)),
+            State::Idle if !rests_idle(step.policy) => {
+                self.settle(step, Next::Open(OpenMode::Fresh))
+            }
             // Already enabled (law 5).
-            State::Idle | State::Connecting(_) | State::Connected(_) | State::Backoff(_) | State::Parked(_) => {}
+            State::Idle
+            | State::Connecting(_)
+            | State::Connected(_)
+            | State::Backoff(_)
+            | State::Parked(_) => {}
         }
     }
 
     /// Prompt and final (law 5): fenced and retracted in this very step, whatever is still to be stopped.
     pub(super) fn disable(&mut self, step: &mut Step<'_>) {
         match &self.state {
-            State::Disabled(DisabledBy::NotStarted) => self.state = State::Disabled(DisabledBy::Operator),
+            State::Disabled(DisabledBy::NotStarted) => {
+                self.state = State::Disabled(DisabledBy::Operator)
+            }
             State::Disabled(DisabledBy::Config | DisabledBy::Operator | DisabledBy::Shutdown) => {}
             State::Draining(draining) if matches!(draining.next, Next::Disabled(_)) => {}
             State::Idle
@@ -49,9 +59,6 @@ impl Lifecycle {
             | State::Draining(_)
             | State::Backoff(_)
             | State::Parked(_) => {
-                if let State::Connected(connected) = &self.state {
-                    step.out.push(Effect::Fence { generation: connected.generation });
-                }
                 step.emit(Effect::Retract);
                 self.stop_for(step, StopStep::Drain, Next::Disabled(DisabledBy::Operator));
                 self.notes.failure = None;
@@ -75,14 +82,18 @@ impl Lifecycle {
                     self.settle(step, Next::Open(OpenMode::Fresh));
                 }
             }
-            State::Connecting(_) => self.stop_for(step, StopStep::Close, Next::Open(OpenMode::Fresh)),
+            State::Connecting(_) => {
+                self.stop_for(step, StopStep::Close, Next::Open(OpenMode::Fresh))
+            }
             State::Connected(_) => self.replace_connected(step),
             State::Draining(draining) => {
                 if !(stays_idle && draining.next == Next::Idle) {
                     draining.next = Next::Open(OpenMode::Fresh);
                 }
             }
-            State::Idle | State::Backoff(_) | State::Parked(_) => self.settle(step, Next::Open(OpenMode::Fresh)),
+            State::Idle | State::Backoff(_) | State::Parked(_) => {
+                self.settle(step, Next::Open(OpenMode::Fresh))
+            }
             State::Disabled(_) => {}
         }
     }
@@ -91,7 +102,9 @@ impl Lifecycle {
     pub(super) fn wanted(&mut self, step: &mut Step<'_>) {
         match &mut self.state {
             State::Idle => self.settle(step, Next::Open(OpenMode::Fresh)),
-            State::Draining(draining) if draining.next == Next::Idle => draining.next = Next::Open(OpenMode::Fresh),
+            State::Draining(draining) if draining.next == Next::Idle => {
+                draining.next = Next::Open(OpenMode::Fresh)
+            }
             State::Parked(_) => self.attempt_while_parked(step),
             // Wherever an attempt is under way or due, waiting is all there is to do.
             State::Disabled(_)
@@ -110,7 +123,11 @@ impl Lifecycle {
     }
 
     pub(super) fn shut_down(&mut self, step: &mut Step<'_>, impatient: bool) {
-        let how = if impatient { StopStep::Kill } else { StopStep::Drain };
+        let how = if impatient {
+            StopStep::Kill
+        } else {
+            StopStep::Drain
+        };
         self.stop_for(step, how, Next::Disabled(DisabledBy::Shutdown));
         if impatient {
             self.kill_retiring(step);
@@ -143,13 +160,19 @@ impl Lifecycle {
         match &self.state {
             State::Disabled(_) => true,
             State::Draining(draining) => matches!(draining.next, Next::Disabled(_)),
-            State::Idle | State::Connecting(_) | State::Connected(_) | State::Backoff(_) | State::Parked(_) => false,
+            State::Idle
+            | State::Connecting(_)
+            | State::Connected(_)
+            | State::Backoff(_)
+            | State::Parked(_) => false,
         }
     }
 
     /// One attempt, rate-limited, and none where only a human can help.
     fn attempt_while_parked(&mut self, step: &mut Step<'_>) {
-        let State::Parked(parked) = &self.state else { return };
+        let State::Parked(parked) = &self.state else {
+            return;
+        };
         let too_early = step.now < parked.call_not_before.max(self.not_before());
         if !too_early && parked.failure.kind.blame() != Blame::Human {
             self.parked_probe(step);
@@ -164,7 +187,10 @@ impl Lifecycle {
                 Next::Retry { until, .. } => *until = step.now,
                 Next::Park { failure } if failure.kind.blame() != Blame::Human => {
                     let until = step.now + step.policy.parked_call_interval_ms;
-                    draining.next = Next::Retry { until, failure: failure.clone() };
+                    draining.next = Next::Retry {
+                        until,
+                        failure: failure.clone(),
+                    };
                 }
                 Next::Park { .. } | Next::Disabled(_) | Next::Idle | Next::Open(_) => {}
             },
@@ -213,5 +239,9 @@ fn rests_idle(policy: &Policy) -> bool {
 
 /// What an enabled server does when nothing else is known.
 fn wanted_state(policy: &Policy) -> Next {
-    if policy.lazy { Next::Idle } else { Next::Open(OpenMode::Fresh) }
+    if policy.lazy {
+        Next::Idle
+    } else {
+        Next::Open(OpenMode::Fresh)
+    }
 }

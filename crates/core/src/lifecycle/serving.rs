@@ -61,19 +61,23 @@ impl Lifecycle {
 
     /// The connection proved its health: earlier failures are forgotten. While its replacement is pending they are not:
     /// they belong to the replacement, about which this proves nothing (law 9).
-    pub(super) fn proven(&mut self, step: &Step<'_>) {
-        let State::Connected(connected) = &mut self.state else { return };
+    pub(super) fn proven(&mut self) {
+        let State::Connected(connected) = &mut self.state else {
+            return;
+        };
         connected.stable_at = None;
         if connected.successor.is_none() {
             self.budget.reset();
-            self.retry_not_before = step.now.min(self.retry_not_before);
+            self.retry_not_before = Time::ZERO;
             self.notes.failure = None;
         }
     }
 
     fn proof(&mut self, step: &Step<'_>, proof: Proof) {
-        self.proven(step);
-        let State::Connected(connected) = &mut self.state else { return };
+        self.proven();
+        let State::Connected(connected) = &mut self.state else {
+            return;
+        };
         connected.keepalive = Keepalive::armed(step.policy, step.now);
         match proof {
             Proof::ServedCall => connected.unused_at = unused_at(step.policy, step.now),
@@ -83,14 +87,24 @@ impl Lifecycle {
 
     /// Traffic is life, not proof: any inbound bytes end a suspicion, only an answer proves health.
     fn traffic(&mut self, step: &Step<'_>, at: Time) {
-        let State::Connected(connected) = &mut self.state else { return };
+        let State::Connected(connected) = &mut self.state else {
+            return;
+        };
         match connected.keepalive {
             Keepalive::Probing { again_at, .. } => {
                 connected.keepalive = match Keepalive::armed(step.policy, at) {
                     Keepalive::Off => Keepalive::Off,
-                    Keepalive::Waiting { probe_at, misses } | Keepalive::Probing { again_at: probe_at, misses, .. } => {
+                    Keepalive::Waiting { probe_at, misses }
+                    | Keepalive::Probing {
+                        again_at: probe_at,
+                        misses,
+                        ..
+                    } => {
                         // Not before the running probe would be repeated: old traffic must not make this loop.
-                        Keepalive::Waiting { probe_at: probe_at.max(again_at), misses }
+                        Keepalive::Waiting {
+                            probe_at: probe_at.max(again_at),
+                            misses,
+                        }
                     }
                 };
             }
@@ -102,23 +116,37 @@ impl Lifecycle {
 
     /// Asks for a probe now: the link was quiet for too long, or the last probe was missed.
     pub(super) fn probe(&mut self, step: &mut Step<'_>) {
-        let State::Connected(connected) = &mut self.state else { return };
+        let State::Connected(connected) = &mut self.state else {
+            return;
+        };
         let keepalive = watching(step.policy);
         let misses = connected.keepalive.misses();
-        let quiet_ms = if misses == 0 { keepalive.idle_ms } else { keepalive.timeout_ms };
+        let quiet_ms = if misses == 0 {
+            keepalive.idle_ms
+        } else {
+            keepalive.timeout_ms
+        };
         connected.keepalive = Keepalive::probing(keepalive, step.now, misses);
         let generation = connected.generation;
-        step.emit(Effect::Probe { generation, since: step.now.back(quiet_ms) });
+        step.emit(Effect::Probe {
+            generation,
+            since: step.now.back(quiet_ms),
+        });
     }
 
     /// A call timed out, or the network changed: probe now, whatever was heard before (laws 14, 15).
     pub(super) fn suspect(&mut self, step: &mut Step<'_>) {
-        let State::Connected(connected) = &mut self.state else { return };
+        let State::Connected(connected) = &mut self.state else {
+            return;
+        };
         match connected.keepalive {
             Keepalive::Off | Keepalive::Waiting { misses: 0, .. } => {
                 connected.keepalive = Keepalive::probing(watching(step.policy), step.now, 0);
                 let generation = connected.generation;
-                step.emit(Effect::Probe { generation, since: step.now });
+                step.emit(Effect::Probe {
+                    generation,
+                    since: step.now,
+                });
             }
             // Already suspected: one probe per connection is enough (F238).
             Keepalive::Waiting { .. } | Keepalive::Probing { .. } => {}
@@ -140,10 +168,20 @@ impl Lifecycle {
 
     /// Counts a missed probe; true when it was one too many.
     fn count_miss(&mut self, step: &mut Step<'_>) -> bool {
-        let State::Connected(connected) = &mut self.state else { return false };
-        let Keepalive::Probing { again_at, misses, .. } = connected.keepalive else { return false };
+        let State::Connected(connected) = &mut self.state else {
+            return false;
+        };
+        let Keepalive::Probing {
+            again_at, misses, ..
+        } = connected.keepalive
+        else {
+            return false;
+        };
         let misses = misses.saturating_add(1);
-        connected.keepalive = Keepalive::Waiting { probe_at: again_at, misses };
+        connected.keepalive = Keepalive::Waiting {
+            probe_at: again_at,
+            misses,
+        };
         if misses < watching(step.policy).misses.max(1) {
             return false;
         }
@@ -154,17 +192,24 @@ impl Lifecycle {
 
     /// The limit without a call has passed: ask the driver, who knows about running calls (F24).
     pub(super) fn ask_if_unused(&mut self, step: &mut Step<'_>) {
-        let State::Connected(connected) = &mut self.state else { return };
+        let State::Connected(connected) = &mut self.state else {
+            return;
+        };
         connected.unused_at = unused_at(step.policy, step.now);
         if let Some(limit_ms) = step.policy.idle_shutdown_ms {
             let generation = connected.generation;
-            step.emit(Effect::FenceIfUnused { generation, since: step.now.back(limit_ms) });
+            step.emit(Effect::FenceIfUnused {
+                generation,
+                since: step.now.back(limit_ms),
+            });
         }
     }
 
     /// The policy was patched: watch by the new one.
     pub(super) fn rearm(&mut self, step: &Step<'_>) {
-        let State::Connected(connected) = &mut self.state else { return };
+        let State::Connected(connected) = &mut self.state else {
+            return;
+        };
         connected.unused_at = unused_at(step.policy, step.now);
         match connected.keepalive {
             Keepalive::Off | Keepalive::Waiting { misses: 0, .. } => {
@@ -176,19 +221,27 @@ impl Lifecycle {
 
     /// The generation is useless from now on. `how` is the first step of stopping what is left of it, if anything.
     fn died(&mut self, step: &mut Step<'_>, failure: Failure, how: Option<StopStep>) {
-        let State::Connected(connected) = &mut self.state else { return };
+        let State::Connected(connected) = &mut self.state else {
+            return;
+        };
         let (generation, proven) = (connected.generation, connected.stable_at.is_none());
         let successor = connected.successor.take();
         step.cause = Cause::Failed(failure.clone());
         step.emit(Effect::Fence { generation });
-        step.emit(Effect::Fail { generation, failure: failure.clone() });
+        step.emit(Effect::Fail {
+            generation,
+            failure: failure.clone(),
+        });
         if let Some(Successor::Opening(opening)) = successor {
             // It was about to be replaced anyway: that goes on, and the end of the old one is not charged (law 7).
             self.notes.failure = Some(failure);
             if let Some(how) = how {
                 self.retire(step, generation, how);
             }
-            self.state = State::Connecting(Connecting { opening, poked: false });
+            self.state = State::Connecting(Connecting {
+                opening,
+                poked: false,
+            });
             return;
         }
         let next = self.after_failure(step, failure, proven);
@@ -204,14 +257,19 @@ impl Lifecycle {
         if step.policy.exclusive {
             return self.died(step, failure, Some(StopStep::Kill));
         }
-        let State::Connected(connected) = &mut self.state else { return };
+        let State::Connected(connected) = &mut self.state else {
+            return;
+        };
         let (generation, proven) = (connected.generation, connected.stable_at.is_none());
         let successor = connected.successor.take();
         step.cause = Cause::SessionLost;
         step.emit(Effect::Fence { generation });
         if let Some(Successor::Opening(opening)) = successor {
             self.retire(step, generation, StopStep::Drain);
-            self.state = State::Connecting(Connecting { opening, poked: false });
+            self.state = State::Connecting(Connecting {
+                opening,
+                poked: false,
+            });
             return;
         }
         let next = if proven && self.renewals.take(&step.policy.renewals, step.now) {
@@ -231,7 +289,9 @@ impl Lifecycle {
     /// A planned reconnect announced by the server is not charged (S-18). One that has proven nothing, or that comes too
     /// often, is left to end by itself, and its end is charged.
     fn server_closing(&mut self, step: &mut Step<'_>) {
-        let State::Connected(connected) = &self.state else { return };
+        let State::Connected(connected) = &self.state else {
+            return;
+        };
         let planned = connected.stable_at.is_none() && connected.successor.is_none();
         if planned && self.renewals.take(&step.policy.renewals, step.now) {
             self.replace_connected(step);
@@ -253,7 +313,10 @@ impl Keepalive {
     /// Quiet since `at`.
     fn armed(policy: &Policy, at: Time) -> Keepalive {
         match &policy.keepalive {
-            Some(keepalive) => Keepalive::Waiting { probe_at: at + keepalive.idle_ms.max(1), misses: 0 },
+            Some(keepalive) => Keepalive::Waiting {
+                probe_at: at + keepalive.idle_ms.max(1),
+                misses: 0,
+            },
             None => Keepalive::Off,
         }
     }
@@ -262,7 +325,11 @@ impl Keepalive {
         let timeout_ms = policy.timeout_ms.max(1);
         // Twice the timeout: whoever probes times it by `timeout_ms` and reports; this is for when nobody does.
         let answer_by = now + timeout_ms.saturating_mul(2);
-        Keepalive::Probing { again_at: now + timeout_ms, answer_by, misses }
+        Keepalive::Probing {
+            again_at: now + timeout_ms,
+            answer_by,
+            misses,
+        }
     }
 }
 
@@ -272,5 +339,7 @@ fn watching(policy: &Policy) -> &KeepalivePolicy {
 }
 
 fn unused_at(policy: &Policy, since: Time) -> Option<Time> {
-    policy.idle_shutdown_ms.map(|limit_ms| since + limit_ms.max(1))
+    policy
+        .idle_shutdown_ms
+        .map(|limit_ms| since + limit_ms.max(1))
 }

@@ -11,7 +11,13 @@ use crate::policy::Policy;
 
 impl Lifecycle {
     /// Stops `generation` in the foreground, beginning with `how`; `next` follows when it is gone.
-    pub(super) fn stop(&mut self, step: &mut Step<'_>, generation: Generation, how: StopStep, next: Next) {
+    pub(super) fn stop(
+        &mut self,
+        step: &mut Step<'_>,
+        generation: Generation,
+        how: StopStep,
+        next: Next,
+    ) {
         let stopping = Stopping::begin(step, generation, how);
         self.state = State::Draining(Draining { stopping, next });
     }
@@ -31,7 +37,9 @@ impl Lifecycle {
     /// settle at once.
     pub(super) fn stop_for(&mut self, step: &mut Step<'_>, how: StopStep, next: Next) {
         match &mut self.state {
-            State::Disabled(_) | State::Idle | State::Backoff(_) | State::Parked(_) => self.settle(step, next),
+            State::Disabled(_) | State::Idle | State::Backoff(_) | State::Parked(_) => {
+                self.settle(step, next)
+            }
             State::Connecting(connecting) => {
                 let generation = connecting.opening.generation;
                 if connecting.opening.running.is_some() {
@@ -58,7 +66,9 @@ impl Lifecycle {
 
     /// Gives up the replacement that is being opened, if any; what exists of it retires.
     pub(super) fn cancel_successor(&mut self, step: &mut Step<'_>, how: StopStep) {
-        let State::Connected(connected) = &mut self.state else { return };
+        let State::Connected(connected) = &mut self.state else {
+            return;
+        };
         if let Some(Successor::Opening(opening)) = connected.successor.take()
             && opening.running.is_some()
         {
@@ -67,7 +77,9 @@ impl Lifecycle {
     }
 
     pub(super) fn on_draining(&mut self, step: &mut Step<'_>, input: &Input) {
-        let State::Draining(draining) = &mut self.state else { return };
+        let State::Draining(draining) = &mut self.state else {
+            return;
+        };
         if draining.stopping.hears(step, input) {
             let next = draining.next.clone();
             self.settle(step, next);
@@ -89,7 +101,8 @@ impl Lifecycle {
     }
 
     pub(super) fn escalate_retiring(&mut self, step: &mut Step<'_>) {
-        let now = step.now; for old in self.retiring.iter_mut().filter(|old| old.deadline <= now) {
+        let now = step.now;
+        for old in self.retiring.iter_mut().filter(|old| old.deadline <= now) {
             old.escalate(step);
         }
     }
@@ -104,7 +117,11 @@ impl Lifecycle {
 
 impl Stopping {
     fn begin(step: &mut Step<'_>, generation: Generation, how: StopStep) -> Stopping {
-        let mut stopping = Stopping { generation, step: how, deadline: step.now };
+        let mut stopping = Stopping {
+            generation,
+            step: how,
+            deadline: step.now,
+        };
         if how == StopStep::Drain && step.policy.drain_ms == 0 {
             stopping.escalate(step);
         } else {
@@ -124,7 +141,10 @@ impl Stopping {
         self.step = how;
         // At least one: a kill that is repeated at once would never let anything else happen.
         self.deadline = step.now + wait_ms.max(1);
-        step.emit(Effect::Stop { generation: self.generation, how });
+        step.emit(Effect::Stop {
+            generation: self.generation,
+            how,
+        });
     }
 
     /// The step took too long.
@@ -151,7 +171,10 @@ impl Stopping {
 
     /// Calls that are still running get a prompt, typed end (S-14).
     fn fail_leases(&self, step: &mut Step<'_>, failure: Failure) {
-        step.emit(Effect::Fail { generation: self.generation, failure });
+        step.emit(Effect::Fail {
+            generation: self.generation,
+            failure,
+        });
     }
 
     /// A message from the generation on its way out. True when it is gone. Whatever else it reports was raised by the
@@ -159,7 +182,9 @@ impl Stopping {
     fn hears(&mut self, step: &mut Step<'_>, input: &Input) -> bool {
         match input {
             Input::Gone { .. } => return true,
-            Input::Drained { .. } if self.step == StopStep::Drain => self.enter(step, StopStep::Close),
+            Input::Drained { .. } if self.step == StopStep::Drain => {
+                self.enter(step, StopStep::Close)
+            }
             // The leader is dead: nothing left to be gentle with, only survivors to sweep (F62).
             Input::Exited { failure, .. } => self.kill(step, failure.clone()),
             Input::Drained { .. }

@@ -1,1 +1,1 @@
-//! Placeholder replaced below.
+//! Tests of the lifecycle.

@@ -9,7 +9,10 @@ impl Lifecycle {
     /// A snapshot for people and programs. `now` is only used to tell what is due.
     #[must_use]
     pub fn status(&self, now: Time) -> Status {
-        let cause = self.state_failure().or(self.notes.failure.as_ref()).cloned();
+        let cause = self
+            .state_failure()
+            .or(self.notes.failure.as_ref())
+            .cloned();
         let connected = match &self.state {
             State::Connected(connected) => Some(connected),
             State::Disabled(_)
@@ -59,10 +62,19 @@ impl Lifecycle {
     /// `seed`, and what is only told to people is forgotten. Stepping the result does the same as stepping the
     /// original, up to the same renaming.
     #[must_use]
-    pub fn normalised(&self, now: Time, base: Time, rename: &dyn Fn(Generation) -> Generation, seed: u64) -> Lifecycle {
+    pub fn normalised(
+        &self,
+        now: Time,
+        base: Time,
+        rename: &dyn Fn(Generation) -> Generation,
+        seed: u64,
+    ) -> Lifecycle {
         let shift = |at: Time| base + at.since(now);
         let mut copy = self.clone();
-        copy.notes = Notes { since: base, ..Notes::default() };
+        copy.notes = Notes {
+            since: base,
+            ..Notes::default()
+        };
         copy.seed = seed;
         copy.newest = rename(copy.newest);
         copy.open_not_before = shift(copy.open_not_before);
@@ -115,7 +127,10 @@ impl Lifecycle {
         let main = self.state.generation();
         let opening = self.opening().map(|opening| opening.generation);
         let retiring = self.retiring.iter().map(|old| old.generation);
-        [Some(self.newest), main, opening].into_iter().flatten().chain(retiring)
+        [Some(self.newest), main, opening]
+            .into_iter()
+            .flatten()
+            .chain(retiring)
     }
 
     fn next_attempt(&self) -> Option<Time> {
@@ -136,11 +151,15 @@ impl Lifecycle {
 
     fn marks(&self, connected: Option<&Connected>) -> Marks {
         let misses = connected.map_or(0, |connected| connected.keepalive.misses());
-        let stuck = connected.is_some_and(|connected| matches!(connected.successor, Some(Successor::Waiting { .. })));
+        let stuck = connected.is_some_and(|connected| {
+            matches!(connected.successor, Some(Successor::Waiting { .. }))
+        });
         Marks {
             degraded: misses > 0 || stuck,
             refreshing: false,
-            successor: connected.and(self.opening()).map(|opening| opening.generation),
+            successor: connected
+                .and(self.opening())
+                .map(|opening| opening.generation),
             retiring: self.retiring.iter().map(|old| old.generation).max(),
         }
     }
@@ -150,10 +169,19 @@ impl Keepalive {
     fn shifted(self, shift: impl Fn(Time) -> Time) -> Keepalive {
         match self {
             Keepalive::Off => Keepalive::Off,
-            Keepalive::Waiting { probe_at, misses } => Keepalive::Waiting { probe_at: shift(probe_at), misses },
-            Keepalive::Probing { again_at, answer_by, misses } => {
-                Keepalive::Probing { again_at: shift(again_at), answer_by: shift(answer_by), misses }
-            }
+            Keepalive::Waiting { probe_at, misses } => Keepalive::Waiting {
+                probe_at: shift(probe_at),
+                misses,
+            },
+            Keepalive::Probing {
+                again_at,
+                answer_by,
+                misses,
+            } => Keepalive::Probing {
+                again_at: shift(again_at),
+                answer_by: shift(answer_by),
+                misses,
+            },
         }
     }
 }
