@@ -96,7 +96,7 @@ impl Driver {
         let (report_sender, reports) = mpsc::channel(REPORTS);
         let (shut_down, ended) = watch::channel(false);
         let directory = Arc::new(Directory::default());
-        let desk = Desk::new(verb_sender, ended, Arc::clone(&directory), report_sender.clone(), setting.clock);
+        let desk = Desk::new(verb_sender, ended, Arc::clone(&directory), report_sender.clone());
         let driver = Self {
             fleet: Fleet::new(FleetPolicy { start_gate: setting.start_gate, seed: setting.seed }),
             setting,
@@ -118,7 +118,7 @@ impl Driver {
         let mut taken = 0;
         let mut verbs_open = true;
         while !*self.shut_down.borrow() {
-            let deadline = self.fleet.next_deadline().map(|(at, _why)| self.setting.clock.instant(at));
+            let deadline = self.fleet.next_deadline().map(|(at, _slot, _why)| self.setting.clock.instant(at));
             let timer = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -264,7 +264,7 @@ impl Driver {
 
     /// Shows a slot's lifecycle to observers. After the effects, so that whoever sees "connected" finds a generation.
     fn show(&self, id: SlotId) {
-        let (Some(slot), Some(status)) = (self.slots.get(&id), self.fleet.status(id, self.setting.clock.now())) else { return };
+        let (Some(slot), Some(status)) = (self.slots.get(&id), self.fleet.status(id)) else { return };
         slot.view.send_modify(|view| {
             if let Some(cause) = &status.cause
                 && !matches!(status.state, StateWord::Connected)

@@ -15,9 +15,6 @@ use super::{Cut, Limits, Miss, Runtime};
 use crate::catalog::{Catalog, Hidden, ItemList, unix_ms};
 use crate::request::Request;
 
-/// Pages that one listing may have. A server that has more is broken or hostile (F164).
-pub(crate) const PAGES_MAX: usize = 1_000;
-
 /// Items of one kind that one server may list.
 const ITEMS_MAX: usize = 100_000;
 
