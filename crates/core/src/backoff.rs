@@ -8,7 +8,11 @@ use crate::policy::BackoffPolicy;
 pub fn delay_ms(policy: &BackoffPolicy, charges: u32, draw: u64) -> u64 {
     let bound = bound_ms(policy, charges);
     // The bias of the remainder is below 2^-40 for every bound that makes sense here.
-    if bound == u64::MAX { draw } else { draw % (bound + 1) }
+    if bound == u64::MAX {
+        draw
+    } else {
+        draw % (bound + 1)
+    }
 }
 
 /// The largest delay that [`delay_ms`] can give. Zero charges wait like one.
@@ -23,7 +27,9 @@ pub fn bound_ms(policy: &BackoffPolicy, charges: u32) -> u64 {
 #[must_use]
 pub fn retry_after_ms(policy: &BackoffPolicy, asked_ms: u64) -> u64 {
     // Not `clamp`: a window configured upside down must not panic.
-    asked_ms.max(policy.retry_after_ms_min).min(policy.retry_after_ms_max)
+    asked_ms
+        .max(policy.retry_after_ms_min)
+        .min(policy.retry_after_ms_max)
 }
 
 /// The generator behind the jitter: SplitMix64. Advances `state` and returns 64 well-mixed bits.
@@ -44,13 +50,27 @@ mod tests {
     fn law_10_delays_double_up_to_the_cap_and_are_fully_jittered() {
         let policy = Policy::default().backoff;
         let bounds: Vec<u64> = (0..=9).map(|charges| bound_ms(&policy, charges)).collect();
-        assert_eq!(bounds, [250, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
-        assert_eq!(bound_ms(&policy, u32::MAX), 30_000, "no overflow after hours (F118)");
+        assert_eq!(
+            bounds,
+            [
+                250, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000
+            ]
+        );
+        assert_eq!(
+            bound_ms(&policy, u32::MAX),
+            30_000,
+            "no overflow after hours (F118)"
+        );
 
         let mut seed = 7;
-        let delays: Vec<u64> = (0..2_000).map(|_| delay_ms(&policy, 3, draw(&mut seed))).collect();
+        let delays: Vec<u64> = (0..2_000)
+            .map(|_| delay_ms(&policy, 3, draw(&mut seed)))
+            .collect();
         assert!(delays.iter().all(|delay| *delay <= 1_000));
-        assert!(delays.iter().any(|delay| *delay < 100) && delays.iter().any(|delay| *delay > 900), "full jitter");
+        assert!(
+            delays.iter().any(|delay| *delay < 100) && delays.iter().any(|delay| *delay > 900),
+            "full jitter"
+        );
     }
 
     #[test]

@@ -45,7 +45,10 @@ impl Renewals {
     /// Whether a renewal at `now` is free, and if so, counts it.
     pub fn take(&mut self, policy: &RenewalPolicy, now: Time) -> bool {
         if now >= self.window_ends {
-            *self = Renewals { window_ends: now + policy.window_ms, count: 0 };
+            *self = Renewals {
+                window_ends: now + policy.window_ms,
+                count: 0,
+            };
         }
         let free = self.count < policy.max;
         if free {
@@ -56,7 +59,14 @@ impl Renewals {
 
     /// The same budget seen at `now`: a window that is over is no window.
     pub(crate) fn normalised(self, now: Time) -> Renewals {
-        if now >= self.window_ends { Renewals { window_ends: now, count: 0 } } else { self }
+        if now >= self.window_ends {
+            Renewals {
+                window_ends: now,
+                count: 0,
+            }
+        } else {
+            self
+        }
     }
 
     pub(crate) fn shift(&mut self, shift: impl Fn(Time) -> Time) {
@@ -86,7 +96,11 @@ mod tests {
 
     #[test]
     fn renewals_beyond_the_window_limit_are_not_free_f107() {
-        let policy = RenewalPolicy { window_ms: 100, max: 2, retiring_max: 1 };
+        let policy = RenewalPolicy {
+            window_ms: 100,
+            max: 2,
+            retiring_max: 1,
+        };
         let mut renewals = Renewals::default();
         assert!(renewals.take(&policy, Time(1_000)));
         assert!(renewals.take(&policy, Time(1_050)));

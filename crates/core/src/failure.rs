@@ -159,25 +159,45 @@ impl FailureKind {
             FailureKind::SpawnNotFound => "check `command` and the PATH the server is started with",
             FailureKind::CwdMissing => "create the directory or correct `cwd`",
             FailureKind::SpawnDenied => "make the program executable for this user",
-            FailureKind::SpawnFailed => "check memory, process and descriptor limits of this machine",
+            FailureKind::SpawnFailed => {
+                "check memory, process and descriptor limits of this machine"
+            }
             FailureKind::BadConfig => "correct the server's config entry",
             FailureKind::NeedsLogin => "log in to this server",
             FailureKind::Forbidden => "give these credentials access, or configure others",
-            FailureKind::VersionMismatch => "update the server, or use a release that speaks its revision",
-            FailureKind::NotMcp => "check `url` or `command`: what answers there is not an MCP server",
-            FailureKind::ExitedEarly { .. } => "run the command by hand; its last stderr lines say why it ended",
+            FailureKind::VersionMismatch => {
+                "update the server, or use a release that speaks its revision"
+            }
+            FailureKind::NotMcp => {
+                "check `url` or `command`: what answers there is not an MCP server"
+            }
+            FailureKind::ExitedEarly { .. } => {
+                "run the command by hand; its last stderr lines say why it ended"
+            }
             FailureKind::Exited { .. } => "see the server's last stderr lines",
-            FailureKind::StreamClosed => "see the server's log; it closed the connection while running",
-            FailureKind::ConnectTimeout(_) => "see what the server waits for, or raise its connect timeout",
-            FailureKind::Unreachable => "check that the server runs and that this machine can reach it",
+            FailureKind::StreamClosed => {
+                "see the server's log; it closed the connection while running"
+            }
+            FailureKind::ConnectTimeout(_) => {
+                "see what the server waits for, or raise its connect timeout"
+            }
+            FailureKind::Unreachable => {
+                "check that the server runs and that this machine can reach it"
+            }
             FailureKind::HttpStatus(_) => "see the server's log for this status",
             FailureKind::RateLimited => "wait, or ask for a higher limit",
-            FailureKind::SessionLost => "if sessions keep vanishing, give the load balancer sticky routing",
+            FailureKind::SessionLost => {
+                "if sessions keep vanishing, give the load balancer sticky routing"
+            }
             FailureKind::ProtocolError => "report the detail to the server's authors",
-            FailureKind::ListingFailed => "see the server's log; it connects but cannot list what it offers",
+            FailureKind::ListingFailed => {
+                "see the server's log; it connects but cannot list what it offers"
+            }
             FailureKind::ProbeFailed => "see the server's log; it stopped answering",
             FailureKind::Internal => "report this as a defect of Mainstay",
-            FailureKind::Stopped => "repeat the call if that is safe; the server was stopped on purpose",
+            FailureKind::Stopped => {
+                "repeat the call if that is safe; the server was stopped on purpose"
+            }
             FailureKind::CleanupFault => "nothing; it happened while closing",
         }
     }
@@ -187,7 +207,11 @@ impl Failure {
     /// A failure without detail.
     #[must_use]
     pub const fn new(kind: FailureKind) -> Failure {
-        Failure { kind, detail: None, retry_after_ms: None }
+        Failure {
+            kind,
+            detail: None,
+            retry_after_ms: None,
+        }
     }
 
     /// The same failure with a detail for people.
@@ -213,8 +237,10 @@ impl From<FailureKind> for Failure {
 
 impl fmt::Display for FailureKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ending = |f: &mut fmt::Formatter<'_>, what: &str, code: Option<i32>, signal: Option<i32>| match (code, signal)
-        {
+        let ending = |f: &mut fmt::Formatter<'_>,
+                      what: &str,
+                      code: Option<i32>,
+                      signal: Option<i32>| match (code, signal) {
             (Some(code), _) => write!(f, "{what} with code {code}"),
             (None, Some(signal)) => write!(f, "{what} by signal {signal}"),
             (None, None) => f.write_str(what),
@@ -229,10 +255,14 @@ impl fmt::Display for FailureKind {
             FailureKind::Forbidden => f.write_str("access forbidden"),
             FailureKind::VersionMismatch => f.write_str("no protocol revision in common"),
             FailureKind::NotMcp => f.write_str("not an MCP server"),
-            FailureKind::ExitedEarly { code, signal } => ending(f, "ended before it was ready", code, signal),
+            FailureKind::ExitedEarly { code, signal } => {
+                ending(f, "ended before it was ready", code, signal)
+            }
             FailureKind::Exited { code, signal } => ending(f, "ended", code, signal),
             FailureKind::StreamClosed => f.write_str("connection closed"),
-            FailureKind::ConnectTimeout(phase) => write!(f, "timed out while connecting ({})", phase.word()),
+            FailureKind::ConnectTimeout(phase) => {
+                write!(f, "timed out while connecting ({})", phase.word())
+            }
             FailureKind::Unreachable => f.write_str("unreachable"),
             FailureKind::HttpStatus(status) => write!(f, "HTTP status {status}"),
             FailureKind::RateLimited => f.write_str("rate limited"),
@@ -337,7 +367,11 @@ mod tests {
         for depth in [0, 1, 2, 7, 100_000] {
             // The drop of a deep group recurses too, so the deepest one is taken apart by hand.
             let mut fault = nest(noise(), depth);
-            assert_eq!(classify(std::slice::from_ref(&fault), true), Verdict::Benign, "depth {depth}");
+            assert_eq!(
+                classify(std::slice::from_ref(&fault), true),
+                Verdict::Benign,
+                "depth {depth}"
+            );
             while let Fault::Group(mut members) = fault {
                 fault = members.pop().expect("one member per level");
             }
@@ -362,15 +396,24 @@ mod tests {
     fn law_8_one_genuine_leaf_makes_the_group_genuine_whatever_order_or_depth_s07() {
         for depth in 0..4 {
             let genuine = nest(refused(), depth);
-            for faults in [vec![noise(), genuine.clone()], vec![genuine.clone(), noise()]] {
+            for faults in [
+                vec![noise(), genuine.clone()],
+                vec![genuine.clone(), noise()],
+            ] {
                 let expected = Failure::new(FailureKind::Unreachable).with_detail("refused");
                 assert_eq!(classify(&faults, true), Verdict::Genuine(expected.clone()));
-                assert_eq!(classify(&[Fault::Group(faults)], true), Verdict::Genuine(expected));
+                assert_eq!(
+                    classify(&[Fault::Group(faults)], true),
+                    Verdict::Genuine(expected)
+                );
             }
         }
         let nobody_knows = Verdict::Genuine(FailureKind::Internal.into());
         assert_eq!(classify(&[], true), nobody_knows);
-        assert_eq!(classify(&[noise(), Fault::Group(Vec::new())], true), nobody_knows);
+        assert_eq!(
+            classify(&[noise(), Fault::Group(Vec::new())], true),
+            nobody_knows
+        );
     }
 
     #[test]
@@ -384,13 +427,22 @@ mod tests {
 
     #[test]
     fn noise_before_readiness_is_a_genuine_failure_s04() {
-        assert_eq!(classify(&[noise()], false), Verdict::Genuine(FailureKind::CleanupFault.into()));
+        assert_eq!(
+            classify(&[noise()], false),
+            Verdict::Genuine(FailureKind::CleanupFault.into())
+        );
     }
 
     #[test]
     fn the_first_real_failure_is_the_cause_s15() {
-        let faults = [noise(), Fault::Group(vec![noise(), refused()]), Fault::One(FailureKind::Internal.into())];
-        let Verdict::Genuine(cause) = classify(&faults, true) else { panic!("genuine") };
+        let faults = [
+            noise(),
+            Fault::Group(vec![noise(), refused()]),
+            Fault::One(FailureKind::Internal.into()),
+        ];
+        let Verdict::Genuine(cause) = classify(&faults, true) else {
+            panic!("genuine")
+        };
         assert_eq!(cause.to_string(), "unreachable: refused");
     }
 }

@@ -8,6 +8,7 @@
 pub mod effect;
 pub mod input;
 mod opening;
+mod orders;
 mod serving;
 pub mod state;
 pub mod status;
@@ -111,7 +112,12 @@ impl Lifecycle {
     /// that is no longer known changes nothing (law 3).
     pub fn step(&mut self, policy: &Policy, now: Time, input: Input, out: &mut Effects) {
         let before = (self.state.word(), self.generation());
-        let mut step = Step { policy, now, out, cause: cause_of(&input) };
+        let mut step = Step {
+            policy,
+            now,
+            out,
+            cause: cause_of(&input),
+        };
         match input.generation() {
             Some(generation) => match self.role(generation) {
                 Some(role) => self.on_message(&mut step, role, input),
@@ -141,7 +147,11 @@ impl Lifecycle {
     #[must_use]
     pub fn next_deadline(&self) -> Option<(Time, Why)> {
         let retiring = self.retiring.iter().map(Stopping::named_deadline);
-        self.own_deadlines().into_iter().flatten().chain(retiring).min()
+        self.own_deadlines()
+            .into_iter()
+            .flatten()
+            .chain(retiring)
+            .min()
     }
 
     /// Where it stands.
@@ -165,7 +175,11 @@ impl Lifecycle {
                 Some(Successor::Opening(opening)) => Some(opening),
                 Some(Successor::Waiting { .. }) | None => None,
             },
-            State::Disabled(_) | State::Idle | State::Draining(_) | State::Backoff(_) | State::Parked(_) => None,
+            State::Disabled(_)
+            | State::Idle
+            | State::Draining(_)
+            | State::Backoff(_)
+            | State::Parked(_) => None,
         }
     }
 
@@ -184,19 +198,16 @@ impl Lifecycle {
         if self.state.generation() == Some(generation) {
             return Some(Role::Main);
         }
-        if self.opening().is_some_and(|opening| opening.generation == generation) {
+        if self
+            .opening()
+            .is_some_and(|opening| opening.generation == generation)
+        {
             return Some(Role::Successor);
         }
-        self.retiring.iter().position(|old| old.generation == generation).map(Role::Retiring)
-    }
-
-    /// Whether nothing may ever be opened again.
-    fn is_shut(&self) -> bool {
-        match &self.state {
-            State::Disabled(by) => *by == DisabledBy::Shutdown,
-            State::Draining(draining) => draining.next == Next::Disabled(DisabledBy::Shutdown),
-            State::Idle | State::Connecting(_) | State::Connected(_) | State::Backoff(_) | State::Parked(_) => false,
-        }
+        self.retiring
+            .iter()
+            .position(|old| old.generation == generation)
+            .map(Role::Retiring)
     }
 
     fn state_failure(&self) -> Option<&Failure> {
@@ -226,9 +237,16 @@ impl Lifecycle {
                     None => None,
                 },
             ],
-            State::Draining(draining) => [Some(draining.stopping.named_deadline()), None, None, None],
+            State::Draining(draining) => {
+                [Some(draining.stopping.named_deadline()), None, None, None]
+            }
             State::Backoff(backoff) => [Some((backoff.until, Why::Retry)), None, None, None],
-            State::Parked(parked) => [parked.probe_at.map(|at| (at, Why::ParkedProbe)), None, None, None],
+            State::Parked(parked) => [
+                parked.probe_at.map(|at| (at, Why::ParkedProbe)),
+                None,
+                None,
+                None,
+            ],
         }
     }
 
@@ -280,19 +298,30 @@ impl Lifecycle {
     fn time_passed(&mut self, step: &mut Step<'_>) {
         const DUE_MAX: usize = 8;
         for _ in 0..DUE_MAX {
-            let due = self.own_deadlines().into_iter().flatten().min().filter(|(at, _)| *at <= step.now);
+            let due = self
+                .own_deadlines()
+                .into_iter()
+                .flatten()
+                .min()
+                .filter(|(at, _)| *at <= step.now);
             let Some((_, why)) = due else { break };
             step.cause = Cause::Deadline(why);
             match why {
-                Why::SpawnDeadline | Why::GreetDeadline | Why::ListDeadline | Why::ConnectDeadline => {
+                Why::SpawnDeadline
+                | Why::GreetDeadline
+                | Why::ListDeadline
+                | Why::ConnectDeadline => {
                     self.connect_deadline(step);
                 }
-                Why::DrainDeadline | Why::CloseDeadline | Why::TerminateDeadline | Why::KillDeadline => {
+                Why::DrainDeadline
+                | Why::CloseDeadline
+                | Why::TerminateDeadline
+                | Why::KillDeadline => {
                     self.escalate_draining(step);
                 }
                 Why::Retry => self.retry(step),
                 Why::ParkedProbe => self.parked_probe(step),
-                Why::Stable => self.proven(step),
+                Why::Stable => self.proven(),
                 Why::KeepaliveIdle => self.probe(step),
                 Why::ProbeDeadline => self.probe_missed(step),
                 Why::IdleLimit => self.ask_if_unused(step),
@@ -317,7 +346,9 @@ fn cause_of(input: &Input) -> Cause {
         Input::Wanted => Cause::Wanted,
         Input::Poke(poke) => Cause::Poked(*poke),
         Input::Shutdown { .. } => Cause::Shutdown,
-        Input::OpenFailed { failure, .. } | Input::Exited { failure, .. } => Cause::Failed(failure.clone()),
+        Input::OpenFailed { failure, .. } | Input::Exited { failure, .. } => {
+            Cause::Failed(failure.clone())
+        }
         Input::SessionLost { .. } => Cause::SessionLost,
         Input::ServerClosing { .. } => Cause::ServerClosing,
         Input::Unused { .. } => Cause::Unused,

@@ -100,7 +100,11 @@ pub struct RenewalPolicy {
 }
 
 /// The probing used when a call raises suspicion against a server that has no keepalive.
-pub const SUSPICION: KeepalivePolicy = KeepalivePolicy { idle_ms: 60_000, timeout_ms: 10_000, misses: 2 };
+pub const SUSPICION: KeepalivePolicy = KeepalivePolicy {
+    idle_ms: 60_000,
+    timeout_ms: 10_000,
+    misses: 2,
+};
 
 impl Policy {
     /// Defaults for a server that is a child process (stdio): exclusive, watched instead of probed.
@@ -110,7 +114,12 @@ impl Policy {
             exclusive: true,
             lazy: false,
             idle_shutdown_ms: None,
-            connect: ConnectPolicy { spawn_ms: 60_000, greet_ms: 60_000, list_ms: 60_000, total_ms: 60_000 },
+            connect: ConnectPolicy {
+                spawn_ms: 60_000,
+                greet_ms: 60_000,
+                list_ms: 60_000,
+                total_ms: 60_000,
+            },
             open_interval_ms: 1_000,
             backoff: BackoffPolicy {
                 base_ms: 250,
@@ -124,8 +133,16 @@ impl Policy {
             parked_call_interval_ms: 10_000,
             keepalive: None,
             drain_ms: 10_000,
-            stop: StopPolicy { close_ms: 3_000, terminate_ms: 3_000, kill_ms: 3_000 },
-            renewals: RenewalPolicy { window_ms: 60_000, max: 10, retiring_max: 4 },
+            stop: StopPolicy {
+                close_ms: 3_000,
+                terminate_ms: 3_000,
+                kill_ms: 3_000,
+            },
+            renewals: RenewalPolicy {
+                window_ms: 60_000,
+                max: 10,
+                retiring_max: 4,
+            },
         }
     }
 
@@ -134,7 +151,11 @@ impl Policy {
     pub fn for_http() -> Policy {
         Policy {
             exclusive: false,
-            keepalive: Some(KeepalivePolicy { idle_ms: 60_000, timeout_ms: 10_000, misses: 3 }),
+            keepalive: Some(KeepalivePolicy {
+                idle_ms: 60_000,
+                timeout_ms: 10_000,
+                misses: 3,
+            }),
             ..Policy::for_process()
         }
     }

@@ -50,7 +50,7 @@ impl<'a> Caller<'a> {
         let started = Instant::now();
         let total = options.total.unwrap_or(Duration::from_millis(config.timeouts.call_total_ms));
         let idle = options.idle.unwrap_or(Duration::from_millis(config.timeouts.call_idle_ms));
-        let patience = options.patience.unwrap_or(Duration::from_millis(config.timeouts.edge_patience_ms));
+        let patience = options.patience.unwrap_or(Duration::from_millis(config.timeouts.edge_patience_ms.unwrap_or(slot.edge_patience_ms)));
         let deadline = started + total;
         Self { slot, reports, request, options, started, deadline, patience_until: deadline.min(started + patience), idle, total }
     }
@@ -152,7 +152,7 @@ impl<'a> Caller<'a> {
                 Err(_elapsed) => {
                     return Err(Refusal::NotReady {
                         server: self.name(),
-                        state: seen.status.state.as_str(),
+                        state: seen.status.state.word(),
                         waited_ms: ms(self.started.elapsed()),
                         cause: seen.last_failure.map(|(failure, _)| failure),
                     });
@@ -206,19 +206,10 @@ impl<'a> Caller<'a> {
                 let Some(name) = name.and_then(|raw| serde_json::from_str::<String>(raw).ok()) else { return false };
                 let catalog = self.slot.catalog.load();
                 let tool = catalog.as_ref().and_then(|catalog| catalog.tools.find(&name));
-                tool.and_then(|tool| ToolHints::of_tool(&tool.raw)).is_some_and(|hints| hints.safe_to_repeat())
+                tool.is_some_and(|tool| ToolHints::of_tool(tool.as_str()).may_repeat())
             }
             // Reading changes nothing by the protocol's own definition.
-            method::TOOLS_LIST
-            | method::PROMPTS_LIST
-            | method::PROMPTS_GET
-            | method::RESOURCES_LIST
-            | method::RESOURCES_READ
-            | method::TEMPLATES_LIST
-            | method::COMPLETE
-            | method::PING
-            | method::DISCOVER => true,
-            _unknown => false,
+            method => method::is_read_only(method),
         }
     }
 

@@ -24,13 +24,19 @@ pub struct Hidden {
 }
 
 /// The items of one kind, in the server's order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ItemList {
     /// The items, each with its raw JSON text.
     pub items: Vec<RawItem>,
     /// Changes exactly when the content changes.
     pub digest: Digest,
     json: OnceLock<Bytes>,
+}
+
+impl Default for ItemList {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
 }
 
 impl ItemList {

@@ -18,7 +18,7 @@ use mainstay_wire::envelope;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-pub(crate) use self::desk::{Desk, Directory};
+pub(crate) use self::desk::{Desk, Directory, Place};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
@@ -28,6 +28,7 @@ use crate::publish::Publisher;
 use crate::runtime::Runtime;
 use crate::runtime::keeper::Orders;
 use crate::runtime::report::{Addressed, Report, Reports};
+use crate::settings;
 use crate::slot::Slot;
 use crate::store::Store;
 
@@ -63,6 +64,7 @@ struct Kept {
 pub(crate) struct Setting {
     pub(crate) clock: Clock,
     pub(crate) start_gate: usize,
+    pub(crate) edge_patience_ms: u64,
     pub(crate) seed: u64,
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
@@ -94,7 +96,7 @@ impl Driver {
         let (report_sender, reports) = mpsc::channel(REPORTS);
         let (shut_down, ended) = watch::channel(false);
         let directory = Arc::new(Directory::default());
-        let desk = Desk::new(verb_sender, ended, Arc::clone(&directory), report_sender.clone(), setting.clock);
+        let desk = Desk::new(verb_sender, ended, Arc::clone(&directory), report_sender.clone());
         let driver = Self {
             fleet: Fleet::new(FleetPolicy { start_gate: setting.start_gate, seed: setting.seed }),
             setting,
@@ -116,7 +118,7 @@ impl Driver {
         let mut taken = 0;
         let mut verbs_open = true;
         while !*self.shut_down.borrow() {
-            let deadline = self.fleet.next_deadline().map(|(at, _why)| self.setting.clock.instant(at));
+            let deadline = self.fleet.next_deadline().map(|(at, _slot, _why)| self.setting.clock.instant(at));
             let timer = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -173,11 +175,11 @@ impl Driver {
         let id = SlotId(self.next_slot);
         self.next_slot += 1;
         let start = if config.enabled { Start::Enabled } else { Start::Disabled };
-        let policy = config.policy.clone();
+        let policy = settings::policy(&config);
         let name: Box<str> = config.name.as_str().into();
         // The view is filled in by the first refresh below; a disabled slot of generation zero is the honest blank.
         let blank = mainstay_core::lifecycle::Lifecycle::new(0, Start::Disabled).status(self.setting.clock.now());
-        let slot = Arc::new(Slot::new(id, config, self.setting.clock, blank));
+        let slot = Arc::new(Slot::new(id, config, self.setting.edge_patience_ms, self.setting.clock, blank));
         let reports = Reports::new(id, self.report_sender.clone(), self.setting.clock);
         self.slots.insert(id, Arc::clone(&slot));
         if let (Some(catalog), Start::Enabled) = (catalog, start) {
@@ -195,10 +197,7 @@ impl Driver {
         let Addressed { slot, report } = addressed;
         match report {
             Report::Input(input) => {
-                let gone = match input {
-                    Input::Gone { generation } => Some(generation),
-                    _other => None,
-                };
+                let gone = if matches!(input, Input::Gone { .. }) { input.generation() } else { None };
                 self.step(FleetInput::Slot { slot, input }, effects);
                 if let Some(generation) = gone {
                     self.kept.remove(&(slot, generation));
@@ -265,7 +264,7 @@ impl Driver {
 
     /// Shows a slot's lifecycle to observers. After the effects, so that whoever sees "connected" finds a generation.
     fn show(&self, id: SlotId) {
-        let (Some(slot), Some(status)) = (self.slots.get(&id), self.fleet.status(id, self.setting.clock.now())) else { return };
+        let (Some(slot), Some(status)) = (self.slots.get(&id), self.fleet.status(id)) else { return };
         slot.view.send_modify(|view| {
             if let Some(cause) = &status.cause
                 && !matches!(status.state, StateWord::Connected)

@@ -189,4 +189,7 @@ pub enum StartError {
     /// No randomness from the operating system.
     #[error("the operating system gave no random numbers: {0}")]
     Random(String),
+    /// No threads from the operating system.
+    #[error("the guardian of child processes could not be started")]
+    Guardian(#[from] crate::process::GuardianError),
 }

@@ -42,6 +42,7 @@ mod remembered;
 pub mod request;
 #[doc(hidden)]
 pub mod runtime;
+mod settings;
 mod slot;
 pub mod status;
 pub mod store;

@@ -87,11 +87,12 @@ impl ManagerBuilder {
         let desk = Driver::start(Setting {
             clock,
             start_gate: self.config.gateway.start_gate,
+            edge_patience_ms: self.config.gateway.edge_patience_ms,
             seed: u64::from_le_bytes(seed),
             limits: envelope::Limits { message_bytes_max: limits.message_bytes, depth_max: limits.depth },
             pages_max: limits.pages,
             stderr_bytes_max: limits.stderr_bytes,
-            guardian: Arc::new(guardian()),
+            guardian: Arc::new(Guardian::start()?),
             store: store.clone(),
             events: Arc::clone(&events),
             publisher,
@@ -103,14 +104,6 @@ impl ManagerBuilder {
         }
         Ok(Manager { desk, shared, events })
     }
-}
-
-/// The guardian, or, where it cannot run, its absence: a warning, because everything else still works.
-fn guardian() -> Guardian {
-    Guardian::start().unwrap_or_else(|error| {
-        tracing::warn!(%error, "if Mainstay itself is killed, its servers may survive");
-        Guardian::absent()
-    })
 }
 
 impl Manager {

@@ -29,7 +29,7 @@ pub struct Published {
 }
 
 /// All published items of one kind, sorted by exposed name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Listing {
     /// The items.
     pub items: Vec<Published>,
@@ -39,6 +39,18 @@ pub struct Listing {
     pub hidden: Vec<Hidden>,
     by_name: HashMap<Box<str>, usize>,
     json: OnceLock<Bytes>,
+}
+
+impl Default for Listing {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            digest: catalog::digest(std::iter::empty()),
+            hidden: Vec::new(),
+            by_name: HashMap::new(),
+            json: OnceLock::new(),
+        }
+    }
 }
 
 impl Listing {
@@ -206,7 +218,7 @@ fn merge(
         let raw = if exposure.exposed == item.name {
             item.raw.clone()
         } else {
-            listing::renamed(item, &exposure.exposed)
+            listing::renamed(item, &exposure.exposed).into_bytes()
         };
         items.push(Published {
             exposed: exposure.exposed.into(),

@@ -23,6 +23,7 @@ use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::input::{Input, Proof};
 use mainstay_wire::envelope::{Kind, Message};
 use mainstay_wire::id::Id;
+use mainstay_wire::listing::ListKind;
 use mainstay_wire::revision::Era;
 use mainstay_wire::splice::Parts;
 use mainstay_wire::{headers, meta, method};
@@ -36,7 +37,7 @@ use self::leases::Leases;
 use self::refresh::Dirty;
 use self::report::Reports;
 use self::stdio::StdioLink;
-use self::waiters::{CallMark, Waiter, Waiters};
+use self::waiters::{CallMark, Waiters};
 use crate::counters::Counters;
 use crate::request::{ClientFace, Request};
 
@@ -356,7 +357,7 @@ impl Runtime {
                 }
             }
             Some(_) | None => {
-                for key in meta::MODERN_REQUEST_KEYS {
+                for key in meta::REQUEST_STAMP {
                     if message.member(&["params", "_meta", key]).is_some() {
                         editor = editor.remove(&["params", "_meta", key]);
                     }
@@ -456,7 +457,7 @@ impl Inbound for Runtime {
                         self.counters.late_answer();
                     }
                 }
-                Some(changed) if method::is_list_changed(changed) => self.dirty.mark(),
+                Some(changed) if ListKind::ALL.iter().any(|kind| kind.changed() == changed) => self.dirty.mark(),
                 Some(_) | None => self.counters.unrouted_notification(),
             },
         }

@@ -37,6 +37,8 @@ pub(crate) struct Slot {
     pub(crate) id: SlotId,
     pub(crate) name: Arc<str>,
     pub(crate) clock: Clock,
+    /// How long calls wait for a connection when the server's own entry does not say.
+    pub(crate) edge_patience_ms: u64,
     pub(crate) config: ArcSwap<ServerConfig>,
     /// The generation that takes leases, if one does (law 2). Written by the driver only.
     pub(crate) current: ArcSwapOption<Runtime>,
@@ -62,11 +64,12 @@ pub(crate) struct ProcessFace {
 
 impl Slot {
     /// A slot for a configured server.
-    pub(crate) fn new(id: SlotId, config: ServerConfig, clock: Clock, status: Status) -> Self {
+    pub(crate) fn new(id: SlotId, config: ServerConfig, edge_patience_ms: u64, clock: Clock, status: Status) -> Self {
         Self {
             id,
             name: config.name.as_str().into(),
             clock,
+            edge_patience_ms,
             admission: Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
             config: ArcSwap::from_pointee(config),
             current: ArcSwapOption::empty(),

@@ -215,32 +215,9 @@ impl State {
     }
 }
 
-impl Opening {
-    /// Its phase, `Queued` included.
-    #[must_use]
-    pub fn phase(&self) -> Phase {
-        self.running.map_or(Phase::Queued, |running| running.phase)
-    }
-
-    /// Whichever of its deadlines comes first.
-    pub(crate) fn deadline(&self) -> Option<(Time, Why)> {
-        let running = self.running?;
-        let why = match running.phase {
-            Phase::Queued | Phase::Spawn => Why::SpawnDeadline,
-            Phase::Greet => Why::GreetDeadline,
-            Phase::List => Why::ListDeadline,
-        };
-        Some(if running.total_ends < running.phase_ends {
-            (running.total_ends, Why::ConnectDeadline)
-        } else {
-            (running.phase_ends, why)
-        })
-    }
-}
-
 impl Stopping {
     /// Its deadline, by name.
-    pub(crate) const fn named_deadline(&self) -> (Time, Why) {
+    pub(super) const fn named_deadline(&self) -> (Time, Why) {
         let why = match self.step {
             StopStep::Drain => Why::DrainDeadline,
             StopStep::Close => Why::CloseDeadline,
@@ -253,7 +230,7 @@ impl Stopping {
 
 impl Keepalive {
     /// Its deadline, by name.
-    pub(crate) const fn named_deadline(&self) -> Option<(Time, Why)> {
+    pub(super) const fn named_deadline(&self) -> Option<(Time, Why)> {
         match *self {
             Keepalive::Off => None,
             Keepalive::Waiting { probe_at, .. } => Some((probe_at, Why::KeepaliveIdle)),
@@ -262,7 +239,7 @@ impl Keepalive {
     }
 
     /// Probes missed in a row.
-    pub(crate) const fn misses(&self) -> u32 {
+    pub(super) const fn misses(&self) -> u32 {
         match *self {
             Keepalive::Off => 0,
             Keepalive::Waiting { misses, .. } | Keepalive::Probing { misses, .. } => misses,

@@ -9,7 +9,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Verb;
 use crate::catalog::Catalog;
-use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::error::OperatorError;
 use crate::runtime::report::{Addressed, Reports};
@@ -52,7 +51,6 @@ pub(crate) struct Desk {
     directory: Arc<Directory>,
     // Kept so that the driver's inbox never closes while somebody holds the desk.
     _reports: mpsc::Sender<Addressed>,
-    clock: Clock,
 }
 
 impl Desk {
@@ -61,19 +59,13 @@ impl Desk {
         ended: watch::Receiver<bool>,
         directory: Arc<Directory>,
         reports: mpsc::Sender<Addressed>,
-        clock: Clock,
     ) -> Self {
-        Self { verbs, ended, directory, _reports: reports, clock }
+        Self { verbs, ended, directory, _reports: reports }
     }
 
     /// All slots by name.
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
-    }
-
-    /// The driver's clock.
-    pub(crate) fn clock(&self) -> Clock {
-        self.clock
     }
 
     /// Adds a server. Returns when it has its slot; its start goes on by itself.

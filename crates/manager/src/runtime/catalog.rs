@@ -5,18 +5,15 @@ use std::time::Duration;
 
 use mainstay_core::catalog::ItemKind;
 use mainstay_core::failure::{Failure, FailureKind};
-use mainstay_wire::listing::{self, RawItem};
+use mainstay_wire::listing::{self, ListKind, RawItem};
 use mainstay_wire::views::ErrorView;
-use mainstay_wire::{codes, method};
+use mainstay_wire::codes;
 use tokio::time::Instant;
 
 use super::greeting::Greeting;
 use super::{Cut, Limits, Miss, Runtime};
 use crate::catalog::{Catalog, Hidden, ItemList, unix_ms};
 use crate::request::Request;
-
-/// Pages that one listing may have. A server that has more is broken or hostile (F164).
-pub(crate) const PAGES_MAX: usize = 1_000;
 
 /// Items of one kind that one server may list.
 const ITEMS_MAX: usize = 100_000;
@@ -60,7 +57,7 @@ async fn list_kind(
     deadline: Instant,
     hidden: &mut Vec<Hidden>,
 ) -> Result<Vec<RawItem>, Failure> {
-    let method = method_of(kind);
+    let method = wire_kind(kind).method();
     let mut items = Vec::new();
     let mut cursor: Option<String> = None;
     let mut seen = HashSet::new();
@@ -75,12 +72,12 @@ async fn list_kind(
         let limits = Limits { deadline, idle: Duration::from_secs(3_600) };
         let answer = runtime.ask(&request, None, None, limits).await.map_err(|miss| miss_failure(method, miss))?;
         let Some(result) = answer.result_bytes() else {
-            let error = answer.error().and_then(ErrorView::parse);
+            let error = ErrorView::of(&answer);
             // A server may declare resources and have no templates at all; that is no failure of the listing.
-            if kind == ItemKind::ResourceTemplate && error.as_ref().is_some_and(|error| error.code == codes::METHOD_NOT_FOUND) {
+            if kind == ItemKind::ResourceTemplate && error.as_ref().is_some_and(|error| error.code == Some(codes::METHOD_NOT_FOUND)) {
                 return Ok(items);
             }
-            let words = error.map_or_else(|| "an unreadable error".to_owned(), |error| error.to_string());
+            let words = error.map_or_else(|| "an unreadable error".to_owned(), |error| error.message);
             return Err(listing_failed(method, &words));
         };
         let page = listing::parse_page(wire_kind(kind), &result).map_err(|error| listing_failed(method, &error.to_string()))?;
@@ -103,22 +100,13 @@ async fn list_kind(
     Err(listing_failed(method, &format!("more than {pages_max} pages (setting `mainstay.limits.pages`)")))
 }
 
-/// The method that lists a kind.
-pub(crate) fn method_of(kind: ItemKind) -> &'static str {
+/// The wire's word for a kind.
+pub(crate) fn wire_kind(kind: ItemKind) -> ListKind {
     match kind {
-        ItemKind::Tool => method::TOOLS_LIST,
-        ItemKind::Prompt => method::PROMPTS_LIST,
-        ItemKind::Resource => method::RESOURCES_LIST,
-        ItemKind::ResourceTemplate => method::TEMPLATES_LIST,
-    }
-}
-
-fn wire_kind(kind: ItemKind) -> listing::Kind {
-    match kind {
-        ItemKind::Tool => listing::Kind::Tools,
-        ItemKind::Prompt => listing::Kind::Prompts,
-        ItemKind::Resource => listing::Kind::Resources,
-        ItemKind::ResourceTemplate => listing::Kind::ResourceTemplates,
+        ItemKind::Tool => ListKind::Tools,
+        ItemKind::Prompt => ListKind::Prompts,
+        ItemKind::Resource => ListKind::Resources,
+        ItemKind::ResourceTemplate => ListKind::Templates,
     }
 }
 

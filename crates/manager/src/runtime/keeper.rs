@@ -27,11 +27,15 @@ use super::{Cut, Limits, Miss};
 use crate::config::{ServerConfig, Transport};
 use crate::process::Guardian;
 use crate::request::Request;
+use crate::settings;
 use crate::slot::Slot;
 
 /// Notices of ours waiting for the wire (cancel notices, answers to the server). Full means that the server has stopped
 /// reading; further notices are dropped and counted.
 const OUTBOUND: usize = 64;
+
+/// The answer to a probe of a server without keepalive settings may take this long, in milliseconds.
+const PROBE_TIMEOUT_MS: u64 = 10_000;
 
 /// Everything that a keeper needs.
 pub(crate) struct Setup {
@@ -67,6 +71,10 @@ pub(crate) async fn keep(setup: Setup) {
     match &setup.config.transport {
         Transport::Stdio { .. } => stdio::keep(setup).await,
         Transport::Http { .. } => http::keep(setup).await,
+        Transport::Broken { .. } => {
+            let failure = settings::unusable(&setup.config);
+            reports.input(Input::OpenFailed { generation, failure }).await;
+        }
     }
     reports.input(Input::Gone { generation }).await;
 }
@@ -93,7 +101,7 @@ async fn list_and_report(setup: &Setup, runtime: &Arc<Runtime>, greeting: &Greet
         OpenMode::Fresh => {
             setup.reports.input(Input::Phase { generation, phase: Phase::List }).await;
             // The core's own deadline is the one that counts; this one only bounds a listing that outlives it.
-            let within = Duration::from_millis(setup.config.policy.connect.total_ms);
+            let within = Duration::from_millis(setup.config.timeouts.connect_ms);
             Some(Arc::new(list_all(runtime, greeting, setup.pages_max, within).await?))
         }
         OpenMode::Renewal => {
@@ -121,7 +129,7 @@ async fn refresh(setup: &Setup, runtime: &Runtime) {
     loop {
         runtime.dirty.due(last).await;
         let Some(greeting) = runtime.greeting() else { continue };
-        let within = Duration::from_millis(setup.config.policy.connect.list_ms);
+        let within = Duration::from_millis(setup.config.timeouts.list_ms);
         match list_all(runtime, greeting, setup.pages_max, within).await {
             Ok(catalog) => {
                 let catalog = Arc::new(catalog);
@@ -163,7 +171,7 @@ async fn probe(setup: &Setup, runtime: &Runtime) {
 
 async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
     let generation = setup.generation;
-    let policy = setup.config.policy.keepalive.clone().unwrap_or_default();
+    let timeout_ms = setup.config.keepalive.as_ref().map_or(PROBE_TIMEOUT_MS, |keepalive| keepalive.timeout_ms);
     let life = runtime.last_life_ms();
     // Law 14: a link with traffic inside the window needs no probe; the answer is the traffic.
     if life > 0 && life >= since_ms {
@@ -171,7 +179,7 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
         return;
     }
     let method = if runtime.era() == Era::Modern { method::DISCOVER } else { method::PING };
-    let timeout = Duration::from_millis(policy.timeout_ms);
+    let timeout = Duration::from_millis(timeout_ms);
     let limits = Limits { deadline: Instant::now() + timeout, idle: timeout };
     let answered = runtime.ask(&Request::new(method, None), None, None, limits).await;
     let input = match answered {

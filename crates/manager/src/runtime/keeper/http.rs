@@ -2,15 +2,15 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use mainstay_core::failure::{Failure, FailureKind};
+use mainstay_core::failure::Failure;
 use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, Phase};
 
 use super::{Orders, Setup, list_and_report, probe, refresh, runtime, send_notices};
 use crate::runtime::http::{HttpLink, HttpSetup, PushEnd};
 use crate::runtime::{Link, Runtime};
+use crate::settings;
 
 /// See [`super::keep`].
 pub(super) async fn keep(setup: Setup) {
@@ -70,15 +70,12 @@ async fn leave(link: &HttpLink, orders: &mut tokio::sync::watch::Receiver<Orders
 }
 
 fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
-    let resolved = setup
-        .config
-        .resolve_http()
-        .map_err(|problem| Failure::new(FailureKind::BadConfig).with_detail(problem.to_string()))?;
+    let resolved = settings::resolve_endpoint(&setup.config)?;
     HttpLink::new(HttpSetup {
         url: resolved.url,
         headers: resolved.headers,
         limits: setup.limits,
-        connect_ms: setup.config.policy.connect.spawn_ms,
+        connect_ms: setup.config.timeouts.spawn_ms,
     })
 }
 
@@ -86,7 +83,7 @@ fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
 async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Failure {
     let generation = setup.generation;
     setup.reports.input(Input::Phase { generation, phase: Phase::Greet }).await;
-    let hint = setup.slot.era.hint(setup.config.fixed_era());
+    let hint = setup.slot.era.hint(settings::fixed_era(&setup.config));
     let greeting = match link.greet(&setup.slot.ids, hint, setup.config.timeouts.probe_ms, &**runtime).await {
         Ok(greeting) => greeting,
         Err(failure) => {
@@ -106,7 +103,5 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
         std::future::pending::<()>().await;
     };
     tokio::join!(push, refresh(setup, runtime), probe(setup, runtime));
-    // Unreachable in practice: none of the three ends.
-    tokio::time::sleep(Duration::MAX).await;
     runtime.failure()
 }

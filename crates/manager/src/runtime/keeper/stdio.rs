@@ -9,9 +9,11 @@ use std::time::Duration;
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, Phase};
+use mainstay_wire::envelope::Message;
 use mainstay_wire::revision::{Era, Revision};
 use mainstay_wire::views::{DiscoverResult, ErrorView, InitializeResult};
 use mainstay_wire::{codes, method};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -22,6 +24,7 @@ use crate::runtime::era::EraHint;
 use crate::runtime::greeting::{Greeting, OUR_CAPABILITIES, our_info};
 use crate::runtime::stdio::{StdioLink, read_lines, write_lines};
 use crate::runtime::{Cut, Limits, Link, Miss, Runtime};
+use crate::settings;
 
 /// How long after the end of stdout we wait for the exit that explains it, and after the exit for the last lines.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -58,13 +61,11 @@ pub(super) async fn keep(setup: Setup) {
 }
 
 async fn spawn(setup: &Setup) -> Result<Spawned, Failure> {
-    let resolved = setup.config.resolve_stdio().map_err(|problem| {
-        Failure::new(FailureKind::BadConfig).with_detail(problem.to_string())
-    })?;
+    let resolved = settings::resolve_command(&setup.config)?;
     let spec = SpawnSpec {
         program: OsString::from(resolved.command),
         args: resolved.args.into_iter().map(OsString::from).collect(),
-        env: process::child_env(std::env::vars_os(), &resolved.env, setup.config.env_policy),
+        env: settings::child_env(&setup.config, &resolved.env),
         cwd: resolved.cwd.map(Into::into),
         stderr_bytes_max: setup.stderr_bytes_max,
     };
@@ -89,95 +90,150 @@ struct Child<'a> {
     probing: AtomicBool,
 }
 
+/// What can happen to a living child.
+enum Happening {
+    /// The leader has exited, whatever its descendants do (law 13).
+    Exited(Option<process::ExitInfo>),
+    /// Its stdout has ended.
+    Ended(Failure),
+    /// Opening failed.
+    OpenFailed(Failure),
+    /// The last lease of the fenced generation has gone.
+    Drained,
+    /// The driver has ordered something; `false`: the driver is gone.
+    Ordered(bool),
+    /// Nothing is left of the group.
+    Gone,
+}
+
+/// What has happened already, so that nothing is reported twice (F236).
+#[derive(Default)]
+struct Seen {
+    dead: bool,
+    ended: bool,
+    open_failed: bool,
+    drained: bool,
+    obeyed: Orders,
+}
+
 impl Child<'_> {
     /// Lives until nothing of the group is left.
-    async fn live(&self, mut reader: JoinHandle<Failure>, notices: tokio::sync::mpsc::Receiver<mainstay_wire::envelope::Message>) {
-        let work = async {
-            if let Err(failure) = self.open().await {
-                return failure;
-            }
-            tokio::join!(refresh(self.setup, self.runtime), probe(self.setup, self.runtime));
-            self.runtime.failure()
-        };
-        let mut work = pin!(work);
+    async fn live(&self, mut reader: JoinHandle<Failure>, notices: mpsc::Receiver<Message>) {
+        let mut work = pin!(self.work());
         let mut saying = pin!(send_notices(self.runtime, notices));
         let mut life = pin!(self.report_life());
         let mut drained = pin!(self.runtime.leases.drained());
         let mut gone = pin!(self.process.gone());
         let mut exited = self.process.exited();
         let mut orders = self.setup.orders.clone();
-        let mut obeyed = Orders::default();
-        let (mut dead, mut worked, mut told_drained, mut read_out) = (false, false, false, false);
+        let mut seen = Seen::default();
         loop {
-            tokio::select! {
+            let draining = seen.obeyed.stop == Some(StopStep::Drain);
+            let happening = tokio::select! {
                 // Cancel-safe: exit information is a level.
-                changed = exited.wait_for(Option::is_some), if !dead => {
-                    let info = changed.ok().and_then(|info| info.clone());
-                    dead = true;
-                    // Law 29: sweep the group after the leader is gone; its last words may still be in the pipe (F49).
-                    self.process.kill();
-                    if !read_out {
-                        read_out = tokio::time::timeout(LAST_WORDS, &mut reader).await.is_ok();
-                    }
-                    self.report_death(Some(self.exit_failure(info.as_ref()))).await;
-                }
-                // Cancel-safe: a join handle is polled again. Finished only once, see the guard.
-                ended = &mut reader, if !read_out => {
-                    read_out = true;
-                    if !dead {
-                        // The end of stdout usually means that the process is ending: give its exit the first word.
-                        let mut exit = self.process.exited();
-                        let exit = tokio::time::timeout(LAST_WORDS, exit.wait_for(Option::is_some)).await;
-                        if exit.is_err() {
-                            // F63: alive without stdout is dead for us.
-                            dead = true;
-                            let failure = ended.unwrap_or_else(|_| Failure::new(FailureKind::Internal));
-                            self.report_death(Some(self.explain(failure))).await;
-                        }
-                    }
+                info = exit_of(&mut exited), if !seen.dead => Happening::Exited(info),
+                // Cancel-safe: a join handle is polled again; finished only once, see the guard.
+                ended = &mut reader, if !seen.ended => {
+                    Happening::Ended(ended.unwrap_or_else(|_panic| Failure::new(FailureKind::Internal)))
                 }
                 // Cancel-safe: pinned and polled on; it ends only when opening failed.
-                failure = &mut work, if !worked => {
-                    worked = true;
-                    // A death explains a failed opening better than the opening does, and is about to be noticed.
-                    if !dead {
-                        let mut exit = self.process.exited();
-                        if tokio::time::timeout(LAST_WORDS, exit.wait_for(Option::is_some)).await.is_err() {
-                            let generation = self.setup.generation;
-                            self.setup.reports.input(Input::OpenFailed { generation, failure: self.explain(failure) }).await;
-                        }
-                    }
-                }
-                // Cancel-safe: pinned.
-                () = &mut saying => {}
-                // Cancel-safe: pinned; never ends.
-                () = &mut life => {}
+                failure = &mut work, if !seen.open_failed => Happening::OpenFailed(failure),
+                // Cancel-safe: pinned; neither of the two ends while the runtime lives.
+                () = &mut saying => continue,
+                () = &mut life => continue,
                 // Cancel-safe: level-triggered.
-                () = &mut drained, if !told_drained && obeyed.stop == Some(StopStep::Drain) => {
-                    told_drained = true;
-                    self.setup.reports.input(Input::Drained { generation: self.setup.generation }).await;
-                }
+                () = &mut drained, if draining && !seen.drained => Happening::Drained,
                 // Cancel-safe: a watch is a level.
-                changed = orders.changed() => {
-                    let wanted = orders.borrow_and_update().clone();
-                    // A driver that is gone can order nothing any more; then the group must not outlive it.
-                    let wanted = if changed.is_err() { Orders { stop: Some(StopStep::Kill), kills: obeyed.kills + 1, ..wanted } } else { wanted };
-                    self.obey(&obeyed, &wanted);
-                    obeyed = wanted;
-                    if changed.is_err() {
-                        return gone.await;
-                    }
-                }
+                changed = orders.changed() => Happening::Ordered(changed.is_ok()),
                 // Cancel-safe: level-triggered.
-                () = &mut gone => break,
+                () = &mut gone => Happening::Gone,
+            };
+            if self.handle(happening, &mut seen, &mut reader, &mut orders).await {
+                break;
             }
         }
-        if !dead {
-            // Gone without an exit seen first: the two levels rose together.
-            let info = self.process.exited().borrow().clone();
-            self.report_death(Some(self.exit_failure(info.as_ref()))).await;
-        }
         reader.abort();
+    }
+
+    /// Deals with one happening; `true` when nothing is left to happen.
+    async fn handle(
+        &self,
+        happening: Happening,
+        seen: &mut Seen,
+        reader: &mut JoinHandle<Failure>,
+        orders: &mut watch::Receiver<Orders>,
+    ) -> bool {
+        let generation = self.setup.generation;
+        match happening {
+            Happening::Exited(info) => {
+                seen.dead = true;
+                // Law 29: sweep the group after the leader is gone; its last words may still be in the pipe (F49).
+                self.process.kill();
+                if !seen.ended {
+                    seen.ended = tokio::time::timeout(LAST_WORDS, reader).await.is_ok();
+                }
+                self.report_death(self.exit_failure(info.as_ref())).await;
+            }
+            Happening::Ended(failure) => {
+                seen.ended = true;
+                // The end of stdout usually means that the process is ending: give its exit the first word. If it lives on
+                // without stdout, it is dead for us all the same (F63).
+                if !seen.dead && !self.is_about_to_exit().await {
+                    seen.dead = true;
+                    self.report_death(self.explain(failure)).await;
+                }
+            }
+            Happening::OpenFailed(failure) => {
+                seen.open_failed = true;
+                // A death explains a failed opening better than the opening does.
+                if !seen.dead && !self.is_about_to_exit().await {
+                    let failure = self.explain(failure);
+                    self.setup.reports.input(Input::OpenFailed { generation, failure }).await;
+                }
+            }
+            Happening::Drained => {
+                seen.drained = true;
+                self.setup.reports.input(Input::Drained { generation }).await;
+            }
+            Happening::Ordered(driver_lives) => {
+                let mut wanted = orders.borrow_and_update().clone();
+                if !driver_lives {
+                    // A driver that is gone can order nothing any more; then the group must not outlive it.
+                    wanted.stop = Some(StopStep::Kill);
+                    wanted.kills += 1;
+                }
+                self.obey(&seen.obeyed, &wanted);
+                seen.obeyed = wanted;
+                if !driver_lives {
+                    self.process.gone().await;
+                    return true;
+                }
+            }
+            Happening::Gone => {
+                if !seen.dead {
+                    // The two levels rose together.
+                    let info = *self.process.exited().borrow();
+                    self.report_death(self.exit_failure(info.as_ref())).await;
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Opens, and then works until it is dropped. Returns only if opening failed.
+    async fn work(&self) -> Failure {
+        if let Err(failure) = self.open().await {
+            return failure;
+        }
+        tokio::join!(refresh(self.setup, self.runtime), probe(self.setup, self.runtime));
+        self.runtime.failure()
+    }
+
+    /// Whether the leader exits within the time that last words take.
+    async fn is_about_to_exit(&self) -> bool {
+        let mut exited = self.process.exited();
+        tokio::time::timeout(LAST_WORDS, exit_of(&mut exited)).await.is_ok()
     }
 
     fn obey(&self, before: &Orders, wanted: &Orders) {
@@ -215,18 +271,16 @@ impl Child<'_> {
     }
 
     /// Tells the driver how the child died: once, by what it interrupted.
-    async fn report_death(&self, failure: Option<Failure>) {
+    async fn report_death(&self, failure: Failure) {
         let generation = self.setup.generation;
-        let mut failure = failure.unwrap_or_else(|| Failure::new(FailureKind::StreamClosed));
         if self.opened.load(Ordering::Acquire) {
             self.setup.reports.input(Input::Exited { generation, failure }).await;
             return;
         }
         if self.probing.load(Ordering::Acquire) {
-            // F28: a strict old server may die of an unknown method. That is our doing: it is not charged, and the next
-            // start does not probe.
+            // F28: a strict old server may die of an unknown method. The next start does not probe; the one charge goes
+            // with the first proof.
             self.setup.slot.era.set(Some(Era::Legacy));
-            failure.kind = FailureKind::EraMismatch;
         } else if self.setup.slot.era.get().is_some() {
             // F139: what is remembered may be what kills it.
             self.setup.slot.era.set(None);
@@ -267,8 +321,8 @@ impl Child<'_> {
     /// Finds the server's era and greets it (F26 to F30).
     async fn greet(&self) -> Result<Greeting, Failure> {
         let probe = Duration::from_millis(self.setup.config.timeouts.probe_ms);
-        let whole = Duration::from_millis(self.setup.config.policy.connect.total_ms);
-        match self.setup.slot.era.hint(self.setup.config.fixed_era()) {
+        let whole = Duration::from_millis(self.setup.config.timeouts.connect_ms);
+        match self.setup.slot.era.hint(settings::fixed_era(&self.setup.config)) {
             EraHint::Fixed(Era::Modern) => match self.discover(whole).await? {
                 Discovered::Modern(greeting) => Ok(*greeting),
                 Discovered::Legacy(words) => Err(Failure::new(FailureKind::VersionMismatch)
@@ -319,19 +373,16 @@ impl Child<'_> {
             Err(miss) => return Err(failure_of(miss)),
         };
         if let Some(result) = answer.result() {
-            return Ok(match DiscoverResult::parse(result) {
-                Ok(view) if view.supports(Revision::LATEST_MODERN) => Discovered::Modern(Box::new(Greeting {
-                    revision: Revision::LATEST_MODERN,
-                    capabilities: view.capabilities.into(),
-                    server_info: view.server_info.map(Into::into),
-                    instructions: view.instructions.map(Into::into),
-                })),
-                Ok(view) => Discovered::Legacy(format!("versions {:?}", view.supported_versions)),
+            return Ok(match DiscoverResult::read(result) {
+                Ok(view) => match view.revision() {
+                    Some(revision) => Discovered::Modern(Box::new(Greeting::from_discover(revision, view))),
+                    None => Discovered::Legacy(format!("versions {:?}", view.supported_versions)),
+                },
                 Err(error) => Discovered::Legacy(error.to_string()),
             });
         }
-        let error = answer.error().and_then(ErrorView::parse);
-        Ok(Discovered::Legacy(error.map_or_else(|| "an unreadable error".to_owned(), |error| error.to_string())))
+        let error = ErrorView::of(&answer);
+        Ok(Discovered::Legacy(error.map_or_else(|| "an unreadable error".to_owned(), |error| error.message)))
     }
 
     /// The legacy handshake. The flag of the error: the server speaks the modern era only.
@@ -345,27 +396,27 @@ impl Child<'_> {
         let limits = Limits { deadline: Instant::now() + within, idle: within };
         let answer = self.runtime.ask(&request, None, None, limits).await.map_err(|miss| (failure_of(miss), false))?;
         let Some(result) = answer.result() else {
-            let error = answer.error().and_then(ErrorView::parse);
-            let modern_only = error.as_ref().is_some_and(|error| error.code == codes::UNSUPPORTED_PROTOCOL_VERSION);
-            let words = error.map_or_else(|| "an unreadable error".to_owned(), |error| error.to_string());
+            let error = ErrorView::of(&answer);
+            let modern_only = error.as_ref().is_some_and(|error| error.code == Some(codes::UNSUPPORTED_PROTOCOL_VERSION));
+            let words = error.map_or_else(|| "an unreadable error".to_owned(), |error| error.message);
             let failure = Failure::new(FailureKind::ProtocolError).with_detail(format!("initialize was refused: {words}"));
             return Err((failure, modern_only));
         };
-        let view = InitializeResult::parse(result).map_err(|error| {
+        let view = InitializeResult::read(result).map_err(|error| {
             (Failure::new(FailureKind::ProtocolError).with_detail(format!("initialize: {error}")), false)
         })?;
-        let Some(revision) = Revision::parse(&view.protocol_version).filter(|revision| revision.era() == Era::Legacy) else {
+        let Some(revision) = view.revision().filter(|revision| revision.era() == Era::Legacy) else {
             let words = format!("the server wants protocol version `{}`, which Mainstay does not know", view.protocol_version);
             return Err((Failure::new(FailureKind::VersionMismatch).with_detail(words), false));
         };
-        self.runtime.notify(mainstay_wire::envelope::Message::notification(method::INITIALIZED, None)).await;
-        Ok(Greeting {
-            revision,
-            capabilities: view.capabilities.into(),
-            server_info: view.server_info.map(Into::into),
-            instructions: view.instructions.map(Into::into),
-        })
+        self.runtime.notify(Message::notification(method::INITIALIZED, None)).await;
+        Ok(Greeting::from_initialize(revision, view))
     }
+}
+
+/// Waits for the exit of the leader. Cancel-safe, level-triggered.
+async fn exit_of(exited: &mut watch::Receiver<Option<process::ExitInfo>>) -> Option<process::ExitInfo> {
+    exited.wait_for(Option::is_some).await.ok().and_then(|info| *info)
 }
 
 /// What a probe found.
