@@ -38,7 +38,7 @@ pub(super) const BYTES_MAX: u64 = 1 << 30;
 #[schemars(rename_all = "camelCase", title = "Mainstay config")]
 pub(super) struct ConfigFile {
     /// The servers, by name. A name has 1 to 64 characters, without `/` and control characters.
-    pub(super) mcp_servers: BTreeMap<String, ServerEntry>,
+    pub(super) mcp_servers: Option<BTreeMap<String, ServerEntry>>,
     /// The same as `mcpServers`, as some editors write it.
     pub(super) servers: Option<BTreeMap<String, ServerEntry>>,
     /// Settings of Mainstay itself.
@@ -204,7 +204,7 @@ pub enum Scope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 pub enum EnvPolicy {
-    /// A short list of harmless ones (law 31).
+    /// A short list of harmless ones: the search path, the home directory, the language and the like.
     #[default]
     Allowlist,
     /// All of them, secrets included.
@@ -444,7 +444,7 @@ fn over_group<T: Clone>(
 impl ServerOptions {
     /// These settings with those of `below` where they say nothing, key by key inside groups too.
     pub(super) fn over(mut self, below: &ServerOptions) -> ServerOptions {
-        let tools = over_group(self.tools.take(), below.tools.as_ref(), |above, below| {
+        self.tools = over_group(self.tools, below.tools.as_ref(), |above, below| {
             over!(
                 above,
                 below,
@@ -457,25 +457,17 @@ impl ServerOptions {
                 }
             )
         });
-        let timeouts = over_group(
-            self.timeouts.take(),
-            below.timeouts.as_ref(),
-            TimeoutOptions::over,
-        );
-        let restart = over_group(
-            self.restart.take(),
-            below.restart.as_ref(),
-            RestartOptions::over,
-        );
-        let keepalive = over_group(
-            self.keepalive.take(),
+        self.timeouts = over_group(self.timeouts, below.timeouts.as_ref(), TimeoutOptions::over);
+        self.restart = over_group(self.restart, below.restart.as_ref(), RestartOptions::over);
+        self.keepalive = over_group(
+            self.keepalive,
             below.keepalive.as_ref(),
             KeepaliveOptions::over,
         );
-        let retry = over_group(self.retry.take(), below.retry.as_ref(), |above, below| {
+        self.retry = over_group(self.retry, below.retry.as_ref(), |above, below| {
             over!(above, below, RetryOptions { trust_annotations })
         });
-        let stop = over_group(self.stop.take(), below.stop.as_ref(), |above, below| {
+        self.stop = over_group(self.stop, below.stop.as_ref(), |above, below| {
             over!(
                 above,
                 below,
@@ -486,8 +478,8 @@ impl ServerOptions {
                 }
             )
         });
-        // The groups were taken out above, so what the macro finds for them is replaced right after.
-        let plain = over!(
+        // A group that is set in either place is merged by now and set here, so the lines below leave it alone.
+        over!(
             self,
             below,
             ServerOptions {
@@ -508,16 +500,7 @@ impl ServerOptions {
                 drain_ms,
                 auth,
             }
-        );
-        ServerOptions {
-            tools,
-            timeouts,
-            restart,
-            keepalive,
-            retry,
-            stop,
-            ..plain
-        }
+        )
     }
 }
 

@@ -287,6 +287,32 @@ impl ServerConfig {
         }
     }
 
+    /// What it connects to, for people: the program, or the address without user, password, query and fragment (law 31).
+    /// Empty when the entry is broken.
+    pub fn target(&self) -> String {
+        match &self.transport {
+            Transport::Stdio { command, .. } => command.to_string(),
+            Transport::Http { url, .. } => {
+                match url.literal().and_then(|url| reqwest::Url::parse(&url).ok()) {
+                    Some(url) => {
+                        let port = url
+                            .port()
+                            .map(|port| format!(":{port}"))
+                            .unwrap_or_default();
+                        format!(
+                            "{}://{}{port}{}",
+                            url.scheme(),
+                            url.host_str().unwrap_or_default(),
+                            url.path()
+                        )
+                    }
+                    None => url.to_string(),
+                }
+            }
+            Transport::Broken { .. } => String::new(),
+        }
+    }
+
     /// Every template of the entry, with the key it stands under.
     pub fn templates(&self) -> Vec<&Template> {
         match &self.transport {
