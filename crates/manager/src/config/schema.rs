@@ -117,12 +117,6 @@ mod tests {
         server["keepalive"] = group("KeepaliveGroup");
         server["retry"] = group("RetryOptions");
         server["stop"] = group("StopOptions");
-        // Setting the whole of a connect limit also moves its phases.
-        server["timeouts"]
-            .as_object_mut()
-            .unwrap()
-            .remove("connectMs")
-            .unwrap();
         let mut gateway = group("GatewayOptions");
         gateway["limits"] = group("LimitOptions");
         let text =
