@@ -4,11 +4,13 @@
 
 Speaks stdio, or streamable HTTP on the given port. Every execution of `append_line` and
 `slow_append` adds one line to the file that MAINSTAY_INTEROP_LEDGER names, so that the file
-tells how often a call really ran, whatever the client was told.
+tells how often a call really ran, whatever the client was told. `start_helper` is what many
+real servers do: a process of their own, which somebody has to end after them.
 """
 
 import asyncio
 import os
+import subprocess
 import sys
 
 from fastmcp import FastMCP
@@ -34,6 +36,12 @@ async def slow_append(marker: str, seconds: float) -> str:
     append(marker)
     await asyncio.sleep(seconds)
     return f"appended {marker} and waited {seconds} s"
+
+
+@server.tool
+def start_helper() -> str:
+    """Starts a process that never ends by itself and keeps this server's stdout open."""
+    return str(subprocess.Popen(["sleep", "86400"], stdin=subprocess.DEVNULL).pid)
 
 
 if __name__ == "__main__":

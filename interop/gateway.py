@@ -19,6 +19,9 @@ from processes import Processes, free_port, wait_until
 MARK = "MAINSTAY_INTEROP_GATEWAY"
 
 READY_SECONDS = 60
+
+# Between two questions for the status, each of which starts a process.
+STATUS_PAUSE_SECONDS = 0.2
 STATUS_SECONDS = 20
 
 
@@ -68,17 +71,34 @@ class Gateway:
         self.process = self.processes.start(
             argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=self.env
         )
-        wait_until(self._all_connected, READY_SECONDS, f"every server connected (see {self.log.name})")
+        try:
+            wait_until(self._all_connected, READY_SECONDS, "every server connected", STATUS_PAUSE_SECONDS)
+        except Broken as error:
+            raise Broken(f"{error}; {self._states()}; the log ends with: {self._log_tail()}") from None
 
     def _all_connected(self) -> bool:
         if self.process.poll() is not None:
-            raise Broken(f"mainstay ended with {self.process.returncode}; see {self.log.name}")
-        if not self._answers("/healthz"):
+            raise Broken(f"mainstay ended with exit status {self.process.returncode}")
+        if not self.answers("/healthz"):
             return False
-        servers = self.status()
+        try:
+            servers = self.status()
+        except Broken:
+            return False  # Not listening on its socket yet; `_states` tells if it never does.
         return bool(servers) and all(server["state"] == "connected" for server in servers.values())
 
-    def _answers(self, path: str) -> bool:
+    def _states(self) -> str:
+        try:
+            return ", ".join(f"{name} is {server['state']}" for name, server in self.status().items())
+        except Broken as error:
+            return str(error)
+
+    def _log_tail(self) -> str:
+        lines = pathlib.Path(self.log.name).read_text(errors="replace").splitlines()
+        return " / ".join(lines[-5:]) or "(nothing)"
+
+    def answers(self, path: str) -> bool:
+        """Whether a GET of this path has status 200."""
         try:
             with urllib.request.urlopen(self.base_url + path, timeout=5) as answer:
                 return answer.status == 200

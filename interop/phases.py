@@ -1,11 +1,13 @@
 """What is proven, in order. Every function makes checks and leaves the run able to go on."""
 
+import os
 import pathlib
-from collections.abc import Callable, Iterable
+import signal
+from collections.abc import Callable
 
 from checks import Broken, Checks, note
-from gateway import Gateway
-from processes import Processes, gone, in_groups, kill_group, marked, wait_until
+from gateway import STATUS_PAUSE_SECONDS, Gateway
+from processes import Processes, gone, in_groups, marked, wait_until
 from servers import MARK, Fleet, Probe, Server
 from sessions import Client, Inspector, Session, Tools, clients
 
@@ -45,26 +47,31 @@ class Bench:
                 opened.append(session)
         return opened
 
-    def list(self, session: Session, agrees: Callable[[list[str]], None]) -> None:
+    def list_tools(self, session: Session, agrees: Callable[[list[str]], None]) -> None:
         with self.checks.check(f"{session.label} tools/list"):
-            agrees(session.list())
+            agrees(session.list_tools())
 
-    def call(self, session: Session, server: Server, when: str = "") -> None:
+    def call_tool(self, session: Session, server: Server, when: str = "") -> None:
         """One call, checked by what it left behind."""
         self.call_all([session], server, when)
 
-    def call_all(self, sessions: Iterable[Session], server: Server, when: str, between: Callable[[], None] = bool) -> None:
-        """The same kind of call in every session at once; `between` runs while they wait."""
-        asked = []
-        for session in sessions:
-            probe = server.probe(self.fleet.marker(f"{session.label}{when}"))
-            name = exposed(session, server, probe.tool)
-            session.tell(op="call", name=name, arguments=probe.arguments)
-            asked.append((session, probe, name))
-        between()
-        for session, probe, name in asked:
-            with self.checks.check(f"{session.label} {name}{when}"):
-                probe.verify(session.good_answer()["text"])
+    def call_all(self, sessions: list[Session], server: Server, when: str, between: Callable[[], None] = bool) -> None:
+        """The same kind of call in every session, at once if the server can take it.
+
+        `between` runs after the calls are sent and before any answer is awaited.
+        """
+        for group in [sessions] if server.parallel else [[session] for session in sessions]:
+            asked = [self._ask(session, server, when) for session in group]
+            between()
+            for session, probe, name in asked:
+                with self.checks.check(f"{session.label} {name}{when}"):
+                    probe.verify(session.good_answer()["text"])
+
+    def _ask(self, session: Session, server: Server, when: str) -> tuple[Session, Probe, str]:
+        probe = server.probe(self.fleet.marker(f"{session.label}{when}"))
+        name = exposed(session, server, probe.tool)
+        session.tell(op="call", name=name, arguments=probe.arguments)
+        return session, probe, name
 
 
 def exposed(session: Session, server: Server, tool: str) -> str:
@@ -97,12 +104,12 @@ def aggregate(bench: Bench, gateway: Gateway) -> list[Session]:
     everywhere = has(*(server.exposed(tool_of(server)) for server in fleet.servers))
     sessions = bench.open_all(gateway.aggregate_url, "/mcp", newest)
     for session in sessions:
-        bench.list(session, everywhere)
+        bench.list_tools(session, everywhere)
         for server in fleet.servers:
-            bench.call(session, server)
+            bench.call_tool(session, server)
     inspector_label = f"{bench.inspector.name} /mcp"
     with checks.check(f"{inspector_label} tools/list"):
-        everywhere(bench.inspector.list(gateway.aggregate_url))
+        everywhere(bench.inspector.list_tools(gateway.aggregate_url))
     for server in fleet.servers:
         inspect_call(bench, gateway.aggregate_url, inspector_label, server, server.exposed)
     return sessions
@@ -111,7 +118,7 @@ def aggregate(bench: Bench, gateway: Gateway) -> list[Session]:
 def inspect_call(bench: Bench, url: str, label: str, server: Server, name: Callable[[str], str]) -> None:
     probe = server.probe(bench.fleet.marker(label))
     with bench.checks.check(f"{label} {name(probe.tool)}"):
-        probe.verify(bench.inspector.call(url, name(probe.tool), probe.arguments))
+        probe.verify(bench.inspector.call_tool(url, name(probe.tool), probe.arguments))
 
 
 def one_server(bench: Bench, gateway: Gateway, server: Server, standing: list[Session]) -> None:
@@ -121,11 +128,11 @@ def one_server(bench: Bench, gateway: Gateway, server: Server, standing: list[Se
     own = bench.open_all(url, path, newest)
     names: list[str] = []
     for session in own:
-        bench.list(session, has(tool_of(server)))
-        bench.call(session, server)
+        bench.list_tools(session, has(tool_of(server)))
+        bench.call_tool(session, server)
     label = f"{bench.inspector.name} {path}"
     with bench.checks.check(f"{label} tools/list"):
-        names = bench.inspector.list(url)
+        names = bench.inspector.list_tools(url)
         has(tool_of(server))(names)
     inspect_call(bench, url, label, server, lambda tool: tool)
     same_tools(bench, server, standing, own)
@@ -149,8 +156,8 @@ def same_tools(bench: Bench, server: Server, standing: list[Session], own: list[
         seen: list[set[str]] = []
 
         def agree() -> bool:
-            here = {server.exposed(name) for name in own[0].list()}
-            there = {name for name in standing[0].list() if name.startswith(server.exposed(""))}
+            here = {server.exposed(name) for name in own[0].list_tools()}
+            there = {name for name in standing[0].list_tools() if name.startswith(server.exposed(""))}
             seen[:] = [here, there]
             return here == there
 
@@ -163,6 +170,7 @@ def same_tools(bench: Bench, server: Server, standing: list[Session], own: list[
 
 def killed(bench: Bench, gateway: Gateway, server: Server, sessions: list[Session]) -> None:
     """SIGKILL to the server's process; the next call of every session is answered."""
+    helper = start_helper(bench, sessions) if server.name == "ledger" else None
     before = gateway.status()[server.name]
     sigkill(before["pid"])
     bench.call_all(sessions, server, " after SIGKILL")
@@ -170,21 +178,36 @@ def killed(bench: Bench, gateway: Gateway, server: Server, sessions: list[Sessio
         now = connected_again(gateway, server)
         if now["pid"] == before["pid"] or now["generation"] <= before["generation"]:
             raise Broken(f"was {brief(before)}, is {brief(now)}")
+    if helper:
+        with bench.checks.check("the helper process of the killed ledger is gone"):
+            wait_until(lambda: gone(helper), NOTICE_SECONDS, f"process {helper} gone")
+
+
+def start_helper(bench: Bench, sessions: list[Session]) -> int | None:
+    """Has the ledger start a process that outlives it and holds its stdout, and returns the pid.
+
+    Whoever waits for the end of stdout to notice a death waits for ever, and whoever kills
+    only the process that they started leaves this one behind.
+    """
+    ledger = bench.fleet.named("ledger")
+    for session in sessions[:1]:
+        name = exposed(session, ledger, "start_helper")
+        with bench.checks.check(f"{session.label} {name}"):
+            return int(session.call_tool(name, {}))
+    return None
 
 
 def sigkill(pid: int) -> None:
     """Kills a process that is not ours and waits until it is gone, pipes and all."""
-    import os
-    import signal
-
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: gone(pid), NOTICE_SECONDS, f"process {pid} gone")
 
 
 def connected_again(gateway: Gateway, server: Server) -> dict:
-    wait_until(
-        lambda: gateway.status()[server.name]["state"] == "connected", RECOVER_SECONDS, f"{server.name} connected"
-    )
+    def connected() -> bool:
+        return gateway.status()[server.name]["state"] == "connected"
+
+    wait_until(connected, RECOVER_SECONDS, f"{server.name} connected", STATUS_PAUSE_SECONDS)
     return gateway.status()[server.name]
 
 
@@ -240,6 +263,7 @@ def lost_call(answer: dict) -> None:
 
 def stopped(bench: Bench, gateway: Gateway, sessions: list[Session]) -> None:
     """SIGTERM with clients connected: it ends by itself, and so does everything it started."""
+    start_helper(bench, sessions)
     marks, groups = ours(bench, gateway)
     with bench.checks.check("mainstay ends after SIGTERM with clients connected"):
         if status := gateway.terminate(STOP_SECONDS):
@@ -254,8 +278,12 @@ def murdered(bench: Bench, gateway: Gateway) -> None:
     """SIGKILL to Mainstay itself: what it started goes too."""
     with bench.checks.check("mainstay starts again"):
         gateway.start()
+    sessions = bench.open_all(gateway.aggregate_url, "/mcp", newest)
+    start_helper(bench, sessions)
     marks, groups = ours(bench, gateway)
     gateway.kill()
+    for session in sessions:
+        session.close()
     nothing_left(bench, "after mainstay was killed with SIGKILL", marks, groups, SWEEP_SECONDS)
 
 
@@ -288,12 +316,12 @@ def direct(bench: Bench) -> None:
     for server in (server for server in bench.fleet.servers if server.http):
         path = f"(direct) {server.name}"
         for session in bench.open_all(server.http.url, path, spoken[server.name]):
-            bench.list(session, has(tool_of(server)))
-            bench.call(session, server)
+            bench.list_tools(session, has(tool_of(server)))
+            bench.call_tool(session, server)
             session.close()
         label = f"{bench.inspector.name} {path}"
         with bench.checks.check(f"{label} tools/list"):
-            has(tool_of(server))(bench.inspector.list(server.http.url))
+            has(tool_of(server))(bench.inspector.list_tools(server.http.url))
         inspect_call(bench, server.http.url, label, server, lambda tool: tool)
 
 
@@ -304,11 +332,10 @@ def through_mainstay(bench: Bench, gateway: Gateway) -> None:
     if bench.checks.failed:
         note("mainstay did not start, so nothing else can be checked")
         return
+    bench.checks.that("/readyz is ready", gateway.answers("/readyz"), "no status 200")
     standing = aggregate(bench, gateway)
     for server in bench.fleet.servers:
         one_server(bench, gateway, server, standing)
     stopped(bench, gateway, standing)
     murdered(bench, gateway)
 
-
-__all__ = ["Bench", "Probe", "direct", "kill_group", "through_mainstay"]

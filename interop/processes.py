@@ -15,13 +15,13 @@ from checks import Broken
 POLL_SECONDS = 0.02
 
 
-def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
+def wait_until(holds: Callable[[], object], seconds: float, what: str, pause: float = POLL_SECONDS) -> None:
     """Looks until the condition holds; `Broken` names it when the time is over."""
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:
             raise Broken(f"after {seconds:g} s still not: {what}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
 
 
 def free_port() -> int:
@@ -64,12 +64,26 @@ def kill_group(process: subprocess.Popen) -> None:
 
 
 def gone(pid: int) -> bool:
-    """Whether nothing runs under this pid any more. A zombie is gone: its pipes are closed."""
+    """Whether nothing runs under this pid any more, so that its pipes are closed.
+
+    A zombie counts as gone once it is the only thread left: the first thread of a killed
+    process may be a zombie while others still end and hold its files open.
+    """
+    process = pathlib.Path(f"/proc/{pid}")
     try:
-        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        threads = len(list((process / "task").iterdir()))
+        return threads <= 1 and state_of(process) in "ZX"
+    except OSError:
         return True
-    return stat.rpartition(")")[2].split()[0] in "ZX"
+
+
+def state_of(process: pathlib.Path) -> str:
+    return stat_fields(process)[0]
+
+
+def stat_fields(process: pathlib.Path) -> list[str]:
+    """The fields of /proc/PID/stat behind the command's name: state, parent, group, ..."""
+    return (process / "stat").read_text().rpartition(")")[2].split()
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,7 @@ def running(wanted: Callable[[bytes, int], bool]) -> list[Seen]:
             continue
         try:
             environment = (folder / "environ").read_bytes()
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            fields = stat_fields(folder)
             command = (folder / "cmdline").read_bytes()
         except OSError:
             continue  # Somebody else's, or it ended while we looked.

@@ -1,6 +1,7 @@
 """Runs real clients against real servers through `mainstay serve`. Started by scripts/interop."""
 
 import argparse
+import contextlib
 import os
 import pathlib
 import shutil
@@ -31,10 +32,11 @@ def fresh(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def end_marked(run: str) -> None:
+def end_marked(*marks: str) -> None:
     """Whatever the checks found left over must not outlive this run either."""
-    for seen in marked(f"{MARK}={run}"):
-        os.kill(seen.pid, signal.SIGKILL)
+    for seen in marked(*marks):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(seen.pid, signal.SIGKILL)
 
 
 def main() -> int:
@@ -62,7 +64,7 @@ def main() -> int:
         return bench.checks.summary()
     finally:
         processes.end_all()
-        end_marked(run)
+        end_marked(f"{MARK}={run}", *([gateway.mark] if gateway else []))
         if gateway:
             gateway.clean()
 

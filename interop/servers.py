@@ -36,6 +36,9 @@ class Server:
     entry: dict
     probe: Callable[[str], Probe]
     http: "HttpServer | None" = None
+    # Whether calls may run side by side. The memory server reads, changes and writes its one
+    # file without a lock, so parallel calls lose each other's effect, Mainstay or not.
+    parallel: bool = True
 
     def exposed(self, tool: str) -> str:
         return f"{self.name}__{tool}"
@@ -124,6 +127,9 @@ class Fleet:
             if server.http:
                 server.http.start()
 
+    def named(self, name: str) -> Server:
+        return next(server for server in self.servers if server.name == name)
+
     def config(self) -> dict:
         """A plain `mcpServers` file, as any client has it."""
         return {"mcpServers": {server.name: server.entry for server in self.servers}}
@@ -139,7 +145,7 @@ class Fleet:
         return [
             Server("everything", self._entry(node, [everything, "stdio"]), probe_echo),
             Server("filesystem", self._entry(node, [filesystem, files]), self._probe_write),
-            Server("memory", self._entry(node, [memory], memory_env), self._probe_memory),
+            Server("memory", self._entry(node, [memory], memory_env), self._probe_memory, parallel=False),
             Server("time", self._entry(python, ["-m", "mcp_server_time"]), probe_time),
             Server("git", self._entry(python, ["-m", "mcp_server_git"]), self._probe_git),
             Server("ledger", self._entry(python, ledger, self._ledger_env()), self._probe_append),

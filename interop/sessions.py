@@ -97,11 +97,11 @@ class Session:
             raise Broken(f"the tool reports an error: {answer['text']}")
         return answer
 
-    def list(self) -> list[str]:
+    def list_tools(self) -> list[str]:
         self.tell(op="list")
         return self.good_answer()["tools"]
 
-    def call(self, name: str, arguments: dict) -> str:
+    def call_tool(self, name: str, arguments: dict) -> str:
         self.tell(op="call", name=name, arguments=arguments)
         return self.good_answer()["text"]
 
@@ -145,10 +145,10 @@ class Inspector:
             raise Broken(f"exit status {process.returncode}; see {self.log.name}")
         return json.loads(out)
 
-    def list(self, url: str) -> list[str]:
+    def list_tools(self, url: str) -> list[str]:
         return [tool["name"] for tool in self._run(url, "--method", "tools/list")["tools"]]
 
-    def call(self, url: str, name: str, arguments: dict) -> str:
+    def call_tool(self, url: str, name: str, arguments: dict) -> str:
         words = ["--method", "tools/call", "--tool-name", name]
         for key, value in arguments.items():
             text = value if isinstance(value, str) else json.dumps(value)

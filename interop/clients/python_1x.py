@@ -25,7 +25,7 @@ class Session:
         self.session = session
         self.protocol = protocol
 
-    async def list(self) -> list[str]:
+    async def list_tools(self) -> list[str]:
         names: list[str] = []
         cursor = None
         while True:
@@ -35,7 +35,7 @@ class Session:
             if cursor is None:
                 return names
 
-    async def call(self, name: str, arguments: dict) -> dict:
+    async def call_tool(self, name: str, arguments: dict) -> dict:
         result = await self.session.call_tool(
             name, arguments, read_timeout_seconds=timedelta(seconds=CALL_SECONDS)
         )

@@ -21,7 +21,7 @@ class Session:
         self.client = client
         self.protocol = client.protocol_version
 
-    async def list(self) -> list[str]:
+    async def list_tools(self) -> list[str]:
         names: list[str] = []
         cursor = None
         while True:
@@ -31,7 +31,7 @@ class Session:
             if cursor is None:
                 return names
 
-    async def call(self, name: str, arguments: dict) -> dict:
+    async def call_tool(self, name: str, arguments: dict) -> dict:
         result = await self.client.call_tool(
             name, arguments, read_timeout_seconds=CALL_SECONDS
         )

@@ -15,9 +15,9 @@ class Session(Protocol):
 
     protocol: str
 
-    async def list(self) -> list[str]: ...
+    async def list_tools(self) -> list[str]: ...
 
-    async def call(self, name: str, arguments: dict) -> dict: ...
+    async def call_tool(self, name: str, arguments: dict) -> dict: ...
 
 
 def tool_result(is_error: bool, content: list[Any]) -> dict:
@@ -39,9 +39,9 @@ async def serve(session: Session) -> None:
         command = json.loads(line) if line.strip() else {"op": "close"}
         try:
             if command["op"] == "list":
-                answer(ok=True, tools=await session.list())
+                answer(ok=True, tools=await session.list_tools())
             elif command["op"] == "call":
-                answer(ok=True, **await session.call(command["name"], command["arguments"]))
+                answer(ok=True, **await session.call_tool(command["name"], command["arguments"]))
             elif command["op"] == "close":
                 return
             else:
