@@ -122,7 +122,7 @@ async fn law_29_a_launcher_tree_is_killed_without_survivors_f64() {
     within("the group to be gone", server.process.gone()).await;
 
     // No grace: gone means gone now.
-    assert_eq!(yard.living(), []);
+    assert_eq!(yard.living(), Vec::<u32>::new());
     assert_eq!(
         exit_of(&server.process).await,
         ExitInfo {
@@ -152,7 +152,7 @@ async fn law_29_what_a_polite_leader_leaves_behind_is_swept_f65() {
     assert!(!server.process.is_gone());
 
     yard.bury(&mut server).await;
-    assert_eq!(yard.living(), []);
+    assert_eq!(yard.living(), Vec::<u32>::new());
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ fn a_runtime_that_ends_leaves_no_process_f75() {
     tokio::runtime::Runtime::new()
         .unwrap()
         .block_on(until("the group to be gone", gone));
-    assert_eq!(yard.living(), []);
+    assert_eq!(yard.living(), Vec::<u32>::new());
     assert_eq!(state_of(server.process.pid()), None, "reaped");
 }
 
