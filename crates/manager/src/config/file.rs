@@ -155,12 +155,12 @@ pub(super) enum NumberOrNever {
     Never(#[schemars(extend("const" = false))] bool),
 }
 
-/// Settings, or `false` for off.
+/// Settings, `false` for off, or `true` for on with the usual settings.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum KeepaliveOrOff {
     On(KeepaliveGroup),
-    Off(#[schemars(extend("const" = false))] bool),
+    Off(bool),
 }
 
 /// When a server is started.
