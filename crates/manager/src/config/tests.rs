@@ -277,7 +277,7 @@ fn raising_the_connect_limit_raises_its_phases() {
             usual.list_ms,
             usual.connect_ms
         ],
-        [60_000; 4]
+        [30_000, 60_000, 30_000, 60_000]
     );
 }
 
