@@ -254,25 +254,21 @@ fn a_runtime_that_ends_leaves_no_process_f75() {
     assert_eq!(state_of(server.process.pid()), None, "reaped");
 }
 
-#[tokio::test]
-async fn a_cancelled_start_leaves_no_process_f22() {
-    let yard = Yard::new();
-    for step in 0..20 {
-        let start = spawn(yard.spec("sh", &["-c", TREE]), &yard.guardian);
-        tokio::pin!(start);
-        // Polled at least once; then dropped somewhere on its way, or finished.
-        let _ = tokio::time::timeout(Duration::from_micros(step * 100), start).await;
-    }
-    let Yard { dir, guardian } = yard;
-    // True only when no child is left.
-    within("the guardian to end", guardian.ended()).await;
-    assert_eq!(
-        pids_in(&dir.path().join("pids"))
-            .into_iter()
-            .filter(|pid| lives(*pid))
-            .count(),
-        0
-    );
+#[test]
+fn a_cancelled_start_leaves_no_process_f22() {
+    alone("a_cancelled_start_leaves_no_process_f22", async {
+        let yard = Yard::new();
+        for step in 0..20 {
+            let start = spawn(yard.spec("sh", &["-c", TREE]), &yard.guardian);
+            // Polled at least once; then dropped somewhere on its way, or finished and dropped.
+            let _ = tokio::time::timeout(Duration::from_micros(step * 100), start).await;
+        }
+        let Yard { dir, guardian } = yard;
+        // True only when no child is left.
+        within("the guardian to end", guardian.ended()).await;
+        assert!(!pids_in(&dir.path().join("pids")).into_iter().any(lives));
+        assert_eq!(children(), [], "not even a zombie");
+    });
 }
 
 #[test]
