@@ -106,7 +106,7 @@ fn from_json(
     let text = match collected {
         Ok(text) => text,
         Err(CollectFault::Broken(failure)) => return Err(lost(failure)),
-        Err(CollectFault::TooLong(_)) => {
+        Err(CollectFault::TooLong) => {
             let why = format!("the answer exceeds the limit of {} bytes", asked.limits.message_bytes_max);
             return Err(Miss::Lost(Cut::AnswerRefused(why.into())));
         }

@@ -143,8 +143,8 @@ impl InBody {
 /// Why a body could not be collected.
 #[derive(Debug)]
 pub(super) enum CollectFault {
-    /// It is longer than allowed; what was read of it.
-    TooLong(Bytes),
+    /// It is longer than allowed.
+    TooLong,
     /// The connection broke.
     Broken(Failure),
 }
@@ -153,18 +153,18 @@ pub(super) enum CollectFault {
 /// together with one copy, into memory that was set aside by its announced length.
 pub(super) async fn collect(body: &mut InBody, bytes_max: usize) -> Result<Bytes, CollectFault> {
     let announced = body.exact_bytes().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    if announced.is_some_and(|announced| announced > bytes_max) {
+        return Err(CollectFault::TooLong);
+    }
     let first = match body.chunk().await {
         None => return Ok(Bytes::new()),
         Some(first) => first.map_err(CollectFault::Broken)?,
     };
-    // Judged after the first piece, because that piece may name the call that has to be told.
-    if announced.is_some_and(|announced| announced > bytes_max) || first.len() > bytes_max {
-        return Err(CollectFault::TooLong(first));
-    }
     if announced == Some(first.len()) {
         return Ok(first);
     }
     let second = match body.chunk().await {
+        None if first.len() > bytes_max => return Err(CollectFault::TooLong),
         None => return Ok(first),
         Some(second) => second.map_err(CollectFault::Broken)?,
     };
@@ -179,8 +179,7 @@ pub(super) async fn collect(body: &mut InBody, bytes_max: usize) -> Result<Bytes
             Some(Err(failure)) => return Err(CollectFault::Broken(failure)),
         }
     }
-    whole.truncate(bytes_max);
-    Err(CollectFault::TooLong(whole.freeze()))
+    Err(CollectFault::TooLong)
 }
 
 /// Reads what an error response says, as far as it is short and prompt. Never fails: the status says enough.
