@@ -34,10 +34,11 @@ use self::body::{InBody, Payload};
 use self::client::{Client, Target};
 use self::face::Face;
 use self::verdict::{Asked, Verdict};
-use super::era::EraHint;
-use super::greeting::Greeting;
-use super::waiters::CallMark;
 use super::{Cut, Inbound, Miss, Outgoing};
+
+// What a test names that drives a link by itself.
+#[doc(hidden)]
+pub use super::{era::EraHint, greeting::Greeting, waiters::CallMark};
 
 /// How long a notification or an answer to the server may take.
 const NOTIFY: Duration = Duration::from_secs(10);
