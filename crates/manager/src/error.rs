@@ -174,3 +174,22 @@ pub enum Lost {
 fn cause_suffix(cause: &Option<Failure>) -> String {
     cause.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default()
 }
+
+/// Why an operator's order could not be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OperatorError {
+    /// Mainstay has shut down; nothing takes orders any more.
+    #[error("Mainstay has shut down")]
+    Ended,
+}
+
+/// Why a manager could not start. Nothing about single servers: those park and say why.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No randomness from the operating system.
+    #[error("the operating system gave no random numbers: {0}")]
+    Random(String),
+    /// No threads from the operating system.
+    #[error("the guardian of child processes could not be started")]
+    Guardian(#[from] crate::process::GuardianError),
+}

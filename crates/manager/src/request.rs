@@ -66,6 +66,14 @@ impl Request {
         self
     }
 
+    /// The raw text of a member as the server will see it: pending edits of exactly this member applied.
+    pub(crate) fn effective_member(&self, path: &[&str]) -> Option<&str> {
+        match self.edits.iter().rev().find(|edit| edit.path == path) {
+            Some(edit) => edit.value.as_deref(),
+            None => self.message.member(path),
+        }
+    }
+
     /// The request's method.
     #[must_use]
     pub fn method(&self) -> &str {

@@ -23,6 +23,7 @@ use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::input::{Input, Proof};
 use mainstay_wire::envelope::{Kind, Message};
 use mainstay_wire::id::Id;
+use mainstay_wire::listing::ListKind;
 use mainstay_wire::revision::Era;
 use mainstay_wire::splice::Parts;
 use mainstay_wire::{headers, meta, method};
@@ -36,7 +37,7 @@ use self::leases::Leases;
 use self::refresh::Dirty;
 use self::report::Reports;
 use self::stdio::StdioLink;
-use self::waiters::{CallMark, Waiter, Waiters};
+use self::waiters::{CallMark, Waiters};
 use crate::counters::Counters;
 use crate::request::{ClientFace, Request};
 
@@ -215,9 +216,24 @@ impl Runtime {
         self.suspect.notified().await;
     }
 
-    /// Sends one request and waits for its answer, inside the limits. Cancel-safe: a dropped caller leaves nothing
-    /// behind but a cancel notice to the server (law 18).
+    /// Serves one call: [`Runtime::ask`], and what its outcome says about health goes to the driver.
     pub(crate) async fn exchange(
+        &self,
+        request: &Request,
+        client: Option<&ClientFace>,
+        progress: Option<mpsc::Sender<Message>>,
+        limits: Limits,
+    ) -> Result<Message, Miss> {
+        let answered = self.ask(request, client, progress, limits).await;
+        self.leases.used(self.reports.now().0);
+        self.account(&answered);
+        answered
+    }
+
+    /// Sends one request and waits for its answer, inside the limits. Cancel-safe: a dropped caller leaves nothing
+    /// behind but a cancel notice to the server (law 18). Proves nothing about health: greetings and listings come this
+    /// way too (law 9).
+    pub(crate) async fn ask(
         &self,
         request: &Request,
         client: Option<&ClientFace>,
@@ -248,7 +264,11 @@ impl Runtime {
         // An exchange that ended by itself has nothing to cancel; one that we cut short has.
         guard.cancel &= matches!(answered, Err(Miss::Lost(Cut::Idle | Cut::Total)));
         drop(guard);
-        self.account(&answered);
+        match &answered {
+            Ok(_) => self.life(),
+            Err(Miss::Rejected(failure)) if failure.kind == FailureKind::SessionLost => self.session_lost(),
+            Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Lost(_)) => {}
+        }
         answered
     }
 
@@ -337,7 +357,7 @@ impl Runtime {
                 }
             }
             Some(_) | None => {
-                for key in meta::MODERN_REQUEST_KEYS {
+                for key in meta::REQUEST_STAMP {
                     if message.member(&["params", "_meta", key]).is_some() {
                         editor = editor.remove(&["params", "_meta", key]);
                     }
@@ -363,23 +383,17 @@ impl Runtime {
             return None;
         }
         for key in ["name", "uri"] {
-            let renamed = request.edits.iter().rev().find(|edit| edit.path == ["params", key]);
-            let raw = match renamed {
-                Some(edit) => edit.value.as_deref(),
-                None => request.message.member(&["params", key]),
-            };
-            if let Some(raw) = raw {
+            if let Some(raw) = request.effective_member(&["params", key]) {
                 return Some(format!("{{\"{key}\":{raw}}}"));
             }
         }
         None
     }
 
-    /// What an exchange tells about health: an answer is proof, a lost session starts a renewal, silence is suspicious.
+    /// What a call tells about health: an answer is proof, silence is suspicious.
     fn account(&self, answered: &Result<Message, Miss>) {
         match answered {
             Ok(_) => {
-                self.life();
                 if !self.proven.swap(true, Ordering::Relaxed) {
                     let proof = Input::Proof { generation: self.generation, proof: Proof::ServedCall };
                     // A full inbox loses only the proof of this one call: the next call brings it again.
@@ -388,7 +402,6 @@ impl Runtime {
                     }
                 }
             }
-            Err(Miss::Rejected(failure)) if failure.kind == FailureKind::SessionLost => self.session_lost(),
             Err(Miss::Lost(Cut::Idle | Cut::Total)) => self.suspect.notify_one(),
             Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Lost(_)) => {}
         }
@@ -444,7 +457,7 @@ impl Inbound for Runtime {
                         self.counters.late_answer();
                     }
                 }
-                Some(changed) if method::is_list_changed(changed) => self.dirty.mark(),
+                Some(changed) if ListKind::ALL.iter().any(|kind| kind.changed() == changed) => self.dirty.mark(),
                 Some(_) | None => self.counters.unrouted_notification(),
             },
         }

@@ -2,6 +2,8 @@
 
 use mainstay_wire::meta;
 use mainstay_wire::revision::Revision;
+use mainstay_wire::splice::json_string;
+use mainstay_wire::views::{DiscoverResult, InitializeResult};
 
 use crate::request::ClientFace;
 
@@ -28,6 +30,26 @@ pub struct Greeting {
 }
 
 impl Greeting {
+    /// The greeting of a modern server.
+    pub(crate) fn from_discover(revision: Revision, view: DiscoverResult) -> Self {
+        Self {
+            revision,
+            capabilities: view.capabilities.into(),
+            server_info: view.server_info.map(|info| info.raw.into()),
+            instructions: view.instructions.map(|text| json_string(&text).into()),
+        }
+    }
+
+    /// The greeting of a legacy server.
+    pub(crate) fn from_initialize(revision: Revision, view: InitializeResult) -> Self {
+        Self {
+            revision,
+            capabilities: view.capabilities.into(),
+            server_info: view.server_info.map(|info| info.raw.into()),
+            instructions: view.instructions.map(|text| json_string(&text).into()),
+        }
+    }
+
     /// Whether the server declared a capability, for example `tools` or `prompts`.
     #[must_use]
     pub fn declares(&self, capability: &str) -> bool {

@@ -1,7 +1,7 @@
 //! The count of calls that hold one generation. A fence turns new ones away; the last one out says so.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -13,6 +13,7 @@ const FENCED: usize = 1 << (usize::BITS - 1);
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     count: AtomicUsize,
+    last_use_ms: AtomicU64,
     drained: Notify,
 }
 
@@ -23,6 +24,25 @@ impl Leases {
         if before & !FENCED == 0 {
             self.drained.notify_waiters();
         }
+    }
+
+    /// Fences if there is no lease and there was none since `since_ms` (the driver's clock). `Err`: when it was last
+    /// used, or `None` while it is in use.
+    pub(crate) fn fence_if_unused(&self, since_ms: u64) -> Result<(), Option<u64>> {
+        let last = self.last_use_ms.load(Ordering::Acquire);
+        if last >= since_ms && last > 0 {
+            return Err(Some(last));
+        }
+        match self.count.compare_exchange(0, FENCED, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(()),
+            Err(FENCED) => Ok(()),
+            Err(_held) => Err(None),
+        }
+    }
+
+    /// Notes that a lease ended at this time.
+    pub(crate) fn used(&self, now_ms: u64) {
+        self.last_use_ms.store(now_ms, Ordering::Release);
     }
 
     /// Leases held now.

@@ -125,6 +125,7 @@ impl Waiters {
     }
 
     /// How many requests are in flight.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
     }

@@ -1,0 +1,248 @@
+//! The path of a call: admission, a lease on a generation, one exchange, and the decision whether to send again.
+//!
+//! The path never goes through the driver. It asks the lifecycle for nothing but "wanted", and it may be dropped at any
+//! await point without changing anything for anyone else (law 1).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_core::failure::FailureKind;
+use mainstay_core::ids::Generation;
+use mainstay_core::lifecycle::input::Input;
+use mainstay_core::lifecycle::status::StateWord;
+use mainstay_wire::method;
+use mainstay_wire::views::ToolHints;
+use tokio::time::Instant;
+
+use crate::error::{CallError, Lost, ParkedRefusal, Refusal};
+use crate::request::{Answer, CallOptions, Request};
+use crate::runtime::leases::Lease;
+use crate::runtime::report::Reports;
+use crate::runtime::{Cut, Limits, Miss};
+use crate::slot::Slot;
+
+/// How often one call is sent at most. Each attempt needs a new generation or a refused session, so this only bounds
+/// pathological servers; the deadline bounds everything else.
+const ATTEMPTS_MAX: u32 = 6;
+
+/// Calls one server through its slot.
+pub(crate) struct Caller<'a> {
+    slot: &'a Arc<Slot>,
+    reports: &'a Reports,
+    request: &'a Request,
+    options: &'a CallOptions,
+    started: Instant,
+    deadline: Instant,
+    patience_until: Instant,
+    idle: Duration,
+    total: Duration,
+}
+
+impl<'a> Caller<'a> {
+    /// Prepares a call; its deadline starts now and covers everything (law 16).
+    pub(crate) fn new(
+        slot: &'a Arc<Slot>,
+        reports: &'a Reports,
+        request: &'a Request,
+        options: &'a CallOptions,
+    ) -> Self {
+        let config = slot.config.load();
+        let started = Instant::now();
+        let total = options.total.unwrap_or(Duration::from_millis(config.timeouts.call_total_ms));
+        let idle = options.idle.unwrap_or(Duration::from_millis(config.timeouts.call_idle_ms));
+        let patience = options.patience.unwrap_or(Duration::from_millis(config.timeouts.edge_patience_ms.unwrap_or(slot.edge_patience_ms)));
+        let deadline = started + total;
+        Self { slot, reports, request, options, started, deadline, patience_until: deadline.min(started + patience), idle, total }
+    }
+
+    /// Runs the call to its one outcome and counts it.
+    pub(crate) async fn run(self) -> Result<Answer, CallError> {
+        let outcome = self.attempts().await;
+        let counters = &self.slot.counters;
+        match &outcome {
+            Ok(_) => counters.answered(),
+            Err(CallError::Refused(_)) => counters.refused(),
+            Err(CallError::Rejected(_)) => counters.rejected(),
+            Err(CallError::Unknown(_)) => counters.unknown(),
+        }
+        outcome
+    }
+
+    async fn attempts(&self) -> Result<Answer, CallError> {
+        // Law 19: the limit is per server, and waiting for it is our time, not the server's.
+        let _permit = self.admit().await?;
+        let mut served = Duration::ZERO;
+        let mut attempt = 0;
+        loop {
+            let lease = self.lease().await.map_err(CallError::Refused)?;
+            attempt += 1;
+            let sent = Instant::now();
+            let limits = Limits { deadline: self.deadline, idle: self.idle };
+            let runtime = lease.runtime();
+            let answered = runtime
+                .exchange(self.request, self.options.client.as_ref(), self.options.progress.clone(), limits)
+                .await;
+            served += sent.elapsed();
+            let miss = match answered {
+                Ok(message) => {
+                    return Ok(Answer {
+                        message,
+                        generation: runtime.generation,
+                        era: runtime.era(),
+                        queued: self.started.elapsed().saturating_sub(served),
+                        served,
+                        attempts: attempt,
+                    });
+                }
+                Err(miss) => miss,
+            };
+            if attempt >= ATTEMPTS_MAX || Instant::now() >= self.deadline || !self.may_send_again(&miss) {
+                return Err(self.error(miss));
+            }
+            self.slot.counters.resent();
+            // The broken generation must not be leased again: wait until the driver has taken it away.
+            let broken = runtime.generation;
+            drop(lease);
+            self.until_replaced(broken).await;
+        }
+    }
+
+    async fn admit(&self) -> Result<tokio::sync::SemaphorePermit<'a>, CallError> {
+        if let Ok(permit) = self.slot.admission.try_acquire() {
+            return Ok(permit);
+        }
+        let limit = self.slot.config.load().concurrency;
+        let too_many = || Refusal::TooManyInFlight { server: self.name(), limit };
+        match tokio::time::timeout_at(self.patience_until, self.slot.admission.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_closed)) => Err(CallError::Refused(Refusal::ShuttingDown)),
+            Err(_elapsed) => Err(CallError::Refused(too_many())),
+        }
+    }
+
+    /// Leases the current generation, waiting at the edge while one is on its way. Level-triggered, cancel-safe.
+    async fn lease(&self) -> Result<Lease, Refusal> {
+        if let Some(lease) = self.try_lease() {
+            return Ok(lease);
+        }
+        let mut view = self.slot.view.subscribe();
+        let mut asked = false;
+        loop {
+            // Look at the level first and at the generation second: a change in between only wakes us once too often.
+            let seen = view.borrow_and_update().clone();
+            if let Some(lease) = self.try_lease() {
+                return Ok(lease);
+            }
+            if seen.shutting_down {
+                return Err(Refusal::ShuttingDown);
+            }
+            match seen.status.state {
+                StateWord::Disabled => return Err(Refusal::Disabled { server: self.name() }),
+                StateWord::Parked => {
+                    // Revived by a call at most every few seconds; the call itself does not wait for that (law 11).
+                    let _ = self.reports.try_send(Input::Wanted);
+                    return Err(Refusal::Parked(Box::new(self.parked(&seen.status))));
+                }
+                StateWord::Idle if !asked => asked = self.reports.try_send(Input::Wanted),
+                StateWord::Idle | StateWord::Connecting | StateWord::Connected | StateWord::Draining | StateWord::Backoff => {}
+            }
+            match tokio::time::timeout_at(self.patience_until, view.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_closed)) => return Err(Refusal::ShuttingDown),
+                Err(_elapsed) => {
+                    return Err(Refusal::NotReady {
+                        server: self.name(),
+                        state: seen.status.state.word(),
+                        waited_ms: ms(self.started.elapsed()),
+                        cause: seen.last_failure.map(|(failure, _)| failure),
+                    });
+                }
+            }
+        }
+    }
+
+    fn try_lease(&self) -> Option<Lease> {
+        let current = self.slot.current.load();
+        Lease::take(current.as_ref()?)
+    }
+
+    /// Waits until the given generation takes no more leases (it is broken, and the driver is being told). Bounded by the
+    /// patience of the call; cancel-safe.
+    async fn until_replaced(&self, broken: Generation) {
+        let mut view = self.slot.view.subscribe();
+        loop {
+            view.borrow_and_update();
+            let current = self.slot.current.load().as_ref().map(|runtime| runtime.generation);
+            if current != Some(broken) {
+                return;
+            }
+            if !matches!(tokio::time::timeout_at(self.patience_until, view.changed()).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    /// Law 16: refused and rejected requests may be sent again; a lost one only if the tool is read-only or idempotent on
+    /// a server whose annotations are trusted. Never guessed from names (F178).
+    fn may_send_again(&self, miss: &Miss) -> bool {
+        match miss {
+            Miss::NotSent(Cut::Ended(_)) => true,
+            Miss::Rejected(failure) => failure.kind == FailureKind::SessionLost,
+            Miss::Lost(Cut::Ended(_)) => self.safe_to_repeat(),
+            // The answer came and was too large, or time is up: sending again would not help.
+            Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_))
+            | Miss::Lost(Cut::Idle | Cut::Total | Cut::AnswerRefused(_)) => false,
+        }
+    }
+
+    fn safe_to_repeat(&self) -> bool {
+        match self.request.method() {
+            method::TOOLS_CALL => {
+                let config = self.slot.config.load();
+                if !config.trust_annotations {
+                    return false;
+                }
+                let name = self.request.effective_member(&["params", "name"]);
+                let Some(name) = name.and_then(|raw| serde_json::from_str::<String>(raw).ok()) else { return false };
+                let catalog = self.slot.catalog.load();
+                let tool = catalog.as_ref().and_then(|catalog| catalog.tools.find(&name));
+                tool.is_some_and(|tool| ToolHints::of_tool(tool.as_str()).may_repeat())
+            }
+            // Reading changes nothing by the protocol's own definition.
+            method => method::is_read_only(method),
+        }
+    }
+
+    fn error(&self, miss: Miss) -> CallError {
+        let server = self.name();
+        match miss {
+            Miss::NotSent(Cut::Ended(failure)) => CallError::Refused(Refusal::Broken { server, failure }),
+            Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_)) => {
+                CallError::Refused(Refusal::DeadlineInQueue { server, waited_ms: ms(self.started.elapsed()) })
+            }
+            Miss::Rejected(failure) => CallError::Rejected(Lost::Transport { server, failure }),
+            Miss::Lost(Cut::Ended(failure)) => CallError::Unknown(Lost::Ended { server, failure }),
+            Miss::Lost(Cut::Idle) => CallError::Unknown(Lost::Idle { server, idle_ms: ms(self.idle) }),
+            Miss::Lost(Cut::Total) => CallError::Unknown(Lost::Total { server, total_ms: ms(self.total) }),
+            Miss::Lost(Cut::AnswerRefused(why)) => CallError::Unknown(Lost::AnswerRefused { server, why }),
+        }
+    }
+
+    fn parked(&self, status: &mainstay_core::lifecycle::status::Status) -> ParkedRefusal {
+        ParkedRefusal {
+            server: self.name(),
+            cause: status.cause.clone(),
+            since: self.slot.clock.ago(status.since),
+            next_attempt_in: status.next_attempt.map(|at| self.slot.clock.ahead(at)),
+            hint: status.hint,
+        }
+    }
+
+    fn name(&self) -> Box<str> {
+        (&*self.slot.name).into()
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

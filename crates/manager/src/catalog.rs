@@ -1,0 +1,117 @@
+//! What a server last listed completely: immutable, shared by reference, and kept through any outage (law 22).
+//!
+//! Raw items stay as the server wrote them. Names and rules come from the core; this module only holds.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use mainstay_core::catalog::{self, Digest};
+use mainstay_wire::listing::RawItem;
+use serde::Serialize;
+
+use crate::runtime::greeting::Greeting;
+
+/// One item that is not shown, and why (law 24).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hidden {
+    /// The server that listed it.
+    pub server: String,
+    /// Its name, as far as it has one.
+    pub name: String,
+    /// Why it is hidden.
+    pub reason: String,
+}
+
+/// The items of one kind, in the server's order.
+#[derive(Debug)]
+pub struct ItemList {
+    /// The items, each with its raw JSON text.
+    pub items: Vec<RawItem>,
+    /// Changes exactly when the content changes.
+    pub digest: Digest,
+    json: OnceLock<Bytes>,
+}
+
+impl Default for ItemList {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
+impl ItemList {
+    /// A list of items.
+    #[must_use]
+    pub fn new(items: Vec<RawItem>) -> Self {
+        let digest = catalog::digest(items.iter().map(|item| (item.name.as_str(), item.raw.as_ref())));
+        Self { items, digest, json: OnceLock::new() }
+    }
+
+    /// The list as one JSON array, rendered once.
+    pub fn json(&self) -> &Bytes {
+        self.json.get_or_init(|| json_array(self.items.iter().map(|item| &item.raw)))
+    }
+
+    /// The item of that name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&RawItem> {
+        self.items.iter().find(|item| item.name == name)
+    }
+}
+
+/// One server's last complete listing.
+#[derive(Debug)]
+pub struct Catalog {
+    /// What the server said of itself.
+    pub greeting: Greeting,
+    /// Its tools.
+    pub tools: ItemList,
+    /// Its prompts.
+    pub prompts: ItemList,
+    /// Its resources.
+    pub resources: ItemList,
+    /// Its resource templates.
+    pub templates: ItemList,
+    /// Items that are not shown, and why.
+    pub hidden: Vec<Hidden>,
+    /// When it was listed, in milliseconds since 1970 (for display).
+    pub listed_at_unix_ms: u64,
+    /// It was read from disk and has not been confirmed by the server since Mainstay started.
+    pub remembered: bool,
+}
+
+impl Catalog {
+    /// Whether two catalogs show the same things to clients; freshness does not count.
+    #[must_use]
+    pub fn same_content(&self, other: &Self) -> bool {
+        self.tools.digest == other.tools.digest
+            && self.prompts.digest == other.prompts.digest
+            && self.resources.digest == other.resources.digest
+            && self.templates.digest == other.templates.digest
+            && self.greeting == other.greeting
+    }
+}
+
+/// Renders raw items as one JSON array.
+pub(crate) fn json_array<'a>(items: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
+    let size: usize = items.clone().map(|raw| raw.len() + 1).sum();
+    let mut text = BytesMut::with_capacity(size + 2);
+    text.put_u8(b'[');
+    for (index, raw) in items.enumerate() {
+        if index > 0 {
+            text.put_u8(b',');
+        }
+        text.put_slice(raw);
+    }
+    text.put_u8(b']');
+    text.freeze()
+}
+
+/// Milliseconds since 1970, for display.
+pub(crate) fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A catalog that many hold.
+pub type SharedCatalog = Arc<Catalog>;

@@ -1,0 +1,580 @@
+//! The shape of the file, as people write it: every key optional, nothing resolved, nothing merged.
+//!
+//! The same structs describe a server's own keys and `mainstay.defaults`; [`ServerOptions::over`] merges the two. Their
+//! doc comments are the descriptions in the generated JSON schema, and the constants here are the defaults and limits
+//! that the schema, the reader and the resolved settings share.
+
+// The structs of the whole file exist for the schema alone; the reader fills the option structs.
+#![expect(dead_code, reason = "fields that only the schema generator looks at")]
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+
+use super::reader::Range;
+
+/// Longest duration that may be set: 30 days, in milliseconds.
+pub(super) const DURATION_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Any duration that must not be zero.
+pub(super) const DURATION_MS: Range = Range {
+    min: 1,
+    max: DURATION_MS_MAX,
+};
+/// Any duration that may be zero.
+pub(super) const DURATION_OR_ZERO_MS: Range = Range {
+    min: 0,
+    max: DURATION_MS_MAX,
+};
+/// Largest count of failures, misses and the like.
+pub(super) const COUNT_MAX: u64 = 1_000;
+/// Largest size in bytes that a limit may be set to: 1 GiB.
+pub(super) const BYTES_MAX: u64 = 1 << 30;
+
+/// A Mainstay config: the `mcpServers` map that MCP clients share, and `mainstay` for the gateway itself.
+///
+/// Comments and trailing commas are allowed. Durations are milliseconds. `${VAR}`, `${VAR:-default}` and `${env:VAR}`
+/// refer to environment variables in `command`, `args`, `env`, `cwd`, `url` and `headers`; `$${` stands for `${`.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", title = "Mainstay config")]
+pub(super) struct ConfigFile {
+    /// The servers, by name. A name has 1 to 64 characters, without `/` and control characters.
+    pub(super) mcp_servers: BTreeMap<String, ServerEntry>,
+    /// The same as `mcpServers`, as some editors write it.
+    pub(super) servers: Option<BTreeMap<String, ServerEntry>>,
+    /// Settings of Mainstay itself.
+    pub(super) mainstay: Option<GatewayOptions>,
+}
+
+/// One server: either `command` (a program that speaks MCP over stdin and stdout) or `url` (streamable HTTP).
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct ServerEntry {
+    /// The program to start. Looked up in the server's own PATH.
+    pub(super) command: Option<String>,
+    /// The program's arguments.
+    pub(super) args: Option<Vec<String>>,
+    /// Environment variables for the program, on top of those that `envPolicy` lets through.
+    pub(super) env: Option<BTreeMap<String, String>>,
+    /// The directory to start the program in. Default: that of Mainstay.
+    pub(super) cwd: Option<String>,
+    /// The address of the server's MCP endpoint: `http://…` or `https://…`.
+    pub(super) url: Option<String>,
+    /// HTTP headers to send with every request, such as `Authorization`.
+    pub(super) headers: Option<BTreeMap<String, String>>,
+    /// The transport. Default: `stdio` with `command`, `http` with `url`. `sse` (the transport of 2024) is not supported yet.
+    #[schemars(rename = "type")]
+    pub(super) kind: Option<TransportWord>,
+    /// A name for people, shown next to the server's own.
+    pub(super) label: Option<String>,
+    /// Shown like `label` when there is no `label`.
+    pub(super) description: Option<String>,
+    /// The opposite of `enabled`, as some clients write it.
+    pub(super) disabled: Option<bool>,
+    #[schemars(flatten)]
+    pub(super) options: ServerOptions,
+}
+
+/// Words for transports.
+#[derive(JsonSchema)]
+pub(super) enum TransportWord {
+    #[schemars(rename = "stdio")]
+    Stdio,
+    #[schemars(rename = "http")]
+    Http,
+    #[schemars(rename = "streamable-http")]
+    StreamableHttp,
+    #[schemars(rename = "streamableHttp")]
+    StreamableHttpCamel,
+    #[schemars(rename = "sse")]
+    Sse,
+}
+
+/// Settings that every server may have, and that `mainstay.defaults` may set for all.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct ServerOptions {
+    /// Whether the server is started. A disabled server stays in the list and can be enabled at run time.
+    #[schemars(extend("default" = true))]
+    pub(super) enabled: Option<bool>,
+    /// Whether `/readyz` waits for this server. It never stops the others.
+    #[schemars(extend("default" = false))]
+    pub(super) required: Option<bool>,
+    /// When to start: at once, or with the first call.
+    #[schemars(extend("default" = "eager"))]
+    pub(super) startup: Option<Startup>,
+    /// Stop a server that nobody has called for this long and start it again with the next call; `false`: never.
+    #[schemars(with = "Option<NumberOrNever>", extend("default" = false))]
+    pub(super) idle_shutdown_ms: Option<Option<u64>>,
+    /// Which generation of MCP the server speaks: `auto` finds out, `legacy` is up to 2025-11-25, `modern` is 2026-07-28
+    /// and later.
+    #[schemars(extend("default" = "auto"))]
+    pub(super) protocol: Option<Protocol>,
+    /// Whose connection it is. Only `shared` (one for all clients) is supported yet.
+    #[schemars(extend("default" = "shared"))]
+    pub(super) scope: Option<Scope>,
+    /// Which tools are exposed.
+    pub(super) tools: Option<ToolOptions>,
+    /// How long things may take.
+    pub(super) timeouts: Option<TimeoutOptions>,
+    /// How a server that fails is started again.
+    pub(super) restart: Option<RestartOptions>,
+    /// Probing of a connection without traffic; `false` turns it off. Default: on for `url`, off for `command` (the process is
+    /// watched instead).
+    #[schemars(with = "Option<KeepaliveOrOff>")]
+    pub(super) keepalive: Option<KeepaliveOptions>,
+    /// When a call may be sent again.
+    pub(super) retry: Option<RetryOptions>,
+    /// How many calls may be at the server at the same time; more wait.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = CONCURRENCY))]
+    pub(super) concurrency: Option<u64>,
+    /// Which variables of Mainstay's own environment the program sees: a short list of harmless ones, or all of them.
+    #[schemars(extend("default" = "allowlist"))]
+    pub(super) env_policy: Option<EnvPolicy>,
+    /// How long each step of stopping the program may take.
+    pub(super) stop: Option<StopOptions>,
+    /// How long calls in flight may finish before a planned stop.
+    #[schemars(range(min = 0, max = DURATION_MS_MAX), extend("default" = DRAIN_MS))]
+    pub(super) drain_ms: Option<u64>,
+    /// Reserved for logging in to the server. Has no effect yet.
+    pub(super) auth: Option<Reserved>,
+}
+
+pub(super) const CONCURRENCY: u64 = 1_024;
+pub(super) const DRAIN_MS: u64 = 10_000;
+
+/// Anything.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(with = "serde_json::Value")]
+pub(super) struct Reserved;
+
+/// A number, or `false` for never.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum NumberOrNever {
+    Number(#[schemars(range(min = 1, max = DURATION_MS_MAX))] u64),
+    Never(#[schemars(extend("const" = false))] bool),
+}
+
+/// Settings, or `false` for off.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum KeepaliveOrOff {
+    On(KeepaliveGroup),
+    Off(#[schemars(extend("const" = false))] bool),
+}
+
+/// When a server is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum Startup {
+    /// At once, and kept up.
+    #[default]
+    Eager,
+    /// With the first call.
+    Lazy,
+}
+
+/// Which generation of MCP a server is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Found out by asking, and remembered.
+    #[default]
+    Auto,
+    /// Up to 2025-11-25: handshake and sessions.
+    Legacy,
+    /// 2026-07-28 and later: stateless.
+    Modern,
+}
+
+/// Whose connection to the server it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum Scope {
+    /// One for all clients.
+    #[default]
+    Shared,
+    /// One for each downstream session.
+    Session,
+    /// One for each authenticated user.
+    User,
+}
+
+/// Which variables of our own environment a child sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum EnvPolicy {
+    /// A short list of harmless ones (law 31).
+    #[default]
+    Allowlist,
+    /// All of them, secrets included.
+    Inherit,
+}
+
+/// Which tools of a server are exposed. Patterns may use `*` (any characters) and `?` (one character).
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct ToolOptions {
+    /// Only tools that match one of these. Default: all.
+    pub(super) include: Option<Vec<String>>,
+    /// Never tools that match one of these, also when included.
+    pub(super) exclude: Option<Vec<String>>,
+    /// Reserved for other names for tools. Has no effect yet.
+    pub(super) rename: Option<Reserved>,
+    /// Reserved for other descriptions of tools. Has no effect yet.
+    pub(super) describe: Option<Reserved>,
+    /// Reserved for pinning definitions of tools. Has no effect yet.
+    pub(super) pin: Option<Reserved>,
+}
+
+/// How long things may take, in milliseconds.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct TimeoutOptions {
+    /// A call without an answer or progress for this long has failed.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = CALL_IDLE_MS))]
+    pub(super) call_idle_ms: Option<u64>,
+    /// A call that takes this long has failed, whatever progress it makes.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = CALL_TOTAL_MS))]
+    pub(super) call_total_ms: Option<u64>,
+    /// From the start of a connection attempt until the server has listed its catalog.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = CONNECT_MS))]
+    pub(super) connect_ms: Option<u64>,
+    /// Starting the process or opening the connection. Default: 10000, or `connectMs` when that is set.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX))]
+    pub(super) spawn_ms: Option<u64>,
+    /// Greeting the server. Output on stderr counts as life. Default: 30000, or `connectMs` when that is set.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX))]
+    pub(super) greet_ms: Option<u64>,
+    /// Listing the catalog. Default: 30000, or `connectMs` when that is set.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX))]
+    pub(super) list_ms: Option<u64>,
+    /// Finding out which generation of MCP the server speaks.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = PROBE_MS))]
+    pub(super) probe_ms: Option<u64>,
+    /// How long a call waits for a server that is connecting. Default: `mainstay.edgePatienceMs`.
+    #[schemars(range(min = 0, max = DURATION_MS_MAX))]
+    pub(super) edge_patience_ms: Option<u64>,
+}
+
+pub(super) const CALL_IDLE_MS: u64 = 5 * 60 * 1000;
+pub(super) const CALL_TOTAL_MS: u64 = 60 * 60 * 1000;
+pub(super) const CONNECT_MS: u64 = 60_000;
+pub(super) const SPAWN_MS: u64 = 10_000;
+pub(super) const GREET_MS: u64 = 30_000;
+pub(super) const LIST_MS: u64 = 30_000;
+pub(super) const PROBE_MS: u64 = 3_000;
+pub(super) const EDGE_PATIENCE_MS: u64 = 15_000;
+
+/// How a server that fails is started again.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct RestartOptions {
+    /// Failures without proof of health in between, after which the server is parked.
+    #[schemars(range(min = 0, max = COUNT_MAX), extend("default" = BUDGET))]
+    pub(super) budget: Option<u64>,
+    /// Longest pause before the second attempt; it doubles with every further one.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = BACKOFF_BASE_MS))]
+    pub(super) backoff_base_ms: Option<u64>,
+    /// Longest pause between two attempts.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = BACKOFF_CAP_MS))]
+    pub(super) backoff_cap_ms: Option<u64>,
+    /// Shortest time between two starts, for whatever reason.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = OPEN_INTERVAL_MS))]
+    pub(super) open_interval_ms: Option<u64>,
+    /// A connection that lasts this long has proved its health.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = STABLE_MS))]
+    pub(super) stable_ms: Option<u64>,
+    /// How often a parked server is tried once; `false`: never by itself.
+    #[schemars(with = "Option<NumberOrNever>", extend("default" = PARKED_PROBE_MS))]
+    pub(super) parked_probe_ms: Option<Option<u64>>,
+    /// How often at most a call may have a parked server tried.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = PARKED_CALL_INTERVAL_MS))]
+    pub(super) parked_call_interval_ms: Option<u64>,
+    /// The least that a server's own `Retry-After` counts for.
+    #[schemars(range(min = 0, max = DURATION_MS_MAX), extend("default" = RETRY_AFTER_MIN_MS))]
+    pub(super) retry_after_min_ms: Option<u64>,
+    /// The most that a server's own `Retry-After` counts for.
+    #[schemars(range(min = 0, max = DURATION_MS_MAX), extend("default" = RETRY_AFTER_MAX_MS))]
+    pub(super) retry_after_max_ms: Option<u64>,
+}
+
+pub(super) const BUDGET: u64 = 5;
+pub(super) const BACKOFF_BASE_MS: u64 = 250;
+pub(super) const BACKOFF_CAP_MS: u64 = 30_000;
+pub(super) const OPEN_INTERVAL_MS: u64 = 1_000;
+pub(super) const STABLE_MS: u64 = 60_000;
+pub(super) const PARKED_PROBE_MS: u64 = 5 * 60 * 1000;
+pub(super) const PARKED_CALL_INTERVAL_MS: u64 = 10_000;
+pub(super) const RETRY_AFTER_MIN_MS: u64 = 1_000;
+pub(super) const RETRY_AFTER_MAX_MS: u64 = 10 * 60 * 1000;
+
+/// What `keepalive` says: off, or on with what is set.
+#[derive(Debug, Clone)]
+pub(super) enum KeepaliveOptions {
+    Off,
+    On(KeepaliveGroup),
+}
+
+/// Probing of a connection without traffic.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct KeepaliveGroup {
+    /// Time without traffic after which a probe is sent.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = KEEPALIVE_IDLE_MS))]
+    pub(super) idle_ms: Option<u64>,
+    /// Time for the answer to a probe.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = KEEPALIVE_TIMEOUT_MS))]
+    pub(super) timeout_ms: Option<u64>,
+    /// Probes without an answer in a row, after which the connection is dead.
+    #[schemars(range(min = 1, max = COUNT_MAX), extend("default" = KEEPALIVE_MISSES))]
+    pub(super) misses: Option<u64>,
+}
+
+pub(super) const KEEPALIVE_IDLE_MS: u64 = 60_000;
+pub(super) const KEEPALIVE_TIMEOUT_MS: u64 = 10_000;
+pub(super) const KEEPALIVE_MISSES: u64 = 3;
+
+/// When a call may be sent again.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct RetryOptions {
+    /// Believe the server when it calls a tool read-only or idempotent: such a call is repeated when its outcome is unknown.
+    #[schemars(extend("default" = false))]
+    pub(super) trust_annotations: Option<bool>,
+}
+
+/// How long each step of stopping a program may take, in milliseconds.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct StopOptions {
+    /// After closing its stdin (or ending the HTTP session).
+    #[schemars(range(min = 0, max = DURATION_MS_MAX), extend("default" = STOP_MS))]
+    pub(super) close_ms: Option<u64>,
+    /// After asking its process group to terminate.
+    #[schemars(range(min = 0, max = DURATION_MS_MAX), extend("default" = STOP_MS))]
+    pub(super) terminate_ms: Option<u64>,
+    /// After killing its process group, before killing again.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = STOP_MS))]
+    pub(super) kill_ms: Option<u64>,
+}
+
+pub(super) const STOP_MS: u64 = 3_000;
+
+/// Settings of Mainstay itself.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct GatewayOptions {
+    /// Where to listen, as `host:port`. Port 0 picks a free one.
+    #[schemars(extend("default" = LISTEN))]
+    pub(super) listen: Option<String>,
+    /// Where last good catalogs are kept. Relative to this file. Default: the user's state directory.
+    pub(super) state_dir: Option<String>,
+    /// The local socket for the command line. Relative to this file. Default: in the user's runtime directory.
+    pub(super) socket: Option<String>,
+    /// How long a call waits for a server that is connecting.
+    #[schemars(range(min = 0, max = DURATION_MS_MAX), extend("default" = EDGE_PATIENCE_MS))]
+    pub(super) edge_patience_ms: Option<u64>,
+    /// How many servers may be starting at the same time. Default: twice the number of cores, at least 4.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(super) start_gate: Option<u64>,
+    /// The most of everything.
+    pub(super) limits: Option<LimitOptions>,
+    /// Settings for every server that does not set them itself.
+    pub(super) defaults: Option<ServerOptions>,
+}
+
+pub(super) const LISTEN: &str = "127.0.0.1:8808";
+
+/// The most of everything. What exceeds a limit is refused, and the call concerned is told.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct LimitOptions {
+    /// Bytes of one message.
+    #[schemars(range(min = MESSAGE_BYTES_MIN, max = BYTES_MAX), extend("default" = MESSAGE_BYTES))]
+    pub(super) message_bytes: Option<u64>,
+    /// Bytes of one event of a stream.
+    #[schemars(range(min = MESSAGE_BYTES_MIN, max = BYTES_MAX), extend("default" = EVENT_BYTES))]
+    pub(super) event_bytes: Option<u64>,
+    /// Nesting of a message.
+    #[schemars(range(min = DEPTH_MIN, max = DEPTH_MAX), extend("default" = DEPTH))]
+    pub(super) depth: Option<u64>,
+    /// Pages of one listing.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = PAGES))]
+    pub(super) pages: Option<u64>,
+    /// Bytes kept of each server's stderr.
+    #[schemars(range(min = STDERR_BYTES_MIN, max = BYTES_MAX), extend("default" = STDERR_BYTES))]
+    pub(super) stderr_bytes: Option<u64>,
+    /// Downstream sessions.
+    #[schemars(range(min = 1, max = 10_000_000), extend("default" = SESSIONS))]
+    pub(super) sessions: Option<u64>,
+}
+
+pub(super) const MESSAGE_BYTES_MIN: u64 = 4 * 1024;
+pub(super) const MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
+pub(super) const EVENT_BYTES: u64 = 16 * 1024 * 1024;
+pub(super) const DEPTH_MIN: u64 = 8;
+pub(super) const DEPTH_MAX: u64 = 512;
+pub(super) const DEPTH: u64 = 128;
+pub(super) const PAGES: u64 = 1_000;
+pub(super) const STDERR_BYTES_MIN: u64 = 1024;
+pub(super) const STDERR_BYTES: u64 = 64 * 1024;
+pub(super) const SESSIONS: u64 = 10_000;
+
+/// The field-wise merge of two groups of settings: what is set above wins over what is set below.
+macro_rules! over {
+    ($above:expr, $below:expr, $shape:ident { $($field:ident),* $(,)? }) => {{
+        let (above, below) = ($above, $below);
+        $shape { $($field: above.$field.or_else(|| below.$field.clone())),* }
+    }};
+}
+
+/// The same for a group that may be missing on either side.
+fn over_group<T: Clone>(
+    above: Option<T>,
+    below: Option<&T>,
+    merge: impl Fn(T, &T) -> T,
+) -> Option<T> {
+    match (above, below) {
+        (Some(above), Some(below)) => Some(merge(above, below)),
+        (above, below) => above.or_else(|| below.cloned()),
+    }
+}
+
+impl ServerOptions {
+    /// These settings with those of `below` where they say nothing, key by key inside groups too.
+    pub(super) fn over(mut self, below: &ServerOptions) -> ServerOptions {
+        let tools = over_group(self.tools.take(), below.tools.as_ref(), |above, below| {
+            over!(
+                above,
+                below,
+                ToolOptions {
+                    include,
+                    exclude,
+                    rename,
+                    describe,
+                    pin
+                }
+            )
+        });
+        let timeouts = over_group(
+            self.timeouts.take(),
+            below.timeouts.as_ref(),
+            TimeoutOptions::over,
+        );
+        let restart = over_group(
+            self.restart.take(),
+            below.restart.as_ref(),
+            RestartOptions::over,
+        );
+        let keepalive = over_group(
+            self.keepalive.take(),
+            below.keepalive.as_ref(),
+            KeepaliveOptions::over,
+        );
+        let retry = over_group(self.retry.take(), below.retry.as_ref(), |above, below| {
+            over!(above, below, RetryOptions { trust_annotations })
+        });
+        let stop = over_group(self.stop.take(), below.stop.as_ref(), |above, below| {
+            over!(
+                above,
+                below,
+                StopOptions {
+                    close_ms,
+                    terminate_ms,
+                    kill_ms
+                }
+            )
+        });
+        // The groups were taken out above, so what the macro finds for them is replaced right after.
+        let plain = over!(
+            self,
+            below,
+            ServerOptions {
+                enabled,
+                required,
+                startup,
+                idle_shutdown_ms,
+                protocol,
+                scope,
+                tools,
+                timeouts,
+                restart,
+                keepalive,
+                retry,
+                concurrency,
+                env_policy,
+                stop,
+                drain_ms,
+                auth,
+            }
+        );
+        ServerOptions {
+            tools,
+            timeouts,
+            restart,
+            keepalive,
+            retry,
+            stop,
+            ..plain
+        }
+    }
+}
+
+impl TimeoutOptions {
+    fn over(self, below: &TimeoutOptions) -> TimeoutOptions {
+        over!(
+            self,
+            below,
+            TimeoutOptions {
+                call_idle_ms,
+                call_total_ms,
+                connect_ms,
+                spawn_ms,
+                greet_ms,
+                list_ms,
+                probe_ms,
+                edge_patience_ms,
+            }
+        )
+    }
+}
+
+impl RestartOptions {
+    fn over(self, below: &RestartOptions) -> RestartOptions {
+        over!(
+            self,
+            below,
+            RestartOptions {
+                budget,
+                backoff_base_ms,
+                backoff_cap_ms,
+                open_interval_ms,
+                stable_ms,
+                parked_probe_ms,
+                parked_call_interval_ms,
+                retry_after_min_ms,
+                retry_after_max_ms,
+            }
+        )
+    }
+}
+
+impl KeepaliveOptions {
+    fn over(self, below: &KeepaliveOptions) -> KeepaliveOptions {
+        match (self, below) {
+            (KeepaliveOptions::On(above), KeepaliveOptions::On(below)) => {
+                KeepaliveOptions::On(over!(
+                    above,
+                    below,
+                    KeepaliveGroup {
+                        idle_ms,
+                        timeout_ms,
+                        misses
+                    }
+                ))
+            }
+            (above, KeepaliveOptions::On(_) | KeepaliveOptions::Off) => above,
+        }
+    }
+}

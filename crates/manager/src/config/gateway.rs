@@ -1,0 +1,83 @@
+//! Mainstay's own settings: the `mainstay` key of the file.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use super::{
+    file::{self, LimitOptions},
+    server::saturated,
+};
+
+/// Mainstay's own settings.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct GatewayConfig {
+    /// Where to listen. Default: 127.0.0.1:8808 (law 32). Port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Where last good catalogs are kept. Default: `None`, which is [`Store::default_dir`](crate::store::Store::default_dir).
+    pub state_dir: Option<PathBuf>,
+    /// The local socket of the command line. Default: `None`, which leaves it to the gateway.
+    pub socket: Option<PathBuf>,
+    /// Milliseconds that a call waits for a server that is connecting. Default: 15 s.
+    pub edge_patience_ms: u64,
+    /// Servers that may be starting at the same time. Default: twice the number of cores, at least 4.
+    pub start_gate: usize,
+    /// The most of everything.
+    pub limits: Limits,
+}
+
+/// The most of everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of one message. Default: 16 MiB.
+    pub message_bytes: usize,
+    /// Bytes of one event of a stream. Default: 16 MiB.
+    pub event_bytes: usize,
+    /// Nesting of a message. Default: 128.
+    pub depth: usize,
+    /// Pages of one listing. Default: 1000.
+    pub pages: usize,
+    /// Bytes kept of each server's stderr. Default: 64 KiB.
+    pub stderr_bytes: usize,
+    /// Downstream sessions. Default: 10 000.
+    pub sessions: usize,
+}
+
+pub(super) const LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8808);
+
+impl Default for GatewayConfig {
+    fn default() -> GatewayConfig {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        GatewayConfig {
+            listen: LISTEN,
+            state_dir: None,
+            socket: None,
+            edge_patience_ms: file::EDGE_PATIENCE_MS,
+            start_gate: (cores * 2).max(4),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits::from_options(&LimitOptions::default())
+    }
+}
+
+impl Limits {
+    pub(super) fn from_options(options: &LimitOptions) -> Limits {
+        Limits {
+            message_bytes: saturated(options.message_bytes.unwrap_or(file::MESSAGE_BYTES)),
+            event_bytes: saturated(options.event_bytes.unwrap_or(file::EVENT_BYTES)),
+            depth: saturated(options.depth.unwrap_or(file::DEPTH)),
+            pages: saturated(options.pages.unwrap_or(file::PAGES)),
+            stderr_bytes: saturated(options.stderr_bytes.unwrap_or(file::STDERR_BYTES)),
+            sessions: saturated(options.sessions.unwrap_or(file::SESSIONS)),
+        }
+    }
+}

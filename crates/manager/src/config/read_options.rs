@@ -1,0 +1,297 @@
+//! Reads the settings that a server and `mainstay.defaults` have in common.
+
+use super::{
+    file,
+    file::{
+        COUNT_MAX, DURATION_MS, DURATION_OR_ZERO_MS, EnvPolicy, KeepaliveGroup, KeepaliveOptions,
+        Protocol, Reserved, RestartOptions, RetryOptions, Scope, ServerOptions, Startup,
+        StopOptions, TimeoutOptions, ToolOptions,
+    },
+    reader::{Fields, Range, Sink, kind, list, text},
+};
+
+pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> ServerOptions {
+    ServerOptions {
+        enabled: fields.flag("enabled", sink),
+        required: fields.flag("required", sink),
+        startup: fields.choice(
+            "startup",
+            &[("eager", Startup::Eager), ("lazy", Startup::Lazy)],
+            sink,
+        ),
+        idle_shutdown_ms: fields.whole_or_never("idleShutdownMs", DURATION_MS, sink),
+        protocol: fields.choice(
+            "protocol",
+            &[
+                ("auto", Protocol::Auto),
+                ("legacy", Protocol::Legacy),
+                ("modern", Protocol::Modern),
+            ],
+            sink,
+        ),
+        scope: read_scope(fields, sink),
+        tools: read_tools(fields, sink),
+        timeouts: fields
+            .object("timeouts", sink)
+            .map(|group| read_timeouts(group, sink)),
+        restart: read_restart(fields, sink),
+        keepalive: read_keepalive(fields, sink),
+        retry: fields
+            .object("retry", sink)
+            .map(|group| read_retry(group, sink)),
+        concurrency: fields.whole(
+            "concurrency",
+            Range {
+                min: 1,
+                max: 1_000_000,
+            },
+            sink,
+        ),
+        env_policy: fields.choice(
+            "envPolicy",
+            &[
+                ("allowlist", EnvPolicy::Allowlist),
+                ("inherit", EnvPolicy::Inherit),
+            ],
+            sink,
+        ),
+        stop: fields
+            .object("stop", sink)
+            .map(|group| read_stop(group, sink)),
+        drain_ms: fields.whole("drainMs", DURATION_OR_ZERO_MS, sink),
+        auth: read_reserved(
+            "auth",
+            "logging in to servers is not supported yet",
+            fields,
+            sink,
+        ),
+    }
+}
+
+/// A key that is understood and has no effect yet: says so instead of pretending.
+fn read_reserved(
+    key: &'static str,
+    message: &str,
+    fields: &mut Fields<'_, '_>,
+    sink: &mut Sink<'_>,
+) -> Option<Reserved> {
+    let (_, place) = fields.take(key, sink)?;
+    sink.warn(&place, format!("{message}: `{key}` has no effect"), "");
+    Some(Reserved)
+}
+
+fn read_scope(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<Scope> {
+    let place = fields.take("scope", sink).map(|(_, place)| place)?;
+    let words = [
+        ("shared", Scope::Shared),
+        ("session", Scope::Session),
+        ("user", Scope::User),
+    ];
+    let scope = fields.choice("scope", &words, sink)?;
+    if scope != Scope::Shared {
+        let message = "only the scope `shared` is supported yet: all clients share one connection";
+        sink.warn(&place, message, "do not rely on separate connections");
+    }
+    Some(scope)
+}
+
+fn read_tools(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<ToolOptions> {
+    let (value, place) = fields.take("tools", sink)?;
+    // Some clients write the list of tools to include right here.
+    if value.as_array().is_some() {
+        let include = read_texts(value, &place, sink);
+        return Some(ToolOptions {
+            include,
+            ..ToolOptions::default()
+        });
+    }
+    let mut group = fields.object("tools", sink)?;
+    let include = group
+        .take("include", sink)
+        .and_then(|(value, place)| read_texts(value, &place, sink));
+    let exclude = group
+        .take("exclude", sink)
+        .and_then(|(value, place)| read_texts(value, &place, sink));
+    let rename = read_reserved(
+        "rename",
+        "renaming tools is not supported yet",
+        &mut group,
+        sink,
+    );
+    let describe = read_reserved(
+        "describe",
+        "describing tools is not supported yet",
+        &mut group,
+        sink,
+    );
+    let pin = read_reserved(
+        "pin",
+        "pinning tools is not supported yet",
+        &mut group,
+        sink,
+    );
+    group.finish(sink);
+    Some(ToolOptions {
+        include,
+        exclude,
+        rename,
+        describe,
+        pin,
+    })
+}
+
+pub(super) fn read_texts(
+    value: &jsonc_parser::ast::Value<'_>,
+    place: &super::reader::Place,
+    sink: &mut Sink<'_>,
+) -> Option<Vec<String>> {
+    let elements = list(value, place, sink)?;
+    Some(
+        elements
+            .into_iter()
+            .filter_map(|(element, place)| text(element, &place, sink))
+            .collect(),
+    )
+}
+
+fn read_timeouts(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> TimeoutOptions {
+    let options = TimeoutOptions {
+        call_idle_ms: fields.whole("callIdleMs", DURATION_MS, sink),
+        call_total_ms: fields.whole("callTotalMs", DURATION_MS, sink),
+        connect_ms: fields.whole("connectMs", DURATION_MS, sink),
+        spawn_ms: fields.whole("spawnMs", DURATION_MS, sink),
+        greet_ms: fields.whole("greetMs", DURATION_MS, sink),
+        list_ms: fields.whole("listMs", DURATION_MS, sink),
+        probe_ms: fields.whole("probeMs", DURATION_MS, sink),
+        edge_patience_ms: fields.whole("edgePatienceMs", DURATION_OR_ZERO_MS, sink),
+    };
+    fields.finish(sink);
+    options
+}
+
+fn read_restart(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<RestartOptions> {
+    let (value, place) = fields.take("restart", sink)?;
+    if value.as_boolean_lit().is_some() {
+        // Another client's switch. Restarting is what we are for; someone who wrote `false` should hear that it is ignored.
+        let message = format!(
+            "expected an object, found {}: servers are always restarted",
+            kind(value)
+        );
+        sink.warn(
+            &place,
+            message,
+            "set `\"restart\": { \"budget\": 0 }` to park a server after its first failure",
+        );
+        return None;
+    }
+    let mut group = fields.object("restart", sink)?;
+    let options = RestartOptions {
+        budget: group.whole(
+            "budget",
+            Range {
+                min: 0,
+                max: COUNT_MAX,
+            },
+            sink,
+        ),
+        backoff_base_ms: group.whole("backoffBaseMs", DURATION_MS, sink),
+        backoff_cap_ms: group.whole("backoffCapMs", DURATION_MS, sink),
+        open_interval_ms: group.whole("openIntervalMs", DURATION_MS, sink),
+        stable_ms: group.whole("stableMs", DURATION_MS, sink),
+        parked_probe_ms: group.whole_or_never("parkedProbeMs", DURATION_MS, sink),
+        parked_call_interval_ms: group.whole("parkedCallIntervalMs", DURATION_MS, sink),
+        retry_after_min_ms: group.whole("retryAfterMinMs", DURATION_OR_ZERO_MS, sink),
+        retry_after_max_ms: group.whole("retryAfterMaxMs", DURATION_OR_ZERO_MS, sink),
+    };
+    group.finish(sink);
+    Some(options)
+}
+
+fn read_keepalive(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<KeepaliveOptions> {
+    let (value, place) = fields.take("keepalive", sink)?;
+    if let Some(literal) = value.as_boolean_lit() {
+        return Some(match literal.value {
+            true => KeepaliveOptions::On(KeepaliveGroup::default()),
+            false => KeepaliveOptions::Off,
+        });
+    }
+    if value.as_object().is_none() {
+        sink.error(
+            &place,
+            format!("expected an object or `false`, found {}", kind(value)),
+            "",
+        );
+        return None;
+    }
+    let mut group = fields.object("keepalive", sink)?;
+    let options = KeepaliveGroup {
+        idle_ms: group.whole("idleMs", DURATION_MS, sink),
+        timeout_ms: group.whole("timeoutMs", DURATION_MS, sink),
+        misses: group.whole(
+            "misses",
+            Range {
+                min: 1,
+                max: COUNT_MAX,
+            },
+            sink,
+        ),
+    };
+    group.finish(sink);
+    Some(KeepaliveOptions::On(options))
+}
+
+fn read_retry(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> RetryOptions {
+    let options = RetryOptions {
+        trust_annotations: fields.flag("trustAnnotations", sink),
+    };
+    fields.finish(sink);
+    options
+}
+
+fn read_stop(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> StopOptions {
+    let options = StopOptions {
+        close_ms: fields.whole("closeMs", DURATION_OR_ZERO_MS, sink),
+        terminate_ms: fields.whole("terminateMs", DURATION_OR_ZERO_MS, sink),
+        kill_ms: fields.whole("killMs", DURATION_MS, sink),
+    };
+    fields.finish(sink);
+    options
+}
+
+/// Settings that contradict each other, looked at after the defaults were merged in.
+pub(super) fn contradictions(options: &ServerOptions) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    let timeouts = options.timeouts.clone().unwrap_or_default();
+    let idle = timeouts.call_idle_ms.unwrap_or(file::CALL_IDLE_MS);
+    let total = timeouts.call_total_ms.unwrap_or(file::CALL_TOTAL_MS);
+    if idle > total && timeouts.call_idle_ms.is_some() {
+        found.push((
+            "timeouts",
+            format!("`callIdleMs` ({idle}) is longer than `callTotalMs` ({total}) and never fires"),
+        ));
+    }
+    let restart = options.restart.clone().unwrap_or_default();
+    let base = restart.backoff_base_ms.unwrap_or(file::BACKOFF_BASE_MS);
+    let cap = restart.backoff_cap_ms.unwrap_or(file::BACKOFF_CAP_MS);
+    if base > cap {
+        found.push((
+            "restart",
+            format!("`backoffBaseMs` ({base}) is longer than `backoffCapMs` ({cap}), which wins"),
+        ));
+    }
+    let least = restart
+        .retry_after_min_ms
+        .unwrap_or(file::RETRY_AFTER_MIN_MS);
+    let most = restart
+        .retry_after_max_ms
+        .unwrap_or(file::RETRY_AFTER_MAX_MS);
+    if least > most {
+        found.push((
+            "restart",
+            format!(
+                "`retryAfterMinMs` ({least}) is longer than `retryAfterMaxMs` ({most}), which wins"
+            ),
+        ));
+    }
+    found
+}

@@ -1,0 +1,598 @@
+//! One server as configured: what to connect to, and every setting with its value.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    file::{self, EnvPolicy, KeepaliveOptions, Protocol, ServerOptions, Startup},
+    filter::{Glob, ToolFilter},
+    problem::Problem,
+    template::Template,
+};
+
+/// One server as configured. Made by [`ServerConfig::stdio`], [`ServerConfig::http`] or by reading a file.
+///
+/// ```
+/// use mainstay::config::ServerConfig;
+///
+/// let time = ServerConfig::stdio("time", "uvx").args(["mcp-server-time"]).env("TZ", "${TZ:-UTC}");
+/// let notes = ServerConfig::http("notes", "http://127.0.0.1:3000/mcp").header("Authorization", "Bearer ${TOKEN}");
+/// # let _ = (time, notes);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// The name, unique in its config.
+    pub name: String,
+    /// A name for people.
+    pub label: Option<String>,
+    /// What to connect to, or why that is not known.
+    pub transport: Transport,
+    /// Whether it is started. Default: true.
+    pub enabled: bool,
+    /// Whether readiness waits for it. Default: false.
+    pub required: bool,
+    /// When it is started. Default: eager.
+    pub startup: Startup,
+    /// Milliseconds without a call after which it is stopped until the next one. Default: never.
+    pub idle_shutdown_ms: Option<u64>,
+    /// Which generation of MCP it speaks. Default: found out.
+    pub protocol: Protocol,
+    /// Which tools are exposed. Default: all.
+    pub tools: ToolFilter,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How it is started again after failures.
+    pub restart: Restart,
+    /// Probing of a connection without traffic. Default: on for HTTP, off for stdio, where the process is watched.
+    pub keepalive: Option<Keepalive>,
+    /// Whether its word is believed when it calls a tool read-only or idempotent (law 16). Default: false.
+    pub trust_annotations: bool,
+    /// Calls that may be at the server at the same time. Default: 1024.
+    pub concurrency: usize,
+    /// Which variables of our own environment its process sees (law 31). Default: an allow-list.
+    pub env_policy: EnvPolicy,
+    /// How it is stopped.
+    pub stop: Stop,
+    /// Milliseconds that calls in flight get before a planned stop. Default: 10 s.
+    pub drain_ms: u64,
+}
+
+/// What to connect to.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// A child process that speaks over its stdin and stdout.
+    Stdio {
+        /// The program.
+        command: Template,
+        /// Its arguments.
+        args: Vec<Template>,
+        /// Variables on top of those that the policy lets through, in the order of the file.
+        env: Vec<(String, Template)>,
+        /// The directory to start it in; `None`: ours.
+        cwd: Option<Template>,
+    },
+    /// An endpoint that speaks streamable HTTP.
+    Http {
+        /// Its address.
+        url: Template,
+        /// Headers for every request, in the order of the file. Names are valid; none of them is one that MCP itself sets.
+        headers: Vec<(String, Template)>,
+    },
+    /// The entry cannot be used. The server is listed as parked for a bad config and never started; the others run.
+    Broken {
+        /// Why. At least one is an error.
+        problems: Vec<Problem>,
+    },
+}
+
+impl fmt::Debug for Transport {
+    /// Shows programs and names. Hides literal arguments, variables, headers and URLs (law 31).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Transport::Stdio {
+                command,
+                args,
+                env,
+                cwd,
+            } => f
+                .debug_struct("Stdio")
+                .field("command", command)
+                .field("args", args)
+                .field("env", env)
+                .field("cwd", cwd)
+                .finish(),
+            Transport::Http { url, headers } => f
+                .debug_struct("Http")
+                .field("url", url)
+                .field("headers", headers)
+                .finish(),
+            Transport::Broken { problems } => f
+                .debug_struct("Broken")
+                .field("problems", problems)
+                .finish(),
+        }
+    }
+}
+
+/// How long things may take, in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// A call without answer or progress. Default: 5 min.
+    pub call_idle_ms: u64,
+    /// A call, whatever its progress. Default: 60 min.
+    pub call_total_ms: u64,
+    /// A connection attempt as a whole. Default: 60 s.
+    pub connect_ms: u64,
+    /// Its phase of starting the process or opening the connection. Default: 10 s.
+    pub spawn_ms: u64,
+    /// Its phase of greeting. Default: 30 s.
+    pub greet_ms: u64,
+    /// Its phase of listing. Default: 30 s.
+    pub list_ms: u64,
+    /// Finding out the generation of MCP. Default: 3 s.
+    pub probe_ms: u64,
+    /// A call's wait for a server that is connecting; `None`: what the gateway says.
+    pub edge_patience_ms: Option<u64>,
+}
+
+/// How a server is started again after failures. Durations in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Restart {
+    /// Failures without proof of health in between before it is parked. Default: 5.
+    pub budget: u32,
+    /// First step of the backoff. Default: 250.
+    pub backoff_base_ms: u64,
+    /// Last step of the backoff. Default: 30 s.
+    pub backoff_cap_ms: u64,
+    /// Shortest time between two opens (law 10). Default: 1 s.
+    pub open_interval_ms: u64,
+    /// Age at which a connection proves its health. Default: 60 s.
+    pub stable_ms: u64,
+    /// Time between attempts while parked; `None`: never by itself. Default: 5 min.
+    pub parked_probe_ms: Option<u64>,
+    /// Time between attempts that calls cause while parked. Default: 10 s.
+    pub parked_call_interval_ms: u64,
+    /// The least that `Retry-After` counts for. Default: 1 s.
+    pub retry_after_min_ms: u64,
+    /// The most that `Retry-After` counts for. Default: 10 min.
+    pub retry_after_max_ms: u64,
+}
+
+/// Probing of a connection without traffic. Durations in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Keepalive {
+    /// Time without traffic before a probe. Default: 60 s.
+    pub idle_ms: u64,
+    /// Time for its answer. Default: 10 s.
+    pub timeout_ms: u64,
+    /// Misses in a row that prove death. Default: 3.
+    pub misses: u32,
+}
+
+/// How a server is stopped (law 29): each step in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Stop {
+    /// After closing stdin, or ending the HTTP session. Default: 3 s.
+    pub close_ms: u64,
+    /// After TERM. Default: 3 s.
+    pub terminate_ms: u64,
+    /// After KILL, before killing again. Default: 3 s.
+    pub kill_ms: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts::from_options(&file::TimeoutOptions::default())
+    }
+}
+
+impl Default for Restart {
+    fn default() -> Restart {
+        Restart::from_options(&file::RestartOptions::default())
+    }
+}
+
+impl Default for Keepalive {
+    fn default() -> Keepalive {
+        Keepalive::from_options(&file::KeepaliveGroup::default())
+    }
+}
+
+impl Default for Stop {
+    fn default() -> Stop {
+        Stop::from_options(&file::StopOptions::default())
+    }
+}
+
+impl ServerConfig {
+    /// A server that is a child process. `command` may contain references, as everywhere in [`Template`].
+    pub fn stdio(name: impl Into<String>, command: impl Into<Template>) -> ServerConfig {
+        let transport = Transport::Stdio {
+            command: command.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: None,
+        };
+        ServerConfig::with_options(name.into(), None, transport, &ServerOptions::default())
+    }
+
+    /// A server behind a URL.
+    pub fn http(name: impl Into<String>, url: impl Into<Template>) -> ServerConfig {
+        let transport = Transport::Http {
+            url: url.into().hide(),
+            headers: Vec::new(),
+        };
+        ServerConfig::with_options(name.into(), None, transport, &ServerOptions::default())
+    }
+
+    /// Adds arguments. No effect on an HTTP server.
+    #[must_use]
+    pub fn args<T: Into<Template>>(mut self, more: impl IntoIterator<Item = T>) -> ServerConfig {
+        if let Transport::Stdio { args, .. } = &mut self.transport {
+            args.extend(more.into_iter().map(|arg| arg.into().hide()));
+        }
+        self
+    }
+
+    /// Sets an environment variable of the process. No effect on an HTTP server.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<Template>) -> ServerConfig {
+        if let Transport::Stdio { env, .. } = &mut self.transport {
+            let name = name.into();
+            env.retain(|(other, _)| *other != name);
+            env.push((name, value.into().hide()));
+        }
+        self
+    }
+
+    /// Sets the directory to start the process in. No effect on an HTTP server.
+    #[must_use]
+    pub fn cwd(mut self, directory: impl Into<Template>) -> ServerConfig {
+        if let Transport::Stdio { cwd, .. } = &mut self.transport {
+            *cwd = Some(directory.into());
+        }
+        self
+    }
+
+    /// Sets a header of every request. No effect on a stdio server.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Template>) -> ServerConfig {
+        if let Transport::Http { headers, .. } = &mut self.transport {
+            let name = name.into();
+            headers.retain(|(other, _)| !other.eq_ignore_ascii_case(&name));
+            headers.push((name, value.into().hide()));
+        }
+        self
+    }
+
+    /// Whether the entry cannot be used: see [`Transport::Broken`].
+    pub fn is_broken(&self) -> bool {
+        matches!(self.transport, Transport::Broken { .. })
+    }
+
+    /// Why the entry cannot be used; empty when it can.
+    pub fn problems(&self) -> &[Problem] {
+        match &self.transport {
+            Transport::Broken { problems } => problems,
+            Transport::Stdio { .. } | Transport::Http { .. } => &[],
+        }
+    }
+
+    /// Every template of the entry, with the key it stands under.
+    pub fn templates(&self) -> Vec<&Template> {
+        match &self.transport {
+            Transport::Stdio {
+                command,
+                args,
+                env,
+                cwd,
+            } => {
+                let named = env.iter().map(|(_, value)| value);
+                std::iter::once(command)
+                    .chain(args)
+                    .chain(named)
+                    .chain(cwd)
+                    .collect()
+            }
+            Transport::Http { url, headers } => std::iter::once(url)
+                .chain(headers.iter().map(|(_, value)| value))
+                .collect(),
+            Transport::Broken { .. } => Vec::new(),
+        }
+    }
+
+    /// What identifies this entry's connection and its other settings, for comparing configs and for the store.
+    pub fn fingerprints(&self) -> Fingerprints {
+        Fingerprints {
+            connection: self.connection_fingerprint(),
+            settings: self.settings_fingerprint(),
+        }
+    }
+
+    pub(super) fn with_options(
+        name: String,
+        label: Option<String>,
+        transport: Transport,
+        options: &ServerOptions,
+    ) -> ServerConfig {
+        let keepalive = match &options.keepalive {
+            Some(KeepaliveOptions::Off) => None,
+            Some(KeepaliveOptions::On(group)) => Some(Keepalive::from_options(group)),
+            None => matches!(transport, Transport::Http { .. }).then(Keepalive::default),
+        };
+        let tools = options.tools.clone().unwrap_or_default();
+        let globs = |patterns: Vec<String>| patterns.into_iter().map(Glob::new).collect();
+        ServerConfig {
+            name,
+            label,
+            enabled: options.enabled.unwrap_or(true),
+            required: options.required.unwrap_or(false),
+            startup: options.startup.unwrap_or_default(),
+            idle_shutdown_ms: options.idle_shutdown_ms.flatten(),
+            protocol: options.protocol.unwrap_or_default(),
+            tools: ToolFilter {
+                include: tools.include.map(globs),
+                exclude: tools.exclude.map(globs).unwrap_or_default(),
+            },
+            timeouts: Timeouts::from_options(&options.timeouts.clone().unwrap_or_default()),
+            restart: Restart::from_options(&options.restart.clone().unwrap_or_default()),
+            keepalive,
+            trust_annotations: options
+                .retry
+                .as_ref()
+                .and_then(|retry| retry.trust_annotations)
+                .unwrap_or(false),
+            concurrency: saturated(options.concurrency.unwrap_or(file::CONCURRENCY)),
+            env_policy: options.env_policy.unwrap_or_default(),
+            stop: Stop::from_options(&options.stop.clone().unwrap_or_default()),
+            drain_ms: options.drain_ms.unwrap_or(file::DRAIN_MS),
+            transport,
+        }
+    }
+
+    fn connection_fingerprint(&self) -> Fingerprint {
+        let mut hash = Hashed::new("mainstay connection 1");
+        match &self.transport {
+            Transport::Stdio {
+                command,
+                args,
+                env,
+                cwd,
+            } => {
+                hash.word("stdio");
+                hash.word(command.raw());
+                hash.count(args.len());
+                args.iter().for_each(|arg| hash.word(arg.raw()));
+                hash.pairs(env.iter().map(|(name, value)| (name.clone(), value.raw())));
+                hash.word(cwd.as_ref().map_or("", Template::raw));
+                hash.word(match self.env_policy {
+                    EnvPolicy::Allowlist => "allowlist",
+                    EnvPolicy::Inherit => "inherit",
+                });
+            }
+            Transport::Http { url, headers } => {
+                hash.word("http");
+                hash.word(url.raw());
+                hash.pairs(
+                    headers
+                        .iter()
+                        .map(|(name, value)| (name.to_ascii_lowercase(), value.raw())),
+                );
+            }
+            Transport::Broken { problems } => {
+                hash.word("broken");
+                problems
+                    .iter()
+                    .for_each(|problem| hash.word(&problem.message));
+            }
+        }
+        hash.word(match self.protocol {
+            Protocol::Auto => "auto",
+            Protocol::Legacy => "legacy",
+            Protocol::Modern => "modern",
+        });
+        hash.finish()
+    }
+
+    fn settings_fingerprint(&self) -> Fingerprint {
+        let mut hash = Hashed::new("mainstay settings 1");
+        // Everything except what the other fingerprint covers. Named one by one, so that a new field must be put into one of
+        // the two before this compiles.
+        let ServerConfig {
+            name: _,
+            label,
+            transport: _,
+            enabled,
+            required,
+            startup,
+            idle_shutdown_ms,
+            protocol: _,
+            tools,
+            timeouts,
+            restart,
+            keepalive,
+            trust_annotations,
+            concurrency,
+            env_policy: _,
+            stop,
+            drain_ms,
+        } = self;
+        (label, enabled, required, startup, idle_shutdown_ms, tools).hash(&mut hash);
+        (
+            timeouts,
+            restart,
+            keepalive,
+            trust_annotations,
+            concurrency,
+            stop,
+            drain_ms,
+        )
+            .hash(&mut hash);
+        hash.finish()
+    }
+}
+
+impl Timeouts {
+    fn from_options(options: &file::TimeoutOptions) -> Timeouts {
+        // A phase that is not set may use the whole of a connect limit that is set: raising one number is enough for a slow
+        // server.
+        let phase = |own: Option<u64>, default: u64| own.or(options.connect_ms).unwrap_or(default);
+        Timeouts {
+            call_idle_ms: options.call_idle_ms.unwrap_or(file::CALL_IDLE_MS),
+            call_total_ms: options.call_total_ms.unwrap_or(file::CALL_TOTAL_MS),
+            connect_ms: options.connect_ms.unwrap_or(file::CONNECT_MS),
+            spawn_ms: phase(options.spawn_ms, file::SPAWN_MS),
+            greet_ms: phase(options.greet_ms, file::GREET_MS),
+            list_ms: phase(options.list_ms, file::LIST_MS),
+            probe_ms: options.probe_ms.unwrap_or(file::PROBE_MS),
+            edge_patience_ms: options.edge_patience_ms,
+        }
+    }
+}
+
+impl Restart {
+    fn from_options(options: &file::RestartOptions) -> Restart {
+        Restart {
+            budget: small(options.budget.unwrap_or(file::BUDGET)),
+            backoff_base_ms: options.backoff_base_ms.unwrap_or(file::BACKOFF_BASE_MS),
+            backoff_cap_ms: options.backoff_cap_ms.unwrap_or(file::BACKOFF_CAP_MS),
+            open_interval_ms: options.open_interval_ms.unwrap_or(file::OPEN_INTERVAL_MS),
+            stable_ms: options.stable_ms.unwrap_or(file::STABLE_MS),
+            parked_probe_ms: options
+                .parked_probe_ms
+                .unwrap_or(Some(file::PARKED_PROBE_MS)),
+            parked_call_interval_ms: options
+                .parked_call_interval_ms
+                .unwrap_or(file::PARKED_CALL_INTERVAL_MS),
+            retry_after_min_ms: options
+                .retry_after_min_ms
+                .unwrap_or(file::RETRY_AFTER_MIN_MS),
+            retry_after_max_ms: options
+                .retry_after_max_ms
+                .unwrap_or(file::RETRY_AFTER_MAX_MS),
+        }
+    }
+}
+
+impl Keepalive {
+    fn from_options(options: &file::KeepaliveGroup) -> Keepalive {
+        Keepalive {
+            idle_ms: options.idle_ms.unwrap_or(file::KEEPALIVE_IDLE_MS),
+            timeout_ms: options.timeout_ms.unwrap_or(file::KEEPALIVE_TIMEOUT_MS),
+            misses: small(options.misses.unwrap_or(file::KEEPALIVE_MISSES)),
+        }
+    }
+}
+
+impl Stop {
+    fn from_options(options: &file::StopOptions) -> Stop {
+        Stop {
+            close_ms: options.close_ms.unwrap_or(file::STOP_MS),
+            terminate_ms: options.terminate_ms.unwrap_or(file::STOP_MS),
+            kill_ms: options.kill_ms.unwrap_or(file::STOP_MS),
+        }
+    }
+}
+
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+pub(super) fn saturated(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// The two halves of an entry, hashed apart: a changed connection replaces the server, changed settings patch it
+/// (law 28).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprints {
+    /// What a running server depends on: command, arguments, environment, directory, URL, headers, protocol. Taken from the
+    /// text as written, references unresolved. Stable across restarts and versions of Mainstay.
+    pub connection: Fingerprint,
+    /// Everything else except the name. Comparable within one process only.
+    pub settings: Fingerprint,
+}
+
+/// A hash of a part of a config. Shows nothing of what it was made from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint([u8; 16]);
+
+impl Fingerprint {
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}
+
+/// A hash over texts that keeps their boundaries.
+struct Hashed(Sha256);
+
+impl Hashed {
+    fn new(purpose: &str) -> Hashed {
+        let mut hash = Hashed(Sha256::new());
+        hash.word(purpose);
+        hash
+    }
+
+    fn word(&mut self, text: &str) {
+        self.count(text.len());
+        self.0.update(text.as_bytes());
+    }
+
+    fn count(&mut self, count: usize) {
+        self.0.update((count as u64).to_le_bytes());
+    }
+
+    /// Named texts, whatever their order.
+    fn pairs<'a>(&mut self, pairs: impl Iterator<Item = (String, &'a str)>) {
+        let mut pairs: Vec<(String, &str)> = pairs.collect();
+        pairs.sort();
+        self.count(pairs.len());
+        for (name, text) in pairs {
+            self.word(&name);
+            self.word(text);
+        }
+    }
+
+    fn finish(self) -> Fingerprint {
+        let digest = self.0.finalize();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Fingerprint(bytes)
+    }
+}
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest = self.0.clone().finalize();
+        digest
+            .iter()
+            .take(8)
+            .fold(0, |number, byte| (number << 8) | u64::from(*byte))
+    }
+}

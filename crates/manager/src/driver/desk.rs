@@ -1,0 +1,101 @@
+//! How everybody but the driver reaches the driver, and finds slots by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use mainstay_core::lifecycle::input::Input;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Verb;
+use crate::catalog::Catalog;
+use crate::config::ServerConfig;
+use crate::error::OperatorError;
+use crate::runtime::report::{Addressed, Reports};
+use crate::slot::Slot;
+
+/// A slot and the way to tell the driver about it.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) reports: Reports,
+}
+
+/// All slots by server name. Written by the driver, read by everybody without a lock.
+#[derive(Debug, Default)]
+pub(crate) struct Directory(ArcSwap<BTreeMap<Box<str>, Place>>);
+
+impl Directory {
+    pub(super) fn insert(&self, name: &str, slot: Arc<Slot>, reports: Reports) {
+        let mut places = BTreeMap::clone(&self.0.load());
+        places.insert(name.into(), Place { slot, reports });
+        self.0.store(Arc::new(places));
+    }
+
+    /// The slot of a server.
+    pub(crate) fn find(&self, name: &str) -> Option<Place> {
+        self.0.load().get(name).cloned()
+    }
+
+    /// All slots, by name.
+    pub(crate) fn all(&self) -> Vec<Place> {
+        self.0.load().values().cloned().collect()
+    }
+}
+
+/// The driver's desk.
+#[derive(Debug, Clone)]
+pub(crate) struct Desk {
+    verbs: mpsc::Sender<Verb>,
+    ended: watch::Receiver<bool>,
+    directory: Arc<Directory>,
+    // Kept so that the driver's inbox never closes while somebody holds the desk.
+    _reports: mpsc::Sender<Addressed>,
+}
+
+impl Desk {
+    pub(super) fn new(
+        verbs: mpsc::Sender<Verb>,
+        ended: watch::Receiver<bool>,
+        directory: Arc<Directory>,
+        reports: mpsc::Sender<Addressed>,
+    ) -> Self {
+        Self { verbs, ended, directory, _reports: reports }
+    }
+
+    /// All slots by name.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Adds a server. Returns when it has its slot; its start goes on by itself.
+    pub(crate) async fn add(&self, config: ServerConfig, catalog: Option<Arc<Catalog>>) -> Result<(), OperatorError> {
+        let (done, added) = oneshot::channel();
+        self.send(Verb::Add { config: Box::new(config), catalog, done }, added).await
+    }
+
+    /// Gives an order to one server; returns when it is in force. A dropped caller does not take the order back (law 1).
+    pub(crate) async fn order(&self, place: &Place, input: Input) -> Result<(), OperatorError> {
+        let (done, in_force) = oneshot::channel();
+        self.send(Verb::Order { slot: place.slot.id, input, done }, in_force).await
+    }
+
+    /// Ends everything; returns when nothing is left (law 6).
+    pub(crate) async fn shutdown(&self, impatient: bool) {
+        // A driver that is gone has nothing left either.
+        let _ = self.verbs.send(Verb::Shutdown { impatient }).await;
+        let mut ended = self.ended.clone();
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    /// Skips the grace of a shutdown under way. Does not wait.
+    pub(crate) fn hurry(&self) {
+        // A full queue means that the driver is about to see a shutdown order anyway.
+        let _ = self.verbs.try_send(Verb::Shutdown { impatient: true });
+    }
+
+    async fn send(&self, verb: Verb, done: oneshot::Receiver<()>) -> Result<(), OperatorError> {
+        self.verbs.send(verb).await.map_err(|_closed| OperatorError::Ended)?;
+        done.await.map_err(|_closed| OperatorError::Ended)
+    }
+}

@@ -1,0 +1,184 @@
+//! Performing effects: each one starts something or flips a level, and none of them waits.
+
+use std::sync::Arc;
+
+use mainstay_core::event::Transition;
+use mainstay_core::failure::Failure;
+use mainstay_core::fleet::FleetEffect;
+use mainstay_core::ids::{Generation, SlotId};
+use mainstay_core::lifecycle::effect::{Effect, StopStep};
+use mainstay_core::lifecycle::input::{Input, OpenMode};
+use mainstay_core::lifecycle::status::StateWord;
+use mainstay_core::time::Time;
+use tokio::sync::watch;
+
+use super::{Driver, Kept};
+use crate::catalog::Catalog;
+use crate::events::EventKind;
+use crate::runtime::keeper::{self, Orders, Setup};
+use crate::runtime::report::Reports;
+use crate::slot::Slot;
+use crate::store::Store;
+
+impl Driver {
+    /// Performs one effect and says which slot it touched.
+    pub(super) fn perform(&mut self, effect: FleetEffect) -> Option<SlotId> {
+        match effect {
+            FleetEffect::Slot { slot, effect } => {
+                let place = self.slots.get(&slot).cloned()?;
+                self.perform_on(&place, effect);
+                Some(slot)
+            }
+            FleetEffect::Removed { slot } => {
+                self.slots.remove(&slot);
+                None
+            }
+            FleetEffect::ShutDown => {
+                self.shut_down.send_replace(true);
+                None
+            }
+        }
+    }
+
+    fn perform_on(&mut self, slot: &Arc<Slot>, effect: Effect) {
+        match effect {
+            // The fleet turns a request into an open when the start gate lets it through.
+            Effect::RequestOpen { .. } => {}
+            Effect::Open { generation, mode } => self.open(slot, generation, mode),
+            Effect::Accept { generation } => {
+                let runtime = self.kept.get(&(slot.id, generation)).and_then(|kept| kept.runtime.clone());
+                // Law 2: the former one stops taking leases in the same instant.
+                if let Some(former) = slot.current.swap(runtime) {
+                    former.leases.fence();
+                }
+            }
+            Effect::Fence { generation } => self.fence(slot, generation),
+            Effect::Fail { generation, failure } => self.fail(slot, generation, &failure),
+            Effect::Stop { generation, how } => self.stop(slot, generation, how),
+            Effect::Publish { generation } => {
+                let staged = self.kept.get_mut(&(slot.id, generation)).and_then(|kept| kept.staged.take());
+                if let Some(catalog) = staged {
+                    self.publish(slot, generation, catalog);
+                }
+            }
+            Effect::Retract => {
+                if let Some(version) = self.setting.publisher.retract(&slot.name) {
+                    self.setting.events.emit(&slot.name, 0, EventKind::Retracted { version });
+                }
+            }
+            Effect::Probe { generation, since } => self.with_orders(slot, generation, |orders| {
+                orders.probes += 1;
+                orders.probe_since_ms = since.0;
+            }),
+            Effect::FenceIfUnused { generation, since } => self.fence_if_unused(slot, generation, since),
+            Effect::Changed(transition) => self.changed(slot, &transition),
+        }
+    }
+
+    fn open(&mut self, slot: &Arc<Slot>, generation: Generation, mode: OpenMode) {
+        let (orders, receiver) = watch::channel(Orders::default());
+        slot.counters.opened();
+        let setup = Setup {
+            slot: Arc::clone(slot),
+            config: slot.config.load_full(),
+            generation,
+            mode,
+            reports: Reports::new(slot.id, self.report_sender.clone(), self.setting.clock),
+            orders: receiver,
+            guardian: Arc::clone(&self.setting.guardian),
+            limits: self.setting.limits,
+            pages_max: self.setting.pages_max,
+            stderr_bytes_max: self.setting.stderr_bytes_max,
+        };
+        self.kept.insert((slot.id, generation), Kept { orders, runtime: None, staged: None });
+        self.keepers.spawn(keeper::keep(setup));
+    }
+
+    fn fence(&mut self, slot: &Slot, generation: Generation) {
+        if let Some(runtime) = self.kept.get(&(slot.id, generation)).and_then(|kept| kept.runtime.as_ref()) {
+            runtime.leases.fence();
+        }
+        if slot.current.load().as_ref().is_some_and(|runtime| runtime.generation == generation) {
+            slot.current.store(None);
+        }
+    }
+
+    fn fail(&mut self, slot: &Slot, generation: Generation, failure: &Failure) {
+        if let Some(runtime) = self.kept.get(&(slot.id, generation)).and_then(|kept| kept.runtime.as_ref()) {
+            runtime.fail(failure.clone());
+        }
+    }
+
+    fn stop(&mut self, slot: &Slot, generation: Generation, how: StopStep) {
+        self.with_orders(slot, generation, |orders| {
+            orders.stop = Some(how);
+            if how == StopStep::Kill {
+                orders.kills += 1;
+            }
+        });
+    }
+
+    fn with_orders(&self, slot: &Slot, generation: Generation, change: impl FnOnce(&mut Orders)) {
+        if let Some(kept) = self.kept.get(&(slot.id, generation)) {
+            kept.orders.send_modify(change);
+        }
+    }
+
+    fn fence_if_unused(&mut self, slot: &Slot, generation: Generation, since: Time) {
+        let Some(runtime) = self.kept.get(&(slot.id, generation)).and_then(|kept| kept.runtime.clone()) else { return };
+        let now = self.setting.clock.now();
+        let input = match runtime.leases.fence_if_unused(since.0) {
+            Ok(()) => {
+                self.fence(slot, generation);
+                Input::Unused { generation }
+            }
+            Err(used_ms) => Input::Traffic { generation, at: used_ms.map_or(now, Time) },
+        };
+        let reports = Reports::new(slot.id, self.report_sender.clone(), self.setting.clock);
+        // The driver must not wait for its own inbox. Should it be full, the fenced generation is opened to leases again
+        // by nobody, but the lifecycle asks once more at its next deadline and is answered then.
+        let _ = reports.try_send(input);
+    }
+
+    /// Publishes a catalog and keeps it on disk.
+    pub(super) fn publish(&mut self, slot: &Slot, generation: Generation, catalog: Arc<Catalog>) {
+        slot.catalog.store(Some(Arc::clone(&catalog)));
+        if let Some(version) = self.setting.publisher.publish(slot.id, &slot.name, Arc::clone(&catalog)) {
+            let kind = EventKind::Published {
+                version,
+                tools: catalog.tools.items.len(),
+                prompts: catalog.prompts.items.len(),
+                resources: catalog.resources.items.len(),
+            };
+            self.setting.events.emit(&slot.name, generation.0, kind);
+        }
+        if !catalog.remembered && let Some(store) = &self.setting.store {
+            remember(Arc::clone(store), slot, catalog);
+        }
+    }
+
+    fn changed(&self, slot: &Slot, transition: &Transition) {
+        let arrived = transition.to == StateWord::Connected && transition.from != StateWord::Connected;
+        if arrived && transition.generation.0 > 1 {
+            slot.counters.recovered();
+        }
+        let (from, to) = (transition.from.word(), transition.to.word());
+        let cause = transition.failure.as_ref().map(|failure| failure.kind.word());
+        let detail = transition.failure.as_ref().map(ToString::to_string);
+        // One INFO per state transition; everything else about it is at DEBUG.
+        tracing::info!(server = %slot.name, generation = transition.generation.0, from, to, cause, detail, "state changed");
+        self.setting.events.emit(&slot.name, transition.generation.0, EventKind::Transition { from, to, cause, detail });
+    }
+}
+
+/// Writes a catalog to disk beside the driver: a slow disk delays nothing.
+fn remember(store: Arc<Store>, slot: &Slot, catalog: Arc<Catalog>) {
+    let name = Arc::clone(&slot.name);
+    let config = slot.config.load_full();
+    // Detached on purpose: it owns nothing that outlives it, and a write that fails costs only freshness after a restart.
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = crate::remembered::save(&store, &config, &catalog) {
+            tracing::warn!(server = %name, %error, "the catalog could not be kept on disk");
+        }
+    });
+}

@@ -1,0 +1,104 @@
+//! What happened, as records: one bounded ring for those who ask later, one bounded broadcast for those who listen.
+//!
+//! Log line, status and event stream all come from the same record.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use crate::catalog::unix_ms;
+
+/// Events kept for those who ask later.
+const KEPT: usize = 512;
+
+/// Events a slow listener may be behind before it is told that it lagged.
+const BACKLOG: usize = 512;
+
+/// One thing that happened to one server.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// When, in milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// To which server.
+    pub server: String,
+    /// Of which generation; 0 when none is concerned.
+    pub generation: u64,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum EventKind {
+    /// The server's state changed. Emitted exactly once per change.
+    Transition {
+        /// The state before.
+        from: &'static str,
+        /// The state after.
+        to: &'static str,
+        /// Why, as one stable word, when there is a cause.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<&'static str>,
+        /// Why, in words.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
+    /// Clients see a new publication because of this server.
+    Published {
+        /// The new version.
+        version: u64,
+        /// How many tools the server now has.
+        tools: usize,
+        /// How many prompts.
+        prompts: usize,
+        /// How many resources.
+        resources: usize,
+    },
+    /// The server was taken out of the publication.
+    Retracted {
+        /// The new version.
+        version: u64,
+    },
+}
+
+/// Where events go.
+#[derive(Debug)]
+pub(crate) struct Events {
+    live: broadcast::Sender<Event>,
+    recent: Mutex<VecDeque<Event>>,
+}
+
+impl Events {
+    /// An empty ring.
+    pub(crate) fn new() -> Self {
+        Self { live: broadcast::Sender::new(BACKLOG), recent: Mutex::new(VecDeque::with_capacity(KEPT)) }
+    }
+
+    /// Records an event and tells the listeners. Never waits.
+    pub(crate) fn emit(&self, server: &str, generation: u64, kind: EventKind) {
+        let event = Event { at_unix_ms: unix_ms(), server: server.to_owned(), generation, kind };
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() == KEPT {
+            recent.pop_front();
+        }
+        recent.push_back(event.clone());
+        drop(recent);
+        // No listener is fine.
+        let _ = self.live.send(event);
+    }
+
+    /// Listens from now on.
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.live.subscribe()
+    }
+
+    /// The last events, oldest first.
+    pub(crate) fn recent(&self) -> Vec<Event> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}

@@ -1,0 +1,170 @@
+//! The manager: builds the driver, finds servers, shows the publication, ends everything.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mainstay_wire::envelope;
+use tokio::sync::{broadcast, watch};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::driver::{Desk, Driver, Setting};
+use crate::error::StartError;
+use crate::events::{Event, Events};
+use crate::handle::ServerHandle;
+use crate::process::Guardian;
+use crate::publish::{Publication, Publisher, Shared};
+use crate::remembered;
+use crate::status::ServerStatus;
+use crate::store::Store;
+
+/// Keeps a set of MCP servers standing. Cheap to clone; the servers end when [`Manager::shutdown`] is called or the last
+/// clone and the last handle are gone.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use mainstay::Manager;
+/// use mainstay::config::{Config, ServerConfig};
+///
+/// let time = ServerConfig::stdio("time", "uvx").args(["mcp-server-time"]);
+/// let manager = Manager::builder().config(Config::from_servers([time])).start().await?;
+/// let time = manager.server("time").ok_or("not configured")?;
+/// let arguments = serde_json::json!({"timezone": "UTC"});
+/// let answer = time.call("get_current_time", Some(&arguments)).await?;
+/// println!("{}", answer.result().unwrap_or("the tool failed"));
+/// manager.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Manager {
+    desk: Desk,
+    shared: Arc<Shared>,
+    events: Arc<Events>,
+}
+
+/// Settings of a manager before it starts.
+#[derive(Debug, Default)]
+pub struct ManagerBuilder {
+    config: Config,
+    state_dir: Option<PathBuf>,
+}
+
+impl ManagerBuilder {
+    /// The servers, and the settings of the config's `mainstay` section that concern the library. Default: no servers.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Where last good catalogs are kept over restarts. Default: nowhere.
+    #[must_use]
+    pub fn state_dir(mut self, dir: Option<PathBuf>) -> Self {
+        self.state_dir = dir;
+        self
+    }
+
+    /// Starts. Returns when every server has its slot, long before the servers are up: one bad server delays nobody
+    /// (law 27). A state directory that cannot be used is logged, and Mainstay goes on without one.
+    ///
+    /// # Errors
+    /// [`StartError`] when the operating system refuses what every start needs.
+    pub async fn start(self) -> Result<Manager, StartError> {
+        let mut seed = [0_u8; 8];
+        getrandom::fill(&mut seed).map_err(|error| StartError::Random(error.to_string()))?;
+        let store = self.state_dir.and_then(|dir| match Store::open(&dir) {
+            Ok(store) => Some(Arc::new(store)),
+            Err(error) => {
+                tracing::warn!(%error, "going on without remembered catalogs");
+                None
+            }
+        });
+        let (publisher, shared) = Publisher::new();
+        let events = Arc::new(Events::new());
+        let limits = &self.config.gateway.limits;
+        let clock = Clock::start();
+        let desk = Driver::start(Setting {
+            clock,
+            start_gate: self.config.gateway.start_gate,
+            edge_patience_ms: self.config.gateway.edge_patience_ms,
+            seed: u64::from_le_bytes(seed),
+            limits: envelope::Limits { message_bytes_max: limits.message_bytes, depth_max: limits.depth },
+            pages_max: limits.pages,
+            stderr_bytes_max: limits.stderr_bytes,
+            guardian: Arc::new(Guardian::start()?),
+            store: store.clone(),
+            events: Arc::clone(&events),
+            publisher,
+        });
+        for server in self.config.servers {
+            let catalog = store.as_ref().and_then(|store| remembered::load(store, &server)).map(Arc::new);
+            // The driver has just started; it ends only on shutdown.
+            let _ = desk.add(server, catalog).await;
+        }
+        Ok(Manager { desk, shared, events })
+    }
+}
+
+impl Manager {
+    /// Begins to build a manager.
+    #[must_use]
+    pub fn builder() -> ManagerBuilder {
+        ManagerBuilder::default()
+    }
+
+    /// The server of that name. The handle stays valid for ever (law 20).
+    #[must_use]
+    pub fn server(&self, name: &str) -> Option<ServerHandle> {
+        self.desk.directory().find(name).map(|place| ServerHandle::new(place, self.desk.clone()))
+    }
+
+    /// All servers, by name.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerHandle> {
+        let places = self.desk.directory().all();
+        places.into_iter().map(|place| ServerHandle::new(place, self.desk.clone())).collect()
+    }
+
+    /// What clients see of all servers: one immutable snapshot (law 21).
+    #[must_use]
+    pub fn publication(&self) -> Arc<Publication> {
+        self.shared.current()
+    }
+
+    /// The version of the publication, as a level: wait for `>= n`, never for "changed".
+    #[must_use]
+    pub fn published(&self) -> watch::Receiver<u64> {
+        self.shared.version()
+    }
+
+    /// What is going on with every server, by name.
+    #[must_use]
+    pub fn status(&self) -> Vec<ServerStatus> {
+        self.servers().iter().map(ServerHandle::status).collect()
+    }
+
+    /// Everything that happens from now on. A listener that is too slow is told how much it missed.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// The last events, oldest first.
+    #[must_use]
+    pub fn recent_events(&self) -> Vec<Event> {
+        self.events.recent()
+    }
+
+    /// Ends everything: running calls get their drain time, then servers are stopped, all in parallel and each by the
+    /// clock. When this returns no process, task, socket or timer of Mainstay's servers exists (law 6). Idempotent.
+    /// Dropping the future does not stop the shutdown.
+    pub async fn shutdown(&self) {
+        self.desk.shutdown(false).await;
+    }
+
+    /// Skips what is left of the grace: everything is killed now. For a second signal; does not wait.
+    pub fn hurry(&self) {
+        self.desk.hurry();
+    }
+}

@@ -1,0 +1,144 @@
+//! Starts children on long-lived threads of their own.
+//!
+//! Two reasons: a child is tied to the thread that forked it (the kernel's parent-death signal means the thread), and
+//! exec may hang on a dead mount. Several threads, so that one hanging start delays no other server's (law 27).
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Pid;
+use tokio::sync::{mpsc, oneshot};
+
+use super::group::Leader;
+use super::{Guardian, SpawnError, SpawnSpec, raw, resolve};
+
+/// How many starts may be under way at once. A start takes about a millisecond unless it hangs.
+const THREADS: usize = 4;
+
+/// Starts that wait for a thread; beyond that the callers wait. Each entry is one caller of `spawn`.
+const ORDERS_MAX: usize = 64;
+
+/// A child that runs, with its pipes not yet known to any runtime.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    pub(super) leader: Leader,
+    pub(super) stdin: ChildStdin,
+    pub(super) stdout: ChildStdout,
+    pub(super) stderr: ChildStderr,
+}
+
+/// One start and where its outcome goes. If nobody takes the outcome, it is dropped, and that kills the child (F22).
+pub(super) struct Order {
+    pub(super) spec: SpawnSpec,
+    pub(super) guardian: Guardian,
+    pub(super) outcome: oneshot::Sender<Result<Fresh, SpawnError>>,
+}
+
+/// Starts the threads. They end when the last sender is dropped.
+pub(super) fn start_threads() -> io::Result<mpsc::Sender<Order>> {
+    let (sender, receiver) = mpsc::channel(ORDERS_MAX);
+    let receiver = Arc::new(Mutex::new(receiver));
+    for number in 0..THREADS {
+        let receiver = Arc::clone(&receiver);
+        let name = format!("mainstay-spawn-{number}");
+        thread::Builder::new()
+            .name(name)
+            .spawn(move || serve(&receiver))?;
+    }
+    Ok(sender)
+}
+
+fn serve(orders: &Mutex<mpsc::Receiver<Order>>) {
+    loop {
+        // The lock is held while waiting: the other idle threads queue for the lock instead of the channel.
+        let order = orders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .blocking_recv();
+        let Some(Order {
+            spec,
+            guardian,
+            outcome,
+        }) = order
+        else {
+            return;
+        };
+        // Nobody waits any more: then do not even start.
+        if !outcome.is_closed() {
+            // An outcome that nobody takes is dropped here, and its leader with it.
+            let _ = outcome.send(launch(&spec, guardian));
+        }
+    }
+}
+
+fn launch(spec: &SpawnSpec, guardian: Guardian) -> Result<Fresh, SpawnError> {
+    let program = resolve::resolve(spec)?;
+    let mut child = start(spec, &program)?;
+    let leader = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let (Some(leader), Some(stdin), Some(stdout), Some(stderr)) = (
+        leader,
+        child.stdin.take(),
+        child.stdout.take(),
+        child.stderr.take(),
+    ) else {
+        // Cannot happen with three piped streams; but a child without a keeper must not stay.
+        let _ = child.kill().and_then(|()| child.wait());
+        return Err(SpawnError::other(
+            &spec.program,
+            io::Error::other("the child came without its pipes"),
+        ));
+    };
+    Ok(Fresh {
+        leader: Leader::new(leader, guardian),
+        stdin,
+        stdout,
+        stderr,
+    })
+}
+
+fn start(spec: &SpawnSpec, program: &Path) -> Result<Child, SpawnError> {
+    let mut command = Command::new(program);
+    command
+        .args(&spec.args)
+        .env_clear()
+        .envs(spec.env.iter().map(|(name, value)| (name, value)));
+    if let Some(cwd) = &spec.cwd {
+        command.current_dir(cwd);
+    }
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    raw::tie_to_parent(&mut command);
+    spawn_unless_being_written(&mut command).map_err(|source| {
+        if source.kind() == io::ErrorKind::NotFound {
+            resolve::missing_interpreter(program)
+        } else if source.kind() == io::ErrorKind::PermissionDenied {
+            SpawnError::Denied {
+                path: program.to_owned(),
+                source,
+            }
+        } else {
+            SpawnError::other(&spec.program, source)
+        }
+    })
+}
+
+/// A program that is being installed at this very moment is busy; usually for milliseconds.
+fn spawn_unless_being_written(command: &mut Command) -> io::Result<Child> {
+    for pause_ms in [5, 20, 80] {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                thread::sleep(Duration::from_millis(pause_ms));
+            }
+            outcome => return outcome,
+        }
+    }
+    command.spawn()
+}

@@ -1,0 +1,73 @@
+//! The only unsafe code of this crate: what runs in a child between fork and exec, and one registration.
+//!
+//! Only async-signal-safe calls are allowed between fork and exec: plain system calls, no allocation, no lock, no logging.
+
+#![expect(
+    unsafe_code,
+    reason = "std and tokio offer no safe way to do these few things"
+)]
+
+use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+#[cfg(target_os = "linux")]
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// The child dies with the thread that forks it (Linux), and inherits no descriptor but the three standard ones.
+///
+/// Must be spawned from a thread that lives as long as the child may: the kernel counts the death of the spawning
+/// *thread* as the death of the parent.
+pub(super) fn tie_to_parent(command: &mut Command) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let parent = rustix::process::getpid();
+    let prepare = move || {
+        close_on_exec();
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+            // The parent may have died before the line above: then nobody would ever tell us.
+            if rustix::process::getppid() != Some(parent) {
+                return Err(io::Error::from(rustix::io::Errno::SRCH));
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure performs system calls on constants and `Copy` values only.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// The child leads its own session, out of reach of our terminal, and inherits no descriptor but the standard ones.
+pub(super) fn own_session(command: &mut Command) {
+    let prepare = || {
+        close_on_exec();
+        rustix::process::setsid()?;
+        Ok(())
+    };
+    // SAFETY: the closure performs two system calls on constants only.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Descriptors that this program itself inherited, or that a C library opened carelessly, end at exec. Everything that
+/// Rust opens is marked already; so on a kernel without this call (before 5.11) nothing is lost but a precaution.
+fn close_on_exec() {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // SAFETY: marks descriptors of the forked child; closes nothing now, so that std's own report pipe keeps working.
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3_u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
+    }
+}
+
+/// Lets the current tokio runtime wait until a descriptor is readable.
+#[cfg(target_os = "linux")]
+pub(super) fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is the same open descriptor for as long as it lives.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
+}

@@ -1,0 +1,238 @@
+//! The publication: what clients see of all servers, as one atomic snapshot with a version.
+//!
+//! There is one publisher, owned by the driver. First the snapshot is swapped, then the version is bumped (law 21), so
+//! whoever sees version n finds at least content n.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use mainstay_core::catalog::{self, Digest, Entry, ItemKind};
+use mainstay_core::ids::SlotId;
+use mainstay_wire::listing::{self, RawItem};
+use tokio::sync::watch;
+
+use crate::catalog::{Catalog, Hidden, ItemList, json_array};
+
+/// One item as clients of the aggregate see it.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The name (or uri) under which clients see it.
+    pub exposed: Box<str>,
+    /// The server that owns it.
+    pub server: Box<str>,
+    /// The server's own name (or uri) for it.
+    pub upstream: Box<str>,
+    /// The item's text, with the exposed name in it.
+    pub raw: Bytes,
+}
+
+/// All published items of one kind, sorted by exposed name.
+#[derive(Debug)]
+pub struct Listing {
+    /// The items.
+    pub items: Vec<Published>,
+    /// Changes exactly when the content changes.
+    pub digest: Digest,
+    /// Items that are not shown, and why.
+    pub hidden: Vec<Hidden>,
+    by_name: HashMap<Box<str>, usize>,
+    json: OnceLock<Bytes>,
+}
+
+impl Default for Listing {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            digest: catalog::digest(std::iter::empty()),
+            hidden: Vec::new(),
+            by_name: HashMap::new(),
+            json: OnceLock::new(),
+        }
+    }
+}
+
+impl Listing {
+    /// The item that clients know by this name (or uri).
+    #[must_use]
+    pub fn find(&self, exposed: &str) -> Option<&Published> {
+        self.items.get(*self.by_name.get(exposed)?)
+    }
+
+    /// All items as one JSON array, rendered once per version.
+    pub fn json(&self) -> &Bytes {
+        self.json.get_or_init(|| json_array(self.items.iter().map(|item| &item.raw)))
+    }
+}
+
+/// What clients see: one immutable snapshot.
+#[derive(Debug, Default)]
+pub struct Publication {
+    /// Grows by one with every change of content.
+    pub version: u64,
+    /// The tools of all servers.
+    pub tools: Listing,
+    /// The prompts of all servers.
+    pub prompts: Listing,
+    /// The resources of all servers, by uri.
+    pub resources: Listing,
+    /// The resource templates of all servers.
+    pub templates: Listing,
+    /// The catalogs that it was merged from.
+    pub servers: BTreeMap<Box<str>, Arc<Catalog>>,
+}
+
+impl Publication {
+    /// The server that answers for a resource uri: the one that listed it, else the one whose template fits best.
+    #[must_use]
+    pub fn owner_of_uri(&self, uri: &str) -> Option<&str> {
+        if let Some(resource) = self.resources.find(uri) {
+            return Some(&resource.server);
+        }
+        let literal = |template: &Published| template.upstream.find('{').unwrap_or(template.upstream.len());
+        let fitting = self.templates.items.iter().filter(|item| fits(&item.upstream, uri));
+        if let Some(best) = fitting.max_by_key(|item| literal(item)) {
+            return Some(&best.server);
+        }
+        // Servers may answer uris that they never list; with a single owner of resources there is no doubt whose it is.
+        let mut owners = self.servers.iter().filter(|(_, catalog)| catalog.greeting.declares("resources"));
+        let only = owners.next()?;
+        owners.next().is_none().then_some(&**only.0)
+    }
+}
+
+/// Whether a uri can come from a template: its literal parts occur in order, the first at the start.
+fn fits(template: &str, uri: &str) -> bool {
+    let mut rest = uri;
+    let mut first = true;
+    let mut tail = template;
+    loop {
+        let (literal, after) = match tail.find('{') {
+            Some(open) => (&tail[..open], tail[open..].find('}').map(|close| &tail[open + close + 1..])),
+            None => (tail, None),
+        };
+        let found = if first { rest.starts_with(literal).then_some(0) } else { rest.find(literal) };
+        let Some(at) = found else { return false };
+        rest = &rest[at + literal.len()..];
+        first = false;
+        match after {
+            Some(after) => tail = after,
+            None => return rest.is_empty() || template.ends_with('}'),
+        }
+    }
+}
+
+/// The single writer of the publication.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    servers: BTreeMap<Box<str>, (SlotId, Arc<Catalog>)>,
+    shared: Arc<Shared>,
+}
+
+/// What readers hold.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    snapshot: ArcSwap<Publication>,
+    version: watch::Sender<u64>,
+}
+
+impl Shared {
+    /// The current snapshot.
+    pub(crate) fn current(&self) -> Arc<Publication> {
+        self.snapshot.load_full()
+    }
+
+    /// The version, as a level: wait for `>= n`.
+    pub(crate) fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+}
+
+impl Publisher {
+    /// An empty publication, version 0.
+    pub(crate) fn new() -> (Self, Arc<Shared>) {
+        let shared = Arc::new(Shared { snapshot: ArcSwap::default(), version: watch::Sender::new(0) });
+        (Self { servers: BTreeMap::new(), shared: Arc::clone(&shared) }, shared)
+    }
+
+    /// Publishes a server's catalog. The same content again moves only its freshness; `Some(version)` when clients see
+    /// something new.
+    pub(crate) fn publish(&mut self, slot: SlotId, server: &str, catalog: Arc<Catalog>) -> Option<u64> {
+        let before = self.servers.insert(server.into(), (slot, Arc::clone(&catalog)));
+        if before.is_some_and(|(_, before)| before.same_content(&catalog)) {
+            let current = self.shared.snapshot.load_full();
+            self.swap(current.version);
+            return None;
+        }
+        Some(self.bump())
+    }
+
+    /// Takes a server's items away: it was disabled or removed (law 5).
+    pub(crate) fn retract(&mut self, server: &str) -> Option<u64> {
+        self.servers.remove(server).map(|_| self.bump())
+    }
+
+    fn bump(&self) -> u64 {
+        let version = self.shared.snapshot.load().version + 1;
+        self.swap(version);
+        // Only now, with the snapshot in place, may anybody be told.
+        self.shared.version.send_replace(version);
+        version
+    }
+
+    fn swap(&self, version: u64) {
+        let merged = |kind, list: fn(&Catalog) -> &ItemList| merge(&self.servers, kind, list);
+        self.shared.snapshot.store(Arc::new(Publication {
+            version,
+            tools: merged(ItemKind::Tool, |catalog| &catalog.tools),
+            prompts: merged(ItemKind::Prompt, |catalog| &catalog.prompts),
+            resources: merged(ItemKind::Resource, |catalog| &catalog.resources),
+            templates: merged(ItemKind::ResourceTemplate, |catalog| &catalog.templates),
+            servers: self.servers.iter().map(|(name, (_, catalog))| (name.clone(), Arc::clone(catalog))).collect(),
+        }));
+    }
+}
+
+fn merge(
+    servers: &BTreeMap<Box<str>, (SlotId, Arc<Catalog>)>,
+    kind: ItemKind,
+    list: fn(&Catalog) -> &ItemList,
+) -> Listing {
+    let mut raws: Vec<(&str, &RawItem)> = Vec::new();
+    let mut entries = Vec::new();
+    let mut hidden = Vec::new();
+    for (server, (slot, catalog)) in servers {
+        for item in &list(catalog).items {
+            raws.push((server, item));
+            entries.push(Entry { slot: *slot, server, name: &item.name });
+        }
+        if kind == ItemKind::Tool {
+            hidden.extend(catalog.hidden.iter().cloned());
+        }
+    }
+    let merged = catalog::merge(kind, &entries);
+    let mut items = Vec::with_capacity(merged.exposures.len());
+    for exposure in merged.exposures {
+        let Some((server, item)) = raws.get(exposure.entry) else { continue };
+        let raw = if exposure.exposed == item.name {
+            item.raw.clone()
+        } else {
+            listing::renamed(item, &exposure.exposed).into_bytes()
+        };
+        items.push(Published {
+            exposed: exposure.exposed.into(),
+            server: (*server).into(),
+            upstream: item.name.as_str().into(),
+            raw,
+        });
+    }
+    for quarantine in merged.quarantined {
+        if let Some((server, item)) = raws.get(quarantine.entry) {
+            hidden.push(Hidden { server: (*server).to_owned(), name: item.name.clone(), reason: quarantine.reason.to_string() });
+        }
+    }
+    let digest = catalog::digest(items.iter().map(|item| (&*item.exposed, item.raw.as_ref())));
+    let by_name = items.iter().enumerate().map(|(index, item)| (item.exposed.clone(), index)).collect();
+    Listing { items, digest, hidden, by_name, json: OnceLock::new() }
+}

@@ -1,0 +1,193 @@
+//! The keeper of one generation: opens it, watches it, obeys the stop order, and says when nothing of it is left.
+//!
+//! One task per generation, spawned by the driver and never awaited by it. It decides nothing: it reports, and it obeys.
+
+mod http;
+mod stdio;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_core::failure::Failure;
+use mainstay_core::ids::Generation;
+use mainstay_core::lifecycle::effect::StopStep;
+use mainstay_core::lifecycle::input::{Input, OpenMode, Phase, Proof};
+use mainstay_core::time::Time;
+use mainstay_wire::envelope::Message;
+use mainstay_wire::revision::Era;
+use mainstay_wire::{envelope, method};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::Runtime;
+use super::catalog::list_all;
+use super::greeting::Greeting;
+use super::report::{Report, Reports};
+use super::{Cut, Limits, Miss};
+use crate::config::{ServerConfig, Transport};
+use crate::process::Guardian;
+use crate::request::Request;
+use crate::settings;
+use crate::slot::Slot;
+
+/// Notices of ours waiting for the wire (cancel notices, answers to the server). Full means that the server has stopped
+/// reading; further notices are dropped and counted.
+const OUTBOUND: usize = 64;
+
+/// The answer to a probe of a server without keepalive settings may take this long, in milliseconds.
+const PROBE_TIMEOUT_MS: u64 = 10_000;
+
+/// Everything that a keeper needs.
+pub(crate) struct Setup {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) generation: Generation,
+    pub(crate) mode: OpenMode,
+    pub(crate) reports: Reports,
+    pub(crate) orders: watch::Receiver<Orders>,
+    pub(crate) guardian: Arc<Guardian>,
+    pub(crate) limits: envelope::Limits,
+    pub(crate) pages_max: usize,
+    pub(crate) stderr_bytes_max: usize,
+}
+
+/// What the driver wants of a generation. A level, not a queue: a keeper that is busy sees the newest.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Orders {
+    /// The stop step in force, if any.
+    pub(crate) stop: Option<StopStep>,
+    /// How often a probe was ordered.
+    pub(crate) probes: u64,
+    /// Traffic from here on (the driver's milliseconds) makes the newest probe unnecessary.
+    pub(crate) probe_since_ms: u64,
+    /// How often a kill was ordered: a repeated one is carried out again.
+    pub(crate) kills: u64,
+}
+
+/// Keeps one generation from its first moment to its last. The last thing it does is to report `Gone`.
+pub(crate) async fn keep(setup: Setup) {
+    let generation = setup.generation;
+    let reports = setup.reports.clone();
+    match &setup.config.transport {
+        Transport::Stdio { .. } => stdio::keep(setup).await,
+        Transport::Http { .. } => http::keep(setup).await,
+        Transport::Broken { .. } => {
+            let failure = settings::unusable(&setup.config);
+            reports.input(Input::OpenFailed { generation, failure }).await;
+        }
+    }
+    reports.input(Input::Gone { generation }).await;
+}
+
+/// A runtime and the queue of what it says unasked.
+fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Message>) {
+    let (outbound, notices) = mpsc::channel(OUTBOUND);
+    let runtime = Runtime::new(
+        Arc::clone(&setup.slot.name),
+        setup.generation,
+        link,
+        Arc::clone(&setup.slot.ids),
+        Arc::clone(&setup.slot.counters),
+        setup.reports.clone(),
+        outbound,
+    );
+    (Arc::new(runtime), notices)
+}
+
+/// Lists (unless this is a renewal, which must not wait) and reports the generation as opened.
+async fn list_and_report(setup: &Setup, runtime: &Arc<Runtime>, greeting: &Greeting) -> Result<(), Failure> {
+    let generation = setup.generation;
+    let catalog = match setup.mode {
+        OpenMode::Fresh => {
+            setup.reports.input(Input::Phase { generation, phase: Phase::List }).await;
+            // The core's own deadline is the one that counts; this one only bounds a listing that outlives it.
+            let within = Duration::from_millis(setup.config.timeouts.connect_ms);
+            Some(Arc::new(list_all(runtime, greeting, setup.pages_max, within).await?))
+        }
+        OpenMode::Renewal => {
+            // Law 26: calls wait for nothing but the handshake; the listing follows and is compared (law 25).
+            runtime.dirty.mark();
+            None
+        }
+    };
+    setup.slot.era.set(Some(greeting.revision.era()));
+    let runtime = Arc::clone(runtime);
+    setup.reports.send(Report::Opened { generation, runtime, catalog }).await;
+    Ok(())
+}
+
+/// Sends what the runtime says unasked, for as long as the generation lives.
+async fn send_notices(runtime: &Runtime, mut notices: mpsc::Receiver<Message>) {
+    while let Some(notice) = notices.recv().await {
+        runtime.notify(notice).await;
+    }
+}
+
+/// Lists again whenever the server said that something changed (law 23). Never ends by itself.
+async fn refresh(setup: &Setup, runtime: &Runtime) {
+    let mut last = None;
+    loop {
+        runtime.dirty.due(last).await;
+        let Some(greeting) = runtime.greeting() else { continue };
+        let within = Duration::from_millis(setup.config.timeouts.list_ms);
+        match list_all(runtime, greeting, setup.pages_max, within).await {
+            Ok(catalog) => {
+                let catalog = Arc::new(catalog);
+                setup.reports.send(Report::Listed { generation: setup.generation, catalog }).await;
+            }
+            // Law 22: the last good catalog stays. A later change, or the next connection, lists again.
+            Err(failure) => tracing::warn!(server = %runtime.server, %failure, "listing again failed; the last good catalog stays"),
+        }
+        last = Some(Instant::now());
+    }
+}
+
+/// Probes when ordered, and asks for a probe when a call met silence. Never ends by itself.
+async fn probe(setup: &Setup, runtime: &Runtime) {
+    let generation = setup.generation;
+    let mut orders = setup.orders.clone();
+    let mut done = orders.borrow_and_update().probes;
+    loop {
+        tokio::select! {
+            // Cancel-safe: a watch is a level.
+            changed = orders.changed() => if changed.is_err() {
+                // The driver is gone, and with it whoever could order a probe.
+                return std::future::pending().await;
+            },
+            // Cancel-safe: the permit stays.
+            () = runtime.suspected() => setup.reports.input(Input::Suspect { generation }).await,
+        }
+        let (ordered, since_ms) = {
+            let orders = orders.borrow_and_update();
+            (orders.probes, orders.probe_since_ms)
+        };
+        if ordered == done {
+            continue;
+        }
+        done = ordered;
+        probe_once(setup, runtime, since_ms).await;
+    }
+}
+
+async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
+    let generation = setup.generation;
+    let timeout_ms = setup.config.keepalive.as_ref().map_or(PROBE_TIMEOUT_MS, |keepalive| keepalive.timeout_ms);
+    let life = runtime.last_life_ms();
+    // Law 14: a link with traffic inside the window needs no probe; the answer is the traffic.
+    if life > 0 && life >= since_ms {
+        setup.reports.input(Input::Traffic { generation, at: Time(life) }).await;
+        return;
+    }
+    let method = if runtime.era() == Era::Modern { method::DISCOVER } else { method::PING };
+    let timeout = Duration::from_millis(timeout_ms);
+    let limits = Limits { deadline: Instant::now() + timeout, idle: timeout };
+    let answered = runtime.ask(&Request::new(method, None), None, None, limits).await;
+    let input = match answered {
+        // Law 15: an error is an answer too (F192).
+        Ok(_) => Input::Proof { generation, proof: Proof::ProbeAnswered },
+        Err(Miss::Rejected(_)) => Input::Traffic { generation, at: setup.reports.now() },
+        Err(Miss::Lost(Cut::AnswerRefused(_))) => Input::Proof { generation, proof: Proof::ProbeAnswered },
+        Err(Miss::NotSent(_) | Miss::Lost(Cut::Idle | Cut::Total | Cut::Ended(_))) => Input::ProbeMissed { generation },
+    };
+    setup.reports.input(input).await;
+}

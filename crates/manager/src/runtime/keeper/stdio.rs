@@ -1,0 +1,446 @@
+//! The keeper of a child process: spawn, greet, list, watch, and the escalating stop, whatever the pipes do.
+
+use std::ffi::OsString;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mainstay_core::failure::{Failure, FailureKind};
+use mainstay_core::lifecycle::effect::StopStep;
+use mainstay_core::lifecycle::input::{Input, Phase};
+use mainstay_wire::envelope::Message;
+use mainstay_wire::revision::{Era, Revision};
+use mainstay_wire::views::{DiscoverResult, ErrorView, InitializeResult};
+use mainstay_wire::{codes, method};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{Orders, Setup, list_and_report, probe, refresh, runtime, send_notices};
+use crate::process::{self, SpawnSpec, Spawned};
+use crate::request::Request;
+use crate::runtime::era::EraHint;
+use crate::runtime::greeting::{Greeting, OUR_CAPABILITIES, our_info};
+use crate::runtime::stdio::{StdioLink, read_lines, write_lines};
+use crate::runtime::{Cut, Limits, Link, Miss, Runtime};
+use crate::settings;
+
+/// How long after the end of stdout we wait for the exit that explains it, and after the exit for the last lines.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Output on stderr is reported as life at most this often.
+const LIFE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many stderr lines go into a failure.
+const TAIL_LINES: usize = 5;
+
+/// See [`super::keep`].
+pub(super) async fn keep(setup: Setup) {
+    let generation = setup.generation;
+    let spawned = match spawn(&setup).await {
+        Ok(spawned) => spawned,
+        Err(failure) => return setup.reports.input(Input::OpenFailed { generation, failure }).await,
+    };
+    let Spawned { stdin, stdout, stderr, process } = spawned;
+    let pid = process.pid();
+    setup.slot.set_process(pid, Arc::clone(&stderr));
+    let (link, lines) = StdioLink::new();
+    let closing = link.closing();
+    let (runtime, notices) = runtime(&setup, Link::Stdio(link));
+    let writer = tokio::spawn(write_lines(stdin, lines, closing.clone()));
+    let reader = tokio::spawn(read_lines(stdout, Arc::clone(&runtime), setup.limits));
+    let child = Child { setup: &setup, runtime: &runtime, stderr, process: &process, opened: AtomicBool::new(false), probing: AtomicBool::new(false) };
+    child.live(reader, notices).await;
+    // Whatever still waits on this generation learns now that it is over.
+    runtime.fail(runtime.failure());
+    closing.cancel();
+    // The pipes may be held open by a process that left the group; neither task is worth waiting for.
+    writer.abort();
+    setup.slot.clear_process(pid);
+}
+
+async fn spawn(setup: &Setup) -> Result<Spawned, Failure> {
+    let resolved = settings::resolve_command(&setup.config)?;
+    let spec = SpawnSpec {
+        program: OsString::from(resolved.command),
+        args: resolved.args.into_iter().map(OsString::from).collect(),
+        env: settings::child_env(&setup.config, &resolved.env),
+        cwd: resolved.cwd.map(Into::into),
+        stderr_bytes_max: setup.stderr_bytes_max,
+    };
+    process::spawn(spec, &setup.guardian).await.map_err(|error| {
+        let kind = match &error {
+            process::SpawnError::NotFound { .. } => FailureKind::SpawnNotFound,
+            process::SpawnError::CwdMissing { .. } => FailureKind::CwdMissing,
+            process::SpawnError::Denied { .. } => FailureKind::SpawnDenied,
+            process::SpawnError::Other { .. } => FailureKind::SpawnFailed,
+        };
+        Failure::new(kind).with_detail(error.to_string())
+    })
+}
+
+/// One living child and what is known about it.
+struct Child<'a> {
+    setup: &'a Setup,
+    runtime: &'a Arc<Runtime>,
+    stderr: Arc<process::StderrRing>,
+    process: &'a process::Process,
+    opened: AtomicBool,
+    probing: AtomicBool,
+}
+
+/// What can happen to a living child.
+enum Happening {
+    /// The leader has exited, whatever its descendants do (law 13).
+    Exited(Option<process::ExitInfo>),
+    /// Its stdout has ended.
+    Ended(Failure),
+    /// Opening failed.
+    OpenFailed(Failure),
+    /// The last lease of the fenced generation has gone.
+    Drained,
+    /// The driver has ordered something; `false`: the driver is gone.
+    Ordered(bool),
+    /// Nothing is left of the group.
+    Gone,
+}
+
+/// What has happened already, so that nothing is reported twice (F236).
+#[derive(Default)]
+struct Seen {
+    dead: bool,
+    ended: bool,
+    open_failed: bool,
+    drained: bool,
+    obeyed: Orders,
+}
+
+impl Child<'_> {
+    /// Lives until nothing of the group is left.
+    async fn live(&self, mut reader: JoinHandle<Failure>, notices: mpsc::Receiver<Message>) {
+        let mut work = pin!(self.work());
+        let mut saying = pin!(send_notices(self.runtime, notices));
+        let mut life = pin!(self.report_life());
+        let mut drained = pin!(self.runtime.leases.drained());
+        let mut gone = pin!(self.process.gone());
+        let mut exited = self.process.exited();
+        let mut orders = self.setup.orders.clone();
+        let mut seen = Seen::default();
+        loop {
+            let draining = seen.obeyed.stop == Some(StopStep::Drain);
+            let happening = tokio::select! {
+                // Cancel-safe: exit information is a level.
+                info = exit_of(&mut exited), if !seen.dead => Happening::Exited(info),
+                // Cancel-safe: a join handle is polled again; finished only once, see the guard.
+                ended = &mut reader, if !seen.ended => {
+                    Happening::Ended(ended.unwrap_or_else(|_panic| Failure::new(FailureKind::Internal)))
+                }
+                // Cancel-safe: pinned and polled on; it ends only when opening failed.
+                failure = &mut work, if !seen.open_failed => Happening::OpenFailed(failure),
+                // Cancel-safe: pinned; neither of the two ends while the runtime lives.
+                () = &mut saying => continue,
+                () = &mut life => continue,
+                // Cancel-safe: level-triggered.
+                () = &mut drained, if draining && !seen.drained => Happening::Drained,
+                // Cancel-safe: a watch is a level.
+                changed = orders.changed() => Happening::Ordered(changed.is_ok()),
+                // Cancel-safe: level-triggered.
+                () = &mut gone => Happening::Gone,
+            };
+            if self.handle(happening, &mut seen, &mut reader, &mut orders).await {
+                break;
+            }
+        }
+        reader.abort();
+    }
+
+    /// Deals with one happening; `true` when nothing is left to happen.
+    async fn handle(
+        &self,
+        happening: Happening,
+        seen: &mut Seen,
+        reader: &mut JoinHandle<Failure>,
+        orders: &mut watch::Receiver<Orders>,
+    ) -> bool {
+        let generation = self.setup.generation;
+        match happening {
+            Happening::Exited(info) => {
+                seen.dead = true;
+                // Law 29: sweep the group after the leader is gone; its last words may still be in the pipe (F49).
+                self.process.kill();
+                if !seen.ended {
+                    seen.ended = tokio::time::timeout(LAST_WORDS, reader).await.is_ok();
+                }
+                self.report_death(self.exit_failure(info.as_ref())).await;
+            }
+            Happening::Ended(failure) => {
+                seen.ended = true;
+                // The end of stdout usually means that the process is ending: give its exit the first word. If it lives on
+                // without stdout, it is dead for us all the same (F63).
+                if !seen.dead && !self.is_about_to_exit().await {
+                    seen.dead = true;
+                    self.report_death(self.explain(failure)).await;
+                }
+            }
+            Happening::OpenFailed(failure) => {
+                seen.open_failed = true;
+                // A death explains a failed opening better than the opening does.
+                if !seen.dead && !self.is_about_to_exit().await {
+                    let failure = self.explain(failure);
+                    self.setup.reports.input(Input::OpenFailed { generation, failure }).await;
+                }
+            }
+            Happening::Drained => {
+                seen.drained = true;
+                self.setup.reports.input(Input::Drained { generation }).await;
+            }
+            Happening::Ordered(driver_lives) => {
+                let mut wanted = orders.borrow_and_update().clone();
+                if !driver_lives {
+                    // A driver that is gone can order nothing any more; then the group must not outlive it.
+                    wanted.stop = Some(StopStep::Kill);
+                    wanted.kills += 1;
+                }
+                self.obey(&seen.obeyed, &wanted);
+                seen.obeyed = wanted;
+                if !driver_lives {
+                    self.process.gone().await;
+                    return true;
+                }
+            }
+            Happening::Gone => {
+                if !seen.dead {
+                    // The two levels rose together.
+                    let info = *self.process.exited().borrow();
+                    self.report_death(self.exit_failure(info.as_ref())).await;
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Opens, and then works until it is dropped. Returns only if opening failed.
+    async fn work(&self) -> Failure {
+        if let Err(failure) = self.open().await {
+            return failure;
+        }
+        tokio::join!(refresh(self.setup, self.runtime), probe(self.setup, self.runtime));
+        self.runtime.failure()
+    }
+
+    /// Whether the leader exits within the time that last words take.
+    async fn is_about_to_exit(&self) -> bool {
+        let mut exited = self.process.exited();
+        tokio::time::timeout(LAST_WORDS, exit_of(&mut exited)).await.is_ok()
+    }
+
+    fn obey(&self, before: &Orders, wanted: &Orders) {
+        if before.stop == wanted.stop && before.kills == wanted.kills {
+            return;
+        }
+        match wanted.stop {
+            None | Some(StopStep::Drain) => {}
+            Some(StopStep::Close) => self.close(),
+            Some(StopStep::Terminate) => {
+                self.close();
+                self.process.terminate();
+            }
+            Some(StopStep::Kill) => {
+                self.close();
+                self.process.kill();
+            }
+        }
+    }
+
+    fn close(&self) {
+        if let Link::Stdio(link) = self.runtime.link() {
+            link.close();
+        }
+    }
+
+    async fn open(&self) -> Result<(), Failure> {
+        let generation = self.setup.generation;
+        self.setup.reports.input(Input::Phase { generation, phase: Phase::Greet }).await;
+        let greeting = self.greet().await?;
+        self.runtime.greeted(greeting.clone());
+        list_and_report(self.setup, self.runtime, &greeting).await?;
+        self.opened.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Tells the driver how the child died: once, by what it interrupted.
+    async fn report_death(&self, failure: Failure) {
+        let generation = self.setup.generation;
+        if self.opened.load(Ordering::Acquire) {
+            self.setup.reports.input(Input::Exited { generation, failure }).await;
+            return;
+        }
+        if self.probing.load(Ordering::Acquire) {
+            // F28: a strict old server may die of an unknown method. The next start does not probe; the one charge goes
+            // with the first proof.
+            self.setup.slot.era.set(Some(Era::Legacy));
+        } else if self.setup.slot.era.get().is_some() {
+            // F139: what is remembered may be what kills it.
+            self.setup.slot.era.set(None);
+        }
+        self.setup.reports.input(Input::OpenFailed { generation, failure }).await;
+    }
+
+    fn exit_failure(&self, info: Option<&process::ExitInfo>) -> Failure {
+        let (code, signal) = info.map_or((None, None), |info| (info.code, info.signal));
+        let kind = if self.opened.load(Ordering::Acquire) {
+            FailureKind::Exited { code, signal }
+        } else {
+            FailureKind::ExitedEarly { code, signal }
+        };
+        self.explain(Failure::new(kind))
+    }
+
+    /// Attaches the stderr tail (law 30).
+    fn explain(&self, failure: Failure) -> Failure {
+        let tail = self.stderr.tail(TAIL_LINES);
+        if tail.is_empty() {
+            return failure;
+        }
+        let own = failure.detail.as_deref().map(|detail| format!("{detail}; ")).unwrap_or_default();
+        failure.with_detail(format!("{own}last on stderr: {}", tail.join(" | ")))
+    }
+
+    /// While connecting, output on stderr is life: package runners download for minutes (F4).
+    async fn report_life(&self) {
+        let mut bytes = self.stderr.subscribe();
+        while !self.opened.load(Ordering::Acquire) && bytes.changed().await.is_ok() {
+            self.setup.reports.input(Input::Life { generation: self.setup.generation }).await;
+            tokio::time::sleep(LIFE_INTERVAL).await;
+        }
+        std::future::pending().await
+    }
+
+    /// Finds the server's era and greets it (F26 to F30).
+    async fn greet(&self) -> Result<Greeting, Failure> {
+        let probe = Duration::from_millis(self.setup.config.timeouts.probe_ms);
+        let whole = Duration::from_millis(self.setup.config.timeouts.connect_ms);
+        match self.setup.slot.era.hint(settings::fixed_era(&self.setup.config)) {
+            EraHint::Fixed(Era::Modern) => match self.discover(whole).await? {
+                Discovered::Modern(greeting) => Ok(*greeting),
+                Discovered::Legacy(words) => Err(Failure::new(FailureKind::VersionMismatch)
+                    .with_detail(format!("`protocol` is `modern`, but the server answered server/discover with: {words}"))),
+            },
+            EraHint::Fixed(Era::Legacy) => self.initialize(whole).await.map_err(|(failure, _)| failure),
+            EraHint::Remembered(Era::Legacy) => self.initialize_or_discover(whole).await,
+            EraHint::Remembered(Era::Modern) => match self.discover(whole).await? {
+                Discovered::Modern(greeting) => Ok(*greeting),
+                Discovered::Legacy(_) => {
+                    self.setup.slot.era.set(None);
+                    self.initialize_or_discover(whole).await
+                }
+            },
+            EraHint::Probe => {
+                self.probing.store(true, Ordering::Release);
+                let discovered = self.discover(probe).await;
+                self.probing.store(false, Ordering::Release);
+                match discovered? {
+                    Discovered::Modern(greeting) => Ok(*greeting),
+                    Discovered::Legacy(_) => self.initialize_or_discover(whole).await,
+                }
+            }
+        }
+    }
+
+    /// Initializes; a server that an abandoned probe has locked into the modern era says so, and is taken at its word.
+    async fn initialize_or_discover(&self, within: Duration) -> Result<Greeting, Failure> {
+        match self.initialize(within).await {
+            Ok(greeting) => Ok(greeting),
+            Err((failure, false)) => Err(failure),
+            Err((failure, true)) => match self.discover(within).await? {
+                Discovered::Modern(greeting) => Ok(*greeting),
+                Discovered::Legacy(_) => Err(failure),
+            },
+        }
+    }
+
+    async fn discover(&self, within: Duration) -> Result<Discovered, Failure> {
+        let request = modern_request(method::DISCOVER);
+        let limits = Limits { deadline: Instant::now() + within, idle: within };
+        let answer = match self.runtime.ask(&request, None, None, limits).await {
+            Ok(answer) => answer,
+            // Silence means legacy; the answer, should it still come, finds nobody (F27).
+            Err(Miss::Lost(Cut::Idle | Cut::Total) | Miss::NotSent(Cut::Idle | Cut::Total)) => {
+                return Ok(Discovered::Legacy("silence".to_owned()));
+            }
+            Err(miss) => return Err(failure_of(miss)),
+        };
+        if let Some(result) = answer.result() {
+            return Ok(match DiscoverResult::read(result) {
+                Ok(view) => match view.revision() {
+                    Some(revision) => Discovered::Modern(Box::new(Greeting::from_discover(revision, view))),
+                    None => Discovered::Legacy(format!("versions {:?}", view.supported_versions)),
+                },
+                Err(error) => Discovered::Legacy(error.to_string()),
+            });
+        }
+        let error = ErrorView::of(&answer);
+        Ok(Discovered::Legacy(error.map_or_else(|| "an unreadable error".to_owned(), |error| error.message)))
+    }
+
+    /// The legacy handshake. The flag of the error: the server speaks the modern era only.
+    async fn initialize(&self, within: Duration) -> Result<Greeting, (Failure, bool)> {
+        let params = format!(
+            "{{\"protocolVersion\":\"{}\",\"capabilities\":{OUR_CAPABILITIES},\"clientInfo\":{}}}",
+            Revision::LATEST_LEGACY.as_str(),
+            our_info()
+        );
+        let request = Request::new(method::INITIALIZE, Some(&params));
+        let limits = Limits { deadline: Instant::now() + within, idle: within };
+        let answer = self.runtime.ask(&request, None, None, limits).await.map_err(|miss| (failure_of(miss), false))?;
+        let Some(result) = answer.result() else {
+            let error = ErrorView::of(&answer);
+            let modern_only = error.as_ref().is_some_and(|error| error.code == Some(codes::UNSUPPORTED_PROTOCOL_VERSION));
+            let words = error.map_or_else(|| "an unreadable error".to_owned(), |error| error.message);
+            let failure = Failure::new(FailureKind::ProtocolError).with_detail(format!("initialize was refused: {words}"));
+            return Err((failure, modern_only));
+        };
+        let view = InitializeResult::read(result).map_err(|error| {
+            (Failure::new(FailureKind::ProtocolError).with_detail(format!("initialize: {error}")), false)
+        })?;
+        let Some(revision) = view.revision().filter(|revision| revision.era() == Era::Legacy) else {
+            let words = format!("the server wants protocol version `{}`, which Mainstay does not know", view.protocol_version);
+            return Err((Failure::new(FailureKind::VersionMismatch).with_detail(words), false));
+        };
+        self.runtime.notify(Message::notification(method::INITIALIZED, None)).await;
+        Ok(Greeting::from_initialize(revision, view))
+    }
+}
+
+/// Waits for the exit of the leader. Cancel-safe, level-triggered.
+async fn exit_of(exited: &mut watch::Receiver<Option<process::ExitInfo>>) -> Option<process::ExitInfo> {
+    exited.wait_for(Option::is_some).await.ok().and_then(|info| *info)
+}
+
+/// What a probe found.
+enum Discovered {
+    Modern(Box<Greeting>),
+    /// Any other answer, in words, or silence.
+    Legacy(String),
+}
+
+/// A request with the modern metadata already in it, for servers whose era is not known yet.
+fn modern_request(method: &str) -> Request {
+    let draft = Greeting { revision: Revision::LATEST_MODERN, capabilities: "{}".into(), server_info: None, instructions: None };
+    let meta: Vec<String> = draft.stamp(None).into_iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+    Request::new(method, Some(&format!("{{\"_meta\":{{{}}}}}", meta.join(","))))
+}
+
+fn failure_of(miss: Miss) -> Failure {
+    match miss {
+        Miss::NotSent(Cut::Ended(failure)) | Miss::Rejected(failure) | Miss::Lost(Cut::Ended(failure)) => failure,
+        Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => {
+            Failure::new(FailureKind::ConnectTimeout(Phase::Greet))
+        }
+        Miss::NotSent(Cut::AnswerRefused(why)) | Miss::Lost(Cut::AnswerRefused(why)) => {
+            Failure::new(FailureKind::ProtocolError).with_detail(why)
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The permanent place of one server's connections: what calls and observers touch without asking the driver.
+//!
+//! The driver is the only writer of the lifecycle's view; everybody else reads.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use mainstay_core::failure::Failure;
+use mainstay_core::ids::SlotId;
+use mainstay_core::lifecycle::status::Status;
+use mainstay_core::time::Time;
+use tokio::sync::{Semaphore, watch};
+
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::config::ServerConfig;
+use crate::counters::Counters;
+use crate::process::StderrRing;
+use crate::runtime::Runtime;
+use crate::runtime::era::EraMemory;
+
+/// The lifecycle as observers see it: a status and when it was taken.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    /// The lifecycle's own account.
+    pub(crate) status: Status,
+    /// The last failure, which outlives the state that it caused.
+    pub(crate) last_failure: Option<(Failure, Time)>,
+    /// Mainstay is shutting down: nothing will become available any more.
+    pub(crate) shutting_down: bool,
+}
+
+/// The permanent place of one server's connections.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) id: SlotId,
+    pub(crate) name: Arc<str>,
+    pub(crate) clock: Clock,
+    /// How long calls wait for a connection when the server's own entry does not say.
+    pub(crate) edge_patience_ms: u64,
+    pub(crate) config: ArcSwap<ServerConfig>,
+    /// The generation that takes leases, if one does (law 2). Written by the driver only.
+    pub(crate) current: ArcSwapOption<Runtime>,
+    pub(crate) view: watch::Sender<View>,
+    /// The last good catalog (law 22).
+    pub(crate) catalog: ArcSwapOption<Catalog>,
+    pub(crate) admission: Semaphore,
+    pub(crate) counters: Arc<Counters>,
+    /// Request ids never restart, whatever the generation.
+    pub(crate) ids: Arc<AtomicU64>,
+    pub(crate) era: EraMemory,
+    process: Mutex<ProcessFace>,
+}
+
+/// What is known about the newest process of a stdio server.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ProcessFace {
+    /// Its pid, while it lives.
+    pub(crate) pid: Option<u32>,
+    /// Its stderr, which stays readable after its death.
+    pub(crate) stderr: Option<Arc<StderrRing>>,
+}
+
+impl Slot {
+    /// A slot for a configured server.
+    pub(crate) fn new(id: SlotId, config: ServerConfig, edge_patience_ms: u64, clock: Clock, status: Status) -> Self {
+        Self {
+            id,
+            name: config.name.as_str().into(),
+            clock,
+            edge_patience_ms,
+            admission: Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            config: ArcSwap::from_pointee(config),
+            current: ArcSwapOption::empty(),
+            view: watch::Sender::new(View { status, last_failure: None, shutting_down: false }),
+            catalog: ArcSwapOption::empty(),
+            counters: Arc::default(),
+            ids: Arc::new(AtomicU64::new(1)),
+            era: EraMemory::default(),
+            process: Mutex::default(),
+        }
+    }
+
+    /// The newest process.
+    pub(crate) fn process(&self) -> ProcessFace {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A new process took the place.
+    pub(crate) fn set_process(&self, pid: u32, stderr: Arc<StderrRing>) {
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) =
+            ProcessFace { pid: Some(pid), stderr: Some(stderr) };
+    }
+
+    /// The process of that pid is gone.
+    pub(crate) fn clear_process(&self, pid: u32) {
+        let mut face = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        if face.pid == Some(pid) {
+            face.pid = None;
+        }
+    }
+}

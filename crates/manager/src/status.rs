@@ -1,0 +1,188 @@
+//! What is going on with a server, for people and programs: one flat record, made from the lifecycle's own account.
+
+use std::sync::Arc;
+
+use mainstay_core::failure::Failure;
+use mainstay_core::lifecycle::status::{StateWord, Status};
+use serde::Serialize;
+
+use crate::catalog::unix_ms;
+use crate::config::Transport;
+use crate::counters::Counts;
+use crate::slot::Slot;
+
+/// How many stderr lines a status shows.
+const TAIL_LINES: usize = 5;
+
+/// One server at one moment.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerStatus {
+    /// The server's name.
+    pub name: String,
+    /// A label for people, if the config has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The state as one stable word.
+    pub state: &'static str,
+    /// The state in words, with what matters most about it.
+    pub word: String,
+    /// The newest generation; 0 before the first connection.
+    pub generation: u64,
+    /// How long it has been in this state, in milliseconds.
+    pub since_ms: u64,
+    /// `stdio` or `http`.
+    pub transport: &'static str,
+    /// The protocol revision in use, or last in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<&'static str>,
+    /// The process, while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Whether the connection has proved its health since it was opened.
+    pub proven: bool,
+    /// Failures charged since the last proof of health.
+    pub charges: u32,
+    /// Tools in the last good catalog.
+    pub tools: usize,
+    /// Prompts in the last good catalog.
+    pub prompts: usize,
+    /// Resources in the last good catalog.
+    pub resources: usize,
+    /// Items that the server listed and that are not shown.
+    pub hidden: usize,
+    /// Age of the last good catalog in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catalog_age_ms: Option<u64>,
+    /// The catalog was read from disk and the server has not confirmed it yet.
+    pub catalog_remembered: bool,
+    /// Calls in flight.
+    pub in_flight: usize,
+    /// Counters since Mainstay started.
+    pub counts: Counts,
+    /// The last failure, which outlives the state that it caused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<FailureStatus>,
+    /// What the clock will do next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<NextStatus>,
+    /// When the next connection attempt is due, in milliseconds from now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt_in_ms: Option<u64>,
+    /// What a human can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<&'static str>,
+    /// Whether Mainstay is ready only with this server.
+    pub required: bool,
+    /// Problems of the server's config entry.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+    /// The last stderr lines, while the server is not connected.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stderr_tail: Vec<String>,
+}
+
+/// A failure as people see it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureStatus {
+    /// The kind as one stable word.
+    pub kind: &'static str,
+    /// In words.
+    pub detail: String,
+    /// What a human can do.
+    pub hint: &'static str,
+    /// How long ago, in milliseconds.
+    pub ago_ms: u64,
+}
+
+/// What the clock will do next.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NextStatus {
+    /// Which deadline.
+    pub why: &'static str,
+    /// In how many milliseconds.
+    pub in_ms: u64,
+}
+
+impl ServerStatus {
+    pub(crate) fn of(slot: &Arc<Slot>) -> Self {
+        let view = slot.view.borrow().clone();
+        let config = slot.config.load_full();
+        let catalog = slot.catalog.load_full();
+        let current = slot.current.load_full();
+        let process = slot.process();
+        let status = &view.status;
+        let ago = |at| u64::try_from(slot.clock.ago(at).as_millis()).unwrap_or(u64::MAX);
+        let ahead = |at| u64::try_from(slot.clock.ahead(at).as_millis()).unwrap_or(u64::MAX);
+        let greeting = current.as_ref().and_then(|runtime| runtime.greeting());
+        let revision = greeting.map(|greeting| greeting.revision).or(catalog.as_ref().map(|catalog| catalog.greeting.revision));
+        let connected = status.state == StateWord::Connected;
+        Self {
+            name: slot.name.to_string(),
+            label: config.label.clone(),
+            state: status.state.word(),
+            word: words(status, view.last_failure.as_ref().map(|(failure, _)| failure)),
+            generation: status.generation.0,
+            since_ms: ago(status.since),
+            transport: match config.transport {
+                Transport::Stdio { .. } => "stdio",
+                Transport::Http { .. } => "http",
+                Transport::Broken { .. } => "none",
+            },
+            protocol: revision.map(mainstay_wire::revision::Revision::as_str),
+            pid: process.pid,
+            proven: status.proven,
+            charges: status.charges,
+            tools: catalog.as_ref().map_or(0, |catalog| catalog.tools.items.len()),
+            prompts: catalog.as_ref().map_or(0, |catalog| catalog.prompts.items.len()),
+            resources: catalog.as_ref().map_or(0, |catalog| catalog.resources.items.len()),
+            hidden: catalog.as_ref().map_or(0, |catalog| catalog.hidden.len()),
+            catalog_age_ms: catalog.as_ref().map(|catalog| unix_ms().saturating_sub(catalog.listed_at_unix_ms)),
+            catalog_remembered: catalog.as_ref().is_some_and(|catalog| catalog.remembered),
+            in_flight: current.as_ref().map_or(0, |runtime| runtime.leases.held()),
+            counts: slot.counters.read(),
+            last_failure: view.last_failure.as_ref().map(|(failure, at)| FailureStatus {
+                kind: failure.kind.word(),
+                detail: failure.to_string(),
+                hint: failure.kind.hint(),
+                ago_ms: ago(*at),
+            }),
+            next: status.next.map(|(at, why)| NextStatus { why: why.word(), in_ms: ahead(at) }),
+            next_attempt_in_ms: status.next_attempt.map(ahead),
+            hint: status.hint,
+            required: config.required,
+            problems: config.problems().iter().map(ToString::to_string).collect(),
+            stderr_tail: if connected {
+                Vec::new()
+            } else {
+                process.stderr.map(|ring| ring.tail(TAIL_LINES)).unwrap_or_default()
+            },
+        }
+    }
+}
+
+/// A state in words: the word itself and what a reader would ask next.
+fn words(status: &Status, last_failure: Option<&Failure>) -> String {
+    let because = |text: &str| match status.cause.as_ref().or(last_failure) {
+        Some(failure) => format!("{text}: {failure}"),
+        None => text.to_owned(),
+    };
+    match status.state {
+        StateWord::Disabled => "disabled".to_owned(),
+        StateWord::Idle => "idle, starts with the first call".to_owned(),
+        StateWord::Connecting => match status.phase {
+            Some(phase) => format!("connecting ({}), attempt {}", phase.word(), status.attempt.max(1)),
+            None => "connecting".to_owned(),
+        },
+        StateWord::Connected if status.marks.degraded => "connected, degraded".to_owned(),
+        StateWord::Connected => "connected".to_owned(),
+        StateWord::Draining => match status.step {
+            Some(step) => because(&format!("stopping ({})", step.word())),
+            None => because("stopping"),
+        },
+        StateWord::Backoff => because("waiting before the next attempt"),
+        StateWord::Parked => because("parked"),
+    }
+}

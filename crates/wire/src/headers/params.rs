@@ -1,0 +1,289 @@
+//! `Mcp-Param-*`: tool arguments that a schema wants repeated as headers (`x-mcp-header`).
+
+use serde_json::{Map, Value};
+
+use super::encode_value;
+use crate::raw;
+
+/// The annotation in a schema.
+const ANNOTATION: &str = "x-mcp-header";
+/// Integers beyond this are not exact everywhere and are not allowed.
+const SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
+
+/// The types that an annotated property may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParamType {
+    /// `"string"`
+    String,
+    /// `"integer"`
+    Integer,
+    /// `"boolean"`
+    Boolean,
+}
+
+/// One annotated property of a tool's input schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamHeader {
+    /// Lower case header name, with [`super::PARAM_PREFIX`].
+    pub header: String,
+    /// Where the value lies in `arguments`.
+    pub path: Vec<String>,
+    /// Its type.
+    pub kind: ParamType,
+}
+
+/// Why headers do not go with the arguments.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderProblem {
+    /// There is a value, but no header.
+    #[error("header {0} is missing")]
+    Missing(String),
+    /// There is a header, but no value.
+    #[error("header {0} has no value in the arguments")]
+    Unexpected(String),
+    /// They differ, or the header cannot be decoded.
+    #[error("header {0} does not match the arguments")]
+    Differs(String),
+}
+
+/// Collects the annotations of a raw `inputSchema`.
+///
+/// # Errors
+/// The reason, if an annotation is illegal: over HTTP such a tool is left out of the listing, visibly (F137). Legal is a
+/// token on a string, integer or boolean property that is reached from the root through `properties` only, unique
+/// without regard to case.
+pub fn param_headers(input_schema: &str) -> Result<Vec<ParamHeader>, String> {
+    if !input_schema.contains("x-mcp-header") && !input_schema.contains('\\') {
+        return Ok(Vec::new());
+    }
+    let schema: Value = serde_json::from_str(input_schema)
+        .map_err(|error| format!("inputSchema is not readable: {error}"))?;
+    let mut found = Vec::new();
+    let Value::Object(root) = &schema else {
+        return Ok(found);
+    };
+    if root.contains_key(ANNOTATION) {
+        return Err(format!("{ANNOTATION} on the root of inputSchema"));
+    }
+    let mut path = Vec::new();
+    properties(root, &mut path, &mut found)?;
+    let total = count(&schema);
+    if total != found.len() {
+        return Err(format!(
+            "{ANNOTATION} is only legal on properties that are reached through \"properties\""
+        ));
+    }
+    Ok(found)
+}
+
+/// Walks `properties` only; depth is bounded by the JSON reader's own limit.
+fn properties(
+    schema: &Map<String, Value>,
+    path: &mut Vec<String>,
+    found: &mut Vec<ParamHeader>,
+) -> Result<(), String> {
+    let Some(Value::Object(members)) = schema.get("properties") else {
+        return Ok(());
+    };
+    for (name, property) in members {
+        let Value::Object(property) = property else {
+            continue;
+        };
+        path.push(name.clone());
+        if let Some(annotation) = property.get(ANNOTATION) {
+            let header = annotated(annotation, property, path)?;
+            if found.iter().any(|other| other.header == header.header) {
+                return Err(format!("{ANNOTATION} {annotation} is used twice"));
+            }
+            found.push(header);
+        }
+        properties(property, path, found)?;
+        path.pop();
+    }
+    Ok(())
+}
+
+fn annotated(
+    annotation: &Value,
+    property: &Map<String, Value>,
+    path: &[String],
+) -> Result<ParamHeader, String> {
+    let place = path.join(".");
+    let token = annotation.as_str().filter(|token| is_token(token));
+    let token = token
+        .ok_or_else(|| format!("{ANNOTATION} of {place} is not a header token: {annotation}"))?;
+    let kind = match property.get("type").and_then(Value::as_str) {
+        Some("string") => ParamType::String,
+        Some("integer") => ParamType::Integer,
+        Some("boolean") => ParamType::Boolean,
+        _ => {
+            return Err(format!(
+                "{ANNOTATION} of {place} needs the type string, integer or boolean"
+            ));
+        }
+    };
+    Ok(ParamHeader {
+        header: format!("{}{}", super::PARAM_PREFIX, token.to_ascii_lowercase()),
+        path: path.to_vec(),
+        kind,
+    })
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// Annotations anywhere that look like annotations: a key of a schema, not the name of a property.
+fn count(schema: &Value) -> usize {
+    match schema {
+        Value::Object(members) => members
+            .iter()
+            .map(|(key, value)| match (key.as_str(), value) {
+                (ANNOTATION, _) => 1,
+                // Data, not schemas.
+                ("default" | "const" | "enum" | "examples", _) => 0,
+                (
+                    "properties" | "$defs" | "definitions" | "patternProperties"
+                    | "dependentSchemas",
+                    Value::Object(named),
+                ) => named.values().map(count).sum(),
+                _ => count(value),
+            })
+            .sum(),
+        Value::Array(items) => items.iter().map(count).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
+impl ParamHeader {
+    /// The raw value in raw `arguments`; null counts as absent.
+    fn raw<'a>(&self, arguments: Option<&'a str>) -> Option<&'a str> {
+        let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        raw::member(arguments?, &path).filter(|value| *value != "null")
+    }
+
+    /// The header value for these raw `arguments`; `None`: no header is sent.
+    #[must_use]
+    pub fn value(&self, arguments: Option<&str>) -> Option<String> {
+        let raw = self.raw(arguments)?;
+        match self.kind {
+            ParamType::String => raw::string(raw).map(|text| encode_value(&text)),
+            ParamType::Boolean => Some(raw.to_owned()),
+            ParamType::Integer => {
+                Some(integer(raw).map_or_else(|| raw.to_owned(), |number| format!("{number:.0}")))
+            }
+        }
+    }
+
+    /// Compares the header that came with the arguments.
+    ///
+    /// # Errors
+    /// [`HeaderProblem`], to be answered with [`crate::codes::HEADER_MISMATCH`] before anything runs.
+    pub fn check(
+        &self,
+        header: Option<&str>,
+        arguments: Option<&str>,
+    ) -> Result<(), HeaderProblem> {
+        let (header, raw) = match (header, self.raw(arguments)) {
+            (None, None) => return Ok(()),
+            (None, Some(_)) => return Err(HeaderProblem::Missing(self.header.clone())),
+            (Some(_), None) => return Err(HeaderProblem::Unexpected(self.header.clone())),
+            (Some(header), Some(raw)) => (header, raw),
+        };
+        let text = super::decode_value(header);
+        let same = match self.kind {
+            ParamType::String => text.is_some() && text.as_deref() == raw::string(raw).as_deref(),
+            ParamType::Boolean => text.as_deref() == Some(raw),
+            ParamType::Integer => {
+                let number = text.as_deref().and_then(integer);
+                number.is_some() && number == integer(raw)
+            }
+        };
+        if same {
+            Ok(())
+        } else {
+            Err(HeaderProblem::Differs(self.header.clone()))
+        }
+    }
+}
+
+/// A whole number that every reader represents exactly; `42` and `42.0` are the same.
+fn integer(text: &str) -> Option<f64> {
+    let is_number =
+        raw::is_json(text) && matches!(text.as_bytes().first(), Some(b'-' | b'0'..=b'9'));
+    let number: f64 = is_number.then(|| text.parse().ok()).flatten()?;
+    (number.fract() == 0.0 && number.abs() <= SAFE_INTEGER).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMA: &str = r#"{"type":"object","properties":{
+        "region":{"type":"string","x-mcp-header":"Region"},
+        "n":{"type":"integer","x-mcp-header":"N"},
+        "in":{"type":"object","properties":{"ok":{"type":"boolean","x-mcp-header":"Ok"}}},
+        "x-mcp-header":{"type":"string"}}}"#;
+
+    #[test]
+    fn legal_annotations_become_headers() {
+        let headers = param_headers(SCHEMA).unwrap();
+        let arguments = Some(r#"{"region":"Zürich","n":42.0,"in":{"ok":true}}"#);
+        let mut values: Vec<(String, String)> = headers
+            .iter()
+            .filter_map(|h| Some((h.header.clone(), h.value(arguments)?)))
+            .collect();
+        values.sort();
+        assert_eq!(
+            values,
+            [
+                ("mcp-param-n".into(), "42".into()),
+                ("mcp-param-ok".into(), "true".into()),
+                ("mcp-param-region".into(), "=?base64?WsO8cmljaA==?=".into())
+            ]
+        );
+        for header in &headers {
+            let value = header.value(arguments);
+            assert_eq!(header.check(value.as_deref(), arguments), Ok(()));
+            assert_eq!(header.check(None, Some(r#"{"n":null}"#)), Ok(()));
+            assert!(matches!(
+                header.check(None, arguments),
+                Err(HeaderProblem::Missing(_))
+            ));
+            assert!(matches!(
+                header.check(value.as_deref(), None),
+                Err(HeaderProblem::Unexpected(_))
+            ));
+            assert!(matches!(
+                header.check(Some("other"), arguments),
+                Err(HeaderProblem::Differs(_))
+            ));
+        }
+        let n = headers.iter().find(|h| h.header == "mcp-param-n").unwrap();
+        assert_eq!(n.check(Some("42"), arguments), Ok(()));
+    }
+
+    #[test]
+    fn f137_illegal_annotations_have_a_reason() {
+        for schema in [
+            r#"{"x-mcp-header":"A"}"#,
+            r#"{"properties":{"a":{"type":"number","x-mcp-header":"A"}}}"#,
+            r#"{"properties":{"a":{"type":["string"],"x-mcp-header":"A"}}}"#,
+            r#"{"properties":{"a":{"type":"string","x-mcp-header":""}}}"#,
+            r#"{"properties":{"a":{"type":"string","x-mcp-header":"a b"}}}"#,
+            r#"{"properties":{"a":{"type":"string","x-mcp-header":7}}}"#,
+            r#"{"properties":{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}}}"#,
+            r#"{"properties":{"a":{"type":"array","items":{"type":"string","x-mcp-header":"A"}}}}"#,
+            r#"{"anyOf":[{"properties":{"a":{"type":"string","x-mcp-header":"A"}}}]}"#,
+        ] {
+            assert!(param_headers(schema).is_err(), "{schema}");
+        }
+        assert_eq!(
+            param_headers(r#"{"properties":{"a":{"default":{"x-mcp-header":"A"}}}}"#),
+            Ok(Vec::new())
+        );
+    }
+}
