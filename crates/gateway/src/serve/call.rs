@@ -13,10 +13,9 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use http::StatusCode;
 use mainstay::{CallOptions, ClientFace};
-use mainstay_wire::{Era, Id, Message, Parts};
+use mainstay_wire::{Era, Id, Message, Parts, codes};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::adapt::{Fitted, Recipient, fit};
@@ -54,7 +53,7 @@ type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 /// A call that may outlive its connection: in the legacy era a disconnect is no cancellation, in the modern era it is.
 struct Call {
     running: Option<Running>,
-    survive: Option<TaskTracker>,
+    survive: Option<Arc<Shared>>,
 }
 
 impl Future for Call {
@@ -70,12 +69,18 @@ impl Future for Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if let (Some(running), Some(tasks)) = (self.running.take(), &self.survive)
+        if let (Some(running), Some(shared)) = (self.running.take(), self.survive.take())
             && tokio::runtime::Handle::try_current().is_ok()
         {
             // The answer finds nobody (resuming a broken answer comes with event ids); what matters is that the server
             // is not told to stop. The call ends by its own deadline, by `notifications/cancelled`, or at shutdown.
-            tasks.spawn(running);
+            shared.tasks.clone().spawn(async move {
+                tokio::select! {
+                    // Cancel-safe: nobody waits for either.
+                    _ = running => {}
+                    () = shared.hurry.cancelled() => {}
+                }
+            });
         }
     }
 }
@@ -91,7 +96,7 @@ pub(crate) async fn answer(shared: &Arc<Shared>, routed: Routed, caller: Caller)
         }
         None => (None, None),
     };
-    let survive = caller.in_flight.is_some().then(|| shared.tasks.clone());
+    let survive = caller.in_flight.is_some().then(|| Arc::clone(shared));
     let mut exchange = Exchange {
         call: Call { running: Some(Box::pin(run(routed, caller, sender))), survive },
         progress,
@@ -137,7 +142,7 @@ async fn run(routed: Routed, caller: Caller, progress: Option<mpsc::Sender<Messa
 /// The HTTP status of an answer that is still free to have one.
 pub(crate) fn status(era: Era, code: Option<i64>) -> StatusCode {
     match (era, code) {
-        (Era::Modern, Some(code)) => super::modern::status_of(code),
+        (Era::Modern, Some(code)) => StatusCode::from_u16(codes::modern_http_status(code)).unwrap_or(StatusCode::OK),
         (Era::Modern, None) | (Era::Legacy, _) => StatusCode::OK,
     }
 }

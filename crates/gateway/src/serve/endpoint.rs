@@ -7,16 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay::{CallError, Catalog, Publication, Published, Refusal, Request, ServerHandle};
-use mainstay_wire::{Message, json_string, method};
+use mainstay::catalog::Hidden;
+use mainstay::publish::Published;
+use mainstay::{CallError, CallOptions, Catalog, Publication, Refusal, Request, ServerHandle};
+use mainstay_wire::{ListKind, Message, json_string, method};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::Shared;
 use super::fault::{Fault, shown};
-
-/// How often a wait for the first catalog of a server looks at the server's state.
-const STATE_POLL: Duration = Duration::from_millis(100);
 
 /// One MCP endpoint.
 #[derive(Debug, Clone)]
@@ -25,38 +24,6 @@ pub(crate) enum Endpoint {
     All,
     /// One server, names untouched.
     Server(ServerHandle),
-}
-
-/// The four listings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum List {
-    Tools,
-    Prompts,
-    Resources,
-    Templates,
-}
-
-impl List {
-    /// The listing that a method asks for.
-    pub(crate) fn of_method(name: &str) -> Option<Self> {
-        match name {
-            method::TOOLS_LIST => Some(Self::Tools),
-            method::PROMPTS_LIST => Some(Self::Prompts),
-            method::RESOURCES_LIST => Some(Self::Resources),
-            method::TEMPLATES_LIST => Some(Self::Templates),
-            _ => None,
-        }
-    }
-
-    /// The member of the result that holds the items.
-    pub(crate) fn key(self) -> &'static str {
-        match self {
-            Self::Tools => "tools",
-            Self::Prompts => "prompts",
-            Self::Resources => "resources",
-            Self::Templates => "resourceTemplates",
-        }
-    }
 }
 
 /// A request that found its server.
@@ -77,25 +44,25 @@ impl Endpoint {
 
     /// The rendered array of a listing. On one server's endpoint it is served while the server is away (law 22); a
     /// server that was never listed is waited for within the edge patience.
-    pub(crate) async fn list(&self, shared: &Shared, list: List) -> Result<Bytes, Fault> {
+    pub(crate) async fn list(&self, shared: &Shared, list: ListKind) -> Result<Bytes, Fault> {
         match self {
             Self::All => {
                 let publication = shared.manager.publication();
                 let listing = match list {
-                    List::Tools => &publication.tools,
-                    List::Prompts => &publication.prompts,
-                    List::Resources => &publication.resources,
-                    List::Templates => &publication.templates,
+                    ListKind::Tools => &publication.tools,
+                    ListKind::Prompts => &publication.prompts,
+                    ListKind::Resources => &publication.resources,
+                    ListKind::Templates => &publication.templates,
                 };
                 Ok(listing.json().clone())
             }
             Self::Server(server) => {
                 let catalog = catalog(shared, server).await?;
                 let items = match list {
-                    List::Tools => &catalog.tools,
-                    List::Prompts => &catalog.prompts,
-                    List::Resources => &catalog.resources,
-                    List::Templates => &catalog.templates,
+                    ListKind::Tools => &catalog.tools,
+                    ListKind::Prompts => &catalog.prompts,
+                    ListKind::Resources => &catalog.resources,
+                    ListKind::Templates => &catalog.templates,
                 };
                 Ok(items.json().clone())
             }
@@ -109,7 +76,7 @@ impl Endpoint {
             Self::All => publication.tools.find(name).map(|tool| tool.raw.clone()),
             Self::Server(server) => {
                 let catalog = publication.servers.get(server.name())?;
-                catalog.tools.items.iter().find(|tool| tool.name == name).map(|tool| tool.raw.clone())
+                catalog.tools.find(name).map(|tool| tool.raw.clone())
             }
         }
     }
@@ -137,31 +104,53 @@ impl Endpoint {
 }
 
 /// The catalog of one server that clients may see. `Err` says why there is none: a server that is switched off has no
-/// listing, which is not the same as an empty one (law 22).
+/// listing, which is not the same as an empty one (law 22). A server that was never listed is waited for within the
+/// edge patience, and started if it starts on demand.
 pub(crate) async fn catalog(shared: &Shared, server: &ServerHandle) -> Result<Arc<Catalog>, Fault> {
+    let published = || shared.manager.publication().servers.get(server.name()).map(Arc::clone);
+    if let Some(catalog) = published() {
+        return Ok(catalog);
+    }
     let started = Instant::now();
-    let patience = Duration::from_millis(shared.settings.edge_patience_ms);
+    let deadline = started + Duration::from_millis(shared.settings.edge_patience_ms);
     let mut version = shared.manager.published();
+    let wanted = wake(server);
+    tokio::pin!(wanted);
     loop {
         version.mark_unchanged();
-        if let Some(catalog) = shared.manager.publication().servers.get(server.name()) {
-            return Ok(Arc::clone(catalog));
+        if let Some(catalog) = published() {
+            return Ok(catalog);
         }
         let status = server.status();
-        let rests = matches!(status.state, "disabled" | "parked");
-        if rests || started.elapsed() >= patience {
+        if matches!(status.state, "disabled" | "parked") || Instant::now() >= deadline {
             return Err(never_listed(&status, started.elapsed()));
         }
         tokio::select! {
             // Cancel-safe: a watch keeps what was not seen.
-            changed = version.changed() => if changed.is_err() {
-                return Err(Fault::from(&CallError::Refused(Refusal::ShuttingDown)));
-            },
+            changed = version.changed() => if changed.is_err() { return Err(shutting_down()) },
+            // Cancel-safe: a status is a level.
+            _ = server.wait_until(|status| matches!(status.state, "disabled" | "parked")) => {}
+            // Never resolves; polled so that it keeps the server wanted.
+            () = &mut wanted => {}
             // Cancel-safe: sleeps and tokens hold nothing.
-            () = tokio::time::sleep(STATE_POLL) => {}
-            () = shared.ending.cancelled() => return Err(Fault::from(&CallError::Refused(Refusal::ShuttingDown))),
+            () = tokio::time::sleep_until(deadline) => {}
+            () = shared.ending.cancelled() => return Err(shutting_down()),
         }
     }
+}
+
+/// Makes a server that starts on demand start, by asking it something harmless. Never resolves.
+async fn wake(server: &ServerHandle) {
+    if server.status().state == "idle" {
+        let asked = Request::new(method::TOOLS_LIST, Some("{}"));
+        // Whatever it answers: its catalog comes from its own listing.
+        drop(server.request(asked, CallOptions::default()).await);
+    }
+    std::future::pending().await
+}
+
+fn shutting_down() -> Fault {
+    Fault::from(&CallError::Refused(Refusal::ShuttingDown))
 }
 
 fn never_listed(status: &mainstay::ServerStatus, waited: Duration) -> Fault {
@@ -212,23 +201,13 @@ fn read(shared: &Shared, publication: &Publication, message: Message) -> Result<
     let uri = message
         .string_member(&["params", "uri"])
         .ok_or_else(|| Fault::params("`params.uri` must be a string"))?;
-    let owner = publication.owner_of_uri(&uri).or_else(|| only_owner(publication));
-    let Some(owner) = owner else {
+    let Some(owner) = publication.owner_of_uri(&uri) else {
         return Err(Fault::new(mainstay_wire::codes::RESOURCE_NOT_FOUND, format!("Resource not found: {}", shown(&uri)))
             .with(json!({ "uri": *uri })));
     };
     let server = handle(shared, owner)?;
     drop(uri);
     Ok(Routed { server, request: request(message)? })
-}
-
-/// The one server that has resources at all: it may know uris that it never listed.
-fn only_owner(publication: &Publication) -> Option<&str> {
-    let mut owners = publication.servers.iter().filter(|(_, catalog)| catalog.greeting.declares("resources"));
-    match (owners.next(), owners.next()) {
-        (Some((name, _)), None) => Some(name),
-        (_, _) => None,
-    }
 }
 
 fn complete(shared: &Shared, publication: &Publication, message: Message) -> Result<Routed, Fault> {
@@ -241,7 +220,7 @@ fn complete(shared: &Shared, publication: &Publication, message: Message) -> Res
                 .string_member(&["params", "ref", "uri"])
                 .ok_or_else(|| Fault::params("`params.ref.uri` must be a string"))?;
             let template = publication.templates.find(&uri).map(|template| &*template.server);
-            let owner = template.or_else(|| publication.owner_of_uri(&uri)).or_else(|| only_owner(publication));
+            let owner = template.or_else(|| publication.owner_of_uri(&uri));
             let owner = owner.ok_or_else(|| Fault::params(format!("Unknown resource: {}", shown(&uri))))?;
             let server = handle(shared, owner)?;
             drop(uri);
@@ -261,9 +240,9 @@ fn handle(shared: &Shared, name: &str) -> Result<ServerHandle, Fault> {
 }
 
 /// A name that is not published; if it was hidden, the reason is told (law 24).
-fn unknown(what: &str, name: &str, hidden: &[mainstay::Hidden]) -> Fault {
+fn unknown(what: &str, name: &str, hidden: &[Hidden]) -> Fault {
     let reason = hidden.iter().find(|item| {
-        name.strip_prefix(&*item.server).and_then(|rest| rest.strip_prefix("__")).is_some_and(|rest| rest == &*item.name)
+        name.strip_prefix(&item.server).and_then(|rest| rest.strip_prefix("__")).is_some_and(|rest| rest == item.name)
     });
     match reason {
         Some(item) => Fault::params(format!("Unknown {what}: {} (hidden: {})", shown(name), item.reason)),

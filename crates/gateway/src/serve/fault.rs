@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use mainstay::{CallError, Lost, Refusal};
+use mainstay::error::Lost;
+use mainstay::{CallError, Refusal};
 use mainstay_core::failure::Failure;
 use mainstay_wire::{Id, Message, Parts, codes};
 use serde_json::{Map, Value, json};

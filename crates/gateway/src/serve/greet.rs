@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use mainstay::Greeting;
+use mainstay::Catalog;
 use mainstay_wire::{Era, json_string, raw};
 
 use super::Shared;
@@ -36,7 +36,7 @@ impl Endpoint {
         match self {
             Self::All => Face { capabilities: aggregate(shared), info: own_info().to_owned(), instructions: None },
             Self::Server(server) => match catalog(shared, server).await {
-                Ok(catalog) => of_server(server.name(), &catalog.greeting, era),
+                Ok(catalog) => of_server(server.name(), &catalog, era),
                 Err(fault) => unknown_server(server.name(), &fault),
             },
         }
@@ -82,7 +82,8 @@ fn aggregate(shared: &Shared) -> String {
     capabilities
 }
 
-fn of_server(name: &str, greeting: &Greeting, era: Era) -> Face {
+fn of_server(name: &str, catalog: &Catalog, era: Era) -> Face {
+    let greeting = &catalog.greeting;
     let crossing = greeting.revision.era() != era;
     Face {
         capabilities: declared(&greeting.capabilities, crossing),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use mainstay_core::catalog::Digest;
-use mainstay_wire::{Id, Message, Parts, method};
+use mainstay_wire::{Id, ListKind, Message, Parts, method};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
@@ -49,6 +49,16 @@ impl Told {
                 },
                 None => Self::default(),
             },
+        }
+    }
+
+    /// Takes over what was seen of one kind.
+    pub(crate) fn saw(&mut self, kind: ListKind, seen: &Self) {
+        match kind {
+            ListKind::Tools => self.tools = seen.tools,
+            ListKind::Prompts => self.prompts = seen.prompts,
+            ListKind::Resources => self.resources = seen.resources,
+            ListKind::Templates => self.templates = seen.templates,
         }
     }
 

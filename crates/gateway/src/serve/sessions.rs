@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use mainstay_wire::{Id, Revision};
+use mainstay_wire::{Id, ListKind, Revision};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -94,6 +94,11 @@ impl Session {
     /// servers are not carried to clients yet; the level is kept for when they are.
     pub(crate) fn set_log_level(&self, level: u8) {
         self.log_level.store(level, Ordering::Relaxed);
+    }
+
+    /// The client has seen a listing: it need not be told of it any more.
+    pub(crate) fn listed(&self, kind: ListKind, seen: &Told) {
+        lock(&self.told).saw(kind, seen);
     }
 
     /// Registers a call under the client's own request id, so that the client can cancel it.
