@@ -1,1 +1,3 @@
-//! Placeholder while the workspace is laid out.
+//! Fake servers that misbehave on request, and the means to watch what clients do to them. Test only.
+
+pub mod http_server;

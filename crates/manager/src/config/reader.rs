@@ -186,7 +186,9 @@ impl<'t> Sink<'t> {
             problem.severity == Severity::Error
                 && problem.server.as_deref().is_some_and(|name| name == server)
         };
-        self.problems.iter().filter(its).cloned().collect()
+        let mut found: Vec<Problem> = self.problems.iter().filter(its).cloned().collect();
+        found.sort_by_key(Problem::position);
+        found
     }
 
     pub(super) fn into_problems(mut self) -> Vec<Problem> {
@@ -202,13 +204,7 @@ impl<'t> Sink<'t> {
                 remedy,
             });
         }
-        let line = |problem: &Problem| {
-            problem
-                .origin
-                .as_ref()
-                .map(|origin| (origin.line, origin.column))
-        };
-        self.problems.sort_by_key(line);
+        self.problems.sort_by_key(Problem::position);
         self.problems
     }
 }

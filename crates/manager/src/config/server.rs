@@ -129,11 +129,11 @@ pub struct Timeouts {
     pub call_total_ms: u64,
     /// A connection attempt as a whole. Default: 60 s.
     pub connect_ms: u64,
-    /// Its phase of starting the process or opening the connection. Default: 10 s.
+    /// Its phase of starting the process or opening the connection. Default: `connect_ms`.
     pub spawn_ms: u64,
-    /// Its phase of greeting. Default: 30 s.
+    /// Its phase of greeting. Default: `connect_ms`.
     pub greet_ms: u64,
-    /// Its phase of listing. Default: 30 s.
+    /// Its phase of listing. Default: `connect_ms`.
     pub list_ms: u64,
     /// Finding out the generation of MCP. Default: 3 s.
     pub probe_ms: u64,
@@ -284,6 +284,32 @@ impl ServerConfig {
         match &self.transport {
             Transport::Broken { problems } => problems,
             Transport::Stdio { .. } | Transport::Http { .. } => &[],
+        }
+    }
+
+    /// What it connects to, for people: the program, or the address without user, password, query and fragment (law 31).
+    /// Empty when the entry is broken.
+    pub fn target(&self) -> String {
+        match &self.transport {
+            Transport::Stdio { command, .. } => command.to_string(),
+            Transport::Http { url, .. } => {
+                match url.literal().and_then(|url| reqwest::Url::parse(&url).ok()) {
+                    Some(url) => {
+                        let port = url
+                            .port()
+                            .map(|port| format!(":{port}"))
+                            .unwrap_or_default();
+                        format!(
+                            "{}://{}{port}{}",
+                            url.scheme(),
+                            url.host_str().unwrap_or_default(),
+                            url.path()
+                        )
+                    }
+                    None => url.to_string(),
+                }
+            }
+            Transport::Broken { .. } => String::new(),
         }
     }
 
@@ -443,16 +469,15 @@ impl ServerConfig {
 
 impl Timeouts {
     fn from_options(options: &file::TimeoutOptions) -> Timeouts {
-        // A phase that is not set may use the whole of a connect limit that is set: raising one number is enough for a slow
-        // server.
-        let phase = |own: Option<u64>, default: u64| own.or(options.connect_ms).unwrap_or(default);
+        // A phase that is not set may use all of the time: raising one number is enough for a slow server.
+        let connect_ms = options.connect_ms.unwrap_or(file::CONNECT_MS);
         Timeouts {
             call_idle_ms: options.call_idle_ms.unwrap_or(file::CALL_IDLE_MS),
             call_total_ms: options.call_total_ms.unwrap_or(file::CALL_TOTAL_MS),
-            connect_ms: options.connect_ms.unwrap_or(file::CONNECT_MS),
-            spawn_ms: phase(options.spawn_ms, file::SPAWN_MS),
-            greet_ms: phase(options.greet_ms, file::GREET_MS),
-            list_ms: phase(options.list_ms, file::LIST_MS),
+            connect_ms,
+            spawn_ms: options.spawn_ms.unwrap_or(connect_ms),
+            greet_ms: options.greet_ms.unwrap_or(connect_ms),
+            list_ms: options.list_ms.unwrap_or(connect_ms),
             probe_ms: options.probe_ms.unwrap_or(file::PROBE_MS),
             edge_patience_ms: options.edge_patience_ms,
         }

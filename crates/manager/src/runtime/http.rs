@@ -1,13 +1,324 @@
-//! tmp
-use super::*; use super::era::EraHint;
-#[derive(Debug)] pub struct HttpLink;
-pub struct HttpSetup { pub url: String, pub headers: Vec<(String,String)>, pub limits: mainstay_wire::envelope::Limits, pub connect_ms: u64 }
-pub enum PushEnd { Unsupported, SessionLost }
+//! Streamable HTTP towards a server: one POST per message, JSON or SSE answers, sessions, the push stream.
+//!
+//! This is a link, not a policy: it never reconnects a session, never re-sends a request and never decides whether the
+//! server is healthy. It says what happened, typed, and the layers above decide. One link is one generation: its session
+//! never changes, so a late DELETE cannot hit a successor (F113).
+//!
+//! Where the parts are: `client` moves HTTP messages, `face` knows our headers, `stream` reads events, `answer` turns a
+//! response into an answer, `verdict` judges what is no answer, `greet` finds out the era, `push` holds the push stream.
+
+mod answer;
+mod body;
+mod client;
+mod face;
+mod greet;
+mod push;
+mod stream;
+mod verdict;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{Method, Response};
+use mainstay_core::failure::{Failure, FailureKind};
+use mainstay_wire::envelope::{Limits, Message};
+use mainstay_wire::revision::Era;
+use mainstay_wire::splice::Parts;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::body::{InBody, Payload};
+use self::client::{Client, Target};
+use self::face::Face;
+use self::verdict::{Asked, Verdict};
+use super::era::EraHint;
+use super::greeting::Greeting;
+use super::waiters::CallMark;
+use super::{Cut, Inbound, Miss, Outgoing};
+
+/// How long a notification or an answer to the server may take.
+const NOTIFY: Duration = Duration::from_secs(10);
+
+/// How long the DELETE of a session may take (F112).
+const DELETE: Duration = Duration::from_secs(5);
+
+/// How long the rest of a response body may take until its connection is given up (F82).
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// How much of a body is read only to keep its connection usable.
+const DRAIN_BYTES_MAX: usize = 64 * 1024;
+
+/// What a link needs to know.
+#[derive(Debug)]
+pub struct HttpSetup {
+    /// The endpoint, `http` or `https`.
+    pub url: String,
+    /// Headers of the config, references resolved. They may be secrets: no error and no log shows them (law 31).
+    pub headers: Vec<(String, String)>,
+    /// Limits on every message that arrives.
+    pub limits: Limits,
+    /// How long a TCP (and TLS) connection may take, in milliseconds. Default of the config: 10,000.
+    pub connect_ms: u64,
+}
+
+/// Why a push stream is no longer held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushEnd {
+    /// The server offers none: changes have to be found another way. Nothing is wrong (F96, F97, F131).
+    Unsupported,
+    /// The session is gone (F111).
+    SessionLost,
+}
+
+/// The connection to one streamable HTTP endpoint, for one generation.
+pub struct HttpLink {
+    target: Target,
+    /// POST and DELETE.
+    calls: Client,
+    /// Streams that stay open have their own pool, so that no call ever waits behind one (F81).
+    streams: Client,
+    limits: Limits,
+    /// What we say in headers before anything is agreed.
+    bare: Face,
+    /// What we say in headers now; changes only while greeting.
+    face: ArcSwap<Face>,
+    lost: AtomicBool,
+    drains: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl fmt::Debug for HttpLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers and the query of the URL may hold secrets (law 31).
+        f.debug_struct("HttpLink").field("target", &self.target.place()).finish_non_exhaustive()
+    }
+}
+
 impl HttpLink {
-  pub fn new(_: HttpSetup) -> Result<Self, Failure> { todo!() }
-  pub async fn greet(&self, _ids: &AtomicU64, _hint: EraHint, _probe_ms: u64, _inbound: &dyn Inbound) -> Result<Greeting, Failure> { todo!() }
-  pub async fn exchange(&self, _outgoing: Outgoing, _inbound: &dyn Inbound) -> Result<Message, Miss> { todo!() }
-  pub async fn notify(&self, _message: Message) -> Result<(), Failure> { todo!() }
-  pub async fn push(&self, _greeting: &Greeting, _inbound: &dyn Inbound, _gap: &(dyn Fn() + Sync)) -> PushEnd { todo!() }
-  pub async fn close(&self) { todo!() }
+    /// Prepares a link. Opens no connection.
+    ///
+    /// # Errors
+    /// `BadConfig` for a URL that is not `http` or `https`, or a header that HTTP forbids; `Internal` if no TLS client can
+    /// be made on this machine.
+    pub fn new(setup: HttpSetup) -> Result<Self, Failure> {
+        let target = Target::parse(&setup.url)?;
+        let connect = Duration::from_millis(setup.connect_ms);
+        let bare = Face::bare(&setup.headers)?;
+        Ok(Self {
+            calls: Client::new(&target, connect)?,
+            streams: Client::new(&target, connect)?,
+            target,
+            limits: setup.limits,
+            face: ArcSwap::from_pointee(bare.clone()),
+            bare,
+            lost: AtomicBool::new(false),
+            drains: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        })
+    }
+
+    /// Finds out the server's era and greets it (modern: `server/discover`, legacy: `initialize` and
+    /// `notifications/initialized`). Has no deadline of its own beyond `probe_ms` for the probe: the caller bounds it.
+    /// Dropping it leaves at most a session that expires on the server; initialize is never cancelled by notice (F39).
+    ///
+    /// # Errors
+    /// The failure of the era that the server turned out to speak. An unreachable server is an outage and no verdict.
+    pub async fn greet(
+        &self,
+        ids: &AtomicU64,
+        hint: EraHint,
+        probe_ms: u64,
+        inbound: &dyn Inbound,
+    ) -> Result<Greeting, Failure> {
+        greet::greet(self, ids, hint, Duration::from_millis(probe_ms), inbound).await
+    }
+
+    /// Sends one request and waits for its answer, without any limit in time: deadlines are the caller's (law 17).
+    ///
+    /// Dropping it closes the connection or stream of this exchange, which cancels the request in the modern era (F142).
+    ///
+    /// # Errors
+    /// [`Miss`], which says whether the request can have run.
+    pub async fn exchange(&self, outgoing: Outgoing, inbound: &dyn Inbound) -> Result<Message, Miss> {
+        let face = self.face.load_full();
+        let asked = self.asked(&face, outgoing.id);
+        let payload = Payload::of(outgoing.parts);
+        let routing = Routing { method: &outgoing.method, name: outgoing.name.as_deref() };
+        let response = match self.post(&face, routing, &payload, Some(&outgoing.mark)).await {
+            Ok(response) => response,
+            // The mark knows whether the first byte was written: a failed connect sent nothing.
+            Err(failure) => return Err(outgoing.mark.cut(Cut::Ended(failure))),
+        };
+        let answered = answer::read(self, &face, &asked, response, inbound).await;
+        self.note_lost(&answered);
+        answered
+    }
+
+    /// Sends a notification, or our answer to a request of the server. Bounded by 10 seconds. Cancel-safe: dropping it
+    /// leaves it undecided whether it arrived.
+    ///
+    /// # Errors
+    /// The failure to deliver it; a 404 is not treated as a lost session here, the next call will meet it.
+    pub async fn notify(&self, message: Message) -> Result<(), Failure> {
+        let face = self.face.load_full();
+        self.tell(&face, message).await
+    }
+
+    /// Holds the server's push stream until dropped, reconnecting with its own pace (F115 to F118, F123, F127).
+    ///
+    /// Every message goes to `inbound`; `on_gap` is called whenever notifications may have been missed, so that the
+    /// listing can be repeated (F130). Cancel-safe: dropping it closes the stream.
+    pub async fn push(
+        &self,
+        greeting: &Greeting,
+        inbound: &dyn Inbound,
+        on_gap: &(dyn Fn() + Send + Sync),
+    ) -> PushEnd {
+        let ended = match greeting.revision.era() {
+            Era::Modern => push::listen(self, greeting, inbound, on_gap).await,
+            Era::Legacy => push::get(self, inbound, on_gap).await,
+        };
+        if ended == PushEnd::SessionLost {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+        ended
+    }
+
+    /// Ends the session on the server, if there is one that still lives there, and everything that runs for this link.
+    /// Bounded by 5 seconds; its failure is only logged (law 4).
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.drains.close();
+        let face = self.face.load_full();
+        if face.session().is_some() && !self.lost.load(Ordering::Relaxed) {
+            let deleting = self.send(&self.calls, Method::DELETE, || face.for_delete(), &Payload::Empty, None);
+            match tokio::time::timeout(DELETE, deleting).await {
+                Ok(Ok(response)) => {
+                    tracing::debug!(place = self.target.place(), status = response.status().as_u16(), "session deleted");
+                }
+                Ok(Err(failure)) => tracing::debug!(place = self.target.place(), %failure, "session not deleted"),
+                Err(_elapsed) => tracing::debug!(place = self.target.place(), "session not deleted in time"),
+            }
+        }
+        // Each drain ends at once when `closing` is cancelled.
+        self.drains.wait().await;
+    }
+
+    /// The legacy session id, once the server gave one.
+    #[must_use]
+    pub fn session(&self) -> Option<String> {
+        self.face.load().session().map(str::to_owned)
+    }
+
+    fn asked(&self, face: &Face, id: u64) -> Asked {
+        Asked { id: Some(id), session: face.session().is_some(), limits: self.limits }
+    }
+
+    fn note_lost(&self, answered: &Result<Message, Miss>) {
+        if let Err(Miss::Rejected(failure) | Miss::Lost(Cut::Ended(failure))) = answered
+            && failure.kind == FailureKind::SessionLost
+        {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Delivers a message that has no answer.
+    async fn tell(&self, face: &Face, message: Message) -> Result<(), Failure> {
+        let asked = Asked { id: None, session: face.session().is_some(), limits: self.limits };
+        let method = message.method().unwrap_or_default().to_owned();
+        let routing = Routing { method: &method, name: None };
+        let payload = Payload::of(Parts::from(message));
+        let telling = async {
+            let response = self.post(face, routing, &payload, None).await?;
+            let (head, body) = response.into_parts();
+            if head.status.is_success() {
+                self.drain(body);
+                return Ok(());
+            }
+            let said = body::collect_some(body).await;
+            match verdict::judge(&self.target, head.status, &head.headers, said, &asked) {
+                Verdict::Rejected(failure) | Verdict::Lost(failure) => Err(failure),
+                Verdict::Answer(error) => Err(verdict::error_failure(&error)),
+            }
+        };
+        tokio::time::timeout(NOTIFY, telling).await.unwrap_or_else(|_elapsed| {
+            Err(Failure::new(FailureKind::StreamClosed)
+                .with_detail(format!("the message was not accepted within {} ms", NOTIFY.as_millis())))
+        })
+    }
+
+    async fn post(
+        &self,
+        face: &Face,
+        routing: Routing<'_>,
+        payload: &Payload,
+        mark: Option<&Arc<CallMark>>,
+    ) -> Result<Response<InBody>, Failure> {
+        self.send(&self.calls, Method::POST, || face.for_post(routing), payload, mark).await
+    }
+
+    /// Sends one HTTP request and returns the head of its response; the body follows. Follows redirects within the same
+    /// origin that keep method and body (F83).
+    async fn send(
+        &self,
+        client: &Client,
+        method: Method,
+        headers: impl Fn() -> http::HeaderMap,
+        payload: &Payload,
+        mark: Option<&Arc<CallMark>>,
+    ) -> Result<Response<InBody>, Failure> {
+        let mut uri = self.target.uri().clone();
+        for _hop in 0..=client::REDIRECTS_MAX {
+            let mut request = http::Request::new(payload.body(mark));
+            *request.method_mut() = method.clone();
+            *request.headers_mut() = headers();
+            *request.uri_mut() = uri.clone();
+            let response = client.send(request).await?;
+            match self.target.next_hop(&response, &uri) {
+                Some(next) => {
+                    self.drain(response.into_body());
+                    uri = next;
+                }
+                None => return Ok(response),
+            }
+        }
+        Err(Failure::new(FailureKind::NotMcp)
+            .with_detail(format!("more than {} redirects from {}", client::REDIRECTS_MAX, self.target.place())))
+    }
+
+    /// Reads the rest of a body in the background, so that its connection can be used again (F82).
+    fn drain(&self, mut body: InBody) {
+        if body.is_done() || self.closing.is_cancelled() {
+            return;
+        }
+        let closing = self.closing.clone();
+        self.drains.spawn(async move {
+            let reading = async {
+                let mut bytes = 0;
+                while let Some(Ok(chunk)) = body.chunk().await {
+                    bytes += chunk.len();
+                    if bytes > DRAIN_BYTES_MAX {
+                        break;
+                    }
+                }
+            };
+            tokio::select! {
+                // Cancel-safe: whatever is not read is thrown away with its connection.
+                _ = tokio::time::timeout(DRAIN, reading) => {}
+                // Cancel-safe: a token holds nothing.
+                () = closing.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// What the modern era repeats of a request in its headers.
+#[derive(Debug, Clone, Copy)]
+struct Routing<'a> {
+    method: &'a str,
+    /// Plain text; encoded when the header is written.
+    name: Option<&'a str>,
 }

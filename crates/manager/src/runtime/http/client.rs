@@ -1,0 +1,264 @@
+//! Moves HTTP messages: plain `http` by hyper directly, everything that needs TLS or a proxy by reqwest.
+//!
+//! The two are behind one type, so that nothing above knows which one is at work. Neither follows redirects, neither
+//! decompresses, neither limits reading in time (F86), and both keep connections for the next call (F104).
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, StatusCode, Uri};
+use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use mainstay_core::failure::{Failure, FailureKind};
+
+use super::body::{InBody, OutBody};
+
+/// Redirects of one request that are followed.
+pub(super) const REDIRECTS_MAX: usize = 3;
+
+/// Longest detail of a failure, in characters.
+const DETAIL_CHARS_MAX: usize = 300;
+
+/// Servers in the field close idle connections after 5 seconds (Node, uvicorn). A request that meets the close on its way
+/// has an unknown outcome, so an idle plain connection is given up before that: a new one costs next to nothing.
+const PLAIN_IDLE: Duration = Duration::from_secs(4);
+
+/// With TLS a new connection is dear, and the usual front ends keep theirs for 60 seconds or more.
+const TLS_IDLE: Duration = Duration::from_secs(50);
+
+/// Connections kept for the next calls: as many as calls are usually in flight.
+const IDLE_MAX: usize = 128;
+
+/// A peer that vanished without a word is noticed after about a minute (F124).
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Where a link goes.
+#[derive(Debug)]
+pub(super) struct Target {
+    uri: Uri,
+    /// For messages: without user, password, query and fragment, which may hold secrets.
+    place: Box<str>,
+    /// The URL carries a user or password; only reqwest turns them into a header.
+    has_user: bool,
+}
+
+impl Target {
+    /// Reads the URL of the config.
+    pub(super) fn parse(url: &str) -> Result<Self, Failure> {
+        let bad = |why: &str| Failure::new(FailureKind::BadConfig).with_detail(format!("`url` {why}"));
+        let parsed = reqwest::Url::parse(url.trim()).map_err(|error| bad(&format!("is not a URL: {error}")))?;
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(bad(&format!("must begin with http:// or https://, not {}:", parsed.scheme())));
+        }
+        let uri: Uri = parsed.as_str().split('#').next().unwrap_or_default().parse().map_err(|error| bad(&format!("cannot be used: {error}")))?;
+        if uri.host().is_none_or(str::is_empty) {
+            return Err(bad("has no host"));
+        }
+        let has_user = !parsed.username().is_empty() || parsed.password().is_some();
+        Ok(Self { place: place_of(&uri).into(), uri, has_user })
+    }
+
+    pub(super) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// Scheme, host, port and path, for messages.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Where to send the request again: only 307 and 308, which keep method and body, and only within the origin, so that
+    /// no header of ours reaches a stranger (F83).
+    pub(super) fn next_hop<B>(&self, response: &Response<B>, from: &Uri) -> Option<Uri> {
+        if !matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
+            return None;
+        }
+        let next = self.redirect_of(response.headers(), from)?;
+        (origin(&next) == origin(&self.uri)).then_some(next)
+    }
+
+    /// The absolute form of a `Location`.
+    pub(super) fn redirect_of(&self, headers: &http::HeaderMap, from: &Uri) -> Option<Uri> {
+        let location = headers.get(http::header::LOCATION)?.to_str().ok()?;
+        let base = reqwest::Url::parse(&from.to_string()).ok()?;
+        let next = base.join(location).ok()?;
+        next.as_str().split('#').next()?.parse().ok()
+    }
+}
+
+/// A URL as it may be shown.
+pub(super) fn place_of(uri: &Uri) -> String {
+    let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}{}", uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default(), uri.path())
+}
+
+fn origin(uri: &Uri) -> (Option<&Scheme>, Option<String>, Option<u16>) {
+    let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    let host = uri.authority().map(Authority::host).map(str::to_ascii_lowercase);
+    (uri.scheme(), host, Some(uri.port_u16().unwrap_or(default)))
+}
+
+/// A pool of connections to one origin.
+#[derive(Debug)]
+pub(super) struct Client(Engine);
+
+#[derive(Debug)]
+enum Engine {
+    Plain(legacy::Client<HttpConnector, OutBody>),
+    Full(reqwest::Client),
+}
+
+impl Client {
+    pub(super) fn new(target: &Target, connect: Duration) -> Result<Self, Failure> {
+        let plain = target.uri.scheme() == Some(&Scheme::HTTP)
+            && !target.has_user
+            && Matcher::from_system().intercept(&target.uri).is_none();
+        if plain {
+            return Ok(Self(Engine::Plain(plain_client(connect))));
+        }
+        full_client(connect).map(|client| Self(Engine::Full(client))).map_err(|error| {
+            Failure::new(FailureKind::Internal).with_detail(format!("no TLS client: {}", chain(&error.without_url())))
+        })
+    }
+
+    /// Sends a request and waits for the head of its response. Cancel-safe: dropping it gives the request up.
+    ///
+    /// # Errors
+    /// No response. Whether the request was written is known to the mark in its body.
+    pub(super) async fn send(&self, request: Request<OutBody>) -> Result<Response<InBody>, Failure> {
+        match &self.0 {
+            Engine::Plain(client) => match client.request(request).await {
+                Ok(response) => Ok(response.map(InBody::Plain)),
+                Err(error) => {
+                    let kind = if error.is_connect() { FailureKind::Unreachable } else { FailureKind::StreamClosed };
+                    Err(Failure::new(kind).with_detail(chain(&error)))
+                }
+            },
+            Engine::Full(client) => {
+                let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap));
+                let request = request.map_err(|error| {
+                    Failure::new(FailureKind::Internal).with_detail(chain(&error.without_url()))
+                })?;
+                match client.execute(request).await {
+                    Ok(response) => Ok(http::Response::from(response).map(InBody::Full)),
+                    Err(error) => {
+                        let kind = if error.is_connect() { FailureKind::Unreachable } else { FailureKind::StreamClosed };
+                        Err(Failure::new(kind).with_detail(chain(&error.without_url())))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn plain_client(connect: Duration) -> legacy::Client<HttpConnector, OutBody> {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(connect));
+    connector.set_keepalive(Some(KEEPALIVE));
+    connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_idle_timeout(PLAIN_IDLE)
+        .pool_max_idle_per_host(IDLE_MAX)
+        .build(connector)
+}
+
+fn full_client(connect: Duration) -> reqwest::Result<reqwest::Client> {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Losing the race means that somebody else installed one: just as good.
+        let _: Result<(), Arc<_>> = rustls::crypto::ring::default_provider().install_default();
+    }
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .tcp_nodelay(true)
+        .tcp_keepalive(KEEPALIVE)
+        .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
+        .tcp_keepalive_retries(KEEPALIVE_RETRIES)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .http2_keep_alive_timeout(KEEPALIVE_INTERVAL)
+        .connect_timeout(connect)
+        .pool_idle_timeout(TLS_IDLE)
+        .pool_max_idle_per_host(IDLE_MAX)
+        .build()
+}
+
+/// The failure of a response that broke off.
+pub(super) fn broken(error: &dyn Error) -> Failure {
+    Failure::new(FailureKind::StreamClosed).with_detail(chain(error))
+}
+
+/// An error and its causes in one bounded line, each said once.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            // Writing into a String cannot fail.
+            let _ = write!(text, ": {said}");
+        }
+        cause = error.source();
+    }
+    bounded(&text)
+}
+
+/// At most 300 characters of a text, for details.
+pub(super) fn bounded(text: &str) -> String {
+    match text.char_indices().nth(DETAIL_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redirect(target: &Target, status: u16, location: &str) -> Option<String> {
+        let response = Response::builder().status(status).header("location", location).body(()).ok()?;
+        target.next_hop(&response, target.uri()).map(|uri| uri.to_string())
+    }
+
+    #[test]
+    fn f83_only_redirects_that_keep_method_body_and_origin_are_followed() {
+        let target = Target::parse("http://example.test/mcp?key=1").expect("good");
+        assert_eq!(redirect(&target, 307, "/mcp/").as_deref(), Some("http://example.test/mcp/"));
+        assert_eq!(redirect(&target, 308, "http://EXAMPLE.test:80/x").as_deref(), Some("http://example.test/x"));
+        for (status, location) in [
+            (301, "/mcp/"),
+            (302, "/mcp/"),
+            (303, "/mcp/"),
+            (307, "https://example.test/mcp"),
+            (307, "http://evil.test/mcp"),
+            (308, "http://example.test:8080/mcp"),
+            (308, "//evil.test/mcp"),
+        ] {
+            assert_eq!(redirect(&target, status, location), None, "{status} {location}");
+        }
+    }
+
+    #[test]
+    fn law_31_what_is_shown_of_a_url_holds_no_secret() {
+        let target = Target::parse("https://me:pass@example.test:8443/mcp?token=s3cret#part").expect("good");
+        assert_eq!(target.place(), "https://example.test:8443/mcp");
+        assert!(target.has_user);
+    }
+
+    #[test]
+    fn urls_that_cannot_work_name_the_setting() {
+        for url in ["", "ftp://x/", "mcp", "http://", "file:///x"] {
+            let failure = Target::parse(url).expect_err(url);
+            assert_eq!(failure.kind, FailureKind::BadConfig);
+            assert!(failure.detail.as_deref().unwrap_or_default().contains("`url`"), "{failure}");
+        }
+    }
+}

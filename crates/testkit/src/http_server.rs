@@ -1,0 +1,178 @@
+//! A real streamable-HTTP MCP server, of both eras, that misbehaves on request.
+//!
+//! It listens on a port of the system's choice, keeps a ledger of everything that reached it, and takes its
+//! [`Script`] before or while it runs. It can be stopped and started again on the same port, as a deployment would.
+//! It must not use the code under test: it is the oracle.
+
+mod answer;
+mod control;
+mod ledger;
+mod push;
+mod script;
+mod service;
+mod sse;
+mod state;
+mod tools;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+pub use self::ledger::{Counts, Ledger, Seen};
+pub use self::script::{
+    DiscoverDialect, Eras, Fault, Framing, GetPolicy, LostDialect, Planned, Script,
+};
+use self::state::State;
+
+/// A running (or stopped) fake server. Dropping it ends every connection.
+#[derive(Debug)]
+pub struct HttpServer {
+    address: SocketAddr,
+    state: Arc<State>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl HttpServer {
+    /// Starts a server on a free loopback port.
+    ///
+    /// # Errors
+    /// When no port can be bound.
+    pub async fn start(script: Script) -> io::Result<Self> {
+        Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), script).await
+    }
+
+    /// Starts a server on a given address.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn start_on(address: SocketAddr, script: Script) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let state = Arc::new(State::new(script));
+        let accepting = Some(tokio::spawn(accept(listener, Arc::clone(&state))));
+        Ok(Self {
+            address,
+            state,
+            accepting,
+        })
+    }
+
+    /// The MCP endpoint.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/mcp", self.address)
+    }
+
+    /// The address it listens on, also while it is stopped.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.state.ledger
+    }
+
+    /// Changes the script; applies from the next request on.
+    pub fn change(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.state.script());
+    }
+
+    /// Forgets all sessions, as a restart of a server that keeps them in memory.
+    pub fn forget_sessions(&self) {
+        self.state.forget_sessions();
+    }
+
+    /// How many legacy sessions are open.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.state.sessions()
+    }
+
+    /// Ends all push and listen streams cleanly.
+    pub fn end_streams(&self) {
+        self.state.end_streams();
+    }
+
+    /// Tells clients that a listing changed: `tools`, `prompts` or `resources`.
+    pub fn tell_changed(&self, kind: &str) {
+        self.state.tell_changed(kind);
+    }
+
+    /// Lets every held `slow` call go.
+    pub fn release(&self) {
+        self.state.release();
+    }
+
+    /// Stops listening, cuts every connection and forgets all sessions. The ledger stays.
+    pub async fn stop(&mut self) {
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+            // Aborted: there is no result to look at.
+            let _ = accepting.await;
+        }
+        self.state.forget_sessions();
+        self.state.end_streams();
+        self.state.end_tasks().await;
+    }
+
+    /// Listens again on the same port.
+    ///
+    /// # Errors
+    /// When the port was taken by somebody else meanwhile.
+    pub async fn start_again(&mut self) -> io::Result<()> {
+        let listener = TcpListener::bind(self.address).await?;
+        self.accepting = Some(tokio::spawn(accept(listener, Arc::clone(&self.state))));
+        Ok(())
+    }
+}
+
+impl Drop for HttpServer {
+    fn drop(&mut self) {
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+        }
+    }
+}
+
+/// Accepts until aborted; all connections end with it.
+async fn accept(listener: TcpListener, state: Arc<State>) {
+    let mut connections = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => {
+                state.ledger.count(|counts| counts.connections += 1);
+                connections.spawn(connection(stream, Arc::clone(&state)));
+            }
+            // Out of descriptors or the like: let others breathe and go on.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn connection(stream: TcpStream, state: Arc<State>) {
+    // Advisory: without it small answers may wait for an acknowledgement.
+    let _ = stream.set_nodelay(true);
+    if state.script().reset_on_close {
+        let _ = stream.set_zero_linger();
+    }
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        service::serve(Arc::clone(&state), request.map(Body::new))
+    });
+    // A planned break ends the connection with an error: it is the ledger that tells what happened.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}

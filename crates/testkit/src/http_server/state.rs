@@ -1,0 +1,179 @@
+//! The memory of one fake server: script, ledger, sessions, listeners and the gate of held calls.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::ledger::Ledger;
+use super::script::Script;
+use super::sse;
+
+/// One legacy session.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    /// Its open push streams.
+    pub(crate) streams: Vec<mpsc::Sender<Bytes>>,
+}
+
+/// One modern listen stream.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// The id of the listen request, as it came.
+    pub(crate) id: Value,
+    /// The acknowledged filter.
+    pub(crate) filter: Value,
+    /// Its stream.
+    pub(crate) stream: mpsc::Sender<Bytes>,
+}
+
+/// Shared by all connections of one server.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) ledger: Ledger,
+    script: Mutex<Script>,
+    sessions: Mutex<HashMap<String, Session>>,
+    listeners: Mutex<Vec<Listener>>,
+    replays: Mutex<HashMap<String, watch::Receiver<Option<String>>>>,
+    tasks: Mutex<JoinSet<()>>,
+    gate: watch::Sender<u64>,
+    next: AtomicU64,
+}
+
+impl State {
+    pub(crate) fn new(script: Script) -> Self {
+        Self {
+            ledger: Ledger::default(),
+            script: Mutex::new(script),
+            sessions: Mutex::default(),
+            listeners: Mutex::default(),
+            replays: Mutex::default(),
+            tasks: Mutex::default(),
+            gate: watch::channel(0).0,
+            next: AtomicU64::new(1),
+        }
+    }
+
+    pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
+        lock(&self.script)
+    }
+
+    /// A number that no other caller gets.
+    pub(crate) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Opens a session and returns its id.
+    pub(crate) fn open_session(&self) -> String {
+        let id = format!("session-{}-{}", std::process::id(), self.number());
+        lock(&self.sessions).insert(id.clone(), Session::default());
+        id
+    }
+
+    pub(crate) fn knows(&self, session: &str) -> bool {
+        lock(&self.sessions).contains_key(session)
+    }
+
+    pub(crate) fn sessions(&self) -> usize {
+        lock(&self.sessions).len()
+    }
+
+    /// Ends a session and its streams; `false` if it was unknown.
+    pub(crate) fn end_session(&self, session: &str) -> bool {
+        lock(&self.sessions).remove(session).is_some()
+    }
+
+    /// Forgets all sessions without telling anybody; their streams end.
+    pub(crate) fn forget_sessions(&self) {
+        lock(&self.sessions).clear();
+    }
+
+    /// Adds a push stream to a session, or to the nameless session of a server without sessions.
+    pub(crate) fn add_stream(&self, session: &str, stream: mpsc::Sender<Bytes>) {
+        lock(&self.sessions)
+            .entry(session.to_owned())
+            .or_default()
+            .streams
+            .push(stream);
+    }
+
+    pub(crate) fn add_listener(&self, listener: Listener) {
+        lock(&self.listeners).push(listener);
+    }
+
+    /// Ends every push and listen stream.
+    pub(crate) fn end_streams(&self) {
+        lock(&self.listeners).clear();
+        for session in lock(&self.sessions).values_mut() {
+            session.streams.clear();
+        }
+    }
+
+    /// Tells every listener and every push stream that a listing changed. Streams that are full are skipped.
+    pub(crate) fn tell_changed(&self, kind: &str) {
+        let method = format!("notifications/{kind}/list_changed");
+        let plain = sse::event(
+            None,
+            &json!({"jsonrpc": "2.0", "method": method}).to_string(),
+        );
+        for session in lock(&self.sessions).values_mut() {
+            session
+                .streams
+                .retain(|stream| stream.try_send(plain.clone()).is_ok());
+        }
+        let flag = format!("{kind}ListChanged");
+        lock(&self.listeners).retain(|listener| {
+            if listener.filter.get(&flag).and_then(Value::as_bool) != Some(true) {
+                return !listener.stream.is_closed();
+            }
+            let meta = json!({"io.modelcontextprotocol/subscriptionId": listener.id});
+            let tagged = json!({"jsonrpc": "2.0", "method": method, "params": {"_meta": meta}});
+            listener
+                .stream
+                .try_send(sse::event(None, &tagged.to_string()))
+                .is_ok()
+        });
+    }
+
+    /// Keeps an answer for a client that will ask for it by `Last-Event-ID`.
+    pub(crate) fn keep_replay(&self, event_id: String, answer: watch::Receiver<Option<String>>) {
+        lock(&self.replays).insert(event_id, answer);
+    }
+
+    pub(crate) fn replay(&self, event_id: &str) -> Option<watch::Receiver<Option<String>>> {
+        lock(&self.replays).get(event_id).cloned()
+    }
+
+    /// Runs a task that ends with the server.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    /// Ends all tasks of the server and waits for them.
+    pub(crate) async fn end_tasks(&self) {
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
+        tasks.shutdown().await;
+    }
+
+    /// Lets every call go that is held now.
+    pub(crate) fn release(&self) {
+        self.gate.send_modify(|times| *times += 1);
+    }
+
+    /// Resolves at the next release.
+    pub(crate) async fn held(&self) {
+        let mut gate = self.gate.subscribe();
+        // The sender lives as long as `self`, so this can only end by a release.
+        let _ = gate.changed().await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,153 @@
+//! The tools of the fake server, and its listings.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::sse;
+use super::state::State;
+
+/// The tools that are always there.
+const FIXED: [&str; 6] = ["echo", "add_marker", "slow", "big", "progress", "set_tools"];
+
+/// One listing, cut into pages where the script says so.
+pub(crate) fn list(state: &State, method: &str, params: &Value) -> Value {
+    state.ledger.count(|counts| counts.lists += 1);
+    let script = state.script();
+    match method {
+        "tools/list" => {
+            let names: Vec<&str> = FIXED
+                .iter()
+                .copied()
+                .chain(script.extra_tools.iter().map(String::as_str))
+                .collect();
+            let from = params
+                .get("cursor")
+                .and_then(Value::as_str)
+                .and_then(|at| at.parse().ok())
+                .unwrap_or(0);
+            let size = if script.page_size == 0 {
+                names.len()
+            } else {
+                script.page_size
+            };
+            let page: Vec<Value> = names
+                .iter()
+                .skip(from)
+                .take(size)
+                .map(|name| tool(name))
+                .collect();
+            let mut result = json!({"tools": page});
+            if from + size < names.len() {
+                result["nextCursor"] = json!((from + size).to_string());
+            }
+            result
+        }
+        "prompts/list" => json!({"prompts": [{"name": "greet", "description": "A fixed prompt"}]}),
+        "resources/list" => json!({"resources": [{"uri": "file:///fixed", "name": "fixed"}]}),
+        _ => json!({"resourceTemplates": []}),
+    }
+}
+
+fn tool(name: &str) -> Value {
+    json!({
+        "name": name,
+        "description": format!("fake tool {name}"),
+        "inputSchema": {"type": "object"},
+        "annotations": {"readOnlyHint": name == "echo", "idempotentHint": name == "echo"},
+    })
+}
+
+/// Runs a tool. Progress goes out through `emit` while it runs, if there is a stream for it.
+pub(crate) async fn call(
+    state: &State,
+    params: &Value,
+    emit: Option<&mpsc::Sender<bytes::Bytes>>,
+) -> Value {
+    let name = params
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    let arguments = params.get("arguments").cloned().unwrap_or_default();
+    state
+        .ledger
+        .count(|counts| *counts.calls.entry(name.clone()).or_default() += 1);
+    let number = |key: &str| arguments.get(key).and_then(Value::as_u64).unwrap_or(0);
+    match name.as_str() {
+        "echo" => text(
+            arguments
+                .get("text")
+                .and_then(Value::as_str)
+                .unwrap_or_default(),
+        ),
+        "add_marker" => {
+            let marker = arguments
+                .get("marker")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned();
+            state
+                .ledger
+                .count(|counts| *counts.markers.entry(marker.clone()).or_default() += 1);
+            text(&marker)
+        }
+        "slow" => {
+            match arguments.get("ms").and_then(Value::as_u64) {
+                Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+                None => state.held().await,
+            }
+            text("done")
+        }
+        "big" => text(&"x".repeat(usize::try_from(number("bytes")).unwrap_or(0))),
+        "progress" => {
+            let token = params.pointer("/_meta/progressToken").cloned();
+            for step in 1..=number("steps") {
+                tokio::time::sleep(Duration::from_millis(number("ms"))).await;
+                if let (Some(token), Some(emit)) = (&token, emit) {
+                    let told = json!({"jsonrpc": "2.0", "method": "notifications/progress",
+                        "params": {"progressToken": token, "progress": step, "total": number("steps")}});
+                    if emit
+                        .send(sse::event(None, &told.to_string()))
+                        .await
+                        .is_err()
+                    {
+                        break;
+                    }
+                }
+            }
+            text("done")
+        }
+        "set_tools" => {
+            let names = arguments
+                .get("names")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
+            state.script().extra_tools = names
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect();
+            state.tell_changed("tools");
+            text("done")
+        }
+        other
+            if state
+                .script()
+                .extra_tools
+                .iter()
+                .any(|extra| extra == other) =>
+        {
+            text(other)
+        }
+        other => {
+            json!({"content": [{"type": "text", "text": format!("Unknown tool: {other}")}], "isError": true})
+        }
+    }
+}
+
+fn text(text: &str) -> Value {
+    json!({"content": [{"type": "text", "text": text}], "isError": false})
+}
