@@ -547,6 +547,16 @@ pub struct Fingerprints {
     pub settings: Fingerprint,
 }
 
+impl From<Fingerprints> for mainstay_core::plan::Fingerprints {
+    fn from(prints: Fingerprints) -> mainstay_core::plan::Fingerprints {
+        let digest = |print: Fingerprint| mainstay_core::catalog::Digest(print.0);
+        mainstay_core::plan::Fingerprints {
+            connection: digest(prints.connection),
+            settings: digest(prints.settings),
+        }
+    }
+}
+
 /// A hash of a part of a config. Shows nothing of what it was made from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 16]);

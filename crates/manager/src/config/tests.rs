@@ -3,7 +3,9 @@
 mod messages;
 mod properties;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
+
+use mainstay_core::policy::Policy;
 
 use super::*;
 
@@ -424,6 +426,41 @@ fn law_28_changed_settings_leave_the_connection_alone() {
         ServerConfig::http("s", "http://h/")
             .header("a", "1")
             .fingerprints()
+    );
+}
+
+#[test]
+fn law_28_an_edited_file_becomes_a_plan_that_touches_only_what_changed() {
+    let prints = |text: &str| -> BTreeMap<String, mainstay_core::plan::Fingerprints> {
+        let servers = read(text).config.servers.into_iter();
+        servers
+            .map(|server| (server.name.clone(), server.fingerprints().into()))
+            .collect()
+    };
+    let before = prints(
+        r#"{"mcpServers": {"kept": {"command": "x"}, "gone": {"command": "x"}, "moved": {"command": "x"},
+                           "patched": {"command": "x"}, "broken": {"command": "x"}, "mended": {"command": 1}}}"#,
+    );
+    let after = prints(
+        r#"{ // A comment more, and other places for everything.
+            "mcpServers": {"mended": {"command": "x"}, "kept": {"command": "x"}, "moved": {"command": "y"}, "broken": {},
+                           "patched": {"command": "x", "label": "P"}, "new": {"url": "http://h"}}}"#,
+    );
+    let plan = mainstay_core::plan::plan(&before, &after);
+    assert_eq!(
+        plan.to_string(),
+        "- remove  gone\n~ replace broken\n~ replace mended\n~ replace moved\n~ patch   patched\n+ add     new\n1 to add, \
+         1 to remove, 3 to replace, 1 to patch, 1 unchanged"
+    );
+}
+
+#[test]
+fn settings_nobody_made_are_the_policies_of_the_core() {
+    let policy = |server: ServerConfig| crate::settings::policy(&server);
+    assert_eq!(policy(ServerConfig::stdio("s", "x")), Policy::for_process());
+    assert_eq!(
+        policy(ServerConfig::http("s", "http://h")),
+        Policy::for_http()
     );
 }
 
