@@ -130,7 +130,9 @@ impl DemoServer {
         if marker.len() > MARKER_BYTES_MAX || marker.contains(char::is_control) {
             return Err(io::Error::other("the marker must be one short line"));
         }
-        let Some(mut ledger) = self.ledger.as_ref() else { return Ok(()) };
+        let Some(mut ledger) = self.ledger.as_ref() else {
+            return Ok(());
+        };
         ledger.write_all(format!("{marker}\n").as_bytes())
     }
 }
