@@ -91,6 +91,17 @@ impl Tally {
         }
     }
 
+    /// Waits for the first answered call. Level-triggered and cancel-safe.
+    pub(super) async fn first_answer(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.lock().answered > 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
     fn ended(&self, outcome: Outcome, began: Instant) {
         let mut seen = self.lock();
         seen.outcomes.push(outcome);
