@@ -46,11 +46,18 @@ const RECOVERY_MAX: Duration = Duration::from_secs(20);
 pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<Exit, Stop> {
     let mut signals = Signals::listen()?;
     let listener = crate::commands::doors::listen(args.listen).await?;
-    let address = listener.local_addr().map_err(|error| Stop::unexpected("cannot read the listener's address", error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Stop::unexpected("cannot read the listener's address", error))?;
     let scene = Scene::set().await?;
     let doors = Doors::open(scene.gateway(address), listener, None);
     let title = format!("Mainstay demo: three servers behind http://{address}/mcp");
-    let mut show = Show::new(scene, Board::new(output, args.json, title, args.seconds), address, args.seconds);
+    let mut show = Show::new(
+        scene,
+        Board::new(output, args.json, title, args.seconds),
+        address,
+        args.seconds,
+    );
     show.board.open()?;
     // Cancel-safe: what is dropped by an early end is the breaking and the drawing; `finish` still counts everything.
     let (played, interrupted) = tokio::select! {
@@ -61,7 +68,11 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<Exit, Stop> {
     let report = show.finish(interrupted, doors, &mut signals, output).await;
     played.and(closed)?;
     let report = report?;
-    if args.json { output.json(&report)? } else { output.line(&report.summary())? }
+    if args.json {
+        output.json(&report)?
+    } else {
+        output.line(&report.summary())?
+    }
     Ok(report.exit())
 }
 
@@ -87,9 +98,20 @@ impl Show {
         let ending = CancellationToken::new();
         for (victim, era) in Victim::ALL.into_iter().zip(ERAS) {
             let (tally, ending) = (Arc::clone(&tallies[victim.index()]), ending.clone());
-            clients.spawn(async move { traffic::run(gateway, victim.name(), era, &tally, &ending).await });
+            clients.spawn(async move {
+                traffic::run(gateway, victim.name(), era, &tally, &ending).await
+            });
         }
-        Self { scene, board, began: Instant::now(), seconds, tallies, clients, ending, breaks: Default::default() }
+        Self {
+            scene,
+            board,
+            began: Instant::now(),
+            seconds,
+            tallies,
+            clients,
+            ending,
+            breaks: Default::default(),
+        }
     }
 
     /// Breaks everything in turn, and shows it, until the time is up.
@@ -100,26 +122,37 @@ impl Show {
                 tally.first_answer().await;
             }
         };
-        if tokio::time::timeout(RECOVERY_MAX, everyone_up).await.is_err() {
+        if tokio::time::timeout(RECOVERY_MAX, everyone_up)
+            .await
+            .is_err()
+        {
             return Err(self.never_up());
         }
         // From here on the clock runs: a slow start must not eat the breaks.
         self.began = Instant::now();
         for (at_ms, victim, kind) in breaks::schedule(self.seconds) {
-            self.watch_until(self.began + Duration::from_millis(at_ms), &mut events).await?;
+            self.watch_until(self.began + Duration::from_millis(at_ms), &mut events)
+                .await?;
             if self.began.elapsed() >= Duration::from_secs(self.seconds) {
                 break;
             }
             self.break_and_await(victim, kind, &mut events).await?;
         }
-        self.watch_until(self.began + Duration::from_secs(self.seconds), &mut events).await
+        self.watch_until(self.began + Duration::from_secs(self.seconds), &mut events)
+            .await
     }
 
     fn never_up(&self) -> Stop {
         let status = self.scene.manager.status();
-        let words: Vec<String> = status.iter().map(|server| format!("{}: {}", server.name, server.word)).collect();
-        Stop::new(Exit::DemoUnrecovered, format!("the demo's servers did not come up: {}", words.join("; ")))
-            .hint("if this machine is very slow, try again; otherwise report it with this text")
+        let words: Vec<String> = status
+            .iter()
+            .map(|server| format!("{}: {}", server.name, server.word))
+            .collect();
+        Stop::new(
+            Exit::DemoUnrecovered,
+            format!("the demo's servers did not come up: {}", words.join("; ")),
+        )
+        .hint("if this machine is very slow, try again; otherwise report it with this text")
     }
 
     async fn break_and_await(
@@ -130,10 +163,16 @@ impl Show {
     ) -> Result<(), Stop> {
         let name = victim.name();
         let tally = Arc::clone(&self.tallies[victim.index()]);
+        let manager = self.scene.manager.clone();
         let at = Instant::now();
         let at_ms = millis(at - self.began);
         // Entered as abandoned, so that an early end of the demo counts neither way.
-        self.breaks[victim.index()].push(BreakReport { kind, at_ms, recovered_ms: None, abandoned: true });
+        self.breaks[victim.index()].push(BreakReport {
+            kind,
+            at_ms,
+            recovered_ms: None,
+            abandoned: true,
+        });
         self.board.action(name, self.scene.announce(victim, kind))?;
         let recovered = {
             let mut breaking = std::pin::pin!(self.scene.perform(victim, kind, &tally));
@@ -147,7 +186,7 @@ impl Show {
                     // Cancel-safe: level-triggered.
                     took = tally.recovered(), if performed => break Some(took),
                     // Cancel-safe: a tick stays due.
-                    _ = tick.tick() => draw(&mut self.board, &rows(&self.scene.manager, &self.tallies, &self.breaks))?,
+                    _ = tick.tick() => self.board.draw(&rows(&manager, &self.tallies, &self.breaks))?,
                     // Cancel-safe: an unread event stays queued.
                     event = events.recv() => tell(&self.board, event)?,
                     // Cancel-safe: a deadline holds nothing.
@@ -155,24 +194,34 @@ impl Show {
                 }
             }
         };
-        let Some(entry) = self.breaks[victim.index()].last_mut() else { return Ok(()) };
+        let Some(entry) = self.breaks[victim.index()].last_mut() else {
+            return Ok(());
+        };
         entry.abandoned = false;
         entry.recovered_ms = recovered.map(millis);
         let words = match recovered {
-            Some(took) => format!("answered again {} after the {}", report::seconds(millis(took)), kind.word()),
+            Some(took) => format!(
+                "answered again {} after the {}",
+                report::seconds(millis(took)),
+                kind.word()
+            ),
             None => format!("did not answer within {} s", RECOVERY_MAX.as_secs()),
         };
         self.board.outcome(name, &words)
     }
 
-    async fn watch_until(&mut self, until: Instant, events: &mut broadcast::Receiver<Event>) -> Result<(), Stop> {
+    async fn watch_until(
+        &mut self,
+        until: Instant,
+        events: &mut broadcast::Receiver<Event>,
+    ) -> Result<(), Stop> {
         let mut tick = tokio::time::interval(REDRAW);
         loop {
             tokio::select! {
                 // Cancel-safe: a deadline holds nothing.
                 () = tokio::time::sleep_until(until.into()) => return Ok(()),
                 // Cancel-safe: a tick stays due.
-                _ = tick.tick() => draw(&mut self.board, &rows(&self.scene.manager, &self.tallies, &self.breaks))?,
+                _ = tick.tick() => self.board.draw(&rows(&self.scene.manager, &self.tallies, &self.breaks))?,
                 // Cancel-safe: an unread event stays queued.
                 event = events.recv() => tell(&self.board, event)?,
                 // Cancel-safe: a finished client stays in the set.
@@ -184,7 +233,13 @@ impl Show {
     }
 
     /// Ends the clients, the servers and the gateway, in this order, and counts.
-    async fn finish(mut self, interrupted: bool, doors: Doors, signals: &mut Signals, output: Output) -> Result<Report, Stop> {
+    async fn finish(
+        mut self,
+        interrupted: bool,
+        doors: Doors,
+        signals: &mut Signals,
+        output: Output,
+    ) -> Result<Report, Stop> {
         let elapsed_ms = millis(self.began.elapsed());
         self.ending.cancel();
         // The clients end between two calls; one that hangs is cut off together with its call.
@@ -205,7 +260,11 @@ impl Show {
                     Era::Legacy => "legacy",
                     Era::Modern => "modern",
                 },
-                calls: Calls { made: counts.answered + failed.total(), answered: counts.answered, failed },
+                calls: Calls {
+                    made: counts.answered + failed.total(),
+                    answered: counts.answered,
+                    failed,
+                },
                 executed_twice: 0,
                 answered_not_executed: 0,
                 unknown_executed: 0,
@@ -216,23 +275,30 @@ impl Show {
                 .map_err(|error| Stop::unexpected("cannot read a ledger", error))?;
             Ok(server)
         });
-        Ok(Report::new(elapsed_ms, interrupted, servers.collect::<Result<Vec<_>, Stop>>()?))
+        Ok(Report::new(
+            elapsed_ms,
+            interrupted,
+            servers.collect::<Result<Vec<_>, Stop>>()?,
+        ))
     }
 }
 
-fn draw(board: &mut Board, rows: &[Row]) -> Result<(), Stop> {
-    board.draw(rows)
-}
-
 /// One row per server: its status, and what its client has seen.
-fn rows(manager: &mainstay::Manager, tallies: &[Arc<Tally>; 3], breaks: &[Vec<BreakReport>; 3]) -> Vec<Row> {
+fn rows(
+    manager: &mainstay::Manager,
+    tallies: &[Arc<Tally>; 3],
+    breaks: &[Vec<BreakReport>; 3],
+) -> Vec<Row> {
     let status = manager.status();
     Victim::ALL
         .into_iter()
         .filter_map(|victim| {
             let server = status.iter().find(|server| server.name == victim.name())?;
             let counts = tallies[victim.index()].counts();
-            let recovered = breaks[victim.index()].iter().filter(|broken| broken.recovered_ms.is_some()).count();
+            let recovered = breaks[victim.index()]
+                .iter()
+                .filter(|broken| broken.recovered_ms.is_some())
+                .count();
             Some(Row {
                 server: server.name.clone(),
                 state: server.state.to_owned(),
@@ -241,7 +307,11 @@ fn rows(manager: &mainstay::Manager, tallies: &[Arc<Tally>; 3], breaks: &[Vec<Br
                 answered: counts.answered,
                 failed: counts.failed.total(),
                 recoveries: recovered as u64,
-                last_failure: server.last_failure.as_ref().map(|failure| failure.detail.clone()).unwrap_or_default(),
+                last_failure: server
+                    .last_failure
+                    .as_ref()
+                    .map(|failure| failure.detail.clone())
+                    .unwrap_or_default(),
             })
         })
         .collect()
@@ -252,9 +322,17 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
     // Lagging loses lines of the show, nothing else; the manager outlives the show.
     let Ok(event) = event else { return Ok(()) };
     match event.kind {
-        EventKind::Transition { from, to, detail, .. } => {
-            let why = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
-            board.event("state", &event.server, &format!("{from} -> {to}, generation {}{why}", event.generation))
+        EventKind::Transition {
+            from, to, detail, ..
+        } => {
+            let why = detail
+                .map(|detail| format!(": {detail}"))
+                .unwrap_or_default();
+            board.event(
+                "state",
+                &event.server,
+                &format!("{from} -> {to}, generation {}{why}", event.generation),
+            )
         }
         EventKind::Published { .. } | EventKind::Retracted { .. } => Ok(()),
     }

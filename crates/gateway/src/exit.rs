@@ -53,6 +53,7 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// Every way to end, in the order of the numbers.
+    #[cfg(test)]
     pub(crate) const ALL: [Exit; 19] = [
         Exit::Ok,
         Exit::Unexpected,
@@ -126,10 +127,7 @@ impl Exit {
     }
 
     /// What happened, and what to do about it: one table cell each.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "only the generated page prints it")
-    )]
+    #[cfg(test)]
     const fn meaning(self) -> (&'static str, &'static str) {
         match self {
             Self::Ok => ("Everything asked for was done.", "Nothing."),

@@ -56,8 +56,11 @@ pub(crate) struct LocalSocket {
 /// Exit 8 when another Mainstay owns it, 1 when the place cannot be used.
 pub(crate) fn open_socket(path: &Path) -> Result<(UnixListener, LocalSocket), Stop> {
     let unusable = |what: &str, error: io::Error| {
-        Stop::unexpected(&format!("cannot {what} the local socket {}", path.display()), error)
-            .hint("name a place that is yours with --socket")
+        Stop::unexpected(
+            &format!("cannot {what} the local socket {}", path.display()),
+            error,
+        )
+        .hint("name a place that is yours with --socket")
     };
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         DirBuilder::new()
@@ -79,27 +82,45 @@ pub(crate) fn open_socket(path: &Path) -> Result<(UnixListener, LocalSocket), St
             }
             std::fs::remove_file(path).map_err(|error| unusable("replace", error))?;
         }
-        Ok(_) => return Err(unusable("replace", io::Error::other("there is a file of that name, and it is no socket"))),
+        Ok(_) => {
+            return Err(unusable(
+                "replace",
+                io::Error::other("there is a file of that name, and it is no socket"),
+            ));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(unusable("look at", error)),
     }
     let listener = UnixListener::bind(path).map_err(|error| unusable("open", error))?;
-    let socket = LocalSocket { path: path.to_owned(), _lock: lock };
-    std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(|error| unusable("protect", error))?;
+    let socket = LocalSocket {
+        path: path.to_owned(),
+        _lock: lock,
+    };
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))
+        .map_err(|error| unusable("protect", error))?;
     Ok((listener, socket))
 }
 
 fn lock(path: &Path) -> Result<File, TryLockError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(name)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(name)
+        .map_err(TryLockError::Error)?;
     file.try_lock()?;
     Ok(file)
 }
 
 fn already_running(path: &Path) -> Stop {
-    Stop::new(Exit::AlreadyRunning, format!("another Mainstay already runs at {}", path.display()))
-        .hint("use the running one (`mainstay status`), or give this one its own --socket and --listen")
+    Stop::new(
+        Exit::AlreadyRunning,
+        format!("another Mainstay already runs at {}", path.display()),
+    )
+    .hint("use the running one (`mainstay status`), or give this one its own --socket and --listen")
 }
 
 impl LocalSocket {
@@ -122,7 +143,12 @@ mod tests {
 
     #[tokio::test]
     async fn law_32_only_loopback_is_listened_on() {
-        for address in ["0.0.0.0:0", "192.0.2.1:8808", "[::]:0", "[::ffff:192.0.2.1]:0"] {
+        for address in [
+            "0.0.0.0:0",
+            "192.0.2.1:8808",
+            "[::]:0",
+            "[::ffff:192.0.2.1]:0",
+        ] {
             let stop = listen(address.parse().unwrap()).await.unwrap_err();
             assert_eq!(stop.exit, Exit::ListenRefused, "{address}");
             assert!(stop.hint.is_some(), "{address}");
@@ -160,6 +186,9 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
         let foreign = dir.path().join("foreign.sock");
         let _listening = std::os::unix::net::UnixListener::bind(&foreign).unwrap();
-        assert_eq!(open_socket(&foreign).unwrap_err().exit, Exit::AlreadyRunning);
+        assert_eq!(
+            open_socket(&foreign).unwrap_err().exit,
+            Exit::AlreadyRunning
+        );
     }
 }

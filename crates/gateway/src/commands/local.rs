@@ -17,18 +17,42 @@ use crate::exit::{Exit, Stop};
 ///
 /// # Errors
 /// As [`config::load`]; exit 6 when there is no such server, 3 when its entry cannot be used.
-pub(crate) fn load(told: Option<&Path>, server: Option<&str>, output: Output) -> Result<Config, Stop> {
-    let Loaded { mut config, mut problems, .. } = config::load(told)?;
+pub(crate) fn load(
+    told: Option<&Path>,
+    server: Option<&str>,
+    output: Output,
+) -> Result<Config, Stop> {
+    let Loaded {
+        mut config,
+        mut problems,
+        ..
+    } = config::load(told)?;
     if let Some(name) = server {
         if config.server(name).is_none() {
-            return Err(no_server(name, config.servers.iter().map(|server| server.name.as_str())));
+            return Err(no_server(
+                name,
+                config.servers.iter().map(|server| server.name.as_str()),
+            ));
         }
         config.servers.retain(|server| server.name == name);
-        problems.retain(|problem| problem.server.as_deref().is_none_or(|server| server == name));
+        problems.retain(|problem| {
+            problem
+                .server
+                .as_deref()
+                .is_none_or(|server| server == name)
+        });
     }
     config::tell(output, &problems);
-    if server.is_some() && config.servers.iter().any(mainstay::config::ServerConfig::is_broken) {
-        return Err(Stop::new(Exit::ConfigInvalid, "this server's entry cannot be used as it is written"));
+    if server.is_some()
+        && config
+            .servers
+            .iter()
+            .any(mainstay::config::ServerConfig::is_broken)
+    {
+        return Err(Stop::new(
+            Exit::ConfigInvalid,
+            "this server's entry cannot be used as it is written",
+        ));
     }
     // Asked for by name or not: nobody waits for a lazy server that nobody wakes.
     for server in &mut config.servers {
@@ -41,7 +65,10 @@ pub(crate) fn load(told: Option<&Path>, server: Option<&str>, output: Output) ->
 ///
 /// # Errors
 /// Those of `work`.
-pub(crate) async fn with_manager<T, F>(config: Config, work: impl FnOnce(Manager) -> F) -> Result<T, Stop>
+pub(crate) async fn with_manager<T, F>(
+    config: Config,
+    work: impl FnOnce(Manager) -> F,
+) -> Result<T, Stop>
 where
     F: Future<Output = Result<T, Stop>>,
 {
@@ -71,8 +98,15 @@ where
 /// Waits until the server is connected or will not be without help, at most `wait`.
 pub(crate) async fn settled(manager: &Manager, name: &str, wait: Duration) -> Option<ServerStatus> {
     let handle = manager.server(name)?;
-    let settled = handle.wait_until(|status| matches!(status.state, "connected" | "parked" | "disabled" | "backoff"));
-    let status = tokio::time::timeout(wait, settled).await.unwrap_or_else(|_late| handle.status());
+    let settled = handle.wait_until(|status| {
+        matches!(
+            status.state,
+            "connected" | "parked" | "disabled" | "backoff"
+        )
+    });
+    let status = tokio::time::timeout(wait, settled)
+        .await
+        .unwrap_or_else(|_late| handle.status());
     Some(status)
 }
 
@@ -80,12 +114,19 @@ pub(crate) async fn settled(manager: &Manager, name: &str, wait: Duration) -> Op
 pub(crate) fn why_down(status: &ServerStatus, waited: Duration) -> Stop {
     let mut message = match &status.last_failure {
         Some(failure) => format!("server `{}` did not start: {}", status.name, failure.detail),
-        None => format!("server `{}` was still {} after {} s", status.name, status.word, waited.as_secs()),
+        None => format!(
+            "server `{}` was still {} after {} s",
+            status.name,
+            status.word,
+            waited.as_secs()
+        ),
     };
     for line in &status.stderr_tail {
         message.push_str(&format!("\n  stderr: {line}"));
     }
-    let hint = status.hint.or(status.last_failure.as_ref().map(|failure| failure.hint));
+    let hint = status
+        .hint
+        .or(status.last_failure.as_ref().map(|failure| failure.hint));
     let stop = Stop::new(Exit::CallRefused, message);
     match hint.filter(|hint| !hint.is_empty()) {
         Some(hint) => stop.hint(hint),
@@ -103,12 +144,21 @@ pub(crate) fn not_found<'a>(what: &str, name: &str, known: impl Iterator<Item = 
     const SHOWN_MAX: usize = 12;
     let known: Vec<&str> = known.collect();
     let stop = Stop::new(Exit::NotFound, format!("there is no {what} named `{name}`"));
-    let near = known.iter().map(|other| (distance(name, other), *other)).min();
+    let near = known
+        .iter()
+        .map(|other| (distance(name, other), *other))
+        .min();
     match near {
         None => stop,
-        Some((apart, other)) if apart <= 1 + name.chars().count() / 4 => stop.hint(format!("did you mean `{other}`?")),
+        Some((apart, other)) if apart <= 1 + name.chars().count() / 4 => {
+            stop.hint(format!("did you mean `{other}`?"))
+        }
         Some(_) => {
-            let more = if known.len() > SHOWN_MAX { format!(" and {} more", known.len() - SHOWN_MAX) } else { String::new() };
+            let more = if known.len() > SHOWN_MAX {
+                format!(" and {} more", known.len() - SHOWN_MAX)
+            } else {
+                String::new()
+            };
             let shown: Vec<&str> = known.into_iter().take(SHOWN_MAX).collect();
             stop.hint(format!("there are: {}{more}", shown.join(", ")))
         }
@@ -137,9 +187,18 @@ mod tests {
     #[test]
     fn the_nearest_name_is_offered_else_all() {
         let known = || ["time", "files", "github"].into_iter();
-        assert_eq!(no_server("tmie", known()).hint.unwrap(), "did you mean `time`?");
-        assert_eq!(no_server("gitub", known()).hint.unwrap(), "did you mean `github`?");
-        assert_eq!(no_server("weather", known()).hint.unwrap(), "there are: time, files, github");
+        assert_eq!(
+            no_server("tmie", known()).hint.unwrap(),
+            "did you mean `time`?"
+        );
+        assert_eq!(
+            no_server("gitub", known()).hint.unwrap(),
+            "did you mean `github`?"
+        );
+        assert_eq!(
+            no_server("weather", known()).hint.unwrap(),
+            "there are: time, files, github"
+        );
         assert_eq!(no_server("x", std::iter::empty()).hint, None);
         assert_eq!(no_server("x", known()).exit, Exit::NotFound);
     }

@@ -16,7 +16,9 @@ pub(crate) struct Signals {
 impl Signals {
     /// Starts to listen.
     pub(crate) fn listen() -> Result<Self, Stop> {
-        let listen = |kind| signal(kind).map_err(|error| Stop::unexpected("cannot listen for signals", error));
+        let listen = |kind| {
+            signal(kind).map_err(|error| Stop::unexpected("cannot listen for signals", error))
+        };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,

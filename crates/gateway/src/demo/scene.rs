@@ -57,14 +57,17 @@ impl Scene {
     /// # Errors
     /// When there is no temporary directory, or a process cannot be started.
     pub(super) async fn set() -> Result<Self, Stop> {
-        let program = std::env::current_exe().map_err(|error| Stop::unexpected("cannot find this very program", error))?;
+        let program = std::env::current_exe()
+            .map_err(|error| Stop::unexpected("cannot find this very program", error))?;
         let dir = tempfile::Builder::new()
             .prefix("mainstay-demo-")
             .tempdir()
             .map_err(|error| Stop::unexpected("cannot make a temporary directory", error))?;
         let ledger = |victim: Victim| ledger_in(dir.path(), victim);
-        let sessions = HttpServer::start(&program, "http-sessions", ledger(Victim::Sessions)).await?;
-        let stateless = HttpServer::start(&program, "http-stateless", ledger(Victim::Stateless)).await?;
+        let sessions =
+            HttpServer::start(&program, "http-sessions", ledger(Victim::Sessions)).await?;
+        let stateless =
+            HttpServer::start(&program, "http-stateless", ledger(Victim::Stateless)).await?;
         let stdio = ServerConfig::stdio(Victim::Stdio.name(), literal(&program)).args([
             "demo-server".to_owned(),
             "stdio".to_owned(),
@@ -81,7 +84,12 @@ impl Scene {
             .start()
             .await
             .map_err(|error| Stop::unexpected("cannot start the servers", error))?;
-        Ok(Self { manager, sessions, stateless, dir })
+        Ok(Self {
+            manager,
+            sessions,
+            stateless,
+            dir,
+        })
     }
 
     /// The gateway over them.
@@ -98,14 +106,18 @@ impl Scene {
     pub(super) fn announce(&self, victim: Victim, kind: BreakKind) -> &'static str {
         match (victim, kind) {
             (Victim::Stdio, BreakKind::Kill) => "its process is killed (SIGKILL)",
-            (Victim::Stdio, BreakKind::Hang | BreakKind::Restart) => "its process is frozen (SIGSTOP) and stays so",
+            (Victim::Stdio, BreakKind::Hang | BreakKind::Restart) => {
+                "its process is frozen (SIGSTOP) and stays so"
+            }
             (Victim::Sessions, BreakKind::Hang) | (Victim::Stateless, BreakKind::Hang) => {
                 "it is frozen (SIGSTOP) for 2.5 s and answers nothing"
             }
             (Victim::Sessions, BreakKind::Kill | BreakKind::Restart) => {
                 "it is killed, and back after 0.5 s without its sessions"
             }
-            (Victim::Stateless, BreakKind::Kill | BreakKind::Restart) => "it is killed, and back after 0.5 s",
+            (Victim::Stateless, BreakKind::Kill | BreakKind::Restart) => {
+                "it is killed, and back after 0.5 s"
+            }
         }
     }
 
@@ -114,7 +126,12 @@ impl Scene {
     ///
     /// # Errors
     /// When the demo cannot do what it is about to do.
-    pub(super) async fn perform(&mut self, victim: Victim, kind: BreakKind, tally: &Tally) -> Result<(), Stop> {
+    pub(super) async fn perform(
+        &mut self,
+        victim: Victim,
+        kind: BreakKind,
+        tally: &Tally,
+    ) -> Result<(), Stop> {
         match victim {
             Victim::Stdio => self.break_stdio(kind, tally).await,
             Victim::Sessions => break_http(&mut self.sessions, kind, tally).await,
@@ -126,7 +143,9 @@ impl Scene {
         let lost = || Stop::unexpected("cannot break the stdio server", "it has no process");
         let handle = self.manager.server(Victim::Stdio.name()).ok_or_else(lost)?;
         let up = handle.wait_until(|status| status.state == "connected" && status.pid.is_some());
-        let status = tokio::time::timeout(PROCESS_MAX, up).await.map_err(|_late| lost())?;
+        let status = tokio::time::timeout(PROCESS_MAX, up)
+            .await
+            .map_err(|_late| lost())?;
         let at = Instant::now();
         match kind {
             BreakKind::Kill => signal(status.pid, Signal::KILL)?,
@@ -178,7 +197,11 @@ fn literal(path: &Path) -> String {
 /// server in a file.
 fn impatient(mut server: ServerConfig) -> ServerConfig {
     server.timeouts.call_idle_ms = 2_000;
-    server.keepalive = Some(Keepalive { idle_ms: 500, timeout_ms: 500, misses: 2 });
+    let mut keepalive = Keepalive::default();
+    keepalive.idle_ms = 500;
+    keepalive.timeout_ms = 500;
+    keepalive.misses = 2;
+    server.keepalive = Some(keepalive);
     server.stop.close_ms = 300;
     server.stop.terminate_ms = 300;
     server
