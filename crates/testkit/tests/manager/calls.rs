@@ -11,7 +11,7 @@ use super::harness::*;
 async fn law_17_f55_the_deadline_fires_with_a_full_pipe_and_the_stop_is_not_held_up_f56() {
     let bench = Bench::new();
     // Reads the handshake and the listing, then nothing more.
-    let manager = start([bench.server("a", &["--stop-reading-after", "3"])]).await;
+    let manager = start([bench.server("a", &["--stop-reading-after", "4"])]).await;
     let server = manager.server("a").unwrap();
     let pid = generation(&server, 1).await.pid.unwrap();
     let big = "x".repeat(1024 * 1024);
