@@ -27,6 +27,7 @@ pub(crate) mod sessions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ::http::{Request, StatusCode};
 use bytes::Bytes;
@@ -94,6 +95,14 @@ impl Default for GatewaySettings {
     }
 }
 
+impl GatewaySettings {
+    /// The defaults, for a gateway that listens on `listen`.
+    #[must_use]
+    pub fn new(listen: SocketAddr) -> Self {
+        Self { listen, ..Self::default() }
+    }
+}
+
 impl From<&GatewayConfig> for GatewaySettings {
     fn from(config: &GatewayConfig) -> Self {
         Self {
@@ -129,6 +138,7 @@ pub(crate) struct Shared {
     pub(crate) hurry: CancellationToken,
     /// Calls that outlive their connection, and connections.
     pub(crate) tasks: TaskTracker,
+    started: Instant,
 }
 
 /// Where a path leads.
@@ -155,6 +165,7 @@ impl Gateway {
             ending: CancellationToken::new(),
             hurry: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            started: Instant::now(),
             manager,
             settings,
         };
@@ -173,6 +184,17 @@ impl Gateway {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.shared.sessions.count()
+    }
+
+    /// How long the gateway exists.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
+    /// Cancelled when the gateway goes down.
+    pub(crate) fn ending(&self) -> CancellationToken {
+        self.shared.ending.clone()
     }
 
     /// Answers one request. Never fails: what is wrong is told in the answer. Dropping the future is a disconnect.
