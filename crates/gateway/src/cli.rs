@@ -209,7 +209,7 @@ Examples:
   mainstay call --config mcp.json time get_current_time   without a running Mainstay
 
 Exit codes: 20 the tool reported an error, 21 the server answered with an error, 22 refused (never sent),
-23 rejected (provably not run), 24 unknown (sent, no answer: it may have run).")]
+23 rejected (provably not run), 24 unknown (sent, no answer: it may have run), 25 the server did not come up.")]
 pub(crate) struct CallArgs {
     /// The server's name in the configuration.
     pub(crate) server: String,

@@ -36,6 +36,8 @@ use crate::exit::{Exit, Stop};
 
 /// How often the table is drawn again.
 const REDRAW: Duration = Duration::from_millis(200);
+/// Between a recovery and the next break, even if the schedule is late.
+const BREATHER: Duration = Duration::from_millis(500);
 /// A server that has not answered this long after its break is lost.
 const RECOVERY_MAX: Duration = Duration::from_secs(20);
 
@@ -131,7 +133,8 @@ impl Show {
         // From here on the clock runs: a slow start must not eat the breaks.
         self.began = Instant::now();
         for (at_ms, victim, kind) in breaks::schedule(self.seconds) {
-            self.watch_until(self.began + Duration::from_millis(at_ms), &mut events)
+            let planned = self.began + Duration::from_millis(at_ms);
+            self.watch_until(planned.max(Instant::now() + BREATHER), &mut events)
                 .await?;
             if self.began.elapsed() >= Duration::from_secs(self.seconds) {
                 break;
@@ -186,7 +189,7 @@ impl Show {
                     // Cancel-safe: level-triggered.
                     took = tally.recovered(), if performed => break Some(took),
                     // Cancel-safe: a tick stays due.
-                    _ = tick.tick() => self.board.draw(&rows(&manager, &self.tallies, &self.breaks))?,
+                    _ = tick.tick() => refresh(&mut self.board, &manager, &self.tallies, &self.breaks)?,
                     // Cancel-safe: an unread event stays queued.
                     event = events.recv() => tell(&self.board, event)?,
                     // Cancel-safe: a deadline holds nothing.
@@ -221,7 +224,7 @@ impl Show {
                 // Cancel-safe: a deadline holds nothing.
                 () = tokio::time::sleep_until(until.into()) => return Ok(()),
                 // Cancel-safe: a tick stays due.
-                _ = tick.tick() => self.board.draw(&rows(&self.scene.manager, &self.tallies, &self.breaks))?,
+                _ = tick.tick() => refresh(&mut self.board, &self.scene.manager, &self.tallies, &self.breaks)?,
                 // Cancel-safe: an unread event stays queued.
                 event = events.recv() => tell(&self.board, event)?,
                 // Cancel-safe: a finished client stays in the set.
@@ -281,6 +284,21 @@ impl Show {
             servers.collect::<Result<Vec<_>, Stop>>()?,
         ))
     }
+}
+
+/// Shows what is new.
+fn refresh(
+    board: &mut Board,
+    manager: &mainstay::Manager,
+    tallies: &[Arc<Tally>; 3],
+    breaks: &[Vec<BreakReport>; 3],
+) -> Result<(), Stop> {
+    for victim in Victim::ALL {
+        for failed in tallies[victim.index()].news() {
+            board.event("failed", victim.name(), &failed)?;
+        }
+    }
+    board.draw(&rows(manager, tallies, breaks))
 }
 
 /// One row per server: its status, and what its client has seen.

@@ -41,6 +41,8 @@ pub(crate) enum Exit {
     CallRejected,
     /// The call was sent and no answer came: it may have run.
     CallUnknown,
+    /// The server did not come up, so there was nothing to call.
+    ServerDown,
     /// `check --start`: a server could not be started.
     CheckFailed,
     /// `demo`: a call was executed twice, or an answered call was never executed.
@@ -54,7 +56,7 @@ pub(crate) enum Exit {
 impl Exit {
     /// Every way to end, in the order of the numbers.
     #[cfg(test)]
-    pub(crate) const ALL: [Exit; 19] = [
+    pub(crate) const ALL: [Exit; 20] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Usage,
@@ -70,6 +72,7 @@ impl Exit {
         Exit::CallRefused,
         Exit::CallRejected,
         Exit::CallUnknown,
+        Exit::ServerDown,
         Exit::CheckFailed,
         Exit::DemoWrong,
         Exit::DemoUnrecovered,
@@ -94,6 +97,7 @@ impl Exit {
             Self::CallRefused => 22,
             Self::CallRejected => 23,
             Self::CallUnknown => 24,
+            Self::ServerDown => 25,
             Self::CheckFailed => 30,
             Self::DemoWrong => 40,
             Self::DemoUnrecovered => 41,
@@ -119,6 +123,7 @@ impl Exit {
             Self::CallRefused => "call-refused",
             Self::CallRejected => "call-rejected",
             Self::CallUnknown => "call-unknown",
+            Self::ServerDown => "server-down",
             Self::CheckFailed => "check-failed",
             Self::DemoWrong => "demo-wrong",
             Self::DemoUnrecovered => "demo-unrecovered",
@@ -186,6 +191,10 @@ impl Exit {
             Self::CallUnknown => (
                 "`call`: it was sent and no answer came: it may have run.",
                 "Look at its effect before repeating it.",
+            ),
+            Self::ServerDown => (
+                "`call`, `tools` without a running Mainstay: the server did not come up.",
+                "The message has the cause and the server's last words on stderr; `mainstay check --start` tests them all.",
             ),
             Self::CheckFailed => (
                 "`check --start`: a server could not be started.",

@@ -127,10 +127,10 @@ pub(crate) fn why_down(status: &ServerStatus, waited: Duration) -> Stop {
     let hint = status
         .hint
         .or(status.last_failure.as_ref().map(|failure| failure.hint));
-    let stop = Stop::new(Exit::CallRefused, message);
+    let stop = Stop::new(Exit::ServerDown, message);
     match hint.filter(|hint| !hint.is_empty()) {
         Some(hint) => stop.hint(hint),
-        None => stop,
+        None => stop.hint("give it more --timeout; if that does not help, run its command by hand: is it an MCP server?"),
     }
 }
 

@@ -2,16 +2,14 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use axum::Router;
 use mainstay::Manager;
 use mainstay::config::{GatewayConfig, Loaded};
 use mainstay::store::Store;
-use mainstay_gateway::serve::{Gateway, GatewaySettings};
+use mainstay_gateway::serve::{Gateway, GatewaySettings, serve};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
 use super::doors::{self, LocalSocket};
@@ -20,9 +18,6 @@ use super::{config, paths};
 use crate::cli::output::Output;
 use crate::cli::{LogFormat, ServeArgs};
 use crate::exit::{Exit, Stop};
-
-/// Answers that are on their way when everything else has ended get this long.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Serves until told to stop.
 ///
@@ -42,14 +37,16 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     let state_dir = state_dir(&args, &config.gateway, output);
     let mut signals = Signals::listen()?;
     let servers = config.servers.len();
+    let mut settings = GatewaySettings::from(&config.gateway);
+    settings.listen = address;
     let manager = Manager::builder()
         .config(config)
         .state_dir(state_dir)
         .start()
         .await
         .map_err(|error| Stop::unexpected("cannot start the servers", error))?;
-    let gateway = Gateway::new(manager.clone(), GatewaySettings::new(address));
-    let doors = Doors::open(gateway.router(), listener, local);
+    let gateway = Gateway::new(manager.clone(), settings);
+    let doors = Doors::open(gateway, listener, local);
     output.line(&ready_line(address, servers, socket.as_ref()))?;
     signals.next().await;
     end(&manager, doors, &mut signals, output).await;
@@ -75,33 +72,35 @@ fn ready_line(
 /// The open doors and the tasks behind them.
 #[derive(Debug)]
 pub(crate) struct Doors {
-    tasks: JoinSet<io::Result<()>>,
+    tasks: TaskTracker,
     closing: CancellationToken,
 }
 
 impl Doors {
     /// Lets people in.
-    pub(crate) fn open(router: Router, listener: TcpListener, local: Option<UnixListener>) -> Self {
-        let closing = CancellationToken::new();
-        let mut tasks = JoinSet::new();
+    pub(crate) fn open(
+        gateway: Gateway,
+        listener: TcpListener,
+        local: Option<UnixListener>,
+    ) -> Self {
+        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         if let Some(local) = local {
-            let served = axum::serve(local, router.clone())
-                .with_graceful_shutdown(closing.clone().cancelled_owned());
-            tasks.spawn(async move { served.await });
+            todo!()
         }
-        let served =
-            axum::serve(listener, router).with_graceful_shutdown(closing.clone().cancelled_owned());
-        tasks.spawn(async move { served.await });
+        let served = serve(listener, gateway, closing.clone());
+        tasks.spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the gateway does not serve");
+            }
+        });
         Self { tasks, closing }
     }
 
-    /// Lets nobody in any more, and gives answers on their way a moment.
-    pub(crate) async fn close(mut self) {
+    /// Lets nobody in any more; answers on their way get the gateway's drain time. Cancel-safe.
+    pub(crate) async fn close(&self) {
         self.closing.cancel();
-        let last = async { while self.tasks.join_next().await.is_some() {} };
-        // Open streams never end by themselves: what is left is cut off with the tasks.
-        let _cut_off = tokio::time::timeout(LAST_ANSWERS, last).await;
-        self.tasks.shutdown().await;
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 

@@ -45,7 +45,7 @@ struct Unavailable {
 /// Lists them: from the running Mainstay if there is one, else by starting the servers in this process.
 ///
 /// # Errors
-/// Exit 6 when there is no such server, 22 when the one that was asked for did not start.
+/// Exit 6 when there is no such server, 25 when the one that was asked for did not start.
 pub(crate) async fn run(args: ToolsArgs, output: Output) -> Result<Exit, Stop> {
     let mut found = match running(&args.reach).await? {
         Some(client) => remote(&client, args.server.as_deref()).await?,

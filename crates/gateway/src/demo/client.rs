@@ -75,20 +75,34 @@ impl Client {
         Ok(())
     }
 
-    /// Calls a tool and says how the call ended.
-    pub(super) async fn call(&mut self, tool: &str, arguments: Value) -> Outcome {
+    /// The exposed names of all tools: what every client asks for before its first call.
+    pub(super) async fn tools(&mut self) -> Result<Vec<String>, NoAnswer> {
         let id = self.next_id;
         self.next_id += 1;
-        match self
-            .exchange(
-                Some(id),
-                "tools/call",
-                json!({ "name": tool, "arguments": arguments }),
-            )
-            .await
-        {
-            Ok((answer, _)) => Outcome::of(&answer),
-            Err(NoAnswer(_)) => Outcome::NoAnswer,
+        let (answer, _) = self.exchange(Some(id), "tools/list", json!({})).await?;
+        let tools = answer["result"]["tools"]
+            .as_array()
+            .ok_or_else(|| NoAnswer(format!("no list of tools: {answer}")))?;
+        Ok(tools
+            .iter()
+            .filter_map(|tool| tool["name"].as_str())
+            .map(str::to_owned)
+            .collect())
+    }
+
+    /// Calls a tool and says how the call ended, with the words that came with it if it failed.
+    pub(super) async fn call(&mut self, tool: &str, arguments: Value) -> (Outcome, String) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let params = json!({ "name": tool, "arguments": arguments });
+        match self.exchange(Some(id), "tools/call", params).await {
+            Ok((answer, _)) => {
+                let words = answer["error"]["message"]
+                    .as_str()
+                    .or(answer["result"]["content"][0]["text"].as_str());
+                (Outcome::of(&answer), words.unwrap_or_default().to_owned())
+            }
+            Err(NoAnswer(why)) => (Outcome::NoAnswer, why),
         }
     }
 

@@ -41,6 +41,30 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// The class and the words that came with it; Mainstay's own words begin with the class.
+    pub(super) fn told(self, words: &str) -> String {
+        if words.starts_with(self.word()) {
+            words.to_owned()
+        } else {
+            format!("{}: {words}", self.word())
+        }
+    }
+
+    /// The class in words.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::ToolError => "tool error",
+            Self::ServerError => "server error",
+            Self::Refused => "refused",
+            Self::Rejected => "rejected",
+            Self::Unknown => "outcome unknown",
+            Self::NoAnswer => "no answer from the gateway",
+        }
+    }
+}
+
 /// Calls by how they ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -98,17 +122,17 @@ impl Failed {
     /// `2 unknown, 1 refused`, or `none`.
     pub(super) fn words(self) -> String {
         let named = [
-            (self.unknown, "outcome unknown"),
-            (self.refused, "refused"),
-            (self.rejected, "rejected"),
-            (self.tool_error, "tool error"),
-            (self.server_error, "server error"),
-            (self.no_answer, "without an answer from the gateway"),
+            (self.unknown, Outcome::Unknown),
+            (self.refused, Outcome::Refused),
+            (self.rejected, Outcome::Rejected),
+            (self.tool_error, Outcome::ToolError),
+            (self.server_error, Outcome::ServerError),
+            (self.no_answer, Outcome::NoAnswer),
         ];
         let words: Vec<String> = named
             .iter()
             .filter(|(count, _)| *count > 0)
-            .map(|(count, word)| format!("{count} {word}"))
+            .map(|(count, outcome)| format!("{count} {}", outcome.word()))
             .collect();
         if words.is_empty() {
             "none".to_owned()

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use mainstay::Manager;
 use mainstay::config::{Config, Keepalive, ServerConfig};
 use mainstay_gateway::serve::{Gateway, GatewaySettings};
@@ -93,8 +92,10 @@ impl Scene {
     }
 
     /// The gateway over them.
-    pub(super) fn gateway(&self, address: SocketAddr) -> Router {
-        Gateway::new(self.manager.clone(), GatewaySettings::new(address)).router()
+    pub(super) fn gateway(&self, address: SocketAddr) -> Gateway {
+        let mut settings = GatewaySettings::default();
+        settings.listen = address;
+        Gateway::new(self.manager.clone(), settings)
     }
 
     /// Where a server writes what it executed.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::client::{Client, Era};
+use super::client::{Client, Era, NoAnswer};
 use super::outcome::{Failed, Outcome};
 use crate::exit::Stop;
 
@@ -15,6 +15,8 @@ use crate::exit::Stop;
 const PACE: Duration = Duration::from_millis(50);
 /// How long the client waits for one answer: longer than any break lasts.
 const CALL_MAX: Duration = Duration::from_secs(30);
+/// Failed calls are shown a few times a second; more between two looks are only counted.
+const NEWS_MAX: usize = 20;
 /// Every call is remembered in one byte; more than this is not a demo any more.
 const CALLS_MAX: usize = 10_000_000;
 
@@ -35,6 +37,8 @@ struct Seen {
     /// A break that no answered call has followed yet.
     waiting: Option<Break>,
     recovered: Option<Duration>,
+    /// Failed calls that nobody has looked at yet, in words.
+    news: Vec<String>,
 }
 
 /// Since when a server is broken.
@@ -63,6 +67,11 @@ impl Tally {
             answered: seen.answered,
             failed: seen.failed,
         }
+    }
+
+    /// The calls that failed since the last look, in words.
+    pub(super) fn news(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().news)
     }
 
     /// How each call ended, by its number.
@@ -102,7 +111,7 @@ impl Tally {
         }
     }
 
-    fn ended(&self, outcome: Outcome, began: Instant) {
+    fn ended(&self, outcome: Outcome, words: String, began: Instant) {
         let mut seen = self.lock();
         seen.outcomes.push(outcome);
         seen.failed.count(outcome);
@@ -111,6 +120,8 @@ impl Tally {
             if let Some(broken) = seen.waiting.take_if(|broken| began >= broken.proof_after) {
                 seen.recovered = Some(broken.at.elapsed());
             }
+        } else if seen.news.len() < NEWS_MAX {
+            seen.news.push(outcome.told(&words));
         }
         drop(seen);
         self.ended.notify_waiters();
@@ -143,8 +154,7 @@ pub(super) async fn run(
     tally: &Tally,
     until: &tokio_util::sync::CancellationToken,
 ) -> Result<(), Stop> {
-    let connected = tokio::time::timeout(CALL_MAX, Client::connect(gateway, era)).await;
-    let mut client = match connected {
+    let mut client = match tokio::time::timeout(CALL_MAX, prepare(gateway, server, era)).await {
         Ok(Ok(client)) => client,
         Ok(Err(error)) => {
             return Err(Stop::unexpected(
@@ -172,13 +182,23 @@ pub(super) async fn run(
         let began = Instant::now();
         let exposed = format!("{server}__{tool}");
         let call = client.call(&exposed, arguments);
-        let outcome = tokio::time::timeout(CALL_MAX, call)
+        let (outcome, words) = tokio::time::timeout(CALL_MAX, call)
             .await
-            .unwrap_or(Outcome::NoAnswer);
-        tally.ended(outcome, began);
+            .unwrap_or((Outcome::NoAnswer, "no answer in time".to_owned()));
+        tally.ended(outcome, words, began);
         tokio::time::sleep(PACE).await;
     }
     Ok(())
+}
+
+/// Greets, and lists until the server's tools are there: a call by a name that was never listed is a mistake.
+async fn prepare(gateway: SocketAddr, server: &str, era: Era) -> Result<Client, NoAnswer> {
+    let mut client = Client::connect(gateway, era).await?;
+    let last = format!("{server}__time");
+    while !client.tools().await?.contains(&last) {
+        tokio::time::sleep(PACE).await;
+    }
+    Ok(client)
 }
 
 #[cfg(test)]
@@ -197,17 +217,17 @@ mod tests {
         let tally = Tally::default();
         let before = Instant::now();
         tally.broken(before);
-        tally.ended(Outcome::Answered, before);
+        tally.ended(Outcome::Answered, String::new(), before);
         assert!(
             tally.lock().recovered.is_none(),
             "that call was sent before the break"
         );
-        tally.ended(Outcome::Unknown, Instant::now());
+        tally.ended(Outcome::Unknown, String::new(), Instant::now());
         assert!(
             tally.lock().recovered.is_none(),
             "a failed call proves nothing"
         );
-        tally.ended(Outcome::Answered, Instant::now());
+        tally.ended(Outcome::Answered, String::new(), Instant::now());
         assert!(tally.recovered().await <= before.elapsed());
         assert_eq!(
             (tally.counts().answered, tally.counts().failed.unknown),
