@@ -99,7 +99,10 @@ impl GatewaySettings {
     /// The defaults, for a gateway that listens on `listen`.
     #[must_use]
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, ..Self::default() }
+        Self {
+            listen,
+            ..Self::default()
+        }
     }
 }
 
