@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use mainstay::Manager;
 use mainstay::config::{GatewayConfig, Loaded};
 use mainstay::store::Store;
-use mainstay_gateway::serve::{Gateway, GatewaySettings, serve};
+use mainstay_gateway::serve::serve;
+use mainstay_gateway::{Gateway, GatewaySettings, admin};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -85,7 +86,10 @@ impl Doors {
     ) -> Self {
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         if let Some(local) = local {
-            todo!()
+            let served = admin::serve_unix(local, admin::router(gateway.clone()), closing.clone());
+            tasks.spawn(async move {
+                served.await;
+            });
         }
         let served = serve(listener, gateway, closing.clone());
         tasks.spawn(async move {
