@@ -1,6 +1,9 @@
 //! Tests of the fleet: the gate, isolation, removal and shutdown.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "tests pick out the variants they look at")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "tests pick out the variants they look at"
+)]
 
 use super::*;
 use crate::failure::{Failure, FailureKind};
