@@ -213,7 +213,7 @@ impl Lifecycle {
     fn state_failure(&self) -> Option<&Failure> {
         match &self.state {
             State::Draining(draining) => match &draining.next {
-                Next::Retry { failure, .. } | Next::Park { failure } => Some(failure),
+                Next::Retry { failure, .. } | Next::Park { failure, .. } => Some(failure),
                 Next::Disabled(_) | Next::Idle | Next::Open(_) => None,
             },
             State::Backoff(backoff) => backoff.failure.as_ref(),

@@ -31,6 +31,8 @@ pub struct Policy {
     pub parked_call_interval_ms: u64,
     /// Probing of idle links. `None`: only probed when a call raises suspicion.
     pub keepalive: Option<KeepalivePolicy>,
+    /// Probing on suspicion, where there is no keepalive.
+    pub suspicion: SuspicionPolicy,
     /// How long running calls may take to finish before a planned stop. Zero: not at all.
     pub drain_ms: u64,
     /// The escalation of a stop.
@@ -99,12 +101,14 @@ pub struct RenewalPolicy {
     pub retiring_max: u32,
 }
 
-/// The probing used when a call raises suspicion against a server that has no keepalive.
-pub const SUSPICION: KeepalivePolicy = KeepalivePolicy {
-    idle_ms: 60_000,
-    timeout_ms: 10_000,
-    misses: 2,
-};
+/// How a server without keepalive is probed when a call raises suspicion against it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SuspicionPolicy {
+    /// A probe not answered within this time is missed.
+    pub timeout_ms: u64,
+    /// Misses in a row that count as death. Zero counts as one.
+    pub misses: u32,
+}
 
 impl Policy {
     /// Defaults for a server that is a child process (stdio): exclusive, watched instead of probed.
@@ -132,6 +136,10 @@ impl Policy {
             parked_probe_ms: Some(300_000),
             parked_call_interval_ms: 10_000,
             keepalive: None,
+            suspicion: SuspicionPolicy {
+                timeout_ms: 10_000,
+                misses: 2,
+            },
             drain_ms: 10_000,
             stop: StopPolicy {
                 close_ms: 3_000,

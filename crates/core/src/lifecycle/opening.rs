@@ -165,14 +165,22 @@ impl Lifecycle {
             self.retry_not_before = self.retry_not_before.max(step.now + wait_ms);
         }
         match failure.kind.blame() {
-            Blame::Human => return Next::Park { failure },
+            Blame::Human => {
+                return Next::Park {
+                    failure,
+                    soon: false,
+                };
+            }
             // Noise of closing counts like any other failure here: nobody asked for this end (S-04).
             Blame::Server | Blame::Session | Blame::Cleanup => {
                 self.budget.charge(step.policy.budget)
             }
         }
         if self.budget.is_exhausted(step.policy.budget) {
-            return Next::Park { failure };
+            return Next::Park {
+                failure,
+                soon: false,
+            };
         }
         let wait_ms = if proven {
             0
@@ -198,9 +206,12 @@ impl Lifecycle {
             Next::Retry { until, failure } => {
                 self.open_or_wait(step, OpenMode::Fresh, until, Some(failure))
             }
-            Next::Park { failure } => {
+            Next::Park { failure, soon } => {
                 let call_not_before = step.now + step.policy.parked_call_interval_ms;
-                let probe_at = self.parked_probe_at(step, &failure);
+                let mut probe_at = self.parked_probe_at(step, &failure);
+                if soon && failure.kind.blame() != Blame::Human {
+                    probe_at = Some(call_not_before.max(self.not_before()));
+                }
                 self.state = State::Parked(Parked {
                     failure,
                     probe_at,
@@ -308,7 +319,7 @@ impl Lifecycle {
     fn successor_retry_at(&self, step: &Step<'_>, next: &Next) -> Option<Time> {
         match next {
             Next::Retry { until, .. } => Some((*until).max(self.not_before())),
-            Next::Park { failure } => self.parked_probe_at(step, failure),
+            Next::Park { failure, .. } => self.parked_probe_at(step, failure),
             Next::Disabled(_) | Next::Idle | Next::Open(_) => Some(self.not_before().max(step.now)),
         }
     }

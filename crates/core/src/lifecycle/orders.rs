@@ -51,7 +51,12 @@ impl Lifecycle {
             State::Disabled(DisabledBy::NotStarted) => {
                 self.state = State::Disabled(DisabledBy::Operator)
             }
-            State::Disabled(DisabledBy::Config | DisabledBy::Operator | DisabledBy::Shutdown) => {}
+            State::Disabled(DisabledBy::Config | DisabledBy::Operator) => {}
+            // Its end is under way or over; only its catalog is still shown.
+            State::Disabled(DisabledBy::Shutdown) => step.emit(Effect::Retract),
+            State::Draining(draining) if draining.next == Next::Disabled(DisabledBy::Shutdown) => {
+                step.emit(Effect::Retract);
+            }
             State::Draining(draining) if matches!(draining.next, Next::Disabled(_)) => {}
             State::Idle
             | State::Connecting(_)
@@ -185,14 +190,8 @@ impl Lifecycle {
             State::Connected(_) if !step.policy.exclusive => self.suspect(step),
             State::Draining(draining) => match &mut draining.next {
                 Next::Retry { until, .. } => *until = step.now,
-                Next::Park { failure } if failure.kind.blame() != Blame::Human => {
-                    let until = step.now + step.policy.parked_call_interval_ms;
-                    draining.next = Next::Retry {
-                        until,
-                        failure: failure.clone(),
-                    };
-                }
-                Next::Park { .. } | Next::Disabled(_) | Next::Idle | Next::Open(_) => {}
+                Next::Park { soon, .. } => *soon = true,
+                Next::Disabled(_) | Next::Idle | Next::Open(_) => {}
             },
             State::Backoff(_) => self.retry(step),
             State::Parked(_) => self.attempt_while_parked(step),

@@ -5,7 +5,7 @@ use super::{Effect, Input, Lifecycle, OpenMode, Proof, State, Step, StopStep};
 use crate::event::Cause;
 use crate::failure::{Blame, Failure, FailureKind};
 use crate::ids::Generation;
-use crate::policy::{KeepalivePolicy, Policy, SUSPICION};
+use crate::policy::Policy;
 use crate::time::Time;
 
 impl Lifecycle {
@@ -119,14 +119,13 @@ impl Lifecycle {
         let State::Connected(connected) = &mut self.state else {
             return;
         };
-        let keepalive = watching(step.policy);
         let misses = connected.keepalive.misses();
-        let quiet_ms = if misses == 0 {
-            keepalive.idle_ms
-        } else {
-            keepalive.timeout_ms
+        let quiet_ms = match &step.policy.keepalive {
+            Some(keepalive) if misses == 0 => keepalive.idle_ms,
+            // Whatever came since the missed probe makes another one unnecessary.
+            Some(_) | None => watching(step.policy).0,
         };
-        connected.keepalive = Keepalive::probing(keepalive, step.now, misses);
+        connected.keepalive = Keepalive::probing(step.policy, step.now, misses);
         let generation = connected.generation;
         step.emit(Effect::Probe {
             generation,
@@ -141,7 +140,7 @@ impl Lifecycle {
         };
         match connected.keepalive {
             Keepalive::Off | Keepalive::Waiting { misses: 0, .. } => {
-                connected.keepalive = Keepalive::probing(watching(step.policy), step.now, 0);
+                connected.keepalive = Keepalive::probing(step.policy, step.now, 0);
                 let generation = connected.generation;
                 step.emit(Effect::Probe {
                     generation,
@@ -182,7 +181,8 @@ impl Lifecycle {
             probe_at: again_at,
             misses,
         };
-        if misses < watching(step.policy).misses.max(1) {
+        let (_, misses_max) = watching(step.policy);
+        if misses < misses_max {
             return false;
         }
         // The runtime still exists: be gentle first.
@@ -321,8 +321,8 @@ impl Keepalive {
         }
     }
 
-    fn probing(policy: &KeepalivePolicy, now: Time, misses: u32) -> Keepalive {
-        let timeout_ms = policy.timeout_ms.max(1);
+    fn probing(policy: &Policy, now: Time, misses: u32) -> Keepalive {
+        let (timeout_ms, _) = watching(policy);
         // Twice the timeout: whoever probes times it by `timeout_ms` and reports; this is for when nobody does.
         let answer_by = now + timeout_ms.saturating_mul(2);
         Keepalive::Probing {
@@ -333,9 +333,14 @@ impl Keepalive {
     }
 }
 
-/// The numbers for probing; a server without keepalive is still probed when suspected.
-fn watching(policy: &Policy) -> &KeepalivePolicy {
-    policy.keepalive.as_ref().unwrap_or(&SUSPICION)
+/// The timeout of a probe and the misses that count as death; a server without keepalive is still probed when suspected.
+fn watching(policy: &Policy) -> (u64, u32) {
+    let suspicion = &policy.suspicion;
+    let (timeout_ms, misses) = match &policy.keepalive {
+        Some(keepalive) => (keepalive.timeout_ms, keepalive.misses),
+        None => (suspicion.timeout_ms, suspicion.misses),
+    };
+    (timeout_ms.max(1), misses.max(1))
 }
 
 fn unused_at(policy: &Policy, since: Time) -> Option<Time> {

@@ -163,6 +163,8 @@ pub enum Next {
     Park {
         /// Why.
         failure: Failure,
+        /// The network changed meanwhile: probe as soon as calls may, instead of after the long interval.
+        soon: bool,
     },
 }
 

@@ -100,6 +100,53 @@ impl StateWord {
     }
 }
 
+impl StateWord {
+    /// What the state means, in one sentence for the generated table.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            StateWord::Disabled => {
+                "Switched off (or shut down): it owns nothing, wants nothing, and is not published."
+            }
+            StateWord::Idle => "Enabled and resting: the server is opened when somebody wants it.",
+            StateWord::Connecting => {
+                "A generation is being opened: queued, then spawn, greet, list."
+            }
+            StateWord::Connected => "A generation takes calls and its catalog is published.",
+            StateWord::Draining => {
+                "A generation is on its way out: drain, close, terminate, kill. Nothing else happens before it is gone."
+            }
+            StateWord::Backoff => "Nothing exists; the next attempt has its time.",
+            StateWord::Parked => {
+                "Out of attempts, or in need of a human. Not dead: it can be revived."
+            }
+        }
+    }
+
+    /// What the state carries, for the generated table.
+    #[must_use]
+    pub const fn carries(self) -> &'static str {
+        match self {
+            StateWord::Disabled => "who switched it off",
+            StateWord::Idle => "nothing",
+            StateWord::Connecting => {
+                "generation, mode (fresh, renewal), phase, end of the phase, end of all phases, whether a cure arrived \
+                 meanwhile"
+            }
+            StateWord::Connected => {
+                "generation, when it will count as stable, where probing stands, when it counts as unused, its successor"
+            }
+            StateWord::Draining => {
+                "generation, step, deadline of the step, what comes next and why"
+            }
+            StateWord::Backoff => "when the next open is due, its mode, the failure",
+            StateWord::Parked => {
+                "the failure, time of the self-probe, time before which calls change nothing"
+            }
+        }
+    }
+}
+
 impl std::fmt::Display for StateWord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.word())

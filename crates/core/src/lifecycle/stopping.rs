@@ -53,6 +53,13 @@ impl Lifecycle {
                 let generation = connected.generation;
                 self.cancel_successor(step, how.max(StopStep::Close));
                 step.emit(Effect::Fence { generation });
+                if how == StopStep::Kill {
+                    let failure = FailureKind::Stopped.into();
+                    step.emit(Effect::Fail {
+                        generation,
+                        failure,
+                    });
+                }
                 self.stop(step, generation, how, next);
             }
             State::Draining(draining) => {
@@ -181,7 +188,12 @@ impl Stopping {
     /// teardown: it never changes what comes next (law 4).
     fn hears(&mut self, step: &mut Step<'_>, input: &Input) -> bool {
         match input {
-            Input::Gone { .. } => return true,
+            Input::Gone { .. } => {
+                if self.step == StopStep::Drain {
+                    self.fail_leases(step, FailureKind::StreamClosed.into());
+                }
+                return true;
+            }
             Input::Drained { .. } if self.step == StopStep::Drain => {
                 self.enter(step, StopStep::Close)
             }
