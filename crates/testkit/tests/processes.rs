@@ -134,6 +134,18 @@ async fn law_29_a_launcher_tree_is_killed_without_survivors_f64() {
     yard.bury(&mut server).await;
 }
 
+/// A process with much memory is still there for a while after its KILL.
+#[tokio::test]
+async fn law_29_gone_waits_for_those_who_die_slowly_f64() {
+    let yard = Yard::new();
+    let fat = "{ head -c 150000000 /dev/zero; sh -c 'echo $$ >> pids; exec sleep 600'; } \
+               | sh -c 'echo $$ >> pids; exec tail -n 1' & wait";
+    let mut server = yard.shell(fat).await;
+    yard.until_pids(2).await;
+    yard.bury(&mut server).await;
+    assert_eq!(yard.living(), []);
+}
+
 #[tokio::test]
 async fn law_29_what_a_polite_leader_leaves_behind_is_swept_f65() {
     let yard = Yard::new();
@@ -364,10 +376,13 @@ fn a_guardian_that_does_not_read_is_replaced() {
         drop(pipe);
         signal(helper, "STOP");
         until("the helper to stop", || state_of(helper) == Some('T')).await;
-        while yard.guardian.helper_pid() == Some(helper) {
-            let mut server = yard.shell("exit 0").await;
-            yard.bury(&mut server).await;
-        }
+        let fill = async {
+            while yard.guardian.helper_pid() == Some(helper) {
+                let mut server = yard.shell("exit 0").await;
+                yard.bury(&mut server).await;
+            }
+        };
+        within("the helper to be given up", fill).await;
         assert!(!lives(helper));
     });
 }

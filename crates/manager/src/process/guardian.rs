@@ -274,3 +274,42 @@ fn wait_and_reap(roster: &Roster, child: &Child) {
     // It has ended, so this does not block; it fails only if somebody else reaped it.
     let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+
+    use super::*;
+
+    fn bystander() -> Child {
+        Command::new("sleep")
+            .arg("600")
+            .process_group(0)
+            .spawn()
+            .unwrap()
+    }
+
+    /// Groups of processes that the guardian did not start, so that nothing but the helper can have killed them.
+    #[tokio::test]
+    async fn the_helper_kills_who_is_registered_and_nobody_else_f66_f67() {
+        let guardian = Guardian::start().unwrap();
+        let mut all: Vec<Child> = std::iter::repeat_with(bystander).take(5).collect();
+        for (child, doings) in all.iter().zip(["", "+", "+-", "++-", "+-+"]) {
+            for doing in doings.bytes() {
+                match doing {
+                    b'+' => guardian.add(child.id()),
+                    _ => guardian.remove(child.id()),
+                }
+            }
+        }
+        tokio::time::timeout(Duration::from_secs(60), guardian.ended())
+            .await
+            .unwrap();
+        // The helper is gone, so whatever it killed has its KILL already: ours comes too late for those.
+        let ends = all.iter_mut().map(|child| {
+            rustix::process::kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+            child.wait().unwrap().signal().unwrap()
+        });
+        assert_eq!(ends.collect::<Vec<_>>(), [15, 9, 15, 15, 9]);
+    }
+}
