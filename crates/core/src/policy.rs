@@ -115,9 +115,9 @@ impl Policy {
             lazy: false,
             idle_shutdown_ms: None,
             connect: ConnectPolicy {
-                spawn_ms: 60_000,
+                spawn_ms: 30_000,
                 greet_ms: 60_000,
-                list_ms: 60_000,
+                list_ms: 30_000,
                 total_ms: 60_000,
             },
             open_interval_ms: 1_000,

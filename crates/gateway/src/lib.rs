@@ -1,1 +1,6 @@
-//! Placeholder while the workspace is laid out.
+//! The gateway of Mainstay: one endpoint for many MCP servers, and the local admin API.
+
+pub mod admin;
+pub mod serve;
+
+pub use serve::{Gateway, GatewaySettings};

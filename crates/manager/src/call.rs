@@ -48,11 +48,30 @@ impl<'a> Caller<'a> {
     ) -> Self {
         let config = slot.config.load();
         let started = Instant::now();
-        let total = options.total.unwrap_or(Duration::from_millis(config.timeouts.call_total_ms));
-        let idle = options.idle.unwrap_or(Duration::from_millis(config.timeouts.call_idle_ms));
-        let patience = options.patience.unwrap_or(Duration::from_millis(config.timeouts.edge_patience_ms.unwrap_or(slot.edge_patience_ms)));
+        let total = options
+            .total
+            .unwrap_or(Duration::from_millis(config.timeouts.call_total_ms));
+        let idle = options
+            .idle
+            .unwrap_or(Duration::from_millis(config.timeouts.call_idle_ms));
+        let patience = options.patience.unwrap_or(Duration::from_millis(
+            config
+                .timeouts
+                .edge_patience_ms
+                .unwrap_or(slot.edge_patience_ms),
+        ));
         let deadline = started + total;
-        Self { slot, reports, request, options, started, deadline, patience_until: deadline.min(started + patience), idle, total }
+        Self {
+            slot,
+            reports,
+            request,
+            options,
+            started,
+            deadline,
+            patience_until: deadline.min(started + patience),
+            idle,
+            total,
+        }
     }
 
     /// Runs the call to its one outcome and counts it.
@@ -77,10 +96,18 @@ impl<'a> Caller<'a> {
             let lease = self.lease().await.map_err(CallError::Refused)?;
             attempt += 1;
             let sent = Instant::now();
-            let limits = Limits { deadline: self.deadline, idle: self.idle };
+            let limits = Limits {
+                deadline: self.deadline,
+                idle: self.idle,
+            };
             let runtime = lease.runtime();
             let answered = runtime
-                .exchange(self.request, self.options.client.as_ref(), self.options.progress.clone(), limits)
+                .exchange(
+                    self.request,
+                    self.options.client.as_ref(),
+                    self.options.progress.clone(),
+                    limits,
+                )
                 .await;
             served += sent.elapsed();
             let miss = match answered {
@@ -96,7 +123,10 @@ impl<'a> Caller<'a> {
                 }
                 Err(miss) => miss,
             };
-            if attempt >= ATTEMPTS_MAX || Instant::now() >= self.deadline || !self.may_send_again(&miss) {
+            if attempt >= ATTEMPTS_MAX
+                || Instant::now() >= self.deadline
+                || !self.may_send_again(&miss)
+            {
                 return Err(self.error(miss));
             }
             self.slot.counters.resent();
@@ -112,7 +142,10 @@ impl<'a> Caller<'a> {
             return Ok(permit);
         }
         let limit = self.slot.config.load().concurrency;
-        let too_many = || Refusal::TooManyInFlight { server: self.name(), limit };
+        let too_many = || Refusal::TooManyInFlight {
+            server: self.name(),
+            limit,
+        };
         match tokio::time::timeout_at(self.patience_until, self.slot.admission.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_closed)) => Err(CallError::Refused(Refusal::ShuttingDown)),
@@ -137,14 +170,22 @@ impl<'a> Caller<'a> {
                 return Err(Refusal::ShuttingDown);
             }
             match seen.status.state {
-                StateWord::Disabled => return Err(Refusal::Disabled { server: self.name() }),
+                StateWord::Disabled => {
+                    return Err(Refusal::Disabled {
+                        server: self.name(),
+                    });
+                }
                 StateWord::Parked => {
                     // Revived by a call at most every few seconds; the call itself does not wait for that (law 11).
                     let _ = self.reports.try_send(Input::Wanted);
                     return Err(Refusal::Parked(Box::new(self.parked(&seen.status))));
                 }
                 StateWord::Idle if !asked => asked = self.reports.try_send(Input::Wanted),
-                StateWord::Idle | StateWord::Connecting | StateWord::Connected | StateWord::Draining | StateWord::Backoff => {}
+                StateWord::Idle
+                | StateWord::Connecting
+                | StateWord::Connected
+                | StateWord::Draining
+                | StateWord::Backoff => {}
             }
             match tokio::time::timeout_at(self.patience_until, view.changed()).await {
                 Ok(Ok(())) => {}
@@ -172,11 +213,19 @@ impl<'a> Caller<'a> {
         let mut view = self.slot.view.subscribe();
         loop {
             view.borrow_and_update();
-            let current = self.slot.current.load().as_ref().map(|runtime| runtime.generation);
+            let current = self
+                .slot
+                .current
+                .load()
+                .as_ref()
+                .map(|runtime| runtime.generation);
             if current != Some(broken) {
                 return;
             }
-            if !matches!(tokio::time::timeout_at(self.patience_until, view.changed()).await, Ok(Ok(()))) {
+            if !matches!(
+                tokio::time::timeout_at(self.patience_until, view.changed()).await,
+                Ok(Ok(()))
+            ) {
                 return;
             }
         }
@@ -203,9 +252,14 @@ impl<'a> Caller<'a> {
                     return false;
                 }
                 let name = self.request.effective_member(&["params", "name"]);
-                let Some(name) = name.and_then(|raw| serde_json::from_str::<String>(raw).ok()) else { return false };
+                let Some(name) = name.and_then(|raw| serde_json::from_str::<String>(raw).ok())
+                else {
+                    return false;
+                };
                 let catalog = self.slot.catalog.load();
-                let tool = catalog.as_ref().and_then(|catalog| catalog.tools.find(&name));
+                let tool = catalog
+                    .as_ref()
+                    .and_then(|catalog| catalog.tools.find(&name));
                 tool.is_some_and(|tool| ToolHints::of_tool(tool.as_str()).may_repeat())
             }
             // Reading changes nothing by the protocol's own definition.
@@ -216,15 +270,28 @@ impl<'a> Caller<'a> {
     fn error(&self, miss: Miss) -> CallError {
         let server = self.name();
         match miss {
-            Miss::NotSent(Cut::Ended(failure)) => CallError::Refused(Refusal::Broken { server, failure }),
+            Miss::NotSent(Cut::Ended(failure)) => {
+                CallError::Refused(Refusal::Broken { server, failure })
+            }
             Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_)) => {
-                CallError::Refused(Refusal::DeadlineInQueue { server, waited_ms: ms(self.started.elapsed()) })
+                CallError::Refused(Refusal::DeadlineInQueue {
+                    server,
+                    waited_ms: ms(self.started.elapsed()),
+                })
             }
             Miss::Rejected(failure) => CallError::Rejected(Lost::Transport { server, failure }),
             Miss::Lost(Cut::Ended(failure)) => CallError::Unknown(Lost::Ended { server, failure }),
-            Miss::Lost(Cut::Idle) => CallError::Unknown(Lost::Idle { server, idle_ms: ms(self.idle) }),
-            Miss::Lost(Cut::Total) => CallError::Unknown(Lost::Total { server, total_ms: ms(self.total) }),
-            Miss::Lost(Cut::AnswerRefused(why)) => CallError::Unknown(Lost::AnswerRefused { server, why }),
+            Miss::Lost(Cut::Idle) => CallError::Unknown(Lost::Idle {
+                server,
+                idle_ms: ms(self.idle),
+            }),
+            Miss::Lost(Cut::Total) => CallError::Unknown(Lost::Total {
+                server,
+                total_ms: ms(self.total),
+            }),
+            Miss::Lost(Cut::AnswerRefused(why)) => {
+                CallError::Unknown(Lost::AnswerRefused { server, why })
+            }
         }
     }
 

@@ -43,13 +43,22 @@ impl ItemList {
     /// A list of items.
     #[must_use]
     pub fn new(items: Vec<RawItem>) -> Self {
-        let digest = catalog::digest(items.iter().map(|item| (item.name.as_str(), item.raw.as_ref())));
-        Self { items, digest, json: OnceLock::new() }
+        let digest = catalog::digest(
+            items
+                .iter()
+                .map(|item| (item.name.as_str(), item.raw.as_ref())),
+        );
+        Self {
+            items,
+            digest,
+            json: OnceLock::new(),
+        }
     }
 
     /// The list as one JSON array, rendered once.
     pub fn json(&self) -> &Bytes {
-        self.json.get_or_init(|| json_array(self.items.iter().map(|item| &item.raw)))
+        self.json
+            .get_or_init(|| json_array(self.items.iter().map(|item| &item.raw)))
     }
 
     /// The item of that name.
@@ -109,7 +118,9 @@ pub(crate) fn json_array<'a>(items: impl Iterator<Item = &'a Bytes> + Clone) -> 
 
 /// Milliseconds since 1970, for display.
 pub(crate) fn unix_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -12,7 +12,9 @@ pub(crate) struct Clock {
 impl Clock {
     /// A clock that starts now, at zero.
     pub(crate) fn start() -> Self {
-        Self { origin: Instant::now() }
+        Self {
+            origin: Instant::now(),
+        }
     }
 
     /// Now, as the core counts.
@@ -24,7 +26,10 @@ impl Clock {
     pub(crate) fn instant(self, time: Time) -> Instant {
         // A deadline beyond what an instant can hold is as good as a year from now.
         let far = self.origin + Duration::from_secs(365 * 24 * 3600);
-        self.origin.checked_add(Duration::from_millis(time.0)).unwrap_or(far).min(far)
+        self.origin
+            .checked_add(Duration::from_millis(time.0))
+            .unwrap_or(far)
+            .min(far)
     }
 
     /// How long ago a core time was.

@@ -169,13 +169,7 @@ impl Loaded {
                 server.transport = Transport::Broken { problems: found };
             }
         }
-        let place = |problem: &Problem| {
-            problem
-                .origin
-                .as_ref()
-                .map(|origin| (origin.line, origin.column))
-        };
-        self.problems.sort_by_key(place);
+        self.problems.sort_by_key(Problem::position);
     }
 
     /// Whether any server is broken.

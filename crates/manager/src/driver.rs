@@ -46,9 +46,17 @@ const BATCH: usize = 128;
 #[derive(Debug)]
 pub(crate) enum Verb {
     /// Put a server into the fleet.
-    Add { config: Box<ServerConfig>, catalog: Option<Arc<Catalog>>, done: oneshot::Sender<()> },
+    Add {
+        config: Box<ServerConfig>,
+        catalog: Option<Arc<Catalog>>,
+        done: oneshot::Sender<()>,
+    },
     /// An operator's order to one server; answered when it is in force.
-    Order { slot: SlotId, input: Input, done: oneshot::Sender<()> },
+    Order {
+        slot: SlotId,
+        input: Input,
+        done: oneshot::Sender<()>,
+    },
     /// End everything.
     Shutdown { impatient: bool },
 }
@@ -96,9 +104,17 @@ impl Driver {
         let (report_sender, reports) = mpsc::channel(REPORTS);
         let (shut_down, ended) = watch::channel(false);
         let directory = Arc::new(Directory::default());
-        let desk = Desk::new(verb_sender, ended, Arc::clone(&directory), report_sender.clone());
+        let desk = Desk::new(
+            verb_sender,
+            ended,
+            Arc::clone(&directory),
+            report_sender.clone(),
+        );
         let driver = Self {
-            fleet: Fleet::new(FleetPolicy { start_gate: setting.start_gate, seed: setting.seed }),
+            fleet: Fleet::new(FleetPolicy {
+                start_gate: setting.start_gate,
+                seed: setting.seed,
+            }),
             setting,
             slots: BTreeMap::new(),
             directory,
@@ -118,7 +134,10 @@ impl Driver {
         let mut taken = 0;
         let mut verbs_open = true;
         while !*self.shut_down.borrow() {
-            let deadline = self.fleet.next_deadline().map(|(at, _slot, _why)| self.setting.clock.instant(at));
+            let deadline = self
+                .fleet
+                .next_deadline()
+                .map(|(at, _slot, _why)| self.setting.clock.instant(at));
             let timer = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -153,7 +172,11 @@ impl Driver {
 
     fn verb(&mut self, verb: Verb, effects: &mut FleetEffects) {
         match verb {
-            Verb::Add { config, catalog, done } => {
+            Verb::Add {
+                config,
+                catalog,
+                done,
+            } => {
                 self.add(*config, catalog, effects);
                 let _ = done.send(());
             }
@@ -171,15 +194,31 @@ impl Driver {
         }
     }
 
-    fn add(&mut self, config: ServerConfig, catalog: Option<Arc<Catalog>>, effects: &mut FleetEffects) {
+    fn add(
+        &mut self,
+        config: ServerConfig,
+        catalog: Option<Arc<Catalog>>,
+        effects: &mut FleetEffects,
+    ) {
         let id = SlotId(self.next_slot);
         self.next_slot += 1;
-        let start = if config.enabled { Start::Enabled } else { Start::Disabled };
+        let start = if config.enabled {
+            Start::Enabled
+        } else {
+            Start::Disabled
+        };
         let policy = settings::policy(&config);
         let name: Box<str> = config.name.as_str().into();
         // The view is filled in by the first refresh below; a disabled slot of generation zero is the honest blank.
-        let blank = mainstay_core::lifecycle::Lifecycle::new(0, Start::Disabled).status(self.setting.clock.now());
-        let slot = Arc::new(Slot::new(id, config, self.setting.edge_patience_ms, self.setting.clock, blank));
+        let blank = mainstay_core::lifecycle::Lifecycle::new(0, Start::Disabled)
+            .status(self.setting.clock.now());
+        let slot = Arc::new(Slot::new(
+            id,
+            config,
+            self.setting.edge_patience_ms,
+            self.setting.clock,
+            blank,
+        ));
         let reports = Reports::new(id, self.report_sender.clone(), self.setting.clock);
         self.slots.insert(id, Arc::clone(&slot));
         if let (Some(catalog), Start::Enabled) = (catalog, start) {
@@ -188,32 +227,69 @@ impl Driver {
             // Law 22: the last good catalog is served before the server is up.
             self.publish(&slot, Generation::default(), catalog);
         }
-        self.step(FleetInput::Add { slot: id, name: name.clone(), policy, start }, effects);
+        self.step(
+            FleetInput::Add {
+                slot: id,
+                name: name.clone(),
+                policy,
+                start,
+            },
+            effects,
+        );
         self.directory.insert(&name, slot, reports);
-        self.step(FleetInput::Slot { slot: id, input: Input::Start }, effects);
+        self.step(
+            FleetInput::Slot {
+                slot: id,
+                input: Input::Start,
+            },
+            effects,
+        );
     }
 
     fn report(&mut self, addressed: Addressed, effects: &mut FleetEffects) {
         let Addressed { slot, report } = addressed;
         match report {
             Report::Input(input) => {
-                let gone = if matches!(input, Input::Gone { .. }) { input.generation() } else { None };
+                let gone = if matches!(input, Input::Gone { .. }) {
+                    input.generation()
+                } else {
+                    None
+                };
                 self.step(FleetInput::Slot { slot, input }, effects);
                 if let Some(generation) = gone {
                     self.kept.remove(&(slot, generation));
                 }
             }
-            Report::Opened { generation, runtime, catalog } => {
+            Report::Opened {
+                generation,
+                runtime,
+                catalog,
+            } => {
                 if let Some(kept) = self.kept.get_mut(&(slot, generation)) {
                     kept.runtime = Some(runtime);
                     kept.staged = catalog;
                 }
-                self.step(FleetInput::Slot { slot, input: Input::Opened { generation } }, effects);
+                self.step(
+                    FleetInput::Slot {
+                        slot,
+                        input: Input::Opened { generation },
+                    },
+                    effects,
+                );
             }
-            Report::Listed { generation, catalog } => {
-                let Some(place) = self.slots.get(&slot).cloned() else { return };
+            Report::Listed {
+                generation,
+                catalog,
+            } => {
+                let Some(place) = self.slots.get(&slot).cloned() else {
+                    return;
+                };
                 // Law 3: only the generation that serves may say what the server offers.
-                let current = place.current.load().as_ref().map(|runtime| runtime.generation);
+                let current = place
+                    .current
+                    .load()
+                    .as_ref()
+                    .map(|runtime| runtime.generation);
                 if current == Some(generation) {
                     self.publish(&place, generation, catalog);
                 } else {
@@ -232,15 +308,49 @@ impl Driver {
     ) {
         let Err(error) = ended else { return };
         tracing::error!(%error, "a keeper task failed; its server is treated as gone");
-        let alive: Vec<_> = self.kept.iter().filter(|(_, kept)| kept.orders.is_closed()).map(|(key, _)| *key).collect();
+        let alive: Vec<_> = self
+            .kept
+            .iter()
+            .filter(|(_, kept)| kept.orders.is_closed())
+            .map(|(key, _)| *key)
+            .collect();
         for (slot, generation) in alive {
-            let failure = mainstay_core::failure::Failure::new(mainstay_core::failure::FailureKind::Internal);
-            if let Some(runtime) = self.kept.get(&(slot, generation)).and_then(|kept| kept.runtime.clone()) {
+            let failure =
+                mainstay_core::failure::Failure::new(mainstay_core::failure::FailureKind::Internal);
+            if let Some(runtime) = self
+                .kept
+                .get(&(slot, generation))
+                .and_then(|kept| kept.runtime.clone())
+            {
                 runtime.fail(failure.clone());
             }
-            self.step(FleetInput::Slot { slot, input: Input::OpenFailed { generation, failure: failure.clone() } }, effects);
-            self.step(FleetInput::Slot { slot, input: Input::Exited { generation, failure } }, effects);
-            self.step(FleetInput::Slot { slot, input: Input::Gone { generation } }, effects);
+            self.step(
+                FleetInput::Slot {
+                    slot,
+                    input: Input::OpenFailed {
+                        generation,
+                        failure: failure.clone(),
+                    },
+                },
+                effects,
+            );
+            self.step(
+                FleetInput::Slot {
+                    slot,
+                    input: Input::Exited {
+                        generation,
+                        failure,
+                    },
+                },
+                effects,
+            );
+            self.step(
+                FleetInput::Slot {
+                    slot,
+                    input: Input::Gone { generation },
+                },
+                effects,
+            );
         }
     }
 
@@ -264,7 +374,9 @@ impl Driver {
 
     /// Shows a slot's lifecycle to observers. After the effects, so that whoever sees "connected" finds a generation.
     fn show(&self, id: SlotId) {
-        let (Some(slot), Some(status)) = (self.slots.get(&id), self.fleet.status(id)) else { return };
+        let (Some(slot), Some(status)) = (self.slots.get(&id), self.fleet.status(id)) else {
+            return;
+        };
         slot.view.send_modify(|view| {
             if let Some(cause) = &status.cause
                 && !matches!(status.state, StateWord::Connected)

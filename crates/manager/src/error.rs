@@ -109,7 +109,12 @@ pub struct ParkedRefusal {
 
 impl fmt::Display for ParkedRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "server `{}` is parked since {} s", self.server, self.since.as_secs())?;
+        write!(
+            f,
+            "server `{}` is parked since {} s",
+            self.server,
+            self.since.as_secs()
+        )?;
         if let Some(cause) = &self.cause {
             write!(f, ": {cause}")?;
         }
@@ -138,7 +143,9 @@ pub enum Lost {
         failure: Failure,
     },
     /// No answer and no progress within the idle limit.
-    #[error("`{server}` gave no answer and no progress for {idle_ms} ms (setting `timeouts.callIdleMs`)")]
+    #[error(
+        "`{server}` gave no answer and no progress for {idle_ms} ms (setting `timeouts.callIdleMs`)"
+    )]
     Idle {
         /// The server's name.
         server: Box<str>,
@@ -172,7 +179,10 @@ pub enum Lost {
 }
 
 fn cause_suffix(cause: &Option<Failure>) -> String {
-    cause.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default()
+    cause
+        .as_ref()
+        .map(|failure| format!(": {failure}"))
+        .unwrap_or_default()
 }
 
 /// Why an operator's order could not be carried out.

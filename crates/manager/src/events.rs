@@ -76,12 +76,20 @@ pub(crate) struct Events {
 impl Events {
     /// An empty ring.
     pub(crate) fn new() -> Self {
-        Self { live: broadcast::Sender::new(BACKLOG), recent: Mutex::new(VecDeque::with_capacity(KEPT)) }
+        Self {
+            live: broadcast::Sender::new(BACKLOG),
+            recent: Mutex::new(VecDeque::with_capacity(KEPT)),
+        }
     }
 
     /// Records an event and tells the listeners. Never waits.
     pub(crate) fn emit(&self, server: &str, generation: u64, kind: EventKind) {
-        let event = Event { at_unix_ms: unix_ms(), server: server.to_owned(), generation, kind };
+        let event = Event {
+            at_unix_ms: unix_ms(),
+            server: server.to_owned(),
+            generation,
+            kind,
+        };
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.len() == KEPT {
             recent.pop_front();
@@ -99,6 +107,11 @@ impl Events {
 
     /// The last events, oldest first.
     pub(crate) fn recent(&self) -> Vec<Event> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
     }
 }

@@ -37,13 +37,21 @@ impl ServerHandle {
     ///
     /// # Errors
     /// Exactly one of refused, rejected and unknown, see [`CallError`]. A tool that fails is an answer, not an error.
-    pub async fn call(&self, tool: &str, arguments: Option<&serde_json::Value>) -> Result<Answer, CallError> {
+    pub async fn call(
+        &self,
+        tool: &str,
+        arguments: Option<&serde_json::Value>,
+    ) -> Result<Answer, CallError> {
         let name = mainstay_wire::splice::json_string(tool);
         let params = match arguments {
             Some(arguments) => format!("{{\"name\":{name},\"arguments\":{arguments}}}"),
             None => format!("{{\"name\":{name}}}"),
         };
-        self.request(Request::new(method::TOOLS_CALL, Some(&params)), CallOptions::default()).await
+        self.request(
+            Request::new(method::TOOLS_CALL, Some(&params)),
+            CallOptions::default(),
+        )
+        .await
     }
 
     /// Sends any request, and returns the answer as it came: a result or a JSON-RPC error.
@@ -53,11 +61,19 @@ impl ServerHandle {
     ///
     /// # Errors
     /// Exactly one of refused, rejected and unknown, see [`CallError`].
-    pub async fn request(&self, request: Request, options: CallOptions) -> Result<Answer, CallError> {
+    pub async fn request(
+        &self,
+        request: Request,
+        options: CallOptions,
+    ) -> Result<Answer, CallError> {
         if request.method().is_empty() {
-            return Err(CallError::Refused(Refusal::BadRequest("the message has no method".into())));
+            return Err(CallError::Refused(Refusal::BadRequest(
+                "the message has no method".into(),
+            )));
         }
-        Caller::new(&self.place.slot, &self.place.reports, &request, &options).run().await
+        Caller::new(&self.place.slot, &self.place.reports, &request, &options)
+            .run()
+            .await
     }
 
     /// The last good catalog: what the server listed last, possibly read from disk and not confirmed yet (law 22).
@@ -107,7 +123,9 @@ impl ServerHandle {
     /// The last lines that the newest process wrote to stderr; empty for servers that are no processes.
     #[must_use]
     pub fn stderr_tail(&self, lines: usize) -> Vec<String> {
-        self.stderr().map(|ring| ring.tail(lines)).unwrap_or_default()
+        self.stderr()
+            .map(|ring| ring.tail(lines))
+            .unwrap_or_default()
     }
 
     /// The stderr of the newest process, to follow.
@@ -117,7 +135,10 @@ impl ServerHandle {
     }
 
     /// Waits until the status satisfies a predicate. Level-triggered and cancel-safe; has no deadline of its own.
-    pub async fn wait_until(&self, mut satisfied: impl FnMut(&ServerStatus) -> bool) -> ServerStatus {
+    pub async fn wait_until(
+        &self,
+        mut satisfied: impl FnMut(&ServerStatus) -> bool,
+    ) -> ServerStatus {
         let mut view = self.place.slot.view.subscribe();
         loop {
             view.borrow_and_update();

@@ -89,7 +89,10 @@ impl ManagerBuilder {
             start_gate: self.config.gateway.start_gate,
             edge_patience_ms: self.config.gateway.edge_patience_ms,
             seed: u64::from_le_bytes(seed),
-            limits: envelope::Limits { message_bytes_max: limits.message_bytes, depth_max: limits.depth },
+            limits: envelope::Limits {
+                message_bytes_max: limits.message_bytes,
+                depth_max: limits.depth,
+            },
             pages_max: limits.pages,
             stderr_bytes_max: limits.stderr_bytes,
             guardian: Arc::new(Guardian::start()?),
@@ -98,11 +101,18 @@ impl ManagerBuilder {
             publisher,
         });
         for server in self.config.servers {
-            let catalog = store.as_ref().and_then(|store| remembered::load(store, &server)).map(Arc::new);
+            let catalog = store
+                .as_ref()
+                .and_then(|store| remembered::load(store, &server))
+                .map(Arc::new);
             // The driver has just started; it ends only on shutdown.
             let _ = desk.add(server, catalog).await;
         }
-        Ok(Manager { desk, shared, events })
+        Ok(Manager {
+            desk,
+            shared,
+            events,
+        })
     }
 }
 
@@ -116,14 +126,20 @@ impl Manager {
     /// The server of that name. The handle stays valid for ever (law 20).
     #[must_use]
     pub fn server(&self, name: &str) -> Option<ServerHandle> {
-        self.desk.directory().find(name).map(|place| ServerHandle::new(place, self.desk.clone()))
+        self.desk
+            .directory()
+            .find(name)
+            .map(|place| ServerHandle::new(place, self.desk.clone()))
     }
 
     /// All servers, by name.
     #[must_use]
     pub fn servers(&self) -> Vec<ServerHandle> {
         let places = self.desk.directory().all();
-        places.into_iter().map(|place| ServerHandle::new(place, self.desk.clone())).collect()
+        places
+            .into_iter()
+            .map(|place| ServerHandle::new(place, self.desk.clone()))
+            .collect()
     }
 
     /// What clients see of all servers: one immutable snapshot (law 21).

@@ -62,7 +62,8 @@ impl Listing {
 
     /// All items as one JSON array, rendered once per version.
     pub fn json(&self) -> &Bytes {
-        self.json.get_or_init(|| json_array(self.items.iter().map(|item| &item.raw)))
+        self.json
+            .get_or_init(|| json_array(self.items.iter().map(|item| &item.raw)))
     }
 }
 
@@ -90,13 +91,25 @@ impl Publication {
         if let Some(resource) = self.resources.find(uri) {
             return Some(&resource.server);
         }
-        let literal = |template: &Published| template.upstream.find('{').unwrap_or(template.upstream.len());
-        let fitting = self.templates.items.iter().filter(|item| fits(&item.upstream, uri));
+        let literal = |template: &Published| {
+            template
+                .upstream
+                .find('{')
+                .unwrap_or(template.upstream.len())
+        };
+        let fitting = self
+            .templates
+            .items
+            .iter()
+            .filter(|item| fits(&item.upstream, uri));
         if let Some(best) = fitting.max_by_key(|item| literal(item)) {
             return Some(&best.server);
         }
         // Servers may answer uris that they never list; with a single owner of resources there is no doubt whose it is.
-        let mut owners = self.servers.iter().filter(|(_, catalog)| catalog.greeting.declares("resources"));
+        let mut owners = self
+            .servers
+            .iter()
+            .filter(|(_, catalog)| catalog.greeting.declares("resources"));
         let only = owners.next()?;
         owners.next().is_none().then_some(&**only.0)
     }
@@ -109,10 +122,19 @@ fn fits(template: &str, uri: &str) -> bool {
     let mut tail = template;
     loop {
         let (literal, after) = match tail.find('{') {
-            Some(open) => (&tail[..open], tail[open..].find('}').map(|close| &tail[open + close + 1..])),
+            Some(open) => (
+                &tail[..open],
+                tail[open..]
+                    .find('}')
+                    .map(|close| &tail[open + close + 1..]),
+            ),
             None => (tail, None),
         };
-        let found = if first { rest.starts_with(literal).then_some(0) } else { rest.find(literal) };
+        let found = if first {
+            rest.starts_with(literal).then_some(0)
+        } else {
+            rest.find(literal)
+        };
         let Some(at) = found else { return false };
         rest = &rest[at + literal.len()..];
         first = false;
@@ -152,14 +174,30 @@ impl Shared {
 impl Publisher {
     /// An empty publication, version 0.
     pub(crate) fn new() -> (Self, Arc<Shared>) {
-        let shared = Arc::new(Shared { snapshot: ArcSwap::default(), version: watch::Sender::new(0) });
-        (Self { servers: BTreeMap::new(), shared: Arc::clone(&shared) }, shared)
+        let shared = Arc::new(Shared {
+            snapshot: ArcSwap::default(),
+            version: watch::Sender::new(0),
+        });
+        (
+            Self {
+                servers: BTreeMap::new(),
+                shared: Arc::clone(&shared),
+            },
+            shared,
+        )
     }
 
     /// Publishes a server's catalog. The same content again moves only its freshness; `Some(version)` when clients see
     /// something new.
-    pub(crate) fn publish(&mut self, slot: SlotId, server: &str, catalog: Arc<Catalog>) -> Option<u64> {
-        let before = self.servers.insert(server.into(), (slot, Arc::clone(&catalog)));
+    pub(crate) fn publish(
+        &mut self,
+        slot: SlotId,
+        server: &str,
+        catalog: Arc<Catalog>,
+    ) -> Option<u64> {
+        let before = self
+            .servers
+            .insert(server.into(), (slot, Arc::clone(&catalog)));
         if before.is_some_and(|(_, before)| before.same_content(&catalog)) {
             let current = self.shared.snapshot.load_full();
             self.swap(current.version);
@@ -189,7 +227,11 @@ impl Publisher {
             prompts: merged(ItemKind::Prompt, |catalog| &catalog.prompts),
             resources: merged(ItemKind::Resource, |catalog| &catalog.resources),
             templates: merged(ItemKind::ResourceTemplate, |catalog| &catalog.templates),
-            servers: self.servers.iter().map(|(name, (_, catalog))| (name.clone(), Arc::clone(catalog))).collect(),
+            servers: self
+                .servers
+                .iter()
+                .map(|(name, (_, catalog))| (name.clone(), Arc::clone(catalog)))
+                .collect(),
         }));
     }
 }
@@ -205,7 +247,11 @@ fn merge(
     for (server, (slot, catalog)) in servers {
         for item in &list(catalog).items {
             raws.push((server, item));
-            entries.push(Entry { slot: *slot, server, name: &item.name });
+            entries.push(Entry {
+                slot: *slot,
+                server,
+                name: &item.name,
+            });
         }
         if kind == ItemKind::Tool {
             hidden.extend(catalog.hidden.iter().cloned());
@@ -214,7 +260,9 @@ fn merge(
     let merged = catalog::merge(kind, &entries);
     let mut items = Vec::with_capacity(merged.exposures.len());
     for exposure in merged.exposures {
-        let Some((server, item)) = raws.get(exposure.entry) else { continue };
+        let Some((server, item)) = raws.get(exposure.entry) else {
+            continue;
+        };
         let raw = if exposure.exposed == item.name {
             item.raw.clone()
         } else {
@@ -229,10 +277,24 @@ fn merge(
     }
     for quarantine in merged.quarantined {
         if let Some((server, item)) = raws.get(quarantine.entry) {
-            hidden.push(Hidden { server: (*server).to_owned(), name: item.name.clone(), reason: quarantine.reason.to_string() });
+            hidden.push(Hidden {
+                server: (*server).to_owned(),
+                name: item.name.clone(),
+                reason: quarantine.reason.to_string(),
+            });
         }
     }
     let digest = catalog::digest(items.iter().map(|item| (&*item.exposed, item.raw.as_ref())));
-    let by_name = items.iter().enumerate().map(|(index, item)| (item.exposed.clone(), index)).collect();
-    Listing { items, digest, hidden, by_name, json: OnceLock::new() }
+    let by_name = items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| (item.exposed.clone(), index))
+        .collect();
+    Listing {
+        items,
+        digest,
+        hidden,
+        by_name,
+        json: OnceLock::new(),
+    }
 }

@@ -12,15 +12,27 @@ use crate::runtime::greeting::Greeting;
 use crate::store::{Store, StoreError, StoredCatalog};
 
 /// Keeps a catalog on disk. Blocking.
-pub(crate) fn save(store: &Store, config: &ServerConfig, catalog: &Catalog) -> Result<(), StoreError> {
-    let texts = |list: &ItemList| list.items.iter().map(|item| String::from_utf8_lossy(&item.raw).into_owned()).collect();
+pub(crate) fn save(
+    store: &Store,
+    config: &ServerConfig,
+    catalog: &Catalog,
+) -> Result<(), StoreError> {
+    let texts = |list: &ItemList| {
+        list.items
+            .iter()
+            .map(|item| String::from_utf8_lossy(&item.raw).into_owned())
+            .collect()
+    };
     let greeting = &catalog.greeting;
     let stored = StoredCatalog {
         saved_at_unix_ms: catalog.listed_at_unix_ms,
         protocol: Some(greeting.revision.as_str().to_owned()),
         server_info: greeting.server_info.as_deref().map(str::to_owned),
         capabilities: Some(greeting.capabilities.to_string()),
-        instructions: greeting.instructions.as_deref().and_then(|raw| serde_json::from_str(raw).ok()),
+        instructions: greeting
+            .instructions
+            .as_deref()
+            .and_then(|raw| serde_json::from_str(raw).ok()),
         tools: texts(&catalog.tools),
         prompts: texts(&catalog.prompts),
         resources: texts(&catalog.resources),
@@ -36,9 +48,14 @@ pub(crate) fn load(store: &Store, config: &ServerConfig) -> Option<Catalog> {
     Some(Catalog {
         greeting: Greeting {
             revision,
-            capabilities: stored.capabilities.unwrap_or_else(|| "{}".to_owned()).into(),
+            capabilities: stored
+                .capabilities
+                .unwrap_or_else(|| "{}".to_owned())
+                .into(),
             server_info: stored.server_info.map(Into::into),
-            instructions: stored.instructions.map(|text| mainstay_wire::splice::json_string(&text).into()),
+            instructions: stored
+                .instructions
+                .map(|text| mainstay_wire::splice::json_string(&text).into()),
         },
         tools: items(ItemKind::Tool, stored.tools),
         prompts: items(ItemKind::Prompt, stored.prompts),
@@ -52,6 +69,8 @@ pub(crate) fn load(store: &Store, config: &ServerConfig) -> Option<Catalog> {
 
 /// Items from their stored texts; one that no longer reads as an item is left out, the others stay (law 24).
 fn items(kind: ItemKind, texts: Vec<String>) -> ItemList {
-    let read = |text: String| -> Option<RawItem> { RawItem::parse(wire_kind(kind), Bytes::from(text)).ok() };
+    let read = |text: String| -> Option<RawItem> {
+        RawItem::parse(wire_kind(kind), Bytes::from(text)).ok()
+    };
     ItemList::new(texts.into_iter().filter_map(read).collect())
 }

@@ -33,7 +33,10 @@ impl Request {
     /// A request made by us: `params` is raw JSON text, and absent stays absent.
     #[must_use]
     pub fn new(method: &str, params: Option<&str>) -> Self {
-        Self { message: Message::request(&Id::number(0), method, params), edits: Vec::new() }
+        Self {
+            message: Message::request(&Id::number(0), method, params),
+            edits: Vec::new(),
+        }
     }
 
     /// A request that a client sent.
@@ -42,7 +45,10 @@ impl Request {
     /// [`Refusal::BadRequest`] when the message is not a request.
     pub fn from_message(message: Message) -> Result<Self, Refusal> {
         match message.kind() {
-            Kind::Request => Ok(Self { message, edits: Vec::new() }),
+            Kind::Request => Ok(Self {
+                message,
+                edits: Vec::new(),
+            }),
             Kind::Notification | Kind::Result | Kind::Error => {
                 Err(Refusal::BadRequest("the message is not a request".into()))
             }
@@ -62,7 +68,10 @@ impl Request {
     /// Removes the member at `path`.
     #[must_use]
     pub fn remove(mut self, path: &[&str]) -> Self {
-        self.edits.push(Edit { path: path.iter().map(|part| (*part).to_owned()).collect(), value: None });
+        self.edits.push(Edit {
+            path: path.iter().map(|part| (*part).to_owned()).collect(),
+            value: None,
+        });
         self
     }
 

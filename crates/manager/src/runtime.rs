@@ -136,6 +136,7 @@ pub(crate) struct Runtime {
     failure: OnceLock<Failure>,
     proven: AtomicBool,
     lost_session: AtomicBool,
+    lost_endpoint: AtomicBool,
     last_life_ms: AtomicU64,
     suspect: Notify,
     outbound: mpsc::Sender<Message>,
@@ -168,6 +169,7 @@ impl Runtime {
             failure: OnceLock::new(),
             proven: AtomicBool::new(false),
             lost_session: AtomicBool::new(false),
+            lost_endpoint: AtomicBool::new(false),
             last_life_ms: AtomicU64::new(0),
             suspect: Notify::new(),
             outbound,
@@ -186,7 +188,9 @@ impl Runtime {
 
     /// The era of the server; legacy until it was greeted.
     pub(crate) fn era(&self) -> Era {
-        self.greeting.get().map_or(Era::Legacy, |greeting| greeting.revision.era())
+        self.greeting
+            .get()
+            .map_or(Era::Legacy, |greeting| greeting.revision.era())
     }
 
     /// The link, for the keeper of this generation.
@@ -203,7 +207,10 @@ impl Runtime {
 
     /// The cause of the end, once there is one.
     pub(crate) fn failure(&self) -> Failure {
-        self.failure.get().cloned().unwrap_or_else(|| Failure::new(FailureKind::StreamClosed))
+        self.failure
+            .get()
+            .cloned()
+            .unwrap_or_else(|| Failure::new(FailureKind::StreamClosed))
     }
 
     /// When something last arrived, on the driver's clock.
@@ -241,24 +248,37 @@ impl Runtime {
         limits: Limits,
     ) -> Result<Message, Miss> {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let outgoing = self.prepare(request, client, progress.is_some(), id).map_err(not_sent)?;
+        let outgoing = self
+            .prepare(request, client, progress.is_some(), id)
+            .map_err(not_sent)?;
         let mark = Arc::clone(&outgoing.mark);
-        let mut guard = Guard { runtime: self, id, mark: &mark, cancel: outgoing.method.as_ref() != method::INITIALIZE };
+        let mut guard = Guard {
+            runtime: self,
+            id,
+            mark: &mark,
+            cancel: outgoing.method.as_ref() != method::INITIALIZE,
+        };
         let answered = match &self.link {
             Link::Stdio(link) => {
                 let answer = self.waiters.register(id, progress, Arc::clone(&mark));
                 let sent_and_answered = async {
-                    link.send(outgoing.parts, Some(Arc::clone(&mark))).await.map_err(|()| self.broken(&mark))?;
+                    link.send(outgoing.parts, Some(Arc::clone(&mark)))
+                        .await
+                        .map_err(|()| self.broken(&mark))?;
                     match answer.await {
-                        Ok(answer) => answer.map_err(|refused| Miss::Lost(Cut::AnswerRefused(refused.into()))),
+                        Ok(answer) => {
+                            answer.map_err(|refused| Miss::Lost(Cut::AnswerRefused(refused.into())))
+                        }
                         Err(_closed) => Err(self.broken(&mark)),
                     }
                 };
                 self.within(limits, &mark, sent_and_answered).await
             }
             Link::Http(link) => {
-                let _registered = progress.map(|sender| self.waiters.watch(id, sender, Arc::clone(&mark)));
-                self.within(limits, &mark, link.exchange(outgoing, self)).await
+                let _registered =
+                    progress.map(|sender| self.waiters.watch(id, sender, Arc::clone(&mark)));
+                self.within(limits, &mark, link.exchange(outgoing, self))
+                    .await
             }
         };
         // An exchange that ended by itself has nothing to cancel; one that we cut short has.
@@ -266,7 +286,9 @@ impl Runtime {
         drop(guard);
         match &answered {
             Ok(_) => self.life(),
-            Err(Miss::Rejected(failure)) if failure.kind == FailureKind::SessionLost => self.session_lost(),
+            Err(Miss::Rejected(failure)) if failure.kind == FailureKind::SessionLost => {
+                self.session_lost()
+            }
             Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Lost(_)) => {}
         }
         answered
@@ -347,7 +369,10 @@ impl Runtime {
         }
         if wants_progress {
             editor = editor.set(&["params", "_meta", "progressToken"], id.to_string());
-        } else if message.member(&["params", "_meta", "progressToken"]).is_some() {
+        } else if message
+            .member(&["params", "_meta", "progressToken"])
+            .is_some()
+        {
             editor = editor.remove(&["params", "_meta", "progressToken"]);
         }
         match self.greeting.get() {
@@ -356,7 +381,9 @@ impl Runtime {
                     editor = editor.set(&["params", "_meta", key], value);
                 }
             }
-            Some(_) | None => {
+            // Before the greeting the request is the greeting itself, and carries what it must.
+            None => {}
+            Some(_) => {
                 for key in meta::REQUEST_STAMP {
                     if message.member(&["params", "_meta", key]).is_some() {
                         editor = editor.remove(&["params", "_meta", key]);
@@ -367,7 +394,8 @@ impl Runtime {
         let parts = editor.finish().map_err(|error| {
             Failure::new(FailureKind::ProtocolError).with_detail(error.to_string())
         })?;
-        let name = headers::mcp_name_of(request.method(), self.effective_params(request).as_deref());
+        let name =
+            headers::mcp_name_of(request.method(), self.effective_params(request).as_deref());
         Ok(Outgoing {
             id,
             method: request.method().into(),
@@ -395,22 +423,44 @@ impl Runtime {
         match answered {
             Ok(_) => {
                 if !self.proven.swap(true, Ordering::Relaxed) {
-                    let proof = Input::Proof { generation: self.generation, proof: Proof::ServedCall };
+                    let proof = Input::Proof {
+                        generation: self.generation,
+                        proof: Proof::ServedCall,
+                    };
                     // A full inbox loses only the proof of this one call: the next call brings it again.
                     if !self.reports.try_send(proof) {
                         self.proven.store(false, Ordering::Relaxed);
                     }
                 }
             }
-            Err(Miss::Lost(Cut::Idle | Cut::Total)) => self.suspect.notify_one(),
+            // Nobody listens there any more: that is the end of this connection, and the driver opens the next one.
+            Err(Miss::NotSent(Cut::Ended(failure))) if matches!(self.link, Link::Http(_)) => {
+                self.unreachable(failure);
+            }
+            Err(Miss::Lost(Cut::Idle | Cut::Total | Cut::Ended(_))) => self.suspect.notify_one(),
             Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Lost(_)) => {}
+        }
+    }
+
+    /// Reports once that the endpoint cannot be reached, unless the generation has ended anyway.
+    fn unreachable(&self, failure: &Failure) {
+        if self.failure.get().is_none() && !self.lost_endpoint.swap(true, Ordering::Relaxed) {
+            let exited = Input::Exited {
+                generation: self.generation,
+                failure: failure.clone(),
+            };
+            if !self.reports.try_send(exited) {
+                self.lost_endpoint.store(false, Ordering::Relaxed);
+            }
         }
     }
 
     /// Reports the loss of the session once, however many calls meet it (law 26, F108).
     pub(crate) fn session_lost(&self) {
         if !self.lost_session.swap(true, Ordering::Relaxed)
-            && !self.reports.try_send(Input::SessionLost { generation: self.generation })
+            && !self.reports.try_send(Input::SessionLost {
+                generation: self.generation,
+            })
         {
             self.lost_session.store(false, Ordering::Relaxed);
         }
@@ -418,7 +468,10 @@ impl Runtime {
 
     /// Hands a response from the shared stream to whoever waits for it; a late one is counted and dropped (law 18).
     pub(crate) fn respond(&self, message: Message) {
-        let known = message.id().and_then(Id::as_u64).is_some_and(|id| self.waiters.answer(id, Ok(message)));
+        let known = message
+            .id()
+            .and_then(Id::as_u64)
+            .is_some_and(|id| self.waiters.answer(id, Ok(message)));
         if !known {
             self.counters.late_answer();
         }
@@ -426,7 +479,8 @@ impl Runtime {
 
     /// Tells the call concerned that its answer was refused; `false` when nobody is waiting under that id.
     pub(crate) fn refuse_answer(&self, id: Option<&Id>, why: String) -> bool {
-        id.and_then(Id::as_u64).is_some_and(|id| self.waiters.answer(id, Err(why)))
+        id.and_then(Id::as_u64)
+            .is_some_and(|id| self.waiters.answer(id, Err(why)))
     }
 
     fn receive_request(&self, message: &Message) {
@@ -436,7 +490,12 @@ impl Runtime {
         } else {
             // Requests from servers to clients are bridged by a later layer; until then the honest answer is that we
             // declared no such capability.
-            Message::error_of(Some(id), mainstay_wire::codes::METHOD_NOT_FOUND, "Mainstay declared no such capability", None)
+            Message::error_of(
+                Some(id),
+                mainstay_wire::codes::METHOD_NOT_FOUND,
+                "Mainstay declared no such capability",
+                None,
+            )
         };
         if self.outbound.try_send(reply).is_err() {
             self.counters.notice_lost();
@@ -452,19 +511,24 @@ impl Inbound for Runtime {
             Kind::Result | Kind::Error => self.respond(message),
             Kind::Notification => match message.method() {
                 Some(method::PROGRESS) => {
-                    let token = message.member(&["params", "progressToken"]).and_then(|raw| raw.trim_matches('"').parse().ok());
+                    let token = message
+                        .member(&["params", "progressToken"])
+                        .and_then(|raw| raw.trim_matches('"').parse().ok());
                     if !token.is_some_and(|token| self.waiters.progress(token, message.clone())) {
                         self.counters.late_answer();
                     }
                 }
-                Some(changed) if ListKind::ALL.iter().any(|kind| kind.changed() == changed) => self.dirty.mark(),
+                Some(changed) if ListKind::ALL.iter().any(|kind| kind.changed() == changed) => {
+                    self.dirty.mark()
+                }
                 Some(_) | None => self.counters.unrouted_notification(),
             },
         }
     }
 
     fn life(&self) {
-        self.last_life_ms.store(self.reports.now().0, Ordering::Relaxed);
+        self.last_life_ms
+            .store(self.reports.now().0, Ordering::Relaxed);
     }
 
     fn skipped(&self, what: &'static str, sample: &str) {
@@ -486,10 +550,19 @@ impl Drop for Guard<'_> {
         self.runtime.waiters.forget(self.id);
         // Closing the stream is the cancellation of the modern HTTP transport; everywhere else it takes a notice. It is
         // best effort by nature, so a full queue only costs the server some work.
-        let by_notice = !matches!(self.runtime.link, Link::Http(_)) || self.runtime.era() == Era::Legacy;
+        let by_notice =
+            !matches!(self.runtime.link, Link::Http(_)) || self.runtime.era() == Era::Legacy;
         if self.cancel && by_notice && self.mark.abandon_was_sent() {
-            let params = format!("{{\"requestId\":{},\"reason\":\"no longer wanted\"}}", self.id);
-            if self.runtime.outbound.try_send(Message::notification(method::CANCELLED, Some(&params))).is_err() {
+            let params = format!(
+                "{{\"requestId\":{},\"reason\":\"no longer wanted\"}}",
+                self.id
+            );
+            if self
+                .runtime
+                .outbound
+                .try_send(Message::notification(method::CANCELLED, Some(&params)))
+                .is_err()
+            {
                 self.runtime.counters.notice_lost();
             }
         }

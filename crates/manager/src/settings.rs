@@ -71,7 +71,10 @@ pub(crate) fn fixed_era(config: &ServerConfig) -> Option<Era> {
 }
 
 /// The environment of the server's child.
-pub(crate) fn child_env(config: &ServerConfig, declared: &[(String, String)]) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+pub(crate) fn child_env(
+    config: &ServerConfig,
+    declared: &[(String, String)],
+) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
     let policy = match config.env_policy {
         EnvPolicy::Allowlist => process::EnvPolicy::Basic,
         EnvPolicy::Inherit => process::EnvPolicy::Inherit,
@@ -82,7 +85,12 @@ pub(crate) fn child_env(config: &ServerConfig, declared: &[(String, String)]) ->
 /// Resolves the command of a stdio server.
 pub(crate) fn resolve_command(config: &ServerConfig) -> Result<ResolvedCommand, Failure> {
     match &config.transport {
-        Transport::Stdio { command, args, env, cwd } => Ok(ResolvedCommand {
+        Transport::Stdio {
+            command,
+            args,
+            env,
+            cwd,
+        } => Ok(ResolvedCommand {
             command: resolve(command)?,
             args: args.iter().map(resolve).collect::<Result<_, _>>()?,
             env: resolve_pairs(env)?,
@@ -95,7 +103,10 @@ pub(crate) fn resolve_command(config: &ServerConfig) -> Result<ResolvedCommand, 
 /// Resolves the endpoint of an HTTP server.
 pub(crate) fn resolve_endpoint(config: &ServerConfig) -> Result<ResolvedEndpoint, Failure> {
     match &config.transport {
-        Transport::Http { url, headers } => Ok(ResolvedEndpoint { url: resolve(url)?, headers: resolve_pairs(headers)? }),
+        Transport::Http { url, headers } => Ok(ResolvedEndpoint {
+            url: resolve(url)?,
+            headers: resolve_pairs(headers)?,
+        }),
         Transport::Stdio { .. } | Transport::Broken { .. } => Err(unusable(config)),
     }
 }
@@ -103,15 +114,24 @@ pub(crate) fn resolve_endpoint(config: &ServerConfig) -> Result<ResolvedEndpoint
 /// Why an entry cannot be used at all.
 pub(crate) fn unusable(config: &ServerConfig) -> Failure {
     let problems: Vec<String> = config.problems().iter().map(ToString::to_string).collect();
-    bad_config(if problems.is_empty() { "the entry cannot be used".to_owned() } else { problems.join("; ") })
+    bad_config(if problems.is_empty() {
+        "the entry cannot be used".to_owned()
+    } else {
+        problems.join("; ")
+    })
 }
 
 fn resolve(template: &Template) -> Result<String, Failure> {
-    template.resolve(&process_env).map_err(|unset| bad_config(unset.to_string()))
+    template
+        .resolve(&process_env)
+        .map_err(|unset| bad_config(unset.to_string()))
 }
 
 fn resolve_pairs(pairs: &[(String, Template)]) -> Result<Vec<(String, String)>, Failure> {
-    pairs.iter().map(|(name, value)| Ok((name.clone(), resolve(value)?))).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| Ok((name.clone(), resolve(value)?)))
+        .collect()
 }
 
 fn bad_config(detail: String) -> Failure {

@@ -64,7 +64,13 @@ pub(crate) struct ProcessFace {
 
 impl Slot {
     /// A slot for a configured server.
-    pub(crate) fn new(id: SlotId, config: ServerConfig, edge_patience_ms: u64, clock: Clock, status: Status) -> Self {
+    pub(crate) fn new(
+        id: SlotId,
+        config: ServerConfig,
+        edge_patience_ms: u64,
+        clock: Clock,
+        status: Status,
+    ) -> Self {
         Self {
             id,
             name: config.name.as_str().into(),
@@ -73,7 +79,11 @@ impl Slot {
             admission: Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
             config: ArcSwap::from_pointee(config),
             current: ArcSwapOption::empty(),
-            view: watch::Sender::new(View { status, last_failure: None, shutting_down: false }),
+            view: watch::Sender::new(View {
+                status,
+                last_failure: None,
+                shutting_down: false,
+            }),
             catalog: ArcSwapOption::empty(),
             counters: Arc::default(),
             ids: Arc::new(AtomicU64::new(1)),
@@ -84,13 +94,18 @@ impl Slot {
 
     /// The newest process.
     pub(crate) fn process(&self) -> ProcessFace {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.process
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// A new process took the place.
     pub(crate) fn set_process(&self, pid: u32, stderr: Arc<StderrRing>) {
-        *self.process.lock().unwrap_or_else(PoisonError::into_inner) =
-            ProcessFace { pid: Some(pid), stderr: Some(stderr) };
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = ProcessFace {
+            pid: Some(pid),
+            stderr: Some(stderr),
+        };
     }
 
     /// The process of that pid is gone.

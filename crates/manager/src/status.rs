@@ -117,13 +117,18 @@ impl ServerStatus {
         let ago = |at| u64::try_from(slot.clock.ago(at).as_millis()).unwrap_or(u64::MAX);
         let ahead = |at| u64::try_from(slot.clock.ahead(at).as_millis()).unwrap_or(u64::MAX);
         let greeting = current.as_ref().and_then(|runtime| runtime.greeting());
-        let revision = greeting.map(|greeting| greeting.revision).or(catalog.as_ref().map(|catalog| catalog.greeting.revision));
+        let revision = greeting
+            .map(|greeting| greeting.revision)
+            .or(catalog.as_ref().map(|catalog| catalog.greeting.revision));
         let connected = status.state == StateWord::Connected;
         Self {
             name: slot.name.to_string(),
             label: config.label.clone(),
             state: status.state.word(),
-            word: words(status, view.last_failure.as_ref().map(|(failure, _)| failure)),
+            word: words(
+                status,
+                view.last_failure.as_ref().map(|(failure, _)| failure),
+            ),
             generation: status.generation.0,
             since_ms: ago(status.since),
             transport: match config.transport {
@@ -135,21 +140,35 @@ impl ServerStatus {
             pid: process.pid,
             proven: status.proven,
             charges: status.charges,
-            tools: catalog.as_ref().map_or(0, |catalog| catalog.tools.items.len()),
-            prompts: catalog.as_ref().map_or(0, |catalog| catalog.prompts.items.len()),
-            resources: catalog.as_ref().map_or(0, |catalog| catalog.resources.items.len()),
+            tools: catalog
+                .as_ref()
+                .map_or(0, |catalog| catalog.tools.items.len()),
+            prompts: catalog
+                .as_ref()
+                .map_or(0, |catalog| catalog.prompts.items.len()),
+            resources: catalog
+                .as_ref()
+                .map_or(0, |catalog| catalog.resources.items.len()),
             hidden: catalog.as_ref().map_or(0, |catalog| catalog.hidden.len()),
-            catalog_age_ms: catalog.as_ref().map(|catalog| unix_ms().saturating_sub(catalog.listed_at_unix_ms)),
+            catalog_age_ms: catalog
+                .as_ref()
+                .map(|catalog| unix_ms().saturating_sub(catalog.listed_at_unix_ms)),
             catalog_remembered: catalog.as_ref().is_some_and(|catalog| catalog.remembered),
             in_flight: current.as_ref().map_or(0, |runtime| runtime.leases.held()),
             counts: slot.counters.read(),
-            last_failure: view.last_failure.as_ref().map(|(failure, at)| FailureStatus {
-                kind: failure.kind.word(),
-                detail: failure.to_string(),
-                hint: failure.kind.hint(),
-                ago_ms: ago(*at),
+            last_failure: view
+                .last_failure
+                .as_ref()
+                .map(|(failure, at)| FailureStatus {
+                    kind: failure.kind.word(),
+                    detail: failure.to_string(),
+                    hint: failure.kind.hint(),
+                    ago_ms: ago(*at),
+                }),
+            next: status.next.map(|(at, why)| NextStatus {
+                why: why.word(),
+                in_ms: ahead(at),
             }),
-            next: status.next.map(|(at, why)| NextStatus { why: why.word(), in_ms: ahead(at) }),
             next_attempt_in_ms: status.next_attempt.map(ahead),
             hint: status.hint,
             required: config.required,
@@ -157,7 +176,10 @@ impl ServerStatus {
             stderr_tail: if connected {
                 Vec::new()
             } else {
-                process.stderr.map(|ring| ring.tail(TAIL_LINES)).unwrap_or_default()
+                process
+                    .stderr
+                    .map(|ring| ring.tail(TAIL_LINES))
+                    .unwrap_or_default()
             },
         }
     }
@@ -173,7 +195,11 @@ fn words(status: &Status, last_failure: Option<&Failure>) -> String {
         StateWord::Disabled => "disabled".to_owned(),
         StateWord::Idle => "idle, starts with the first call".to_owned(),
         StateWord::Connecting => match status.phase {
-            Some(phase) => format!("connecting ({}), attempt {}", phase.word(), status.attempt.max(1)),
+            Some(phase) => format!(
+                "connecting ({}), attempt {}",
+                phase.word(),
+                status.attempt.max(1)
+            ),
             None => "connecting".to_owned(),
         },
         StateWord::Connected if status.marks.degraded => "connected, degraded".to_owned(),

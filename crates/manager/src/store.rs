@@ -558,7 +558,8 @@ mod tests {
     #[test]
     fn every_damage_is_noticed_ignored_and_kept_aside() {
         let print = fingerprint("uvx");
-        let damages: [(&str, fn(Vec<u8>) -> Vec<u8>); 6] = [
+        type Damage = fn(Vec<u8>) -> Vec<u8>;
+        let damages: [(&str, Damage); 6] = [
             ("cut short", |bytes| bytes[..bytes.len() / 2].to_vec()),
             ("emptied", |_| Vec::new()),
             ("one bit changed", |mut bytes| {

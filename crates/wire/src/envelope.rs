@@ -17,7 +17,7 @@ use bytestring::ByteString;
 use crate::id::Id;
 use crate::raw;
 use crate::salvage::Salvage;
-use crate::scan::{Fault, Scanner, Span, key_is};
+use crate::scan::{Fault, Scanner, Span, key_among};
 use crate::splice::Editor;
 
 pub(crate) use index::Index;
@@ -209,6 +209,9 @@ impl Message {
         let [first, rest @ ..] = path else {
             return Some(&self.text);
         };
+        if !self.root.is_complete() {
+            return raw::member(&self.text, path);
+        }
         let top = self.root.find(&self.text, first)?.value;
         let [second, deeper @ ..] = rest else {
             return Some(top.of(&self.text));
@@ -270,23 +273,40 @@ impl PartialEq for Message {
 
 impl Eq for Message {}
 
+/// The envelope's own keys, in the order of [`Envelope::at`].
+const KEYS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+const JSONRPC: usize = 0;
+const ID: usize = 1;
+const METHOD: usize = 2;
+const PARAMS: usize = 3;
+const RESULT: usize = 4;
+const ERROR: usize = 5;
+
+/// Members of `params` that decide what is asked of whom. Twice is refused: whoever forwards the message and whoever
+/// executes it could read different ones.
+const ROUTING: [&str; 8] = [
+    "name",
+    "uri",
+    "arguments",
+    "_meta",
+    "requestId",
+    "taskId",
+    "protocolVersion",
+    "progressToken",
+];
+
 /// What the scan found; judged afterwards, so that a broken envelope still names its call.
 #[derive(Default)]
 struct Envelope {
-    jsonrpc: Option<Span>,
-    id: Option<Span>,
-    method: Option<Span>,
-    params: Option<Span>,
-    result: Option<Span>,
-    error: Option<Span>,
+    at: [Option<Span>; KEYS.len()],
     root: Index,
     inner: Index,
+    duplicate: Option<&'static str>,
 }
 
 impl Envelope {
     fn scan(text: &str, limits: &Limits) -> Result<Self, Why> {
         let mut found = Self::default();
-        let mut duplicate = None;
         let mut scanner =
             Scanner::new(text, limits.depth_max).map_err(|fault| why(fault, limits))?;
         if scanner.peek() != Some(b'{') && raw::is_json(text) {
@@ -294,68 +314,67 @@ impl Envelope {
         }
         scanner
             .object(0, |scanner, key| {
-                let name = known(key.of(text));
+                let known = key_among(key.of(text), &KEYS);
                 scanner.skip_space();
-                let nested = matches!(name, Some("params" | "result" | "error"))
-                    && scanner.peek() == Some(b'{');
-                let value = if nested {
-                    let mut inner = Index::default();
-                    let span = scanner.object(1, |scanner, key| {
-                        let value = scanner.value(2)?;
-                        inner.push(key, value);
-                        Ok(())
-                    })?;
-                    if name == Some("params") {
-                        duplicate = duplicate.or_else(|| inner.duplicate(text));
+                let value = match known {
+                    Some(body @ (PARAMS | RESULT | ERROR)) if scanner.peek() == Some(b'{') => {
+                        found.body(scanner, text, body)?
                     }
-                    found.inner = inner;
-                    span
-                } else {
-                    scanner.value(1)?
+                    _ => scanner.value(1)?,
                 };
                 found.root.push(key, value);
-                if let (Some(name), Some(slot)) = (name, name.and_then(|name| found.slot(name))) {
-                    duplicate = duplicate.or(slot.is_some().then_some(name));
-                    *slot = Some(value);
+                if let Some(known) = known
+                    && found.at[known].replace(value).is_some()
+                {
+                    found.duplicate.get_or_insert(KEYS[known]);
                 }
                 Ok(())
             })
             .and_then(|_| scanner.expect_end())
             .map_err(|fault| why(fault, limits))?;
-        match duplicate {
+        match found.duplicate {
             Some(name) => Err(Why::DuplicateKey(name)),
             None => Ok(found),
         }
     }
 
-    fn slot(&mut self, name: &str) -> Option<&mut Option<Span>> {
-        match name {
-            "jsonrpc" => Some(&mut self.jsonrpc),
-            "id" => Some(&mut self.id),
-            "method" => Some(&mut self.method),
-            "params" => Some(&mut self.params),
-            "result" => Some(&mut self.result),
-            "error" => Some(&mut self.error),
-            _ => None,
-        }
+    /// Indexes the members of `params`, `result` or `error`: nearly everything that is asked for later is one of them.
+    fn body(&mut self, scanner: &mut Scanner<'_>, text: &str, body: usize) -> Result<Span, Fault> {
+        let mut inner = Index::default();
+        let mut seen = 0_u8;
+        let span = scanner.object(1, |scanner, key| {
+            if body == PARAMS
+                && let Some(routing) = key_among(key.of(text), &ROUTING)
+            {
+                if seen >> routing & 1 == 1 {
+                    self.duplicate.get_or_insert(ROUTING[routing]);
+                }
+                seen |= 1 << routing;
+            }
+            let value = scanner.value(2)?;
+            inner.push(key, value);
+            Ok(())
+        })?;
+        self.inner = inner;
+        Ok(span)
     }
 
     fn judge(self, text: ByteString) -> Result<Message, Why> {
-        if self.jsonrpc.map(|span| span.of(&text)) != Some("\"2.0\"") {
+        if self.at[JSONRPC].map(|span| span.of(&text)) != Some("\"2.0\"") {
             return Err(Why::NotAMessage("the member \"jsonrpc\" must be \"2.0\""));
         }
-        let id = match self.id.map(|span| span.of(&text)) {
+        let id = match self.at[ID].map(|span| span.of(&text)) {
             None | Some("null") => None,
             Some(raw) => Some(Id::from_scanned(raw).ok_or(Why::NotAMessage(
                 "the id must be a short string or a number",
             ))?),
         };
-        let (kind, body) = match (self.method, self.result, self.error) {
-            (Some(_), None, None) if self.id.is_some() && id.is_none() => {
+        let (kind, body) = match (self.at[METHOD], self.at[RESULT], self.at[ERROR]) {
+            (Some(_), None, None) if self.at[ID].is_some() && id.is_none() => {
                 return Err(Why::NotAMessage("the id of a request must not be null"));
             }
-            (Some(_), None, None) if id.is_some() => (Kind::Request, self.params),
-            (Some(_), None, None) => (Kind::Notification, self.params),
+            (Some(_), None, None) if id.is_some() => (Kind::Request, self.at[PARAMS]),
+            (Some(_), None, None) => (Kind::Notification, self.at[PARAMS]),
             (None, Some(_), None) if id.is_none() => {
                 return Err(Why::NotAMessage("a result without an id answers nothing"));
             }
@@ -390,9 +409,7 @@ impl Envelope {
         {
             return Err(Why::NotAMessage("the member \"params\" must be an object"));
         }
-        let method = self
-            .method
-            .map_or(Ok(Name::None), |span| method_name(&text, span))?;
+        let method = self.at[METHOD].map_or(Ok(Name::None), |span| method_name(&text, span))?;
         // A message without `params` but with a stray second body never gets here, so `inner` belongs to `body`.
         let inner = if body.is_some_and(|body| raw::is_object(body.of(&text))) {
             self.inner
@@ -425,13 +442,6 @@ fn method_name(text: &str, span: Span) -> Result<Name, Why> {
         Some(name) => Ok(Name::Decoded(name.into())),
         None => Err(Why::NotAMessage("the method cannot be decoded")),
     }
-}
-
-/// The envelope's own keys; escapes do not hide one.
-fn known(quoted: &str) -> Option<&'static str> {
-    ["jsonrpc", "id", "method", "params", "result", "error"]
-        .into_iter()
-        .find(|name| key_is(quoted, name))
 }
 
 fn why(fault: Fault, limits: &Limits) -> Why {

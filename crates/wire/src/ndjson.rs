@@ -140,17 +140,21 @@ impl LineDecoder {
         }
     }
 
-    /// Too much without a line feed: from here on only the id is looked for.
+    /// Longest line that is looked at as a whole, line feed not counted; a carriage return may come on top of the message.
+    fn line_bytes_max(&self) -> usize {
+        self.limits.message_bytes_max.saturating_add(1)
+    }
+
+    /// Too much for a message: from here on only the id is looked for.
     fn overflow(&mut self) {
-        let mut excess = Excess {
+        // The sample must not depend on how much happens to be here already.
+        let head = &self.buf[..self.line_bytes_max().min(self.buf.len())];
+        self.excess = Some(Box::new(Excess {
             salvage: Salvage::new(),
-            sample: sample(&self.buf),
+            sample: sample(head),
             bytes: 0,
-        };
-        excess.take(&self.buf);
-        self.buf.clear();
+        }));
         self.scanned = 0;
-        self.excess = Some(Box::new(excess));
     }
 
     /// `Some` once the line feed of the over-long line is found.
@@ -181,6 +185,7 @@ impl Iterator for LineDecoder {
                 return self.skip_excess();
             }
             match memchr::memchr(b'\n', &self.buf[self.scanned..]) {
+                Some(at) if self.scanned + at > self.line_bytes_max() => self.overflow(),
                 Some(at) => {
                     let line = self.buf.split_to(self.scanned + at + 1).freeze();
                     self.scanned = 0;
@@ -188,7 +193,7 @@ impl Iterator for LineDecoder {
                         return Some(line);
                     }
                 }
-                None if self.buf.len() > self.limits.message_bytes_max => self.overflow(),
+                None if self.buf.len() > self.line_bytes_max() => self.overflow(),
                 None => {
                     self.scanned = self.buf.len();
                     return None;

@@ -7,11 +7,12 @@
 use smallvec::SmallVec;
 
 use crate::id::{ID_BYTES_MAX, Id};
+use crate::scan::key_is;
 
 /// Longest method name (raw, with quotes) that is remembered.
 const METHOD_BYTES_MAX: usize = 258;
-/// No key of interest is longer.
-const KEY_BYTES_MAX: usize = 16;
+/// No key of interest is longer, even with every character escaped.
+const KEY_BYTES_MAX: usize = 48;
 
 /// What could be saved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -172,14 +173,19 @@ impl Salvage {
     }
 
     fn key_ends(&mut self) {
-        self.want = match (self.overlong, &self.token[..]) {
-            (false, b"\"id\"") => Want::Id,
-            (false, b"\"method\"") => Want::Method,
-            (false, b"\"jsonrpc\"") => {
-                self.jsonrpc = true;
-                Want::Other
-            }
-            _ => Want::Other,
+        let key = if self.overlong {
+            None
+        } else {
+            std::str::from_utf8(&self.token).ok()
+        };
+        let is = |name| key.is_some_and(|key| key_is(key, name));
+        self.want = if is("id") {
+            Want::Id
+        } else if is("method") {
+            Want::Method
+        } else {
+            self.jsonrpc |= is("jsonrpc");
+            Want::Other
         };
         self.token.clear();
         self.overlong = false;
@@ -242,6 +248,7 @@ mod tests {
         assert_eq!(id_of(r#"{"jsonrpc":"2.0","id":12"#), None);
         assert_eq!(id_of(r#"{"jsonrpc":"2.0","id":"12"#), None);
         assert_eq!(id_of(r#"{"id":1,"id":2}"#), None);
+        assert_eq!(id_of(r#"{"id":1,"\u0069d":2}"#), None);
         assert_eq!(id_of(r#"{"id":{"id":1},"a":1}"#), None);
         assert_eq!(id_of(r#"{"id":null}"#), None);
         assert_eq!(id_of(r#"["id",1]"#), None);

@@ -56,7 +56,7 @@ pub struct SseDecoder {
     scanned: usize,
     /// The last line ended with CR: an LF that follows belongs to it.
     after_cr: bool,
-    /// No line has been completed yet: a byte order mark may be in front.
+    /// Nothing has been read yet: a byte order mark may be in front.
     at_start: bool,
     pending: Pending,
     excess: Option<Box<Excess>>,
@@ -178,13 +178,6 @@ impl SseDecoder {
 
     /// Takes one line without its end. `Some` for a comment.
     fn line(&mut self, line: Bytes) -> Option<SseItem> {
-        let line = match std::mem::take(&mut self.at_start)
-            .then(|| line.strip_prefix(b"\xEF\xBB\xBF"))
-            .flatten()
-        {
-            Some(rest) => line.slice_ref(rest),
-            None => line,
-        };
         let (name, value) = match memchr::memchr(b':', &line) {
             Some(0) => return Some(SseItem::Comment),
             Some(colon) => {
@@ -199,8 +192,9 @@ impl SseDecoder {
                 true
             }
             b"event" => {
+                // A type alone makes no event.
                 self.pending.event = Some(lossy(&value)).filter(|event| !event.is_empty());
-                true
+                false
             }
             b"id" if !value.contains(&0) => {
                 self.pending.id = Some(lossy(&value));
@@ -220,7 +214,7 @@ impl SseDecoder {
         None
     }
 
-    /// Where the next line ends: its length and the length of its end. `None`: not all of it is here.
+    /// The length of the next line. `None`: not all of it is here.
     fn line_end(&mut self) -> Option<usize> {
         let found =
             memchr::memchr2(b'\n', b'\r', &self.buf[self.scanned..]).map(|at| self.scanned + at);
@@ -232,12 +226,28 @@ impl SseDecoder {
         if self.after_cr && !self.buf.is_empty() {
             self.after_cr = false;
             if self.buf[0] == b'\n' {
-                let _ = self.buf.split_to(1);
+                drop(self.buf.split_to(1));
                 self.scanned = self.scanned.saturating_sub(1);
             }
         }
     }
 
+    /// A byte order mark at the very beginning is no text. `false`: not enough is here to know.
+    fn pass_mark(&mut self) -> bool {
+        const MARK: &[u8] = b"\xEF\xBB\xBF";
+        if self.at_start {
+            if self.buf.len() < MARK.len() && MARK.starts_with(&self.buf) {
+                return false;
+            }
+            self.at_start = false;
+            if self.buf.starts_with(MARK) {
+                drop(self.buf.split_to(MARK.len()));
+            }
+        }
+        true
+    }
+
+    /// Too much for an event: from the line that breaks the limit on, which begins the buffer, only the id is looked for.
     fn overflow(&mut self) {
         let pending = std::mem::take(&mut self.pending);
         let mut excess = Excess::new(pending.id, pending.bytes);
@@ -245,11 +255,7 @@ impl SseDecoder {
             excess.data(&pending.data.freeze());
             excess.data_line_ends();
         }
-        let rest = self.buf.split();
         self.scanned = 0;
-        self.at_start = false;
-        let used = excess.feed(&rest);
-        debug_assert_eq!(used, None, "no line end was found in it");
         self.excess = Some(Box::new(excess));
     }
 
@@ -277,25 +283,22 @@ impl Iterator for SseDecoder {
     /// The next item of what was pushed so far. `None` means: push more.
     fn next(&mut self) -> Option<SseItem> {
         loop {
-            if self.excess.is_some() {
-                self.swallow_lf();
-                return self.skip_excess();
+            if !self.pass_mark() {
+                return None;
             }
             self.swallow_lf();
-            let Some(end) = self.line_end() else {
-                if self.pending.bytes + self.buf.len() > self.event_bytes_max {
-                    self.overflow();
-                }
-                return None;
-            };
-            if end > 0 && self.buf[0] != b':' && self.pending.bytes + end > self.event_bytes_max {
-                // The line that breaks the limit is here as a whole: the skipper reads it from its start.
-                self.overflow_before_line();
+            if self.excess.is_some() {
+                return self.skip_excess();
+            }
+            let end = self.line_end();
+            let room = self.event_bytes_max.saturating_sub(self.pending.bytes);
+            if end.unwrap_or(self.buf.len()) > room {
+                self.overflow();
                 continue;
             }
-            let mut line = self.buf.split_to(end + 1);
-            self.after_cr = line[end] == b'\r';
-            line.truncate(end);
+            let mut line = self.buf.split_to(end? + 1);
+            self.after_cr = line.last() == Some(&b'\r');
+            line.truncate(line.len() - 1);
             let item = if line.is_empty() {
                 self.dispatch()
             } else {
@@ -305,14 +308,6 @@ impl Iterator for SseDecoder {
                 return item;
             }
         }
-    }
-}
-
-impl SseDecoder {
-    fn overflow_before_line(&mut self) {
-        let held = self.buf.split();
-        self.overflow();
-        self.buf = held;
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) const BYTES_MAX: u64 = 1 << 30;
 #[schemars(rename_all = "camelCase", title = "Mainstay config")]
 pub(super) struct ConfigFile {
     /// The servers, by name. A name has 1 to 64 characters, without `/` and control characters.
-    pub(super) mcp_servers: BTreeMap<String, ServerEntry>,
+    pub(super) mcp_servers: Option<BTreeMap<String, ServerEntry>>,
     /// The same as `mcpServers`, as some editors write it.
     pub(super) servers: Option<BTreeMap<String, ServerEntry>>,
     /// Settings of Mainstay itself.
@@ -155,12 +155,12 @@ pub(super) enum NumberOrNever {
     Never(#[schemars(extend("const" = false))] bool),
 }
 
-/// Settings, or `false` for off.
+/// Settings, `false` for off, or `true` for on with the usual settings.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum KeepaliveOrOff {
     On(KeepaliveGroup),
-    Off(#[schemars(extend("const" = false))] bool),
+    Off(bool),
 }
 
 /// When a server is started.
@@ -204,7 +204,7 @@ pub enum Scope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 pub enum EnvPolicy {
-    /// A short list of harmless ones (law 31).
+    /// A short list of harmless ones: the search path, the home directory, the language and the like.
     #[default]
     Allowlist,
     /// All of them, secrets included.
@@ -240,10 +240,10 @@ pub(super) struct TimeoutOptions {
     /// From the start of a connection attempt until the server has listed its catalog.
     #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = CONNECT_MS))]
     pub(super) connect_ms: Option<u64>,
-    /// Starting the process or opening the connection. Default: 10000, or `connectMs` when that is set.
+    /// Starting the process or opening the connection. Default: 30000, or `connectMs` when that is set.
     #[schemars(range(min = 1, max = DURATION_MS_MAX))]
     pub(super) spawn_ms: Option<u64>,
-    /// Greeting the server. Output on stderr counts as life. Default: 30000, or `connectMs` when that is set.
+    /// Greeting the server. Output on stderr counts as life. Default: 60000, or `connectMs` when that is set.
     #[schemars(range(min = 1, max = DURATION_MS_MAX))]
     pub(super) greet_ms: Option<u64>,
     /// Listing the catalog. Default: 30000, or `connectMs` when that is set.
@@ -260,8 +260,8 @@ pub(super) struct TimeoutOptions {
 pub(super) const CALL_IDLE_MS: u64 = 5 * 60 * 1000;
 pub(super) const CALL_TOTAL_MS: u64 = 60 * 60 * 1000;
 pub(super) const CONNECT_MS: u64 = 60_000;
-pub(super) const SPAWN_MS: u64 = 10_000;
-pub(super) const GREET_MS: u64 = 30_000;
+pub(super) const SPAWN_MS: u64 = 30_000;
+pub(super) const GREET_MS: u64 = 60_000;
 pub(super) const LIST_MS: u64 = 30_000;
 pub(super) const PROBE_MS: u64 = 3_000;
 pub(super) const EDGE_PATIENCE_MS: u64 = 15_000;
@@ -444,7 +444,7 @@ fn over_group<T: Clone>(
 impl ServerOptions {
     /// These settings with those of `below` where they say nothing, key by key inside groups too.
     pub(super) fn over(mut self, below: &ServerOptions) -> ServerOptions {
-        let tools = over_group(self.tools.take(), below.tools.as_ref(), |above, below| {
+        self.tools = over_group(self.tools, below.tools.as_ref(), |above, below| {
             over!(
                 above,
                 below,
@@ -457,25 +457,17 @@ impl ServerOptions {
                 }
             )
         });
-        let timeouts = over_group(
-            self.timeouts.take(),
-            below.timeouts.as_ref(),
-            TimeoutOptions::over,
-        );
-        let restart = over_group(
-            self.restart.take(),
-            below.restart.as_ref(),
-            RestartOptions::over,
-        );
-        let keepalive = over_group(
-            self.keepalive.take(),
+        self.timeouts = over_group(self.timeouts, below.timeouts.as_ref(), TimeoutOptions::over);
+        self.restart = over_group(self.restart, below.restart.as_ref(), RestartOptions::over);
+        self.keepalive = over_group(
+            self.keepalive,
             below.keepalive.as_ref(),
             KeepaliveOptions::over,
         );
-        let retry = over_group(self.retry.take(), below.retry.as_ref(), |above, below| {
+        self.retry = over_group(self.retry, below.retry.as_ref(), |above, below| {
             over!(above, below, RetryOptions { trust_annotations })
         });
-        let stop = over_group(self.stop.take(), below.stop.as_ref(), |above, below| {
+        self.stop = over_group(self.stop, below.stop.as_ref(), |above, below| {
             over!(
                 above,
                 below,
@@ -486,8 +478,8 @@ impl ServerOptions {
                 }
             )
         });
-        // The groups were taken out above, so what the macro finds for them is replaced right after.
-        let plain = over!(
+        // A group that is set in either place is merged by now and set here, so the lines below leave it alone.
+        over!(
             self,
             below,
             ServerOptions {
@@ -508,16 +500,7 @@ impl ServerOptions {
                 drain_ms,
                 auth,
             }
-        );
-        ServerOptions {
-            tools,
-            timeouts,
-            restart,
-            keepalive,
-            retry,
-            stop,
-            ..plain
-        }
+        )
     }
 }
 

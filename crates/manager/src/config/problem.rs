@@ -58,6 +58,15 @@ pub struct Problem {
     pub remedy: String,
 }
 
+impl Problem {
+    /// Line and column, for sorting by place.
+    pub(super) fn position(&self) -> Option<(usize, usize)> {
+        self.origin
+            .as_ref()
+            .map(|origin| (origin.line, origin.column))
+    }
+}
+
 impl fmt::Display for Problem {
     /// `mcp.json:3:14: error: message (at key.path)`, and the remedy indented on a line of its own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -339,3 +339,13 @@ fn listen_address(text: &str, place: &Place, sink: &mut Sink<'_>) -> Option<Sock
     }
     address
 }
+
+/// Every key that reading `text` asks for.
+#[cfg(test)]
+pub(super) fn asked_of(text: &str) -> std::collections::BTreeSet<String> {
+    let path = Path::new("mcp.json");
+    let mut sink = Sink::new(path.into(), text);
+    let tree = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &strictness());
+    read_root(tree.expect("JSON").value.as_ref(), path, &mut sink).expect("a config");
+    sink.asked
+}

@@ -10,7 +10,10 @@ use super::{
     file::{ServerOptions, ToolOptions},
     problem::quoted,
     read_options::{contradictions, read_options, read_texts},
-    reader::{Fields, Place, Sink, flag, lenient_text, list, members, nearest, text, wrong_type},
+    reader::{
+        Fields, Place, Sink, beginning, flag, lenient_text, list, members, nearest, text,
+        wrong_type,
+    },
 };
 
 /// Longest server name, in characters.
@@ -220,107 +223,110 @@ enum Kind {
     NotYet(&'static str),
 }
 
+/// A value and its place; `None` when the key is absent or `null`.
+type Given<'a, 't> = Option<(&'a Value<'t>, Place)>;
+
+/// The keys that say what to connect to, unread.
+struct Connection<'a, 't> {
+    command: Given<'a, 't>,
+    args: Given<'a, 't>,
+    env: Given<'a, 't>,
+    cwd: Given<'a, 't>,
+    url: Given<'a, 't>,
+    headers: Given<'a, 't>,
+}
+
 fn read_transport(
     fields: &mut Fields<'_, '_>,
     place: &Place,
     sink: &mut Sink<'_>,
 ) -> Option<Transport> {
     let kind = read_kind(fields, sink);
-    let command = fields.take("command", sink);
-    let args = fields.take("args", sink);
-    let env = fields.take("env", sink);
-    let cwd = fields.take("cwd", sink);
-    let url = take_url(fields, sink);
-    let headers = fields.take("headers", sink);
-    if let Some(Kind::NotYet(what)) = kind {
-        sink.error(
-            place,
+    let given = Connection {
+        command: fields.take("command", sink),
+        args: fields.take("args", sink),
+        env: fields.take("env", sink),
+        cwd: fields.take("cwd", sink),
+        url: take_url(fields, sink),
+        headers: fields.take("headers", sink),
+    };
+    let (message, remedy) = match (&given.command, &given.url, kind) {
+        (_, _, Some(Kind::NotYet(what))) => (
             format!("{what} is not supported yet"),
             "use streamable HTTP if the server offers it",
-        );
-        return None;
-    }
-    match (command, url, kind) {
-        (Some(_), Some(_), _) => {
-            let remedy =
-                "keep `command` for a program, `url` for an address; or make two servers of it";
-            sink.error(place, "there are both `command` and `url`", remedy);
-            None
-        }
-        (Some((command, command_place)), None, None | Some(Kind::Stdio)) => {
-            useless(&[("headers", &headers)], "a program", sink);
-            let command = read_command(command, &command_place, args.is_some(), sink);
-            let args = args.map_or(Some(Vec::new()), |(value, place)| {
-                read_args(value, &place, sink)
-            });
-            let env = env.map_or(Some(Vec::new()), |(value, place)| {
-                read_env(value, &place, sink)
-            });
-            let cwd = cwd.map(|(value, place)| read_template(value, &place, sink));
-            Some(Transport::Stdio {
-                command: command?,
-                args: args?,
-                env: env?,
-                cwd: cwd.flatten(),
-            })
-        }
-        (None, Some((url, url_place)), None | Some(Kind::Http)) => {
-            useless(
-                &[("args", &args), ("env", &env), ("cwd", &cwd)],
-                "a server with `url`",
-                sink,
-            );
-            let url = read_url(url, &url_place, sink);
-            let headers = headers.map_or(Some(Vec::new()), |(value, place)| {
-                read_headers(value, &place, sink)
-            });
-            Some(Transport::Http {
-                url: url?,
-                headers: headers?,
-            })
-        }
-        (None, None, Some(Kind::Http)) => {
-            sink.error(
-                place,
-                "there is no `url`",
-                "add the address: `\"url\": \"http://…\"`",
-            );
-            None
-        }
-        (None, None, Some(Kind::Stdio)) => {
-            sink.error(
-                place,
-                "there is no `command`",
-                "add the program: `\"command\": \"…\"`",
-            );
-            None
-        }
-        (None, None, _) => {
-            let remedy =
-                "add `\"command\": \"…\"` for a program, or `\"url\": \"http://…\"` for an address";
-            sink.error(place, "there is neither `command` nor `url`", remedy);
-            None
-        }
-        (Some(_), None, Some(Kind::Http | Kind::NotYet(_))) => {
-            sink.error(
-                place,
-                "`type` says HTTP, but there is a `command`",
-                "remove `type`, or give a `url` instead",
-            );
-            None
-        }
-        (None, Some(_), Some(Kind::Stdio | Kind::NotYet(_))) => {
-            sink.error(
-                place,
-                "`type` says stdio, but there is a `url`",
-                "remove `type`, or give a `command` instead",
-            );
-            None
-        }
-    }
+        ),
+        (Some(_), Some(_), _) => (
+            "there are both `command` and `url`".to_owned(),
+            "keep `command` for a program, `url` for an address; or make two servers of it",
+        ),
+        (Some(_), None, None | Some(Kind::Stdio)) => return read_stdio(given, sink),
+        (None, Some(_), None | Some(Kind::Http)) => return read_http(given, sink),
+        (None, None, Some(Kind::Http)) => (
+            "there is no `url`".to_owned(),
+            "add the address: `\"url\": \"http://…\"`",
+        ),
+        (None, None, Some(Kind::Stdio)) => (
+            "there is no `command`".to_owned(),
+            "add the program: `\"command\": \"…\"`",
+        ),
+        (None, None, None) => (
+            "there is neither `command` nor `url`".to_owned(),
+            "add `\"command\": \"…\"` for a program, or `\"url\": \"http://…\"` for an address",
+        ),
+        (Some(_), None, Some(Kind::Http)) => (
+            "`type` says HTTP, but there is a `command`".to_owned(),
+            "remove `type`, or give a `url` instead",
+        ),
+        (None, Some(_), Some(Kind::Stdio)) => (
+            "`type` says stdio, but there is a `url`".to_owned(),
+            "remove `type`, or give a `command` instead",
+        ),
+    };
+    sink.error(place, message, remedy);
+    None
 }
 
-fn useless(keys: &[(&str, &Option<(&Value<'_>, Place)>)], of: &str, sink: &mut Sink<'_>) {
+fn read_stdio(given: Connection<'_, '_>, sink: &mut Sink<'_>) -> Option<Transport> {
+    useless(&[("headers", &given.headers)], "a program", sink);
+    let (command, command_place) = given.command?;
+    // Everything is read before anything is given up, so that all problems are told at once.
+    let command = read_command(command, &command_place, given.args.is_some(), sink);
+    let args = given.args.map_or(Some(Vec::new()), |(value, place)| {
+        read_args(value, &place, sink)
+    });
+    let env = given.env.map_or(Some(Vec::new()), |(value, place)| {
+        read_env(value, &place, sink)
+    });
+    let cwd = given
+        .cwd
+        .and_then(|(value, place)| read_template(value, &place, sink));
+    Some(Transport::Stdio {
+        command: command?,
+        args: args?,
+        env: env?,
+        cwd,
+    })
+}
+
+fn read_http(given: Connection<'_, '_>, sink: &mut Sink<'_>) -> Option<Transport> {
+    let of_programs = [
+        ("args", &given.args),
+        ("env", &given.env),
+        ("cwd", &given.cwd),
+    ];
+    useless(&of_programs, "a server with `url`", sink);
+    let (url, url_place) = given.url?;
+    let url = read_url(url, &url_place, sink);
+    let headers = given.headers.map_or(Some(Vec::new()), |(value, place)| {
+        read_headers(value, &place, sink)
+    });
+    Some(Transport::Http {
+        url: url?,
+        headers: headers?,
+    })
+}
+
+fn useless(keys: &[(&str, &Given<'_, '_>)], of: &str, sink: &mut Sink<'_>) {
     for (key, value) in keys {
         let Some((value, place)) = value else {
             continue;
@@ -370,10 +376,7 @@ fn read_kind(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<Kind> {
 }
 
 /// `url`, or what another client calls it. An empty one counts as absent under a foreign name only.
-fn take_url<'a, 't>(
-    fields: &mut Fields<'a, 't>,
-    sink: &mut Sink<'_>,
-) -> Option<(&'a Value<'t>, Place)> {
+fn take_url<'a, 't>(fields: &mut Fields<'a, 't>, sink: &mut Sink<'_>) -> Given<'a, 't> {
     let standard = fields.take("url", sink);
     let is_given = |(value, _): &(&Value<'_>, Place)| {
         value
@@ -439,7 +442,10 @@ fn read_env(
             };
             sink.error(
                 &place,
-                format!("{} cannot be the name of a variable", quoted(name)),
+                format!(
+                    "{} cannot be the name of a variable",
+                    quoted(&beginning(name))
+                ),
                 "",
             );
             continue;
@@ -471,7 +477,10 @@ fn read_headers(
             let remedy = "use letters, digits and `-`";
             sink.error(
                 &at_name,
-                format!("{} cannot be the name of a header", quoted(name)),
+                format!(
+                    "{} cannot be the name of a header",
+                    quoted(&beginning(name))
+                ),
                 remedy,
             );
             continue;

@@ -129,9 +129,9 @@ pub struct Timeouts {
     pub call_total_ms: u64,
     /// A connection attempt as a whole. Default: 60 s.
     pub connect_ms: u64,
-    /// Its phase of starting the process or opening the connection. Default: 10 s.
+    /// Its phase of starting the process or opening the connection. Default: 30 s.
     pub spawn_ms: u64,
-    /// Its phase of greeting. Default: 30 s.
+    /// Its phase of greeting. Default: 60 s.
     pub greet_ms: u64,
     /// Its phase of listing. Default: 30 s.
     pub list_ms: u64,
@@ -284,6 +284,32 @@ impl ServerConfig {
         match &self.transport {
             Transport::Broken { problems } => problems,
             Transport::Stdio { .. } | Transport::Http { .. } => &[],
+        }
+    }
+
+    /// What it connects to, for people: the program, or the address without user, password, query and fragment (law 31).
+    /// Empty when the entry is broken.
+    pub fn target(&self) -> String {
+        match &self.transport {
+            Transport::Stdio { command, .. } => command.to_string(),
+            Transport::Http { url, .. } => {
+                match url.literal().and_then(|url| reqwest::Url::parse(&url).ok()) {
+                    Some(url) => {
+                        let port = url
+                            .port()
+                            .map(|port| format!(":{port}"))
+                            .unwrap_or_default();
+                        format!(
+                            "{}://{}{port}{}",
+                            url.scheme(),
+                            url.host_str().unwrap_or_default(),
+                            url.path()
+                        )
+                    }
+                    None => url.to_string(),
+                }
+            }
+            Transport::Broken { .. } => String::new(),
         }
     }
 
@@ -443,9 +469,9 @@ impl ServerConfig {
 
 impl Timeouts {
     fn from_options(options: &file::TimeoutOptions) -> Timeouts {
-        // A phase that is not set may use the whole of a connect limit that is set: raising one number is enough for a slow
+        // Under a connect limit that was set, a phase that was not may use all of it: raising one number is enough for a slow
         // server.
-        let phase = |own: Option<u64>, default: u64| own.or(options.connect_ms).unwrap_or(default);
+        let phase = |own: Option<u64>, usual: u64| own.or(options.connect_ms).unwrap_or(usual);
         Timeouts {
             call_idle_ms: options.call_idle_ms.unwrap_or(file::CALL_IDLE_MS),
             call_total_ms: options.call_total_ms.unwrap_or(file::CALL_TOTAL_MS),
@@ -520,6 +546,16 @@ pub struct Fingerprints {
     pub connection: Fingerprint,
     /// Everything else except the name. Comparable within one process only.
     pub settings: Fingerprint,
+}
+
+impl From<Fingerprints> for mainstay_core::plan::Fingerprints {
+    fn from(prints: Fingerprints) -> mainstay_core::plan::Fingerprints {
+        let digest = |print: Fingerprint| mainstay_core::catalog::Digest(print.0);
+        mainstay_core::plan::Fingerprints {
+            connection: digest(prints.connection),
+            settings: digest(prints.settings),
+        }
+    }
 }
 
 /// A hash of a part of a config. Shows nothing of what it was made from.

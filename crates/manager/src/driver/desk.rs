@@ -60,7 +60,12 @@ impl Desk {
         directory: Arc<Directory>,
         reports: mpsc::Sender<Addressed>,
     ) -> Self {
-        Self { verbs, ended, directory, _reports: reports }
+        Self {
+            verbs,
+            ended,
+            directory,
+            _reports: reports,
+        }
     }
 
     /// All slots by name.
@@ -69,15 +74,35 @@ impl Desk {
     }
 
     /// Adds a server. Returns when it has its slot; its start goes on by itself.
-    pub(crate) async fn add(&self, config: ServerConfig, catalog: Option<Arc<Catalog>>) -> Result<(), OperatorError> {
+    pub(crate) async fn add(
+        &self,
+        config: ServerConfig,
+        catalog: Option<Arc<Catalog>>,
+    ) -> Result<(), OperatorError> {
         let (done, added) = oneshot::channel();
-        self.send(Verb::Add { config: Box::new(config), catalog, done }, added).await
+        self.send(
+            Verb::Add {
+                config: Box::new(config),
+                catalog,
+                done,
+            },
+            added,
+        )
+        .await
     }
 
     /// Gives an order to one server; returns when it is in force. A dropped caller does not take the order back (law 1).
     pub(crate) async fn order(&self, place: &Place, input: Input) -> Result<(), OperatorError> {
         let (done, in_force) = oneshot::channel();
-        self.send(Verb::Order { slot: place.slot.id, input, done }, in_force).await
+        self.send(
+            Verb::Order {
+                slot: place.slot.id,
+                input,
+                done,
+            },
+            in_force,
+        )
+        .await
     }
 
     /// Ends everything; returns when nothing is left (law 6).
@@ -95,7 +120,10 @@ impl Desk {
     }
 
     async fn send(&self, verb: Verb, done: oneshot::Receiver<()>) -> Result<(), OperatorError> {
-        self.verbs.send(verb).await.map_err(|_closed| OperatorError::Ended)?;
+        self.verbs
+            .send(verb)
+            .await
+            .map_err(|_closed| OperatorError::Ended)?;
         done.await.map_err(|_closed| OperatorError::Ended)
     }
 }

@@ -46,31 +46,44 @@ impl Driver {
             Effect::RequestOpen { .. } => {}
             Effect::Open { generation, mode } => self.open(slot, generation, mode),
             Effect::Accept { generation } => {
-                let runtime = self.kept.get(&(slot.id, generation)).and_then(|kept| kept.runtime.clone());
+                let runtime = self
+                    .kept
+                    .get(&(slot.id, generation))
+                    .and_then(|kept| kept.runtime.clone());
                 // Law 2: the former one stops taking leases in the same instant.
                 if let Some(former) = slot.current.swap(runtime) {
                     former.leases.fence();
                 }
             }
             Effect::Fence { generation } => self.fence(slot, generation),
-            Effect::Fail { generation, failure } => self.fail(slot, generation, &failure),
+            Effect::Fail {
+                generation,
+                failure,
+            } => self.fail(slot, generation, &failure),
             Effect::Stop { generation, how } => self.stop(slot, generation, how),
             Effect::Publish { generation } => {
-                let staged = self.kept.get_mut(&(slot.id, generation)).and_then(|kept| kept.staged.take());
+                let staged = self
+                    .kept
+                    .get_mut(&(slot.id, generation))
+                    .and_then(|kept| kept.staged.take());
                 if let Some(catalog) = staged {
                     self.publish(slot, generation, catalog);
                 }
             }
             Effect::Retract => {
                 if let Some(version) = self.setting.publisher.retract(&slot.name) {
-                    self.setting.events.emit(&slot.name, 0, EventKind::Retracted { version });
+                    self.setting
+                        .events
+                        .emit(&slot.name, 0, EventKind::Retracted { version });
                 }
             }
             Effect::Probe { generation, since } => self.with_orders(slot, generation, |orders| {
                 orders.probes += 1;
                 orders.probe_since_ms = since.0;
             }),
-            Effect::FenceIfUnused { generation, since } => self.fence_if_unused(slot, generation, since),
+            Effect::FenceIfUnused { generation, since } => {
+                self.fence_if_unused(slot, generation, since)
+            }
             Effect::Changed(transition) => self.changed(slot, &transition),
         }
     }
@@ -90,21 +103,41 @@ impl Driver {
             pages_max: self.setting.pages_max,
             stderr_bytes_max: self.setting.stderr_bytes_max,
         };
-        self.kept.insert((slot.id, generation), Kept { orders, runtime: None, staged: None });
+        self.kept.insert(
+            (slot.id, generation),
+            Kept {
+                orders,
+                runtime: None,
+                staged: None,
+            },
+        );
         self.keepers.spawn(keeper::keep(setup));
     }
 
     fn fence(&mut self, slot: &Slot, generation: Generation) {
-        if let Some(runtime) = self.kept.get(&(slot.id, generation)).and_then(|kept| kept.runtime.as_ref()) {
+        if let Some(runtime) = self
+            .kept
+            .get(&(slot.id, generation))
+            .and_then(|kept| kept.runtime.as_ref())
+        {
             runtime.leases.fence();
         }
-        if slot.current.load().as_ref().is_some_and(|runtime| runtime.generation == generation) {
+        if slot
+            .current
+            .load()
+            .as_ref()
+            .is_some_and(|runtime| runtime.generation == generation)
+        {
             slot.current.store(None);
         }
     }
 
     fn fail(&mut self, slot: &Slot, generation: Generation, failure: &Failure) {
-        if let Some(runtime) = self.kept.get(&(slot.id, generation)).and_then(|kept| kept.runtime.as_ref()) {
+        if let Some(runtime) = self
+            .kept
+            .get(&(slot.id, generation))
+            .and_then(|kept| kept.runtime.as_ref())
+        {
             runtime.fail(failure.clone());
         }
     }
@@ -125,14 +158,23 @@ impl Driver {
     }
 
     fn fence_if_unused(&mut self, slot: &Slot, generation: Generation, since: Time) {
-        let Some(runtime) = self.kept.get(&(slot.id, generation)).and_then(|kept| kept.runtime.clone()) else { return };
+        let Some(runtime) = self
+            .kept
+            .get(&(slot.id, generation))
+            .and_then(|kept| kept.runtime.clone())
+        else {
+            return;
+        };
         let now = self.setting.clock.now();
         let input = match runtime.leases.fence_if_unused(since.0) {
             Ok(()) => {
                 self.fence(slot, generation);
                 Input::Unused { generation }
             }
-            Err(used_ms) => Input::Traffic { generation, at: used_ms.map_or(now, Time) },
+            Err(used_ms) => Input::Traffic {
+                generation,
+                at: used_ms.map_or(now, Time),
+            },
         };
         let reports = Reports::new(slot.id, self.report_sender.clone(), self.setting.clock);
         // The driver must not wait for its own inbox. Should it be full, the fenced generation is opened to leases again
@@ -143,7 +185,11 @@ impl Driver {
     /// Publishes a catalog and keeps it on disk.
     pub(super) fn publish(&mut self, slot: &Slot, generation: Generation, catalog: Arc<Catalog>) {
         slot.catalog.store(Some(Arc::clone(&catalog)));
-        if let Some(version) = self.setting.publisher.publish(slot.id, &slot.name, Arc::clone(&catalog)) {
+        if let Some(version) =
+            self.setting
+                .publisher
+                .publish(slot.id, &slot.name, Arc::clone(&catalog))
+        {
             let kind = EventKind::Published {
                 version,
                 tools: catalog.tools.items.len(),
@@ -152,22 +198,37 @@ impl Driver {
             };
             self.setting.events.emit(&slot.name, generation.0, kind);
         }
-        if !catalog.remembered && let Some(store) = &self.setting.store {
+        if !catalog.remembered
+            && let Some(store) = &self.setting.store
+        {
             remember(Arc::clone(store), slot, catalog);
         }
     }
 
     fn changed(&self, slot: &Slot, transition: &Transition) {
-        let arrived = transition.to == StateWord::Connected && transition.from != StateWord::Connected;
+        let arrived =
+            transition.to == StateWord::Connected && transition.from != StateWord::Connected;
         if arrived && transition.generation.0 > 1 {
             slot.counters.recovered();
         }
         let (from, to) = (transition.from.word(), transition.to.word());
-        let cause = transition.failure.as_ref().map(|failure| failure.kind.word());
+        let cause = transition
+            .failure
+            .as_ref()
+            .map(|failure| failure.kind.word());
         let detail = transition.failure.as_ref().map(ToString::to_string);
         // One INFO per state transition; everything else about it is at DEBUG.
         tracing::info!(server = %slot.name, generation = transition.generation.0, from, to, cause, detail, "state changed");
-        self.setting.events.emit(&slot.name, transition.generation.0, EventKind::Transition { from, to, cause, detail });
+        self.setting.events.emit(
+            &slot.name,
+            transition.generation.0,
+            EventKind::Transition {
+                from,
+                to,
+                cause,
+                detail,
+            },
+        );
     }
 }
 

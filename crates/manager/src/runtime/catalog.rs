@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use mainstay_core::catalog::ItemKind;
 use mainstay_core::failure::{Failure, FailureKind};
+use mainstay_wire::codes;
 use mainstay_wire::listing::{self, ListKind, RawItem};
 use mainstay_wire::views::ErrorView;
-use mainstay_wire::codes;
 use tokio::time::Instant;
 
 use super::greeting::Greeting;
@@ -19,7 +19,12 @@ use crate::request::Request;
 const ITEMS_MAX: usize = 100_000;
 
 /// Lists everything that the greeting declares. Cancel-safe: nothing is published from here.
-pub(crate) async fn list_all(runtime: &Runtime, greeting: &Greeting, pages_max: usize, within: Duration) -> Result<Catalog, Failure> {
+pub(crate) async fn list_all(
+    runtime: &Runtime,
+    greeting: &Greeting,
+    pages_max: usize,
+    within: Duration,
+) -> Result<Catalog, Failure> {
     let deadline = Instant::now() + within;
     let mut hidden = Vec::new();
     let mut lists = Vec::with_capacity(4);
@@ -65,22 +70,37 @@ async fn list_kind(
         let request = match &cursor {
             None => Request::new(method, None),
             Some(cursor) => {
-                let params = format!("{{\"cursor\":{}}}", mainstay_wire::splice::json_string(cursor));
+                let params = format!(
+                    "{{\"cursor\":{}}}",
+                    mainstay_wire::splice::json_string(cursor)
+                );
                 Request::new(method, Some(&params))
             }
         };
-        let limits = Limits { deadline, idle: Duration::from_secs(3_600) };
-        let answer = runtime.ask(&request, None, None, limits).await.map_err(|miss| miss_failure(method, miss))?;
+        let limits = Limits {
+            deadline,
+            idle: Duration::from_secs(3_600),
+        };
+        let answer = runtime
+            .ask(&request, None, None, limits)
+            .await
+            .map_err(|miss| miss_failure(method, miss))?;
         let Some(result) = answer.result_bytes() else {
             let error = ErrorView::of(&answer);
             // A server may declare resources and have no templates at all; that is no failure of the listing.
-            if kind == ItemKind::ResourceTemplate && error.as_ref().is_some_and(|error| error.code == Some(codes::METHOD_NOT_FOUND)) {
+            if kind == ItemKind::ResourceTemplate
+                && error
+                    .as_ref()
+                    .is_some_and(|error| error.code == Some(codes::METHOD_NOT_FOUND))
+            {
                 return Ok(items);
             }
-            let words = error.map_or_else(|| "an unreadable error".to_owned(), |error| error.message);
+            let words =
+                error.map_or_else(|| "an unreadable error".to_owned(), |error| error.message);
             return Err(listing_failed(method, &words));
         };
-        let page = listing::parse_page(wire_kind(kind), &result).map_err(|error| listing_failed(method, &error.to_string()))?;
+        let page = listing::parse_page(wire_kind(kind), &result)
+            .map_err(|error| listing_failed(method, &error.to_string()))?;
         items.extend(page.items);
         hidden.extend(page.bad.into_iter().map(|bad| Hidden {
             server: runtime.server.to_string(),
@@ -88,16 +108,27 @@ async fn list_kind(
             reason: bad.reason,
         }));
         if items.len() > ITEMS_MAX {
-            return Err(listing_failed(method, &format!("more than {ITEMS_MAX} items")));
+            return Err(listing_failed(
+                method,
+                &format!("more than {ITEMS_MAX} items"),
+            ));
         }
         // An empty string is a cursor; only its absence ends the listing (F165).
-        let Some(next) = page.next_cursor else { return Ok(items) };
+        let Some(next) = page.next_cursor else {
+            return Ok(items);
+        };
         if !seen.insert(next.clone()) {
-            return Err(listing_failed(method, "the server repeats a cursor, so the listing would never end"));
+            return Err(listing_failed(
+                method,
+                "the server repeats a cursor, so the listing would never end",
+            ));
         }
         cursor = Some(next);
     }
-    Err(listing_failed(method, &format!("more than {pages_max} pages (setting `mainstay.limits.pages`)")))
+    Err(listing_failed(
+        method,
+        &format!("more than {pages_max} pages (setting `mainstay.limits.pages`)"),
+    ))
 }
 
 /// The wire's word for a kind.
@@ -112,9 +143,15 @@ pub(crate) fn wire_kind(kind: ItemKind) -> ListKind {
 
 fn miss_failure(method: &str, miss: Miss) -> Failure {
     match miss {
-        Miss::NotSent(Cut::Ended(failure)) | Miss::Rejected(failure) | Miss::Lost(Cut::Ended(failure)) => failure,
-        Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => listing_failed(method, "no answer in time"),
-        Miss::NotSent(Cut::AnswerRefused(why)) | Miss::Lost(Cut::AnswerRefused(why)) => listing_failed(method, &why),
+        Miss::NotSent(Cut::Ended(failure))
+        | Miss::Rejected(failure)
+        | Miss::Lost(Cut::Ended(failure)) => failure,
+        Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => {
+            listing_failed(method, "no answer in time")
+        }
+        Miss::NotSent(Cut::AnswerRefused(why)) | Miss::Lost(Cut::AnswerRefused(why)) => {
+            listing_failed(method, &why)
+        }
     }
 }
 

@@ -13,7 +13,10 @@ pub(crate) const OUR_CAPABILITIES: &str = "{}";
 
 /// Who we say we are.
 pub(crate) fn our_info() -> String {
-    format!("{{\"name\":\"mainstay\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION"))
+    format!(
+        "{{\"name\":\"mainstay\",\"version\":\"{}\"}}",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 /// A server's own words: raw JSON text, kept as it came.
@@ -60,21 +63,33 @@ impl Greeting {
     #[must_use]
     pub fn tells_changes(&self, capability: &str) -> bool {
         self.capability(capability)
-            .and_then(|object| object.get("listChanged").and_then(serde_json::Value::as_bool))
+            .and_then(|object| {
+                object
+                    .get("listChanged")
+                    .and_then(serde_json::Value::as_bool)
+            })
             .unwrap_or(false)
     }
 
     fn capability(&self, capability: &str) -> Option<serde_json::Value> {
         let capabilities: serde_json::Value = serde_json::from_str(&self.capabilities).ok()?;
-        capabilities.get(capability).filter(|value| value.is_object()).cloned()
+        capabilities
+            .get(capability)
+            .filter(|value| value.is_object())
+            .cloned()
     }
 
     /// The `_meta` members that a modern server requires of every request, for the given caller or for ourselves.
     pub(crate) fn stamp(&self, client: Option<&ClientFace>) -> Vec<(&'static str, String)> {
         let capabilities = client.map_or(OUR_CAPABILITIES, |client| &client.capabilities);
-        let info = client.and_then(|client| client.info.as_deref()).map_or_else(our_info, str::to_owned);
+        let info = client
+            .and_then(|client| client.info.as_deref())
+            .map_or_else(our_info, str::to_owned);
         vec![
-            (meta::PROTOCOL_VERSION, mainstay_wire::splice::json_string(self.revision.as_str())),
+            (
+                meta::PROTOCOL_VERSION,
+                mainstay_wire::splice::json_string(self.revision.as_str()),
+            ),
             (meta::CLIENT_CAPABILITIES, capabilities.to_owned()),
             (meta::CLIENT_INFO, info),
         ]

@@ -73,7 +73,12 @@ pub(crate) async fn keep(setup: Setup) {
         Transport::Http { .. } => http::keep(setup).await,
         Transport::Broken { .. } => {
             let failure = settings::unusable(&setup.config);
-            reports.input(Input::OpenFailed { generation, failure }).await;
+            reports
+                .input(Input::OpenFailed {
+                    generation,
+                    failure,
+                })
+                .await;
         }
     }
     reports.input(Input::Gone { generation }).await;
@@ -95,14 +100,26 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
 }
 
 /// Lists (unless this is a renewal, which must not wait) and reports the generation as opened.
-async fn list_and_report(setup: &Setup, runtime: &Arc<Runtime>, greeting: &Greeting) -> Result<(), Failure> {
+async fn list_and_report(
+    setup: &Setup,
+    runtime: &Arc<Runtime>,
+    greeting: &Greeting,
+) -> Result<(), Failure> {
     let generation = setup.generation;
     let catalog = match setup.mode {
         OpenMode::Fresh => {
-            setup.reports.input(Input::Phase { generation, phase: Phase::List }).await;
+            setup
+                .reports
+                .input(Input::Phase {
+                    generation,
+                    phase: Phase::List,
+                })
+                .await;
             // The core's own deadline is the one that counts; this one only bounds a listing that outlives it.
             let within = Duration::from_millis(setup.config.timeouts.connect_ms);
-            Some(Arc::new(list_all(runtime, greeting, setup.pages_max, within).await?))
+            Some(Arc::new(
+                list_all(runtime, greeting, setup.pages_max, within).await?,
+            ))
         }
         OpenMode::Renewal => {
             // Law 26: calls wait for nothing but the handshake; the listing follows and is compared (law 25).
@@ -112,7 +129,14 @@ async fn list_and_report(setup: &Setup, runtime: &Arc<Runtime>, greeting: &Greet
     };
     setup.slot.era.set(Some(greeting.revision.era()));
     let runtime = Arc::clone(runtime);
-    setup.reports.send(Report::Opened { generation, runtime, catalog }).await;
+    setup
+        .reports
+        .send(Report::Opened {
+            generation,
+            runtime,
+            catalog,
+        })
+        .await;
     Ok(())
 }
 
@@ -128,15 +152,25 @@ async fn refresh(setup: &Setup, runtime: &Runtime) {
     let mut last = None;
     loop {
         runtime.dirty.due(last).await;
-        let Some(greeting) = runtime.greeting() else { continue };
+        let Some(greeting) = runtime.greeting() else {
+            continue;
+        };
         let within = Duration::from_millis(setup.config.timeouts.list_ms);
         match list_all(runtime, greeting, setup.pages_max, within).await {
             Ok(catalog) => {
                 let catalog = Arc::new(catalog);
-                setup.reports.send(Report::Listed { generation: setup.generation, catalog }).await;
+                setup
+                    .reports
+                    .send(Report::Listed {
+                        generation: setup.generation,
+                        catalog,
+                    })
+                    .await;
             }
             // Law 22: the last good catalog stays. A later change, or the next connection, lists again.
-            Err(failure) => tracing::warn!(server = %runtime.server, %failure, "listing again failed; the last good catalog stays"),
+            Err(failure) => {
+                tracing::warn!(server = %runtime.server, %failure, "listing again failed; the last good catalog stays")
+            }
         }
         last = Some(Instant::now());
     }
@@ -171,23 +205,53 @@ async fn probe(setup: &Setup, runtime: &Runtime) {
 
 async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
     let generation = setup.generation;
-    let timeout_ms = setup.config.keepalive.as_ref().map_or(PROBE_TIMEOUT_MS, |keepalive| keepalive.timeout_ms);
+    let timeout_ms = setup
+        .config
+        .keepalive
+        .as_ref()
+        .map_or(PROBE_TIMEOUT_MS, |keepalive| keepalive.timeout_ms);
     let life = runtime.last_life_ms();
     // Law 14: a link with traffic inside the window needs no probe; the answer is the traffic.
     if life > 0 && life >= since_ms {
-        setup.reports.input(Input::Traffic { generation, at: Time(life) }).await;
+        setup
+            .reports
+            .input(Input::Traffic {
+                generation,
+                at: Time(life),
+            })
+            .await;
         return;
     }
-    let method = if runtime.era() == Era::Modern { method::DISCOVER } else { method::PING };
+    let method = if runtime.era() == Era::Modern {
+        method::DISCOVER
+    } else {
+        method::PING
+    };
     let timeout = Duration::from_millis(timeout_ms);
-    let limits = Limits { deadline: Instant::now() + timeout, idle: timeout };
-    let answered = runtime.ask(&Request::new(method, None), None, None, limits).await;
+    let limits = Limits {
+        deadline: Instant::now() + timeout,
+        idle: timeout,
+    };
+    let answered = runtime
+        .ask(&Request::new(method, None), None, None, limits)
+        .await;
     let input = match answered {
         // Law 15: an error is an answer too (F192).
-        Ok(_) => Input::Proof { generation, proof: Proof::ProbeAnswered },
-        Err(Miss::Rejected(_)) => Input::Traffic { generation, at: setup.reports.now() },
-        Err(Miss::Lost(Cut::AnswerRefused(_))) => Input::Proof { generation, proof: Proof::ProbeAnswered },
-        Err(Miss::NotSent(_) | Miss::Lost(Cut::Idle | Cut::Total | Cut::Ended(_))) => Input::ProbeMissed { generation },
+        Ok(_) => Input::Proof {
+            generation,
+            proof: Proof::ProbeAnswered,
+        },
+        Err(Miss::Rejected(_)) => Input::Traffic {
+            generation,
+            at: setup.reports.now(),
+        },
+        Err(Miss::Lost(Cut::AnswerRefused(_))) => Input::Proof {
+            generation,
+            proof: Proof::ProbeAnswered,
+        },
+        Err(Miss::NotSent(_) | Miss::Lost(Cut::Idle | Cut::Total | Cut::Ended(_))) => {
+            Input::ProbeMissed { generation }
+        }
     };
     setup.reports.input(input).await;
 }

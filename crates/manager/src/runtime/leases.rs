@@ -33,7 +33,10 @@ impl Leases {
         if last >= since_ms && last > 0 {
             return Err(Some(last));
         }
-        match self.count.compare_exchange(0, FENCED, Ordering::AcqRel, Ordering::Acquire) {
+        match self
+            .count
+            .compare_exchange(0, FENCED, Ordering::AcqRel, Ordering::Acquire)
+        {
             Ok(_) => Ok(()),
             Err(FENCED) => Ok(()),
             Err(_held) => Err(None),
@@ -66,7 +69,9 @@ impl Leases {
 
     fn take(&self) -> bool {
         self.count
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count & FENCED == 0).then_some(count + 1))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+                (count & FENCED == 0).then_some(count + 1)
+            })
             .is_ok()
     }
 
@@ -110,7 +115,8 @@ mod tests {
         leases.fence();
         assert!(!leases.take());
         assert_eq!(leases.held(), 1);
-        let waiting = tokio::time::timeout(std::time::Duration::from_secs(1), leases.drained()).await;
+        let waiting =
+            tokio::time::timeout(std::time::Duration::from_secs(1), leases.drained()).await;
         assert!(waiting.is_err(), "one lease is still held");
         leases.release();
         leases.drained().await;

@@ -62,7 +62,8 @@ mod tests {
         dirty.mark();
         dirty.due(Some(listed)).await;
         assert!(listed.elapsed() >= INTERVAL);
-        let idle = tokio::time::timeout(Duration::from_secs(3600), dirty.due(Some(Instant::now()))).await;
+        let idle =
+            tokio::time::timeout(Duration::from_secs(3600), dirty.due(Some(Instant::now()))).await;
         assert!(idle.is_err(), "nothing changed, so nothing is listed");
     }
 }

@@ -64,7 +64,13 @@ impl Reports {
 
     /// Reports, waiting for room. A driver that is gone needs no reports.
     pub(crate) async fn send(&self, report: Report) {
-        let _ = self.inbox.send(Addressed { slot: self.slot, report }).await;
+        let _ = self
+            .inbox
+            .send(Addressed {
+                slot: self.slot,
+                report,
+            })
+            .await;
     }
 
     /// Reports an input, waiting for room.
@@ -74,6 +80,11 @@ impl Reports {
 
     /// Reports an input if there is room. For the call path, which must not wait for the driver.
     pub(crate) fn try_send(&self, input: Input) -> bool {
-        self.inbox.try_send(Addressed { slot: self.slot, report: Report::Input(input) }).is_ok()
+        self.inbox
+            .try_send(Addressed {
+                slot: self.slot,
+                report: Report::Input(input),
+            })
+            .is_ok()
     }
 }

@@ -44,12 +44,21 @@ impl StdioLink {
     /// A link and the queue that its writer will serve.
     pub(crate) fn new() -> (Self, mpsc::Receiver<OutLine>) {
         let (outbox, lines) = mpsc::channel(OUTBOX_LINES);
-        (Self { outbox, closing: CancellationToken::new() }, lines)
+        (
+            Self {
+                outbox,
+                closing: CancellationToken::new(),
+            },
+            lines,
+        )
     }
 
     /// Queues a line. Cancel-safe: a dropped wait queues nothing. `Err`: the writer is gone.
     pub(crate) async fn send(&self, parts: Parts, mark: Option<Arc<CallMark>>) -> Result<(), ()> {
-        self.outbox.send(OutLine { parts, mark }).await.map_err(|_closed| ())
+        self.outbox
+            .send(OutLine { parts, mark })
+            .await
+            .map_err(|_closed| ())
     }
 
     /// Closes the server's stdin, even if the writer is stuck in a full pipe (F56).
@@ -145,7 +154,9 @@ pub(crate) async fn read_lines(
                     dispatch(&runtime, line);
                 }
             }
-            Err(error) => return Failure::new(FailureKind::StreamClosed).with_detail(error.to_string()),
+            Err(error) => {
+                return Failure::new(FailureKind::StreamClosed).with_detail(error.to_string());
+            }
         }
     }
 }

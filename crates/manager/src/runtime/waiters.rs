@@ -26,7 +26,10 @@ pub struct CallMark {
 impl CallMark {
     /// The transport is about to write the first byte. `false`: the caller has left and nothing may be written.
     pub fn begin_write(&self) -> bool {
-        match self.state.compare_exchange(QUEUED, WRITING, Ordering::AcqRel, Ordering::Acquire) {
+        match self
+            .state
+            .compare_exchange(QUEUED, WRITING, Ordering::AcqRel, Ordering::Acquire)
+        {
             Ok(_) => true,
             Err(state) => state == WRITING,
         }
@@ -34,7 +37,9 @@ impl CallMark {
 
     /// The transport found out that nothing was written after all (connect failed).
     pub fn unwrite(&self) {
-        let _ = self.state.compare_exchange(WRITING, QUEUED, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self
+            .state
+            .compare_exchange(WRITING, QUEUED, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// Progress arrived: the idle limit starts anew.
@@ -49,12 +54,19 @@ impl CallMark {
 
     /// The miss of an exchange that is cut short now. Unsent requests can no longer be sent afterwards.
     pub(crate) fn cut(&self, cut: Cut) -> Miss {
-        if self.abandon_was_sent() { Miss::Lost(cut) } else { Miss::NotSent(cut) }
+        if self.abandon_was_sent() {
+            Miss::Lost(cut)
+        } else {
+            Miss::NotSent(cut)
+        }
     }
 
     /// Forbids sending from now on; `true` if the request had already begun to leave.
     pub(crate) fn abandon_was_sent(&self) -> bool {
-        match self.state.compare_exchange(QUEUED, ABANDONED, Ordering::AcqRel, Ordering::Acquire) {
+        match self
+            .state
+            .compare_exchange(QUEUED, ABANDONED, Ordering::AcqRel, Ordering::Acquire)
+        {
             Ok(_) => false,
             Err(state) => state == WRITING,
         }
@@ -86,25 +98,43 @@ impl Waiters {
         mark: Arc<CallMark>,
     ) -> oneshot::Receiver<Result<Message, String>> {
         let (sender, receiver) = oneshot::channel();
-        self.lock().insert(id, Waiter { answer: Some(sender), progress, mark });
+        self.lock().insert(
+            id,
+            Waiter {
+                answer: Some(sender),
+                progress,
+                mark,
+            },
+        );
         receiver
     }
 
     /// Waits only for progress of `id`; the answer comes another way.
     pub(crate) fn watch(&self, id: u64, progress: mpsc::Sender<Message>, mark: Arc<CallMark>) {
-        self.lock().insert(id, Waiter { answer: None, progress: Some(progress), mark });
+        self.lock().insert(
+            id,
+            Waiter {
+                answer: None,
+                progress: Some(progress),
+                mark,
+            },
+        );
     }
 
     /// Hands over an answer (or the words why it was refused); `false` if nobody waits.
     pub(crate) fn answer(&self, id: u64, answer: Result<Message, String>) -> bool {
         let waiter = self.lock().remove(&id);
-        waiter.and_then(|waiter| waiter.answer).is_some_and(|sender| sender.send(answer).is_ok())
+        waiter
+            .and_then(|waiter| waiter.answer)
+            .is_some_and(|sender| sender.send(answer).is_ok())
     }
 
     /// Hands over progress; `false` if nobody waits. A receiver that is full loses this one step, not the call.
     pub(crate) fn progress(&self, id: u64, message: Message) -> bool {
         let waiters = self.lock();
-        let Some(waiter) = waiters.get(&id) else { return false };
+        let Some(waiter) = waiters.get(&id) else {
+            return false;
+        };
         waiter.mark.note_life();
         if let Some(progress) = &waiter.progress {
             // Full or closed: progress is advisory, and the reader never waits for a consumer.
@@ -158,7 +188,10 @@ mod tests {
         assert!(waiters.answer(2, Ok(Message::result_of(&Id::number(2), "{}"))));
         assert!(first.try_recv().is_err());
         assert!(second.try_recv().is_ok());
-        assert!(!waiters.answer(2, Ok(Message::result_of(&Id::number(2), "{}"))), "a duplicate finds nobody");
+        assert!(
+            !waiters.answer(2, Ok(Message::result_of(&Id::number(2), "{}"))),
+            "a duplicate finds nobody"
+        );
         waiters.forget(1);
         assert_eq!(waiters.len(), 0, "F231: nothing is left behind");
     }

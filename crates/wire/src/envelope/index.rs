@@ -7,19 +7,6 @@ use crate::scan::{Member, Span};
 /// Beyond this many members an object is read again when something in it is asked for.
 const MEMBERS_MAX: usize = 32;
 
-/// Members of `params` that decide what is asked of whom. Twice is refused: whoever forwards the message and whoever
-/// executes it could read different ones.
-const ROUTING: [&str; 8] = [
-    "name",
-    "uri",
-    "arguments",
-    "_meta",
-    "requestId",
-    "taskId",
-    "protocolVersion",
-    "progressToken",
-];
-
 /// The members of one object in the order they were written.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Index {
@@ -59,16 +46,5 @@ impl Index {
             .iter()
             .rev()
             .find(|member| member.is(text, name))
-    }
-
-    /// The first routing member that occurs twice.
-    pub(crate) fn duplicate(&self, text: &str) -> Option<&'static str> {
-        ROUTING.into_iter().find(|name| {
-            self.members
-                .iter()
-                .filter(|member| member.is(text, name))
-                .count()
-                > 1
-        })
     }
 }

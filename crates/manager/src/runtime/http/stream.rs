@@ -53,7 +53,10 @@ impl Position {
 
 /// What a stream says next.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the ordinary one, and lives for a moment")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the ordinary one, and lives for a moment"
+)]
 pub(super) enum Said {
     /// A message.
     Message(Message),
@@ -114,7 +117,10 @@ impl Events {
                     None => Said::End(failure.clone()),
                 };
             }
-            let bytes_max = self.limits.message_bytes_max.saturating_add(2 * SLACK_BYTES);
+            let bytes_max = self
+                .limits
+                .message_bytes_max
+                .saturating_add(2 * SLACK_BYTES);
             if self.unfinished_bytes > bytes_max {
                 return self.runaway(bytes_max);
             }
@@ -131,14 +137,20 @@ impl Events {
 
     /// The event in progress is over the limit and not at its end yet: waiting for the end could take for ever.
     fn runaway(&mut self, bytes_max: usize) -> Said {
-        let why = Why::TooLong { bytes: self.unfinished_bytes, max: bytes_max };
+        let why = Why::TooLong {
+            bytes: self.unfinished_bytes,
+            max: bytes_max,
+        };
         self.unfinished_bytes = 0;
         self.ended = Some(None);
         match self.decoder.finish() {
             Some(SseItem::TooLong { refused, .. }) => Said::Runaway(refused),
-            Some(SseItem::Event { .. } | SseItem::Comment) | None => {
-                Said::Runaway(Refused { why, id: None, method: None, jsonrpc: true })
-            }
+            Some(SseItem::Event { .. } | SseItem::Comment) | None => Said::Runaway(Refused {
+                why,
+                id: None,
+                method: None,
+                jsonrpc: true,
+            }),
         }
     }
 
@@ -149,7 +161,12 @@ impl Events {
                 position.note(id);
                 Said::Refused(refused)
             }
-            SseItem::Event { event, data, id, retry_ms } => {
+            SseItem::Event {
+                event,
+                data,
+                id,
+                retry_ms,
+            } => {
                 position.retry_ms = retry_ms.or(position.retry_ms);
                 if position.note(id) {
                     return Said::Skipped("repeated event");
@@ -168,7 +185,13 @@ impl Events {
     /// An event that the end of the stream cut short counts only if it is whole in spite of that.
     fn said_last(&mut self, item: SseItem, position: &mut Position) -> Said {
         let said = self.said(item, position);
-        if matches!(&said, Said::Refused(Refused { why: Why::NotJson { .. }, .. })) {
+        if matches!(
+            &said,
+            Said::Refused(Refused {
+                why: Why::NotJson { .. },
+                ..
+            })
+        ) {
             return Said::End(self.ended.clone().flatten());
         }
         said
@@ -178,7 +201,9 @@ impl Events {
         match Message::parse(text.clone(), &self.limits) {
             Ok(message) => Said::Message(message),
             // Servers of 2025-03-26 may send batches.
-            Err(Refused { why: Why::Batch, .. }) => match split_batch(text, &self.limits) {
+            Err(Refused {
+                why: Why::Batch, ..
+            }) => match split_batch(text, &self.limits) {
                 Ok(messages) => {
                     self.batch.extend(messages);
                     Said::Life

@@ -17,7 +17,15 @@ pub(super) async fn keep(setup: Setup) {
     let generation = setup.generation;
     let link = match connect(&setup) {
         Ok(link) => Arc::new(link),
-        Err(failure) => return setup.reports.input(Input::OpenFailed { generation, failure }).await,
+        Err(failure) => {
+            return setup
+                .reports
+                .input(Input::OpenFailed {
+                    generation,
+                    failure,
+                })
+                .await;
+        }
     };
     let (runtime, notices) = runtime(&setup, Link::Http(Arc::clone(&link)));
     let mut orders = setup.orders.clone();
@@ -82,9 +90,23 @@ fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
 /// Opens, and then works until it is dropped. Returns only if opening failed.
 async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Failure {
     let generation = setup.generation;
-    setup.reports.input(Input::Phase { generation, phase: Phase::Greet }).await;
+    setup
+        .reports
+        .input(Input::Phase {
+            generation,
+            phase: Phase::Greet,
+        })
+        .await;
     let hint = setup.slot.era.hint(settings::fixed_era(&setup.config));
-    let greeting = match link.greet(&setup.slot.ids, hint, setup.config.timeouts.probe_ms, &**runtime).await {
+    let greeting = match link
+        .greet(
+            &setup.slot.ids,
+            hint,
+            setup.config.timeouts.probe_ms,
+            &**runtime,
+        )
+        .await
+    {
         Ok(greeting) => greeting,
         Err(failure) => {
             setup.slot.era.set(None);
@@ -96,8 +118,13 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
         return failure;
     }
     let push = async {
-        match link.push(&greeting, &**runtime, &|| runtime.dirty.mark()).await {
-            PushEnd::Unsupported => tracing::debug!(server = %runtime.server, "the server has no push stream; changes are found on reconnect"),
+        match link
+            .push(&greeting, &**runtime, &|| runtime.dirty.mark())
+            .await
+        {
+            PushEnd::Unsupported => {
+                tracing::debug!(server = %runtime.server, "the server has no push stream; changes are found on reconnect")
+            }
             PushEnd::SessionLost => runtime.session_lost(),
         }
         std::future::pending::<()>().await;

@@ -1,0 +1,190 @@
+//! Streams of the admin API: a server's stderr as it is written, and events as they happen.
+//!
+//! A slow reader is told what it missed and never holds anything up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use futures_util::{Stream, StreamExt, stream};
+use mainstay::process::{StderrRing, escape_line};
+use mainstay::{Event, ServerHandle};
+use mainstay_wire::Parts;
+use mainstay_wire::sse::encode_event;
+use serde_json::json;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::serve::{Gateway, events};
+
+/// A silent stream says something after this long.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How often a follower looks whether the server has a new process, whose stderr is another one.
+const PROCESS_POLL: Duration = Duration::from_millis(250);
+
+/// A line that never ends is cut here.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// The last `lines` lines of a server's stderr, then every new one; goes on with the server's next process.
+pub(super) fn logs(gateway: &Gateway, server: ServerHandle, lines: usize) -> Response {
+    let ring = server.stderr();
+    // What is written between these two lines is told twice rather than not at all.
+    let offset = ring.as_ref().map_or(0, |ring| ring.total_bytes());
+    let tail: Vec<Parts> = server
+        .stderr_tail(lines)
+        .iter()
+        .map(|line| line_event(line))
+        .collect();
+    let follower = Follower {
+        server,
+        ring,
+        offset,
+        partial: Vec::new(),
+        ending: gateway.ending(),
+    };
+    let new = stream::unfold(follower, |mut follower| async move {
+        let texts = follower.next().await?;
+        Some((stream::iter(texts), follower))
+    });
+    response(stream::iter(tail).chain(new.flatten()))
+}
+
+struct Follower {
+    server: ServerHandle,
+    ring: Option<Arc<StderrRing>>,
+    offset: u64,
+    partial: Vec<u8>,
+    ending: CancellationToken,
+}
+
+impl Follower {
+    /// The next lines, or a sign of life; `None` when Mainstay ends.
+    async fn next(&mut self) -> Option<Vec<Parts>> {
+        let silent_until = tokio::time::Instant::now() + KEEP_ALIVE;
+        loop {
+            let lines = self.read();
+            if !lines.is_empty() {
+                return Some(lines.iter().map(|line| line_event(line)).collect());
+            }
+            if tokio::time::Instant::now() >= silent_until {
+                return Some(vec![events::comment()]);
+            }
+            let mut written = self.ring.as_ref().map(|ring| ring.subscribe());
+            // What was written since `read` must not be waited for.
+            let behind = self
+                .ring
+                .as_ref()
+                .is_some_and(|ring| ring.total_bytes() > self.offset);
+            if behind {
+                continue;
+            }
+            let more = async {
+                match &mut written {
+                    Some(written) => drop(written.changed().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // Cancel-safe: the ring keeps what was not read.
+                () = more => {}
+                // Cancel-safe: sleeps and tokens hold nothing.
+                () = tokio::time::sleep(PROCESS_POLL) => {}
+                () = self.ending.cancelled() => return None,
+            }
+        }
+    }
+
+    /// The lines that were completed since the last time.
+    fn read(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(ring) = &self.ring {
+            let (offset, bytes) = ring.read_from(self.offset);
+            self.offset = offset;
+            for byte in bytes {
+                if matches!(byte, b'\n' | b'\r') || self.partial.len() >= LINE_BYTES_MAX {
+                    take_line(&mut self.partial, &mut lines);
+                }
+                if !matches!(byte, b'\n' | b'\r') {
+                    self.partial.push(byte);
+                }
+            }
+        }
+        let newest = self.server.stderr();
+        let same = match (&self.ring, &newest) {
+            (Some(ours), Some(newest)) => Arc::ptr_eq(ours, newest),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !same {
+            // The last words of the old process may lack their line break.
+            take_line(&mut self.partial, &mut lines);
+            self.ring = newest;
+            self.offset = 0;
+        }
+        lines
+    }
+}
+
+fn take_line(partial: &mut Vec<u8>, lines: &mut Vec<String>) {
+    if !partial.is_empty() {
+        lines.push(escape_line(partial));
+        partial.clear();
+    }
+}
+
+fn line_event(line: &str) -> Parts {
+    encode_event(
+        None,
+        None,
+        None,
+        Parts::from(json!({ "line": line }).to_string()),
+    )
+}
+
+/// The last `recent` events, then every new one.
+pub(super) fn events(gateway: &Gateway, recent: usize) -> Response {
+    // Subscribed first: what happens in between is told twice rather than not at all.
+    let live = gateway.manager().events();
+    let mut past = gateway.manager().recent_events();
+    past.drain(..past.len().saturating_sub(recent));
+    let past: Vec<Parts> = past.iter().map(event_text).collect();
+    let live = stream::unfold((live, gateway.ending()), |(mut live, ending)| async move {
+        let text = tokio::select! {
+            // Cancel-safe: a broadcast keeps what was not received.
+            event = live.recv() => match event {
+                Ok(event) => event_text(&event),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    encode_event(None, None, None, Parts::from(json!({ "type": "lagged", "missed": missed }).to_string()))
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            },
+            // Cancel-safe: sleeps and tokens hold nothing.
+            () = tokio::time::sleep(KEEP_ALIVE) => events::comment(),
+            () = ending.cancelled() => return None,
+        };
+        Some((text, (live, ending)))
+    });
+    response(stream::iter(past).chain(live))
+}
+
+fn event_text(event: &Event) -> Parts {
+    let text = serde_json::to_string(event)
+        .unwrap_or_else(|error| json!({ "type": "broken", "why": error.to_string() }).to_string());
+    encode_event(None, None, None, Parts::from(text))
+}
+
+fn response(texts: impl Stream<Item = Parts> + Send + 'static) -> Response {
+    let chunks = texts.map(|text| Ok::<_, std::convert::Infallible>(text.into_bytes()));
+    let mut response = Response::new(Body::from_stream(chunks));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}

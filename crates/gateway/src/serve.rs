@@ -1,0 +1,292 @@
+//! The gateway's TCP side: MCP for clients of both eras, and health.
+//!
+//! | path | what |
+//! |---|---|
+//! | `/mcp` | all servers at once, tools and prompts as `{server}__{name}` |
+//! | `/servers/{name}/mcp` | one server, names untouched |
+//! | `/healthz`, `/readyz` | Mainstay itself |
+//!
+//! [`Gateway`] answers requests; [`serve`] accepts connections for it; [`Gateway::router`] is the same for embedding in
+//! a larger HTTP server. Nothing here decides about a server's lifecycle, and nothing re-encodes what passes through.
+
+pub(crate) mod adapt;
+pub mod body;
+pub(crate) mod call;
+pub(crate) mod endpoint;
+pub(crate) mod events;
+pub mod fault;
+pub(crate) mod greet;
+pub(crate) mod health;
+pub(crate) mod http;
+pub(crate) mod legacy;
+pub(crate) mod listen;
+pub(crate) mod modern;
+pub(crate) mod origin;
+pub(crate) mod push;
+pub(crate) mod sessions;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::http::{Request, StatusCode};
+use bytes::Bytes;
+use http_body::Body;
+use mainstay::Manager;
+use mainstay::config::GatewayConfig;
+use mainstay_wire::{Limits, Message};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::body::Reply;
+use self::endpoint::Endpoint;
+use self::fault::Fault;
+use self::origin::Guard;
+use self::sessions::Sessions;
+
+pub use self::listen::{ServeError, serve};
+
+/// Settings of a [`Gateway`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GatewaySettings {
+    /// The address listened on; its name is accepted in `Host` besides the loopback names. Default: 127.0.0.1:8808.
+    pub listen: SocketAddr,
+    /// More names that are accepted in `Host`, without port. Default: none.
+    pub allowed_hosts: Vec<String>,
+    /// More web origins that are accepted, such as `https://app.example`. Default: none.
+    pub allowed_origins: Vec<String>,
+    /// Limits of one message from a client. Default: 16 MiB, 128 levels.
+    pub limits: Limits,
+    /// Most legacy sessions at the same time. Default: 10,000.
+    pub sessions_max: usize,
+    /// A legacy session ends after this long without a request, a call in flight or an open stream, in milliseconds.
+    /// Default: 24 hours, because no known client opens a new session by itself when its old one is gone.
+    pub session_idle_ms: u64,
+    /// Most push streams (GET and listen) at the same time. Default: 10,000.
+    pub push_streams_max: usize,
+    /// Most connections at the same time; more wait in the system's queue. Default: 20,000.
+    pub connections_max: usize,
+    /// How long a client waits for the first listing of a server that never had one, in milliseconds. Default: 15 s.
+    pub edge_patience_ms: u64,
+    /// A silent stream says something after this long, in milliseconds; an answer that takes longer becomes a stream.
+    /// Default: 15 s.
+    pub keep_alive_ms: u64,
+    /// On shutdown, how long answers on their way may take, in milliseconds. Default: 5 s.
+    pub drain_ms: u64,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8808)),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            limits: Limits::default(),
+            sessions_max: 10_000,
+            session_idle_ms: 24 * 60 * 60 * 1_000,
+            push_streams_max: 10_000,
+            connections_max: 20_000,
+            edge_patience_ms: 15_000,
+            keep_alive_ms: 15_000,
+            drain_ms: 5_000,
+        }
+    }
+}
+
+impl GatewaySettings {
+    /// The defaults, for a gateway that listens on `listen`.
+    #[must_use]
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&GatewayConfig> for GatewaySettings {
+    fn from(config: &GatewayConfig) -> Self {
+        Self {
+            listen: config.listen,
+            limits: Limits {
+                message_bytes_max: config.limits.message_bytes,
+                depth_max: config.limits.depth,
+            },
+            sessions_max: config.limits.sessions,
+            edge_patience_ms: config.edge_patience_ms,
+            ..Self::default()
+        }
+    }
+}
+
+/// One gateway over one manager. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) manager: Manager,
+    pub(crate) settings: GatewaySettings,
+    pub(crate) sessions: Sessions,
+    pub(crate) guard: Guard,
+    pub(crate) push_streams: Arc<Semaphore>,
+    /// Cancelled when the gateway goes down: streams end, nothing new begins.
+    pub(crate) ending: CancellationToken,
+    /// Cancelled when the time for answers on their way is over.
+    pub(crate) hurry: CancellationToken,
+    /// Calls that outlive their connection, and connections.
+    pub(crate) tasks: TaskTracker,
+    started: Instant,
+}
+
+/// Where a path leads.
+enum Place<'p> {
+    All,
+    Server(&'p str),
+    Elsewhere,
+}
+
+impl Gateway {
+    /// A gateway that answers for `manager`. Listens nowhere yet.
+    #[must_use]
+    pub fn new(manager: Manager, settings: GatewaySettings) -> Self {
+        let shared = Shared {
+            sessions: Sessions::new(settings.sessions_max, settings.session_idle_ms),
+            guard: Guard::new(
+                settings.listen,
+                &settings.allowed_hosts,
+                &settings.allowed_origins,
+            ),
+            push_streams: Arc::new(Semaphore::new(
+                settings.push_streams_max.min(Semaphore::MAX_PERMITS),
+            )),
+            ending: CancellationToken::new(),
+            hurry: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            started: Instant::now(),
+            manager,
+            settings,
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The manager behind it.
+    #[must_use]
+    pub fn manager(&self) -> &Manager {
+        &self.shared.manager
+    }
+
+    /// How many legacy sessions are open.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.shared.sessions.count()
+    }
+
+    /// How long the gateway exists.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
+    /// Cancelled when the gateway goes down.
+    pub(crate) fn ending(&self) -> CancellationToken {
+        self.shared.ending.clone()
+    }
+
+    /// Answers one request. Never fails: what is wrong is told in the answer. Dropping the future is a disconnect.
+    pub async fn handle<B>(&self, request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let shared = &self.shared;
+        if let Err(foreign) = shared.guard.check(request.uri(), request.headers()) {
+            return body::plain(StatusCode::FORBIDDEN, foreign.to_string());
+        }
+        let path = request.uri().path();
+        let endpoint = match place(path) {
+            Place::All => Endpoint::All,
+            Place::Server(name) => match find(&shared.manager, name) {
+                Some(server) => Endpoint::Server(server),
+                None => {
+                    return body::plain(
+                        StatusCode::NOT_FOUND,
+                        no_such_server(&shared.manager, name),
+                    );
+                }
+            },
+            Place::Elsewhere => {
+                return match path {
+                    "/healthz" => health::healthz(),
+                    "/readyz" => health::readyz(shared),
+                    _ => body::plain(
+                        StatusCode::NOT_FOUND,
+                        "nothing is here; MCP is at /mcp and /servers/{name}/mcp",
+                    ),
+                };
+            }
+        };
+        http::handle(shared, endpoint, request).await
+    }
+
+    /// The same as an axum router, to be nested into a larger server. The `Host` and `Origin` checks are part of it.
+    #[must_use]
+    pub fn router(&self) -> axum::Router {
+        let gateway = self.clone();
+        axum::Router::new().fallback(move |request: axum::extract::Request| {
+            let gateway = gateway.clone();
+            async move { gateway.handle(request).await.map(axum::body::Body::new) }
+        })
+    }
+}
+
+fn place(path: &str) -> Place<'_> {
+    match path {
+        "/mcp" | "/mcp/" => Place::All,
+        _ => {
+            let inner = path
+                .strip_prefix("/servers/")
+                .map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+            match inner.and_then(|rest| rest.strip_suffix("/mcp")) {
+                Some(name) if !name.is_empty() && !name.contains('/') => Place::Server(name),
+                Some(_) | None => Place::Elsewhere,
+            }
+        }
+    }
+}
+
+fn find(manager: &Manager, segment: &str) -> Option<mainstay::ServerHandle> {
+    if segment.contains('%') {
+        let name = percent_encoding::percent_decode_str(segment)
+            .decode_utf8()
+            .ok()?;
+        return manager.server(&name);
+    }
+    manager.server(segment)
+}
+
+fn no_such_server(manager: &Manager, segment: &str) -> String {
+    let known: Vec<String> = manager
+        .servers()
+        .iter()
+        .map(|server| server.name().to_owned())
+        .collect();
+    format!(
+        "no server is named `{}`; configured are: {}",
+        fault::shown(segment),
+        known.join(", ")
+    )
+}
+
+/// Listings are single pages, so there is no cursor that could be ours.
+pub(crate) fn cursor_fault(message: &Message) -> Option<Fault> {
+    let cursor = message.member(&["params", "cursor"])?;
+    (cursor != "null").then(|| Fault::params("unknown cursor: this listing has only one page"))
+}

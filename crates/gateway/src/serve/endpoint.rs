@@ -1,0 +1,298 @@
+//! The two kinds of endpoint, and where a request on them goes.
+//!
+//! The aggregate maps exposed names to a server and its own name for the thing; one server's endpoint leaves names and
+//! unknown methods untouched. Nothing here knows HTTP or the era of the client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mainstay::catalog::Hidden;
+use mainstay::publish::Published;
+use mainstay::{CallError, CallOptions, Catalog, Publication, Refusal, Request, ServerHandle};
+use mainstay_wire::{ListKind, Message, json_string, method};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::Shared;
+use super::fault::{Fault, shown};
+
+/// One MCP endpoint.
+#[derive(Debug, Clone)]
+pub(crate) enum Endpoint {
+    /// All servers, under exposed names.
+    All,
+    /// One server, names untouched.
+    Server(ServerHandle),
+}
+
+/// A request that found its server.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    pub(crate) server: ServerHandle,
+    pub(crate) request: Request,
+}
+
+impl Endpoint {
+    /// The name of the one server, or none for the aggregate.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        match self {
+            Self::All => None,
+            Self::Server(server) => Some(server.name()),
+        }
+    }
+
+    /// The rendered array of a listing. On one server's endpoint it is served while the server is away (law 22); a
+    /// server that was never listed is waited for within the edge patience.
+    pub(crate) async fn list(&self, shared: &Shared, list: ListKind) -> Result<Bytes, Fault> {
+        match self {
+            Self::All => {
+                let publication = shared.manager.publication();
+                let listing = match list {
+                    ListKind::Tools => &publication.tools,
+                    ListKind::Prompts => &publication.prompts,
+                    ListKind::Resources => &publication.resources,
+                    ListKind::Templates => &publication.templates,
+                };
+                Ok(listing.json().clone())
+            }
+            Self::Server(server) => {
+                let catalog = catalog(shared, server).await?;
+                let items = match list {
+                    ListKind::Tools => &catalog.tools,
+                    ListKind::Prompts => &catalog.prompts,
+                    ListKind::Resources => &catalog.resources,
+                    ListKind::Templates => &catalog.templates,
+                };
+                Ok(items.json().clone())
+            }
+        }
+    }
+
+    /// The text of a tool as clients see it, to check headers against its schema.
+    pub(crate) fn tool(&self, shared: &Shared, name: &str) -> Option<Bytes> {
+        let publication = shared.manager.publication();
+        match self {
+            Self::All => publication.tools.find(name).map(|tool| tool.raw.clone()),
+            Self::Server(server) => {
+                let catalog = publication.servers.get(server.name())?;
+                catalog.tools.find(name).map(|tool| tool.raw.clone())
+            }
+        }
+    }
+
+    /// Finds the server of a request that is to be passed on, and translates names into its own.
+    pub(crate) fn route(&self, shared: &Shared, message: Message) -> Result<Routed, Fault> {
+        match self {
+            Self::Server(server) => Ok(Routed {
+                server: server.clone(),
+                request: request(message)?,
+            }),
+            Self::All => {
+                let publication = shared.manager.publication();
+                match message.method().unwrap_or_default() {
+                    method::TOOLS_CALL => named(shared, message, &["params", "name"], |name| {
+                        publication
+                            .tools
+                            .find(name)
+                            .ok_or_else(|| unknown("tool", name, &publication.tools.hidden))
+                    }),
+                    method::PROMPTS_GET => named(shared, message, &["params", "name"], |name| {
+                        publication
+                            .prompts
+                            .find(name)
+                            .ok_or_else(|| unknown("prompt", name, &publication.prompts.hidden))
+                    }),
+                    method::RESOURCES_READ => read(shared, &publication, message),
+                    method::COMPLETE => complete(shared, &publication, message),
+                    other => Err(Fault::no_method(other)),
+                }
+            }
+        }
+    }
+}
+
+/// The catalog of one server that clients may see. `Err` says why there is none: a server that is switched off has no
+/// listing, which is not the same as an empty one (law 22). A server that was never listed is waited for within the
+/// edge patience, and started if it starts on demand.
+pub(crate) async fn catalog(shared: &Shared, server: &ServerHandle) -> Result<Arc<Catalog>, Fault> {
+    let published = || {
+        shared
+            .manager
+            .publication()
+            .servers
+            .get(server.name())
+            .map(Arc::clone)
+    };
+    if let Some(catalog) = published() {
+        return Ok(catalog);
+    }
+    let started = Instant::now();
+    let deadline = started + Duration::from_millis(shared.settings.edge_patience_ms);
+    let mut version = shared.manager.published();
+    let wanted = wake(server);
+    tokio::pin!(wanted);
+    loop {
+        version.mark_unchanged();
+        if let Some(catalog) = published() {
+            return Ok(catalog);
+        }
+        let status = server.status();
+        if matches!(status.state, "disabled" | "parked") || Instant::now() >= deadline {
+            return Err(never_listed(&status, started.elapsed()));
+        }
+        tokio::select! {
+            // Cancel-safe: a watch keeps what was not seen.
+            changed = version.changed() => if changed.is_err() { return Err(shutting_down()) },
+            // Cancel-safe: a status is a level.
+            _ = server.wait_until(|status| matches!(status.state, "disabled" | "parked")) => {}
+            // Never resolves; polled so that it keeps the server wanted.
+            () = &mut wanted => {}
+            // Cancel-safe: sleeps and tokens hold nothing.
+            () = tokio::time::sleep_until(deadline) => {}
+            () = shared.ending.cancelled() => return Err(shutting_down()),
+        }
+    }
+}
+
+/// Makes a server that starts on demand start, by asking it something harmless. Never resolves.
+async fn wake(server: &ServerHandle) {
+    if server.status().state == "idle" {
+        let asked = Request::new(method::TOOLS_LIST, Some("{}"));
+        // Whatever it answers: its catalog comes from its own listing.
+        drop(server.request(asked, CallOptions::default()).await);
+    }
+    std::future::pending().await
+}
+
+fn shutting_down() -> Fault {
+    Fault::from(&CallError::Refused(Refusal::ShuttingDown))
+}
+
+fn never_listed(status: &mainstay::ServerStatus, waited: Duration) -> Fault {
+    if status.state == "disabled" {
+        return Fault::from(&CallError::Refused(Refusal::Disabled {
+            server: status.name.as_str().into(),
+        }));
+    }
+    let failure = status.last_failure.as_ref();
+    let why = failure
+        .map(|failure| format!(": {}", failure.detail))
+        .unwrap_or_default();
+    let message = format!(
+        "server `{}` is {} and has never listed anything{why}",
+        status.name, status.word
+    );
+    let mut data = json!({
+        "outcome": "refused",
+        "server": status.name,
+        "state": status.state,
+        "waitedMs": u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+    });
+    if let Some(failure) = failure {
+        data["cause"] = json!({ "kind": failure.kind, "detail": failure.detail });
+        data["hint"] = json!(failure.hint);
+    }
+    if let Some(wait_ms) = status.next_attempt_in_ms {
+        data["retryAfterMs"] = json!(wait_ms);
+    }
+    Fault::new(super::fault::REFUSED, message).with(data)
+}
+
+/// Routes by the decoded name at `path`, and puts the server's own name in its place.
+fn named<'p>(
+    shared: &Shared,
+    message: Message,
+    path: &[&str],
+    find: impl FnOnce(&str) -> Result<&'p Published, Fault>,
+) -> Result<Routed, Fault> {
+    let name = message
+        .string_member(path)
+        .ok_or_else(|| Fault::params(format!("`{}` must be a string", path.join("."))))?;
+    let item = find(&name)?;
+    let renamed = (*name != *item.upstream).then(|| json_string(&item.upstream));
+    drop(name);
+    let server = handle(shared, &item.server)?;
+    let mut request = request(message)?;
+    if let Some(upstream) = renamed {
+        request = request.set(path, upstream);
+    }
+    Ok(Routed { server, request })
+}
+
+fn read(shared: &Shared, publication: &Publication, message: Message) -> Result<Routed, Fault> {
+    let uri = message
+        .string_member(&["params", "uri"])
+        .ok_or_else(|| Fault::params("`params.uri` must be a string"))?;
+    let Some(owner) = publication.owner_of_uri(&uri) else {
+        return Err(Fault::new(
+            mainstay_wire::codes::RESOURCE_NOT_FOUND,
+            format!("Resource not found: {}", shown(&uri)),
+        )
+        .with(json!({ "uri": *uri })));
+    };
+    let server = handle(shared, owner)?;
+    drop(uri);
+    Ok(Routed {
+        server,
+        request: request(message)?,
+    })
+}
+
+fn complete(shared: &Shared, publication: &Publication, message: Message) -> Result<Routed, Fault> {
+    match message.string_member(&["params", "ref", "type"]).as_deref() {
+        Some("ref/prompt") => named(shared, message, &["params", "ref", "name"], |name| {
+            publication
+                .prompts
+                .find(name)
+                .ok_or_else(|| unknown("prompt", name, &publication.prompts.hidden))
+        }),
+        Some("ref/resource") => {
+            let uri = message
+                .string_member(&["params", "ref", "uri"])
+                .ok_or_else(|| Fault::params("`params.ref.uri` must be a string"))?;
+            let template = publication
+                .templates
+                .find(&uri)
+                .map(|template| &*template.server);
+            let owner = template.or_else(|| publication.owner_of_uri(&uri));
+            let owner =
+                owner.ok_or_else(|| Fault::params(format!("Unknown resource: {}", shown(&uri))))?;
+            let server = handle(shared, owner)?;
+            drop(uri);
+            Ok(Routed {
+                server,
+                request: request(message)?,
+            })
+        }
+        Some(_) | None => Err(Fault::params(
+            "`params.ref.type` must be \"ref/prompt\" or \"ref/resource\"",
+        )),
+    }
+}
+
+fn request(message: Message) -> Result<Request, Fault> {
+    Request::from_message(message).map_err(|refusal| Fault::from(&CallError::Refused(refusal)))
+}
+
+fn handle(shared: &Shared, name: &str) -> Result<ServerHandle, Fault> {
+    let gone = || Fault::from(&CallError::Refused(Refusal::NoSuchServer(name.into())));
+    shared.manager.server(name).ok_or_else(gone)
+}
+
+/// A name that is not published; if it was hidden, the reason is told (law 24).
+fn unknown(what: &str, name: &str, hidden: &[Hidden]) -> Fault {
+    let reason = hidden.iter().find(|item| {
+        name.strip_prefix(&item.server)
+            .and_then(|rest| rest.strip_prefix("__"))
+            .is_some_and(|rest| rest == item.name)
+    });
+    match reason {
+        Some(item) => Fault::params(format!(
+            "Unknown {what}: {} (hidden: {})",
+            shown(name),
+            item.reason
+        )),
+        None => Fault::params(format!("Unknown {what}: {}", shown(name))),
+    }
+}

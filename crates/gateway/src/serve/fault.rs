@@ -1,0 +1,240 @@
+//! Errors that this gateway answers with, and how failed calls are told to a client.
+//!
+//! A failed call is always a JSON-RPC error under HTTP 200: clients of the legacy era give up their whole session on
+//! any 4xx or 5xx. Codes of our own stay outside the range that JSON-RPC and MCP reserve (-32768 .. -32000).
+
+use std::time::Duration;
+
+use mainstay::error::Lost;
+use mainstay::{CallError, Refusal};
+use mainstay_core::failure::Failure;
+use mainstay_wire::{Id, Message, Parts, codes};
+use serde_json::{Map, Value, json};
+
+/// The request never left Mainstay. Safe to send again. `data` says why, and when it makes sense to.
+pub const REFUSED: i64 = -31_001;
+/// The server's door was reached and the server provably did not run the request. Safe to send again.
+pub const REJECTED: i64 = -31_002;
+/// The request was sent and no answer came: it may have run. Not safe to send again unless the tool is idempotent.
+pub const OUTCOME_UNKNOWN: i64 = -31_003;
+/// The server asked for something that Mainstay does not carry between its era and the client's yet (input from the user).
+pub const NOT_BRIDGED: i64 = -31_004;
+/// A limit of this gateway is reached (sessions, streams).
+pub const LIMIT_REACHED: i64 = -31_005;
+
+/// One JSON-RPC error of ours.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fault {
+    /// The error code.
+    pub(crate) code: i64,
+    /// One sentence: what is wrong and what helps.
+    pub(crate) message: String,
+    /// Structured details.
+    pub(crate) data: Option<Value>,
+}
+
+impl Fault {
+    /// An error without details.
+    pub(crate) fn new(code: i64, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            data: None,
+        }
+    }
+
+    /// Adds details.
+    pub(crate) fn with(mut self, data: Value) -> Self {
+        self.data = Some(data);
+        self
+    }
+
+    /// The parameters are wrong.
+    pub(crate) fn params(message: impl Into<String>) -> Self {
+        Self::new(codes::INVALID_PARAMS, message)
+    }
+
+    /// The method does not exist here.
+    pub(crate) fn no_method(method: &str) -> Self {
+        Self::new(
+            codes::METHOD_NOT_FOUND,
+            format!("Method not found: {}", shown(method)),
+        )
+        .with(Value::String(shown(method)))
+    }
+
+    /// The error as a message to the client.
+    pub(crate) fn answer(&self, id: Option<&Id>) -> Parts {
+        let data = self.data.as_ref().map(Value::to_string);
+        Parts::from(Message::error_of(
+            id,
+            self.code,
+            &self.message,
+            data.as_deref(),
+        ))
+    }
+}
+
+/// A name that came from outside, cut to a length that an error message can bear.
+pub(crate) fn shown(name: &str) -> String {
+    const CHARS_MAX: usize = 128;
+    let mut text: String = name.chars().take(CHARS_MAX).collect();
+    if text.len() < name.len() {
+        text.push('…');
+    }
+    text
+}
+
+impl From<&CallError> for Fault {
+    /// Every outcome class has its own code; `data` has `outcome`, `server`, `cause`, `hint`, and `retryAfterMs` when
+    /// something is known about the next attempt.
+    fn from(error: &CallError) -> Self {
+        let mut data = Map::new();
+        data.insert("outcome".into(), error.class().into());
+        let code = match error {
+            CallError::Refused(refusal) => {
+                describe_refusal(refusal, &mut data);
+                REFUSED
+            }
+            CallError::Rejected(lost) => {
+                describe_lost(lost, &mut data);
+                REJECTED
+            }
+            CallError::Unknown(lost) => {
+                describe_lost(lost, &mut data);
+                OUTCOME_UNKNOWN
+            }
+        };
+        Self {
+            code,
+            message: error.to_string(),
+            data: Some(Value::Object(data)),
+        }
+    }
+}
+
+fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
+    match refusal {
+        Refusal::NoSuchServer(server) | Refusal::Disabled { server } => name(server, data),
+        Refusal::Parked(parked) => {
+            name(&parked.server, data);
+            data.insert("state".into(), "parked".into());
+            data.insert("sinceMs".into(), millis(parked.since));
+            if let Some(failure) = &parked.cause {
+                cause(failure, data);
+            }
+            if let Some(wait) = parked.next_attempt_in {
+                data.insert("retryAfterMs".into(), millis(wait));
+            }
+            if let Some(hint) = parked.hint {
+                data.insert("hint".into(), hint.into());
+            }
+        }
+        Refusal::NotReady {
+            server,
+            state,
+            waited_ms,
+            cause: failure,
+        } => {
+            name(server, data);
+            data.insert("state".into(), (*state).into());
+            data.insert("waitedMs".into(), json!(waited_ms));
+            if let Some(failure) = failure {
+                cause(failure, data);
+            }
+        }
+        Refusal::TooManyInFlight { server, limit } => {
+            name(server, data);
+            data.insert("limit".into(), json!(limit));
+        }
+        Refusal::DeadlineInQueue { server, waited_ms } => {
+            name(server, data);
+            data.insert("waitedMs".into(), json!(waited_ms));
+        }
+        Refusal::ShuttingDown | Refusal::BadRequest(_) => {}
+        Refusal::Broken { server, failure } => {
+            name(server, data);
+            cause(failure, data);
+        }
+    }
+}
+
+fn describe_lost(lost: &Lost, data: &mut Map<String, Value>) {
+    match lost {
+        Lost::Ended { server, failure } | Lost::Transport { server, failure } => {
+            name(server, data);
+            cause(failure, data);
+        }
+        Lost::Idle { server, idle_ms } => {
+            name(server, data);
+            data.insert("idleMs".into(), json!(idle_ms));
+        }
+        Lost::Total { server, total_ms } => {
+            name(server, data);
+            data.insert("totalMs".into(), json!(total_ms));
+        }
+        Lost::AnswerRefused { server, why } => {
+            name(server, data);
+            data.insert(
+                "cause".into(),
+                json!({ "kind": "answer-refused", "detail": why }),
+            );
+        }
+    }
+}
+
+fn name(server: &str, data: &mut Map<String, Value>) {
+    data.insert("server".into(), server.into());
+}
+
+fn cause(failure: &Failure, data: &mut Map<String, Value>) {
+    let kind = failure.kind;
+    data.insert(
+        "cause".into(),
+        json!({ "kind": kind.word(), "detail": failure.to_string() }),
+    );
+    data.entry("hint").or_insert_with(|| kind.hint().into());
+    if let Some(wait_ms) = failure.retry_after_ms {
+        data.entry("retryAfterMs").or_insert_with(|| json!(wait_ms));
+    }
+}
+
+fn millis(duration: Duration) -> Value {
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn law_16_every_outcome_class_has_its_own_code_outside_the_reserved_range() {
+        let lost = || Lost::Idle {
+            server: "slow".into(),
+            idle_ms: 5,
+        };
+        let errors = [
+            CallError::Refused(Refusal::ShuttingDown),
+            CallError::Rejected(lost()),
+            CallError::Unknown(lost()),
+        ];
+        let faults: Vec<Fault> = errors.iter().map(Fault::from).collect();
+        assert_eq!(
+            faults.iter().map(|fault| fault.code).collect::<Vec<_>>(),
+            [REFUSED, REJECTED, OUTCOME_UNKNOWN]
+        );
+        for (fault, error) in faults.iter().zip(&errors) {
+            assert!(!(-32_768..=-32_000).contains(&fault.code));
+            assert_eq!(fault.data.as_ref().unwrap()["outcome"], error.class());
+        }
+        assert_eq!(faults[2].data.as_ref().unwrap()["server"], "slow");
+    }
+
+    #[test]
+    fn names_from_outside_are_cut() {
+        assert!(shown(&"ä".repeat(500)).chars().count() <= 129);
+        assert_eq!(shown("short"), "short");
+    }
+}

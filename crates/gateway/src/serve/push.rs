@@ -1,0 +1,366 @@
+//! Telling clients that a listing changed: the GET stream of a legacy session, the listen stream of a modern client.
+//!
+//! Level-triggered: a stream compares what its client was last told with what is published now. A burst of changes is
+//! told once, a change that is undone is not told at all, and one that happened while no stream was open is told when
+//! the next one opens (law 21).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use mainstay_core::catalog::Digest;
+use mainstay_wire::{Id, ListKind, Message, Parts, method};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
+
+use super::Shared;
+use super::body::TextStream;
+use super::endpoint::Endpoint;
+use super::events;
+use super::sessions::StreamOpen;
+
+/// The listings that a client was last told about, by their digests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) tools: Option<Digest>,
+    pub(crate) prompts: Option<Digest>,
+    pub(crate) resources: Option<Digest>,
+    pub(crate) templates: Option<Digest>,
+}
+
+impl Told {
+    /// What is published now at an endpoint. A server that is not published (disabled, never listed) has nothing.
+    pub(crate) fn now(shared: &Shared, endpoint: &Endpoint) -> Self {
+        let publication = shared.manager.publication();
+        match endpoint {
+            Endpoint::All => Self {
+                tools: Some(publication.tools.digest),
+                prompts: Some(publication.prompts.digest),
+                resources: Some(publication.resources.digest),
+                templates: Some(publication.templates.digest),
+            },
+            Endpoint::Server(server) => match publication.servers.get(server.name()) {
+                Some(catalog) => Self {
+                    tools: Some(catalog.tools.digest),
+                    prompts: Some(catalog.prompts.digest),
+                    resources: Some(catalog.resources.digest),
+                    templates: Some(catalog.templates.digest),
+                },
+                None => Self::default(),
+            },
+        }
+    }
+
+    /// Takes over what was seen of one kind.
+    pub(crate) fn saw(&mut self, kind: ListKind, seen: &Self) {
+        match kind {
+            ListKind::Tools => self.tools = seen.tools,
+            ListKind::Prompts => self.prompts = seen.prompts,
+            ListKind::Resources => self.resources = seen.resources,
+            ListKind::Templates => self.templates = seen.templates,
+        }
+    }
+
+    /// The next notification that brings this state to `now`, of the kinds in `wanted`; remembers it as told.
+    fn next(&mut self, now: &Self, wanted: Wanted) -> Option<&'static str> {
+        if self.tools != now.tools {
+            self.tools = now.tools;
+            if wanted.tools {
+                return Some(method::TOOLS_LIST_CHANGED);
+            }
+        }
+        if self.prompts != now.prompts {
+            self.prompts = now.prompts;
+            if wanted.prompts {
+                return Some(method::PROMPTS_LIST_CHANGED);
+            }
+        }
+        // Templates have no notification of their own.
+        if (self.resources, self.templates) != (now.resources, now.templates) {
+            (self.resources, self.templates) = (now.resources, now.templates);
+            if wanted.resources {
+                return Some(method::RESOURCES_LIST_CHANGED);
+            }
+        }
+        None
+    }
+}
+
+/// Which kinds of change a stream tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) tools: bool,
+    pub(crate) prompts: bool,
+    pub(crate) resources: bool,
+}
+
+impl Wanted {
+    /// All of them.
+    pub(crate) const ALL: Self = Self {
+        tools: true,
+        prompts: true,
+        resources: true,
+    };
+}
+
+/// What a stream does at its next step.
+enum Step {
+    /// Says something.
+    Say(Parts),
+    /// Ends, after saying something or not.
+    End(Option<Parts>),
+}
+
+/// What all push streams have in common.
+struct Common {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    version: watch::Receiver<u64>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Common {
+    fn new(shared: &Arc<Shared>, endpoint: Endpoint) -> Option<Self> {
+        let permit = Arc::clone(&shared.push_streams).try_acquire_owned().ok()?;
+        let version = shared.manager.published();
+        Some(Self {
+            shared: Arc::clone(shared),
+            endpoint,
+            version,
+            _permit: permit,
+        })
+    }
+
+    fn keep_alive(&self) -> Duration {
+        Duration::from_millis(self.shared.settings.keep_alive_ms)
+    }
+}
+
+/// The GET stream of a legacy session; `None` if there are too many streams.
+pub(crate) fn session_stream(
+    shared: &Arc<Shared>,
+    endpoint: Endpoint,
+    open: StreamOpen,
+) -> Option<TextStream> {
+    struct State {
+        common: Common,
+        open: StreamOpen,
+    }
+
+    async fn step(state: &mut State) -> Step {
+        let silent_until = Instant::now() + state.common.keep_alive();
+        loop {
+            state.common.version.mark_unchanged();
+            if state.open.is_newest() {
+                let now = Told::now(&state.common.shared, &state.common.endpoint);
+                let said = lock_told(&state.open).next(&now, Wanted::ALL);
+                if let Some(method) = said {
+                    return Step::Say(events::frame(Message::notification(method, None).into()));
+                }
+            }
+            let session = Arc::clone(state.open.session());
+            tokio::select! {
+                // Cancel-safe: a watch keeps what was not seen.
+                changed = state.common.version.changed() => if changed.is_err() { return Step::End(None) },
+                // Cancel-safe: as above.
+                () = state.open.changed() => {}
+                // Cancel-safe: tokens and sleeps hold nothing.
+                () = session.ended() => return Step::End(None),
+                () = state.common.shared.ending.cancelled() => return Step::End(None),
+                () = tokio::time::sleep_until(silent_until) => return Step::Say(events::comment()),
+            }
+        }
+    }
+
+    let state = State {
+        common: Common::new(shared, endpoint)?,
+        open,
+    };
+    let texts = stream::unfold(Some(state), |state| async move {
+        let mut state = state?;
+        match step(&mut state).await {
+            Step::Say(text) => Some((text, Some(state))),
+            Step::End(text) => text.map(|text| (text, None)),
+        }
+    });
+    Some(texts.boxed())
+}
+
+/// The stream of a modern `subscriptions/listen`: the acknowledgement first, then changes, and on shutdown the result.
+/// `None` if there are too many streams.
+pub(crate) fn listen_stream(
+    shared: &Arc<Shared>,
+    endpoint: Endpoint,
+    id: Id,
+    wanted: Wanted,
+) -> Option<TextStream> {
+    struct State {
+        common: Common,
+        id: Id,
+        wanted: Wanted,
+        told: Told,
+        acknowledged: bool,
+    }
+
+    async fn step(state: &mut State) -> Step {
+        if !state.acknowledged {
+            state.acknowledged = true;
+            return Step::Say(events::frame(acknowledgement(&state.id, state.wanted)));
+        }
+        let silent_until = Instant::now() + state.common.keep_alive();
+        loop {
+            state.common.version.mark_unchanged();
+            let now = Told::now(&state.common.shared, &state.common.endpoint);
+            if let Some(method) = state.told.next(&now, state.wanted) {
+                let params = format!("{{\"_meta\":{}}}", subscription(&state.id));
+                return Step::Say(events::frame(
+                    Message::notification(method, Some(&params)).into(),
+                ));
+            }
+            tokio::select! {
+                // Cancel-safe: a watch keeps what was not seen.
+                changed = state.common.version.changed() => if changed.is_err() { return Step::End(Some(ended(&state.id))) },
+                // Cancel-safe: tokens and sleeps hold nothing.
+                () = state.common.shared.ending.cancelled() => return Step::End(Some(ended(&state.id))),
+                () = tokio::time::sleep_until(silent_until) => return Step::Say(events::comment()),
+            }
+        }
+    }
+
+    // The baseline is taken before the acknowledgement: what changes from here on is told.
+    let told = Told::now(shared, &endpoint);
+    let state = State {
+        common: Common::new(shared, endpoint)?,
+        id,
+        wanted,
+        told,
+        acknowledged: false,
+    };
+    let texts = stream::unfold(Some(state), |state| async move {
+        let mut state = state?;
+        match step(&mut state).await {
+            Step::Say(text) => Some((text, Some(state))),
+            Step::End(text) => text.map(|text| (text, None)),
+        }
+    });
+    Some(texts.boxed())
+}
+
+fn lock_told(open: &StreamOpen) -> std::sync::MutexGuard<'_, Told> {
+    open.session()
+        .told
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The `_meta` object that ties a message to its subscription: the id keeps its JSON type.
+fn subscription(id: &Id) -> String {
+    format!("{{\"{}\":{id}}}", mainstay_wire::meta::SUBSCRIPTION_ID)
+}
+
+fn acknowledgement(id: &Id, wanted: Wanted) -> Parts {
+    let kinds = [
+        ("toolsListChanged", wanted.tools),
+        ("promptsListChanged", wanted.prompts),
+        ("resourcesListChanged", wanted.resources),
+    ];
+    let honoured: Vec<String> = kinds
+        .iter()
+        .filter(|(_, honoured)| *honoured)
+        .map(|(name, _)| format!("\"{name}\":true"))
+        .collect();
+    let params = format!(
+        "{{\"_meta\":{},\"notifications\":{{{}}}}}",
+        subscription(id),
+        honoured.join(",")
+    );
+    Message::notification(method::SUBSCRIPTIONS_ACKNOWLEDGED, Some(&params)).into()
+}
+
+fn ended(id: &Id) -> Parts {
+    let result = format!(
+        "{{\"resultType\":\"complete\",\"_meta\":{}}}",
+        subscription(id)
+    );
+    events::frame(Message::result_of(id, &result).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(text: &str) -> Option<Digest> {
+        Some(mainstay_core::catalog::digest(
+            [(text, text.as_bytes())].into_iter(),
+        ))
+    }
+
+    #[test]
+    fn law_21_each_change_is_told_once_and_an_undone_one_not_at_all() {
+        let before = Told {
+            tools: digest("a"),
+            ..Told::default()
+        };
+        let mut told = before;
+        assert_eq!(told.next(&before, Wanted::ALL), None);
+        let now = Told {
+            tools: digest("b"),
+            resources: digest("r"),
+            templates: digest("t"),
+            ..before
+        };
+        assert_eq!(
+            told.next(&now, Wanted::ALL),
+            Some(method::TOOLS_LIST_CHANGED)
+        );
+        assert_eq!(
+            told.next(&now, Wanted::ALL),
+            Some(method::RESOURCES_LIST_CHANGED)
+        );
+        assert_eq!(told.next(&now, Wanted::ALL), None);
+        assert_eq!(told, now);
+    }
+
+    #[test]
+    fn only_wanted_kinds_are_told() {
+        let wanted = Wanted {
+            tools: false,
+            prompts: true,
+            resources: false,
+        };
+        let mut told = Told::default();
+        let now = Told {
+            tools: digest("a"),
+            prompts: digest("p"),
+            resources: digest("r"),
+            ..Told::default()
+        };
+        assert_eq!(told.next(&now, wanted), Some(method::PROMPTS_LIST_CHANGED));
+        assert_eq!(told.next(&now, wanted), None);
+    }
+
+    #[test]
+    fn the_subscription_id_keeps_its_type() {
+        let text = |id: &Id| {
+            String::from_utf8(acknowledgement(id, Wanted::ALL).into_bytes().to_vec()).unwrap()
+        };
+        assert!(text(&Id::number(7)).contains("\"io.modelcontextprotocol/subscriptionId\":7}"));
+        assert!(
+            text(&Id::string("7")).contains("\"io.modelcontextprotocol/subscriptionId\":\"7\"}")
+        );
+        let only = acknowledgement(
+            &Id::number(1),
+            Wanted {
+                tools: true,
+                prompts: false,
+                resources: false,
+            },
+        );
+        assert!(
+            String::from_utf8(only.into_bytes().to_vec())
+                .unwrap()
+                .ends_with("\"notifications\":{\"toolsListChanged\":true}}}")
+        );
+    }
+}

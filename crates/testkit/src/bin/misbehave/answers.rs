@@ -1,0 +1,72 @@
+//! What a good server answers to everything but a call.
+
+use serde_json::{Value, json};
+
+use crate::knobs::Era;
+use crate::server::Server;
+use crate::tools;
+
+/// A result, or an error object.
+pub(crate) type Answer = Result<Value, Value>;
+
+const LEGACY: &[&str] = &["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+const MODERN: &str = "2026-07-28";
+const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+
+pub(crate) fn error(code: i64, message: &str) -> Value {
+    json!({"code": code, "message": message})
+}
+
+pub(crate) fn identity() -> Value {
+    json!({"name": "misbehave", "version": env!("CARGO_PKG_VERSION")})
+}
+
+pub(crate) fn answer(server: &Server, method: &str, params: &Value) -> Answer {
+    let era = server.knobs().era;
+    let asked = params["_meta"][META_VERSION].as_str();
+    if era == Era::Modern && asked.is_none() {
+        return Err(error(-32602, "params._meta lacks the protocol version"));
+    }
+    if era != Era::Legacy && asked.is_some_and(|version| version != MODERN) {
+        let mut refusal = error(-32022, "unsupported protocol version");
+        refusal["data"] = json!({"supported": [MODERN], "requested": asked});
+        return Err(refusal);
+    }
+    match method {
+        "initialize" if era != Era::Modern && asked.is_none() => Ok(initialize(params)),
+        "server/discover" if era != Era::Legacy => Ok(json!({
+            "supportedVersions": [MODERN],
+            "capabilities": capabilities(),
+            "ttlMs": 0,
+            "cacheScope": "private",
+        })),
+        "ping" if era != Era::Modern => Ok(json!({})),
+        "tools/list" => Ok(cacheable(
+            era,
+            json!({"tools": tools::list(&server.tools())}),
+        )),
+        _ => Err(error(-32601, &format!("no such method: {method}"))),
+    }
+}
+
+fn cacheable(era: Era, mut result: Value) -> Value {
+    if era != Era::Legacy {
+        result["ttlMs"] = json!(0);
+        result["cacheScope"] = json!("private");
+    }
+    result
+}
+
+fn initialize(params: &Value) -> Value {
+    let asked = params["protocolVersion"].as_str().unwrap_or_default();
+    let version = if LEGACY.contains(&asked) {
+        asked
+    } else {
+        LEGACY[0]
+    };
+    json!({"protocolVersion": version, "capabilities": capabilities(), "serverInfo": identity()})
+}
+
+fn capabilities() -> Value {
+    json!({"tools": {"listChanged": true}})
+}

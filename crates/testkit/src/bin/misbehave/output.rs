@@ -1,0 +1,59 @@
+//! stdout, and what can be wrong with it.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+
+use crate::knobs::Knobs;
+
+/// Whole lines, from any thread.
+#[derive(Debug)]
+pub(crate) struct Output {
+    one_byte_writes: bool,
+    lock: Mutex<()>,
+}
+
+impl Output {
+    pub(crate) fn new(knobs: &Knobs) -> Self {
+        Self {
+            one_byte_writes: knobs.one_byte_writes,
+            lock: Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn message(&self, message: &Value) {
+        self.line(&message.to_string());
+    }
+
+    pub(crate) fn line(&self, text: &str) {
+        self.bytes(format!("{text}\n").as_bytes());
+    }
+
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        let _turn = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stdout = io::stdout().lock();
+        let step = if self.one_byte_writes {
+            1
+        } else {
+            bytes.len().max(1)
+        };
+        for chunk in bytes.chunks(step) {
+            if stdout
+                .write_all(chunk)
+                .and_then(|()| stdout.flush())
+                .is_err()
+            {
+                // Nobody reads any more: an ordinary server dies of this.
+                std::process::exit(141);
+            }
+        }
+    }
+
+    /// Ends the pipe as the reader sees it; this process lives on and writes into the void.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        let _turn = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let void = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+        Ok(rustix::stdio::dup2_stdout(void)?)
+    }
+}

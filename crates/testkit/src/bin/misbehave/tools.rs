@@ -1,0 +1,145 @@
+//! The tools.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::answers::{Answer, error};
+use crate::server::Server;
+
+/// Name, description, argument, the argument's type, read-only?
+const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
+    ("echo", "Returns `text`", "text", "string", true),
+    (
+        "add_marker",
+        "Appends `marker` to the ledger: one line per execution",
+        "marker",
+        "string",
+        false,
+    ),
+    (
+        "slow",
+        "Answers after `ms` milliseconds; can be cancelled",
+        "ms",
+        "integer",
+        true,
+    ),
+    (
+        "crash",
+        "Exits without an answer, with `code`",
+        "code",
+        "integer",
+        false,
+    ),
+    ("big", "Returns `bytes` bytes", "bytes", "integer", true),
+    (
+        "progress",
+        "Reports progress `steps` times, 10 ms apart, then answers",
+        "steps",
+        "integer",
+        true,
+    ),
+    (
+        "set_tools",
+        "Lists only `names` from now on (unknown ones become echoes) and says so",
+        "names",
+        "array",
+        false,
+    ),
+];
+
+pub(crate) fn default_names() -> Vec<String> {
+    TOOLS.iter().map(|(name, ..)| (*name).to_owned()).collect()
+}
+
+pub(crate) fn list(names: &[String]) -> Value {
+    names.iter().map(|name| tool(name)).collect()
+}
+
+fn tool(name: &str) -> Value {
+    let known = TOOLS.iter().find(|(known, ..)| *known == name);
+    let (_, description, argument, kind, read_only) =
+        known.unwrap_or(&("", "Returns `text`", "text", "string", true));
+    json!({
+        "name": name,
+        "description": description,
+        "inputSchema": {"type": "object", "properties": {*argument: {"type": kind}}},
+        "annotations": {"readOnlyHint": read_only},
+    })
+}
+
+/// `None` if there is no answer: the call was cancelled.
+pub(crate) fn call(server: &Server, id: &Value, params: &Value) -> Option<Answer> {
+    let name = params["name"].as_str().unwrap_or_default();
+    let arguments = &params["arguments"];
+    if !server.tools().iter().any(|listed| listed == name) {
+        return Some(Err(error(-32602, &format!("unknown tool: {name}"))));
+    }
+    let text = match name {
+        "add_marker" => {
+            let marker = arguments["marker"].as_str().unwrap_or_default();
+            server.ledger().write("marker", marker);
+            marker.to_owned()
+        }
+        "slow" => {
+            let time = Duration::from_millis(arguments["ms"].as_u64().unwrap_or_default());
+            if !server.passes(id, time) {
+                return None;
+            }
+            "done".to_owned()
+        }
+        "crash" => std::process::exit(
+            arguments["code"]
+                .as_i64()
+                .and_then(|code| i32::try_from(code).ok())
+                .unwrap_or(1),
+        ),
+        "big" => filler(
+            arguments["bytes"]
+                .as_u64()
+                .and_then(|bytes| usize::try_from(bytes).ok())
+                .unwrap_or_default(),
+        ),
+        "progress" => progress(server, id, params)?,
+        "set_tools" => set_tools(server, &arguments["names"]),
+        _ => arguments["text"].as_str().unwrap_or_default().to_owned(),
+    };
+    let text = server.knobs().big_result_bytes.map_or(text, filler);
+    Some(Ok(json!({"content": [{"type": "text", "text": text}]})))
+}
+
+fn filler(bytes: usize) -> String {
+    "x".repeat(bytes)
+}
+
+fn progress(server: &Server, id: &Value, params: &Value) -> Option<String> {
+    let steps = params["arguments"]["steps"].as_u64().unwrap_or_default();
+    let token = &params["_meta"]["progressToken"];
+    for step in 1..=steps {
+        if !server.passes(id, Duration::from_millis(10)) {
+            return None;
+        }
+        if !token.is_null() {
+            let report = json!({"progressToken": token, "progress": step, "total": steps});
+            server.output().message(
+                &json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": report}),
+            );
+        }
+    }
+    Some(format!("{steps} steps"))
+}
+
+fn set_tools(server: &Server, names: &Value) -> String {
+    let names = names.as_array().map(Vec::as_slice).unwrap_or_default();
+    let names: Vec<String> = names
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    let text = format!("{} tools", names.len());
+    *server.tools() = names;
+    server
+        .output()
+        .message(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
+    text
+}
