@@ -143,7 +143,7 @@ pub(super) struct Client(Engine);
 
 #[derive(Debug)]
 enum Engine {
-    Plain(legacy::Client<HttpConnector, OutBody>),
+    Plain(Box<legacy::Client<HttpConnector, OutBody>>),
     Full(reqwest::Client),
 }
 
@@ -153,7 +153,7 @@ impl Client {
             && !target.has_user
             && Matcher::from_system().intercept(&target.uri).is_none();
         if plain {
-            return Ok(Self(Engine::Plain(plain_client(connect))));
+            return Ok(Self(Engine::Plain(Box::new(plain_client(connect)))));
         }
         full_client(connect)
             .map(|client| Self(Engine::Full(client)))

@@ -199,17 +199,18 @@ impl Greeter<'_> {
             .await
             .map_err(|failure| {
                 let detail = format!("{} was refused: {failure}", method::INITIALIZED);
-                match failure.kind {
-                    // A session that is lost before it was ever used is a server problem, not a renewal.
-                    FailureKind::SessionLost => NotInitialized::Outage(
-                        Failure::new(FailureKind::ProtocolError).with_detail(bounded(&detail)),
-                    ),
-                    kind => NotInitialized::Outage(Failure {
-                        kind,
-                        detail: Some(bounded(&detail).into()),
-                        ..failure
-                    }),
-                }
+                // A session that is lost before it was ever used is a server problem, not a renewal.
+                let lost = failure.kind == FailureKind::SessionLost;
+                let kind = if lost {
+                    FailureKind::ProtocolError
+                } else {
+                    failure.kind
+                };
+                NotInitialized::Outage(Failure {
+                    kind,
+                    detail: Some(bounded(&detail).into()),
+                    ..failure
+                })
             })?;
         Ok(greeting)
     }
@@ -384,14 +385,14 @@ fn judge_initialize(
 
 /// No request of ours was understood: the URL is wrong (F95), which is not a lost session and not an outage.
 fn no_endpoint(link: &HttpLink, failure: Failure) -> Failure {
-    match failure.kind {
-        FailureKind::HttpStatus(status @ (404 | 405 | 410)) => Failure::new(FailureKind::NotMcp)
-            .with_detail(format!(
-                "HTTP {status} at {}: there is no MCP endpoint",
-                link.target.place()
-            )),
-        _other => failure,
-    }
+    let FailureKind::HttpStatus(status @ (404 | 405 | 410)) = failure.kind else {
+        return failure;
+    };
+    let detail = format!(
+        "HTTP {status} at {}: there is no MCP endpoint",
+        link.target.place()
+    );
+    Failure::new(FailureKind::NotMcp).with_detail(detail)
 }
 
 fn has_legacy(versions: &[String]) -> bool {

@@ -53,6 +53,10 @@ impl Position {
 
 /// What a stream says next.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the ordinary one, and lives for a moment"
+)]
 pub(super) enum Said {
     /// A message.
     Message(Message),
@@ -180,12 +184,17 @@ impl Events {
 
     /// An event that the end of the stream cut short counts only if it is whole in spite of that.
     fn said_last(&mut self, item: SseItem, position: &mut Position) -> Said {
-        match self.said(item, position) {
-            Said::Refused(refused) if matches!(refused.why, Why::NotJson { .. }) => {
-                Said::End(self.ended.clone().flatten())
-            }
-            said => said,
+        let said = self.said(item, position);
+        if matches!(
+            &said,
+            Said::Refused(Refused {
+                why: Why::NotJson { .. },
+                ..
+            })
+        ) {
+            return Said::End(self.ended.clone().flatten());
         }
+        said
     }
 
     fn message(&mut self, text: Bytes) -> Said {

@@ -27,6 +27,10 @@ pub(super) struct Asked {
 
 /// What a response with a status other than success means.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for a moment, on the way of an error"
+)]
 pub(super) enum Verdict {
     /// It carries the server's own answer to this request, an error.
     Answer(Message),
