@@ -164,7 +164,11 @@ impl Output {
             "{} {stop}",
             Paint::Bad.on("error:", self.color_err)
         ));
-        if let Some(hint) = &stop.hint {
+        if let Some(hint) = stop
+            .hint
+            .as_ref()
+            .filter(|hint| !stop.message.contains(hint.as_str()))
+        {
             self.hint(hint);
         }
     }

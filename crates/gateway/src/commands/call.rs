@@ -25,7 +25,13 @@ pub(crate) async fn run(args: CallArgs, output: Output) -> Result<Exit, Stop> {
     let arguments = arguments(args.arguments.as_deref())?;
     let wait = Duration::from_secs(args.reach.timeout);
     let ended = match running(&args.reach).await? {
-        Some(client) => remote(&client, &args, arguments, wait).await?,
+        Some(client) => {
+            let ended = remote(&client, &args, arguments, wait).await?;
+            if ended.is_failure() {
+                explain(&client, &args).await?;
+            }
+            ended
+        }
         None => in_process(&args, arguments, wait, output).await?,
     };
     show(&args, &ended, output)
@@ -37,6 +43,43 @@ enum Ended {
     Result(Value),
     /// The raw JSON-RPC error.
     Error(Value),
+}
+
+impl Ended {
+    fn is_failure(&self) -> bool {
+        match self {
+            Self::Result(result) => result["isError"] == true,
+            Self::Error(_) => true,
+        }
+    }
+}
+
+/// A call that failed may have failed because there is no such tool; servers say that in many ways.
+///
+/// # Errors
+/// Exit 6 when the server's last listing does not have the tool.
+async fn explain(client: &AdminClient, args: &CallArgs) -> Result<(), Stop> {
+    let about = client
+        .get(&format!("/api/v1/servers/{}", segment(&args.server)))
+        .await?
+        .ok()?;
+    let Some(tools) = about["catalog"]["tools"].as_array() else {
+        return Ok(());
+    };
+    let known = tools.iter().filter_map(Value::as_str);
+    if known.clone().any(|tool| tool == args.tool) {
+        Ok(())
+    } else {
+        Err(no_tool(args, known))
+    }
+}
+
+fn no_tool<'a>(args: &CallArgs, known: impl Iterator<Item = &'a str>) -> Stop {
+    local::not_found(
+        &format!("tool of server `{}`", args.server),
+        &args.tool,
+        known,
+    )
 }
 
 /// The running Mainstay, unless a configuration was named or nobody is there and the socket was not asked for.
@@ -119,11 +162,7 @@ async fn in_process(
                 .any(|item| item.name == args.tool)
         {
             let known = catalog.tools.items.iter().map(|item| item.name.as_str());
-            return Err(local::not_found(
-                &format!("tool of server `{}`", args.server),
-                &args.tool,
-                known,
-            ));
+            return Err(no_tool(args, known));
         }
         let mut params = json!({ "name": args.tool });
         if let Some(arguments) = arguments {

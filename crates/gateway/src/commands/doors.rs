@@ -24,14 +24,16 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Stop> {
         )
         .hint("listen on 127.0.0.1 or [::1]; to reach it from elsewhere, put something with authentication in front of it"));
     }
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => Stop::new(Exit::PortInUse, format!("{address} is in use")).hint(format!(
-            "if that is another Mainstay, `mainstay status` shows it; else listen elsewhere: --listen {}:0 takes a free port",
-            bracketed(address)
-        )),
-        _ => Stop::new(Exit::ListenRefused, format!("cannot listen on {address}"))
+    TcpListener::bind(address).await.map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            return Stop::new(Exit::PortInUse, format!("{address} is in use")).hint(format!(
+                "if that is another Mainstay, `mainstay status` shows it; else listen elsewhere: --listen {}:0 takes a free port",
+                bracketed(address)
+            ));
+        }
+        Stop::new(Exit::ListenRefused, format!("cannot listen on {address}"))
             .because(error)
-            .hint("listen on 127.0.0.1 or [::1], with a port above 1023 or 0 for a free one"),
+            .hint("listen on 127.0.0.1 or [::1], with a port above 1023 or 0 for a free one")
     })
 }
 

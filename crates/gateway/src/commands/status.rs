@@ -162,7 +162,10 @@ fn note(server: &Value) -> String {
         }
         return parts.join(", ");
     }
-    let word = server["word"].as_str().unwrap_or_default();
+    let kind = server["lastFailure"]["kind"]
+        .as_str()
+        .filter(|_| matches!(state, "parked" | "backoff"));
+    let word = kind.or(server["word"].as_str()).unwrap_or_default();
     match server["nextAttemptInMs"].as_u64() {
         Some(ms) => format!("{word}; next attempt in {}", duration(ms)),
         None => word.to_owned(),
@@ -176,22 +179,26 @@ fn details(server: &Value, color: bool) -> Vec<String> {
         return Vec::new();
     }
     let name = server["name"].as_str().unwrap_or_default();
-    let mut lines = vec![
-        String::new(),
-        format!("{}: {}", Paint::Bold.on(name, color), note(server)),
-    ];
-    let texts = |key: &str| {
+    let texts = |key: &str| -> Vec<String> {
         server[key]
             .as_array()
             .into_iter()
             .flatten()
             .filter_map(Value::as_str)
             .map(str::to_owned)
-            .collect::<Vec<_>>()
+            .collect()
     };
+    let problems = texts("problems");
+    let word = server["word"].as_str().unwrap_or_default();
+    // The problems of an entry say all that its state says, and where.
+    let word = if problems.is_empty() { word } else { state };
+    let mut lines = vec![
+        String::new(),
+        format!("{}: {word}", Paint::Bold.on(name, color)),
+    ];
     lines.extend(
-        texts("problems")
-            .into_iter()
+        problems
+            .iter()
             .map(|problem| format!("  {}", problem.replace('\n', "\n  "))),
     );
     lines.extend(
@@ -201,11 +208,11 @@ fn details(server: &Value, color: bool) -> Vec<String> {
     );
     let hint = server["hint"]
         .as_str()
-        .or_else(|| server["lastFailure"]["hint"].as_str());
-    lines.extend(
-        hint.filter(|hint| !hint.is_empty())
-            .map(|hint| format!("{} {hint}", Paint::Bold.on("hint:", color))),
-    );
+        .or_else(|| server["lastFailure"]["hint"].as_str())
+        .unwrap_or_default();
+    if !hint.is_empty() && problems.is_empty() && !word.contains(hint) {
+        lines.push(format!("{} {hint}", Paint::Bold.on("hint:", color)));
+    }
     lines
 }
 
@@ -253,7 +260,7 @@ mod tests {
               "counts": { "answered": 41 }, "transport": "stdio", "protocol": "2025-11-25", "pid": 4242,
               "lastFailure": { "kind": "exited", "detail": "killed by signal 9", "hint": "", "agoMs": 66_000 } },
             { "name": "typo", "state": "parked", "word": "parked: program not found", "generation": 1, "sinceMs": 400,
-              "tools": 0, "counts": { "answered": 0 }, "stderrTail": ["last words"], "hint": "install it" }
+              "tools": 0, "counts": { "answered": 0 }, "lastFailure": { "kind": "spawn-not-found" }, "stderrTail": ["last words"], "hint": "install it" }
         ] })
     }
 
@@ -261,7 +268,10 @@ mod tests {
     fn the_table_says_what_and_why() {
         let text = table(&status(), Some(100), false);
         assert!(text.contains("time    connected  3    1m 5s  2      41     stdio, 2025-11-25, pid 4242, 1m 6s ago: killed"), "{text}");
-        assert!(text.contains("parked: program not found"), "{text}");
+        assert!(
+            text.contains("typo    parked     1    0.4s   0      0      spawn-not-found"),
+            "{text}"
+        );
         assert!(details(&status()["servers"][0], false).is_empty());
         let down = details(&status()["servers"][1], false).join("\n");
         assert!(
