@@ -88,6 +88,7 @@ impl<'a> Caller<'a> {
     }
 
     async fn attempts(&self) -> Result<Answer, CallError> {
+        self.check_offered().map_err(CallError::Refused)?;
         // Law 19: the limit is per server, and waiting for it is our time, not the server's.
         let _permit = self.admit().await?;
         let mut served = Duration::ZERO;
@@ -135,6 +136,26 @@ impl<'a> Caller<'a> {
             drop(lease);
             self.until_replaced(broken).await;
         }
+    }
+
+    /// A tool that the config leaves out is not called either.
+    fn check_offered(&self) -> Result<(), Refusal> {
+        let config = self.slot.config.load();
+        if config.tools.is_open() || self.request.method() != method::TOOLS_CALL {
+            return Ok(());
+        }
+        match self.tool_name() {
+            Some(tool) if !config.tools.allows(&tool) => Err(Refusal::NotOffered {
+                server: self.name(),
+                tool: tool.into(),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn tool_name(&self) -> Option<String> {
+        let raw = self.request.effective_member(&["params", "name"])?;
+        serde_json::from_str(raw).ok()
     }
 
     async fn admit(&self) -> Result<tokio::sync::SemaphorePermit<'a>, CallError> {
@@ -251,9 +272,7 @@ impl<'a> Caller<'a> {
                 if !config.trust_annotations {
                     return false;
                 }
-                let name = self.request.effective_member(&["params", "name"]);
-                let Some(name) = name.and_then(|raw| serde_json::from_str::<String>(raw).ok())
-                else {
+                let Some(name) = self.tool_name() else {
                     return false;
                 };
                 let catalog = self.slot.catalog.load();

@@ -60,6 +60,14 @@ pub enum Refusal {
         /// The last failure, if there is one.
         cause: Option<Failure>,
     },
+    /// The server's config entry leaves this tool out.
+    #[error("tool `{tool}` of `{server}` is left out by `tools` in the server's config entry")]
+    NotOffered {
+        /// The server's name.
+        server: Box<str>,
+        /// The tool's name.
+        tool: Box<str>,
+    },
     /// Too many calls are in flight to this server.
     #[error("server `{server}` already has {limit} calls in flight (setting `concurrency`)")]
     TooManyInFlight {

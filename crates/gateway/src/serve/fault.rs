@@ -147,6 +147,10 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             name(server, data);
             data.insert("limit".into(), json!(limit));
         }
+        Refusal::NotOffered { server, tool } => {
+            name(server, data);
+            data.insert("tool".into(), (**tool).into());
+        }
         Refusal::DeadlineInQueue { server, waited_ms } => {
             name(server, data);
             data.insert("waitedMs".into(), json!(waited_ms));

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::greeting::Greeting;
 use super::{Cut, Limits, Miss, Runtime};
 use crate::catalog::{Catalog, Hidden, ItemList, unix_ms};
+use crate::config::ToolFilter;
 use crate::request::Request;
 
 /// Items of one kind that one server may list.
@@ -22,6 +23,7 @@ const ITEMS_MAX: usize = 100_000;
 pub(crate) async fn list_all(
     runtime: &Runtime,
     greeting: &Greeting,
+    filter: &ToolFilter,
     pages_max: usize,
     within: Duration,
 ) -> Result<Catalog, Failure> {
@@ -34,11 +36,14 @@ pub(crate) async fn list_all(
         (ItemKind::Resource, "resources"),
         (ItemKind::ResourceTemplate, "resources"),
     ] {
-        let items = if greeting.declares(capability) {
+        let mut items = if greeting.declares(capability) {
             list_kind(runtime, kind, pages_max, deadline, &mut hidden).await?
         } else {
             Vec::new()
         };
+        if kind == ItemKind::Tool {
+            items.retain(|tool| is_offered(runtime, filter, tool, &mut hidden));
+        }
         lists.push(ItemList::new(items));
     }
     let mut lists = lists.into_iter();
@@ -53,6 +58,24 @@ pub(crate) async fn list_all(
         listed_at_unix_ms: unix_ms(),
         remembered: false,
     })
+}
+
+/// Whether the config lets a tool through; one that it does not is hidden, visibly.
+fn is_offered(
+    runtime: &Runtime,
+    filter: &ToolFilter,
+    tool: &RawItem,
+    hidden: &mut Vec<Hidden>,
+) -> bool {
+    let offered = filter.allows(&tool.name);
+    if !offered {
+        hidden.push(Hidden {
+            server: runtime.server.to_string(),
+            name: tool.name.clone(),
+            reason: "left out by `tools` in the server's config entry".to_owned(),
+        });
+    }
+    offered
 }
 
 async fn list_kind(

@@ -118,7 +118,14 @@ async fn list_and_report(
             // The core's own deadline is the one that counts; this one only bounds a listing that outlives it.
             let within = Duration::from_millis(setup.config.timeouts.connect_ms);
             Some(Arc::new(
-                list_all(runtime, greeting, setup.pages_max, within).await?,
+                list_all(
+                    runtime,
+                    greeting,
+                    &setup.config.tools,
+                    setup.pages_max,
+                    within,
+                )
+                .await?,
             ))
         }
         OpenMode::Renewal => {
@@ -156,7 +163,15 @@ async fn refresh(setup: &Setup, runtime: &Runtime) {
             continue;
         };
         let within = Duration::from_millis(setup.config.timeouts.list_ms);
-        match list_all(runtime, greeting, setup.pages_max, within).await {
+        match list_all(
+            runtime,
+            greeting,
+            &setup.config.tools,
+            setup.pages_max,
+            within,
+        )
+        .await
+        {
             Ok(catalog) => {
                 let catalog = Arc::new(catalog);
                 setup

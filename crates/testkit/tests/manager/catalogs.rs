@@ -155,3 +155,38 @@ async fn f26_a_server_that_is_silent_on_the_probe_is_greeted_the_old_way_and_rem
     );
     manager.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_tool_that_the_config_leaves_out_is_hidden_with_its_reason_and_not_called() {
+    let bench = Bench::new();
+    let text = serde_json::json!({"mcpServers": {"a": {
+        "command": MISBEHAVE,
+        "args": ["--ledger", bench.path("a").display().to_string()],
+        "tools": {"exclude": ["add_*", "crash"]},
+    }}})
+    .to_string();
+    let loaded = Config::parse(&text, std::path::Path::new("mcp.json")).unwrap();
+    let manager = Manager::builder()
+        .config(loaded.config)
+        .start()
+        .await
+        .unwrap();
+    let server = manager.server("a").unwrap();
+    generation(&server, 1).await;
+    let publication = manager.publication();
+    assert!(publication.tools.find("a__echo").is_some());
+    assert!(publication.tools.find("a__crash").is_none());
+    assert!(
+        publication
+            .tools
+            .hidden
+            .iter()
+            .any(|hidden| hidden.name == "crash" && hidden.reason.contains("`tools`"))
+    );
+    let error = call(&server, "add_marker", json!({"marker": "never"}))
+        .await
+        .unwrap_err();
+    assert_eq!(error.class(), "refused", "{error}");
+    assert_eq!(bench.count("a", "marker"), 0);
+    manager.shutdown().await;
+}
