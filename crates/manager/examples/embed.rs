@@ -3,6 +3,12 @@
 //! `cargo run -p mainstay --example embed -- COMMAND [ARG ...] -- TOOL [JSON]`
 //! for example `cargo run -p mainstay --example embed -- uvx mcp-server-time -- get_current_time '{"timezone":"UTC"}'`
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example talks"
+)]
+
 use mainstay::Manager;
 use mainstay::config::{Config, ServerConfig};
 

@@ -26,39 +26,42 @@ pub(crate) struct ResolvedEndpoint {
 /// The policy that the core decides by.
 pub(crate) fn policy(config: &ServerConfig) -> Policy {
     let restart = &config.restart;
-    let mut policy = Policy::default();
-    policy.exclusive = !matches!(config.transport, Transport::Http { .. });
-    policy.lazy = config.startup == Startup::Lazy;
-    policy.idle_shutdown_ms = config.idle_shutdown_ms;
-    policy.connect = ConnectPolicy {
-        spawn_ms: config.timeouts.spawn_ms,
-        greet_ms: config.timeouts.greet_ms,
-        list_ms: config.timeouts.list_ms,
-        total_ms: config.timeouts.connect_ms,
-    };
-    policy.open_interval_ms = restart.open_interval_ms;
-    policy.backoff = BackoffPolicy {
-        base_ms: restart.backoff_base_ms,
-        cap_ms: restart.backoff_cap_ms,
-        retry_after_ms_min: restart.retry_after_min_ms,
-        retry_after_ms_max: restart.retry_after_max_ms,
-    };
-    policy.budget = restart.budget;
-    policy.stable_ms = restart.stable_ms;
-    policy.parked_probe_ms = restart.parked_probe_ms;
-    policy.parked_call_interval_ms = restart.parked_call_interval_ms;
-    policy.keepalive = config.keepalive.as_ref().map(|keepalive| KeepalivePolicy {
-        idle_ms: keepalive.idle_ms,
-        timeout_ms: keepalive.timeout_ms,
-        misses: keepalive.misses,
-    });
-    policy.drain_ms = config.drain_ms;
-    policy.stop = StopPolicy {
-        close_ms: config.stop.close_ms,
-        terminate_ms: config.stop.terminate_ms,
-        kill_ms: config.stop.kill_ms,
-    };
-    policy
+    let timeouts = &config.timeouts;
+    Policy {
+        exclusive: !matches!(config.transport, Transport::Http { .. }),
+        lazy: config.startup == Startup::Lazy,
+        idle_shutdown_ms: config.idle_shutdown_ms,
+        connect: ConnectPolicy {
+            spawn_ms: timeouts.spawn_ms,
+            greet_ms: timeouts.greet_ms,
+            list_ms: timeouts.list_ms,
+            total_ms: timeouts.connect_ms,
+        },
+        open_interval_ms: restart.open_interval_ms,
+        backoff: BackoffPolicy {
+            base_ms: restart.backoff_base_ms,
+            cap_ms: restart.backoff_cap_ms,
+            retry_after_ms_min: restart.retry_after_min_ms,
+            retry_after_ms_max: restart.retry_after_max_ms,
+        },
+        budget: restart.budget,
+        stable_ms: restart.stable_ms,
+        parked_probe_ms: restart.parked_probe_ms,
+        parked_call_interval_ms: restart.parked_call_interval_ms,
+        keepalive: config.keepalive.as_ref().map(|keepalive| KeepalivePolicy {
+            idle_ms: keepalive.idle_ms,
+            timeout_ms: keepalive.timeout_ms,
+            misses: keepalive.misses,
+        }),
+        drain_ms: config.drain_ms,
+        stop: StopPolicy {
+            close_ms: config.stop.close_ms,
+            terminate_ms: config.stop.terminate_ms,
+            kill_ms: config.stop.kill_ms,
+        },
+        // Everything that is no setting yet.
+        ..Policy::default()
+    }
 }
 
 /// The era that the config insists on.

@@ -107,6 +107,10 @@ pub struct NextStatus {
 }
 
 impl ServerStatus {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one flat record, filled in field by field"
+    )]
     pub(crate) fn of(slot: &Arc<Slot>) -> Self {
         let view = slot.view.borrow().clone();
         let config = slot.config.load_full();

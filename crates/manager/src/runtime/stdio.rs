@@ -150,7 +150,7 @@ pub(crate) async fn read_lines(
             }
             Ok(_) => {
                 decoder.push(chunk.split().freeze());
-                while let Some(line) = decoder.next() {
+                for line in decoder.by_ref() {
                     dispatch(&runtime, line);
                 }
             }

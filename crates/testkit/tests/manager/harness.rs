@@ -152,10 +152,11 @@ pub(crate) fn tool_call(tool: &str, arguments: &Value) -> Request {
 }
 
 pub(crate) fn limits(idle_ms: u64, total_ms: u64) -> CallOptions {
-    let mut options = CallOptions::default();
-    options.idle = Some(Duration::from_millis(idle_ms));
-    options.total = Some(Duration::from_millis(total_ms));
-    options
+    CallOptions {
+        idle: Some(Duration::from_millis(idle_ms)),
+        total: Some(Duration::from_millis(total_ms)),
+        ..CallOptions::default()
+    }
 }
 
 /// Whether a process lives. A zombie does not.

@@ -8,9 +8,10 @@ use serde_json::json;
 use super::harness::*;
 
 fn script(eras: Eras) -> Script {
-    let mut script = Script::default();
-    script.eras = eras;
-    script
+    Script {
+        eras,
+        ..Script::default()
+    }
 }
 
 async fn connect(fake: &HttpServer) -> (mainstay::Manager, ServerHandle) {
