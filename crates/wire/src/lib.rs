@@ -21,6 +21,7 @@ pub mod codes;
 pub mod envelope;
 pub mod headers;
 pub mod id;
+mod intake;
 pub mod listing;
 pub mod meta;
 pub mod method;

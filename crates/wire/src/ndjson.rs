@@ -10,6 +10,7 @@ use std::vec;
 use bytes::{Bytes, BytesMut};
 
 use crate::envelope::{Limits, Message, Refused, Why, split_batch, trim};
+use crate::intake::Intake;
 use crate::salvage::Salvage;
 use crate::splice::Parts;
 
@@ -45,9 +46,7 @@ pub enum Line {
 #[derive(Debug)]
 pub struct LineDecoder {
     limits: Limits,
-    buf: BytesMut,
-    /// Bytes of `buf` known to hold no line feed: each byte is searched once, however small the chunks.
-    scanned: usize,
+    intake: Intake,
     /// Set while the rest of an over-long line passes by.
     excess: Option<Box<Excess>>,
     batch: vec::IntoIter<Bytes>,
@@ -66,8 +65,7 @@ impl LineDecoder {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            buf: BytesMut::new(),
-            scanned: 0,
+            intake: Intake::default(),
             excess: None,
             batch: Vec::new().into_iter(),
         }
@@ -75,25 +73,18 @@ impl LineDecoder {
 
     /// Adds a chunk. Not copied if it is the only owner of its memory and nothing is buffered.
     pub fn push(&mut self, chunk: Bytes) {
-        if self.buf.is_empty() {
-            match chunk.try_into_mut() {
-                Ok(chunk) => self.buf = chunk,
-                Err(shared) => self.buf.extend_from_slice(&shared),
-            }
-        } else {
-            self.buf.extend_from_slice(&chunk);
-        }
+        self.intake.push(chunk);
     }
 
     /// The buffer to append to, for readers that fill a [`BytesMut`] in place (`read_buf`). Only append to it.
     pub fn buffer(&mut self) -> &mut BytesMut {
-        &mut self.buf
+        &mut self.intake.buf
     }
 
     /// Bytes that wait for the end of their line.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        self.buf.len()
+        self.intake.buf.len()
     }
 
     /// The stream has ended: judges a last line without line feed once (F49). Call it after draining the iterator.
@@ -101,8 +92,7 @@ impl LineDecoder {
         if let Some(line) = self.next() {
             return Some(line);
         }
-        let rest = self.buf.split().freeze();
-        self.scanned = 0;
+        let rest = self.intake.take_all().freeze();
         if let Some(mut excess) = self.excess.take() {
             excess.take(&rest);
             return Some(excess.verdict(&self.limits));
@@ -148,24 +138,24 @@ impl LineDecoder {
     /// Too much for a message: from here on only the id is looked for.
     fn overflow(&mut self) {
         // The sample must not depend on how much happens to be here already.
-        let head = &self.buf[..self.line_bytes_max().min(self.buf.len())];
+        let head = &self.intake.buf[..self.line_bytes_max().min(self.intake.buf.len())];
         self.excess = Some(Box::new(Excess {
             salvage: Salvage::new(),
             sample: sample(head),
             bytes: 0,
         }));
-        self.scanned = 0;
+        self.intake.scanned = 0;
     }
 
     /// `Some` once the line feed of the over-long line is found.
     fn skip_excess(&mut self) -> Option<Line> {
         let excess = self.excess.as_mut()?;
-        let Some(end) = memchr::memchr(b'\n', &self.buf) else {
-            excess.take(&self.buf);
-            self.buf.clear();
+        let Some(end) = memchr::memchr(b'\n', &self.intake.buf) else {
+            excess.take(&self.intake.buf);
+            self.intake.clear();
             return None;
         };
-        excess.take(&self.buf.split_to(end + 1)[..end]);
+        excess.take(&self.intake.take(end + 1)[..end]);
         self.excess
             .take()
             .map(|excess| excess.verdict(&self.limits))
@@ -177,6 +167,17 @@ impl Iterator for LineDecoder {
 
     /// The next line of what was pushed so far. `None` means: push more.
     fn next(&mut self) -> Option<Line> {
+        self.intake.note();
+        let next = self.step();
+        if next.is_none() {
+            self.intake.rest();
+        }
+        next
+    }
+}
+
+impl LineDecoder {
+    fn step(&mut self) -> Option<Line> {
         loop {
             if let Some(element) = self.batch.next() {
                 return self.judge_element(element);
@@ -184,18 +185,17 @@ impl Iterator for LineDecoder {
             if self.excess.is_some() {
                 return self.skip_excess();
             }
-            match memchr::memchr(b'\n', &self.buf[self.scanned..]) {
-                Some(at) if self.scanned + at > self.line_bytes_max() => self.overflow(),
+            match memchr::memchr(b'\n', &self.intake.buf[self.intake.scanned..]) {
+                Some(at) if self.intake.scanned + at > self.line_bytes_max() => self.overflow(),
                 Some(at) => {
-                    let line = self.buf.split_to(self.scanned + at + 1).freeze();
-                    self.scanned = 0;
+                    let line = self.intake.take(self.intake.scanned + at + 1).freeze();
                     if let Some(line) = self.judge(line) {
                         return Some(line);
                     }
                 }
-                None if self.buf.len() > self.line_bytes_max() => self.overflow(),
+                None if self.intake.buf.len() > self.line_bytes_max() => self.overflow(),
                 None => {
-                    self.scanned = self.buf.len();
+                    self.intake.scanned = self.intake.buf.len();
                     return None;
                 }
             }

@@ -10,6 +10,7 @@ mod excess;
 use bytes::{Bytes, BytesMut};
 
 use crate::envelope::Refused;
+use crate::intake::Intake;
 use excess::Excess;
 
 pub use encode::{encode_comment, encode_event};
@@ -51,9 +52,7 @@ pub enum SseItem {
 #[derive(Debug)]
 pub struct SseDecoder {
     event_bytes_max: usize,
-    buf: BytesMut,
-    /// Bytes of `buf` known to hold no line end.
-    scanned: usize,
+    intake: Intake,
     /// The last line ended with CR: an LF that follows belongs to it.
     after_cr: bool,
     /// Nothing has been read yet: a byte order mark may be in front.
@@ -116,8 +115,7 @@ impl SseDecoder {
     pub fn new(event_bytes_max: usize) -> Self {
         Self {
             event_bytes_max,
-            buf: BytesMut::new(),
-            scanned: 0,
+            intake: Intake::default(),
             after_cr: false,
             at_start: true,
             pending: Pending::default(),
@@ -127,19 +125,12 @@ impl SseDecoder {
 
     /// Adds a chunk. Not copied if it is the only owner of its memory and nothing is buffered.
     pub fn push(&mut self, chunk: Bytes) {
-        if self.buf.is_empty() {
-            match chunk.try_into_mut() {
-                Ok(chunk) => self.buf = chunk,
-                Err(shared) => self.buf.extend_from_slice(&shared),
-            }
-        } else {
-            self.buf.extend_from_slice(&chunk);
-        }
+        self.intake.push(chunk);
     }
 
     /// The buffer to append to, for readers that fill a [`BytesMut`] in place. Only append to it.
     pub fn buffer(&mut self) -> &mut BytesMut {
-        &mut self.buf
+        &mut self.intake.buf
     }
 
     /// The stream has ended: hands out an event whose blank line is missing. The standard would drop it; here its data is
@@ -148,8 +139,7 @@ impl SseDecoder {
         if let Some(item) = self.next() {
             return Some(item);
         }
-        let rest = self.buf.split().freeze();
-        self.scanned = 0;
+        let rest = self.intake.take_all().freeze();
         self.after_cr = false;
         if let Some(mut excess) = self.excess.take() {
             excess.feed(&rest);
@@ -216,18 +206,21 @@ impl SseDecoder {
 
     /// The length of the next line. `None`: not all of it is here.
     fn line_end(&mut self) -> Option<usize> {
-        let found =
-            memchr::memchr2(b'\n', b'\r', &self.buf[self.scanned..]).map(|at| self.scanned + at);
-        self.scanned = if found.is_some() { 0 } else { self.buf.len() };
+        let found = memchr::memchr2(b'\n', b'\r', &self.intake.buf[self.intake.scanned..])
+            .map(|at| self.intake.scanned + at);
+        self.intake.scanned = if found.is_some() {
+            0
+        } else {
+            self.intake.buf.len()
+        };
         found
     }
 
     fn swallow_lf(&mut self) {
-        if self.after_cr && !self.buf.is_empty() {
+        if self.after_cr && !self.intake.buf.is_empty() {
             self.after_cr = false;
-            if self.buf[0] == b'\n' {
-                drop(self.buf.split_to(1));
-                self.scanned = self.scanned.saturating_sub(1);
+            if self.intake.buf[0] == b'\n' {
+                drop(self.intake.take(1));
             }
         }
     }
@@ -236,12 +229,12 @@ impl SseDecoder {
     fn pass_mark(&mut self) -> bool {
         const MARK: &[u8] = b"\xEF\xBB\xBF";
         if self.at_start {
-            if self.buf.len() < MARK.len() && MARK.starts_with(&self.buf) {
+            if self.intake.buf.len() < MARK.len() && MARK.starts_with(&self.intake.buf) {
                 return false;
             }
             self.at_start = false;
-            if self.buf.starts_with(MARK) {
-                drop(self.buf.split_to(MARK.len()));
+            if self.intake.buf.starts_with(MARK) {
+                drop(self.intake.take(MARK.len()));
             }
         }
         true
@@ -255,19 +248,19 @@ impl SseDecoder {
             excess.data(&pending.data.freeze());
             excess.data_line_ends();
         }
-        self.scanned = 0;
+        self.intake.scanned = 0;
         self.excess = Some(Box::new(excess));
     }
 
     fn skip_excess(&mut self) -> Option<SseItem> {
         let excess = self.excess.as_mut()?;
-        match excess.feed(&self.buf) {
+        match excess.feed(&self.intake.buf) {
             None => {
-                self.buf.clear();
+                self.intake.clear();
                 None
             }
             Some(used) => {
-                let ended_by_cr = self.buf.split_to(used).last() == Some(&b'\r');
+                let ended_by_cr = self.intake.take(used).last() == Some(&b'\r');
                 self.after_cr = ended_by_cr;
                 self.excess
                     .take()
@@ -282,6 +275,17 @@ impl Iterator for SseDecoder {
 
     /// The next item of what was pushed so far. `None` means: push more.
     fn next(&mut self) -> Option<SseItem> {
+        self.intake.note();
+        let next = self.step();
+        if next.is_none() {
+            self.intake.rest();
+        }
+        next
+    }
+}
+
+impl SseDecoder {
+    fn step(&mut self) -> Option<SseItem> {
         loop {
             if !self.pass_mark() {
                 return None;
@@ -292,11 +296,11 @@ impl Iterator for SseDecoder {
             }
             let end = self.line_end();
             let room = self.event_bytes_max.saturating_sub(self.pending.bytes);
-            if end.unwrap_or(self.buf.len()) > room {
+            if end.unwrap_or(self.intake.buf.len()) > room {
                 self.overflow();
                 continue;
             }
-            let mut line = self.buf.split_to(end? + 1);
+            let mut line = self.intake.take(end? + 1);
             self.after_cr = line.last() == Some(&b'\r');
             line.truncate(line.len() - 1);
             let item = if line.is_empty() {

@@ -237,6 +237,13 @@ fn f247_nesting_beyond_the_limit_is_refused_with_the_id() {
             assert_eq!(refused.why, Why::TooDeep { max: 128 });
             assert_eq!(told(&refused), Some("5"));
         }
+        let shallow = |depth_max| Limits {
+            depth_max,
+            ..Limits::default()
+        };
+        let nested = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"m","params":{}}"#);
+        assert!(Message::parse(nested.clone(), &shallow(2)).is_ok());
+        assert!(Message::parse(nested, &shallow(1)).is_err());
         // Nor does looking into it.
         let deep = Limits {
             depth_max: usize::MAX,

@@ -207,6 +207,13 @@ fn f126_an_over_long_event_is_refused_with_its_id() {
         assert!(prefix.len() >= 1_000 && prefix.starts_with(b"{"));
         assert_eq!(all.last(), Some(&data("next")));
     }
+    let SseItem::TooLong { prefix, .. } =
+        &items(format!("data: a\ndata: b\n{}\n", "data:c\n".repeat(400)))[0]
+    else {
+        panic!("too long")
+    };
+    assert!(prefix.starts_with(b"a\nb\nc\nc\nc"));
+    assert_eq!(prefix.len(), 2 * 402 - 1);
     // Cut off: what was complete counts.
     let cut = format!("data: {first}\"{filling}");
     let SseItem::TooLong { refused, .. } = &items(cut)[0] else {
@@ -244,6 +251,7 @@ fn nothing_smuggles_a_field_in() {
         None,
         Bytes::from_static(b"{\n}"),
     );
+    assert_eq!(parts.len(), parts.clone().into_bytes().len());
     assert_eq!(
         parts.into_bytes(),
         "event: adata: x\nid: bid: y\ndata: { }\n\n"
