@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use mainstay::process::{EnvPolicy, ExitInfo, STDERR_BYTES_DEFAULT, SpawnError, child_env, spawn};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::yard::{
     ALONE, INITIALIZE, PING, Yard, alone, ask, children, children_of, exit_of, ledger_of, lives,
