@@ -6,6 +6,7 @@
 
 mod answer;
 mod control;
+mod faults;
 mod ledger;
 mod push;
 mod script;

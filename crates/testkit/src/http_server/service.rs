@@ -2,19 +2,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use super::answer::{self, Answer, MODERN};
 use super::ledger::Seen;
 use super::script::{DiscoverDialect, Eras, Fault, Framing, LostDialect};
 use super::state::{Listener, State};
-use super::{control, push, sse};
+use super::{control, faults, push, sse};
 
 /// The biggest request body that is read.
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -37,7 +35,7 @@ impl Exchange {
             .unwrap_or_default()
     }
 
-    fn id(&self) -> Value {
+    pub(crate) fn id(&self) -> Value {
         self.message.get("id").cloned().unwrap_or_default()
     }
 
@@ -138,12 +136,15 @@ async fn post(exchange: Exchange) -> io::Result<Response<Body>> {
     let fault = exchange.state.script().take_fault(&method);
     match fault {
         None | Some(Fault::Pass) => behave(exchange, None).await,
-        Some(fault) => misbehave(exchange, fault).await,
+        Some(fault) => faults::misbehave(exchange, fault).await,
     }
 }
 
 /// The honest way through a POST. `chatter` goes on the stream before the answer.
-async fn behave(exchange: Exchange, chatter: Option<Bytes>) -> io::Result<Response<Body>> {
+pub(crate) async fn behave(
+    exchange: Exchange,
+    chatter: Option<Bytes>,
+) -> io::Result<Response<Body>> {
     let eras = exchange.state.script().eras;
     if exchange.modern {
         if eras == Eras::Legacy {
@@ -376,119 +377,6 @@ fn delete(state: &State, headers: &HeaderMap) -> Response<Body> {
     let known = header(headers, SESSION).is_some_and(|session| state.end_session(&session));
     let status = state.script().delete_status;
     plain(if known { status } else { 404 }, "text/plain", "")
-}
-
-async fn misbehave(exchange: Exchange, fault: Fault) -> io::Result<Response<Body>> {
-    let id = exchange.id();
-    let rpc = |text: &str| json!({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": text}]}});
-    Ok(match fault {
-        Fault::Pass => return behave(exchange, None).await,
-        Fault::Status {
-            status,
-            headers,
-            body,
-        } => {
-            let mut response = plain(
-                status,
-                "application/json",
-                &body.replace("$ID", &id.to_string()),
-            );
-            for (name, value) in headers {
-                if let (Ok(name), Ok(value)) =
-                    (axum::http::HeaderName::try_from(name), value.parse())
-                {
-                    response.headers_mut().insert(name, value);
-                }
-            }
-            response
-        }
-        Fault::RunThenNotFound => {
-            let _ran = behave(exchange, None).await?;
-            plain(404, "text/plain", "")
-        }
-        Fault::NeverAnswer => std::future::pending().await,
-        Fault::HeadThenStall => stream_of(sse::stalled_after(Bytes::from_static(b": head\n\n"))),
-        Fault::Trickle { every_ms } => {
-            let (emit, body) = sse::channel();
-            exchange.state.spawn(async move {
-                while emit.send(Bytes::from_static(b": tick\n\n")).await.is_ok() {
-                    tokio::time::sleep(Duration::from_millis(every_ms)).await;
-                }
-            });
-            stream_of(body)
-        }
-        Fault::EndBeforeAnswer => stream_of(Body::from(": soon\n\n")),
-        Fault::BreakBeforeAnswer => stream_of(sse::broken_after(Bytes::from_static(b": soon\n\n"))),
-        Fault::Drop => return Err(io::Error::other("planned drop")),
-        Fault::Html => plain(
-            200,
-            "text/html; charset=utf-8",
-            "<html><body>Please log in to the hotel network</body></html>",
-        ),
-        Fault::GiantEvent { bytes } => {
-            let head = format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"x\":\"");
-            stream_of(sse::stalled_after(Bytes::from(
-                [head.into_bytes(), vec![b'x'; bytes]].concat(),
-            )))
-        }
-        Fault::GiantJson { bytes } => plain(
-            200,
-            "application/json",
-            &rpc(&"x".repeat(bytes)).to_string(),
-        ),
-        Fault::BrokenEvent => stream_of(Body::from("data: {\"jsonrpc\":\"2.0\",\"id\":oops\n\n")),
-        Fault::BrokenJson => plain(200, "application/json", "{\"jsonrpc\":\"2.0\",\"id\""),
-        Fault::ForeignId { id } => plain(
-            200,
-            "application/json",
-            &format!(
-                "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{{\"code\":-32000,\"message\":\"from afar\"}}}}"
-            ),
-        ),
-        Fault::Chatter => return behave(exchange, Some(chatter())).await,
-        Fault::Resume {
-            retry_ms,
-            twice,
-            empty,
-        } => resume(exchange, retry_ms, twice, empty),
-    })
-}
-
-fn chatter() -> Bytes {
-    let said = [
-        json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "hello"}}),
-        json!({"jsonrpc": "2.0", "id": "server-ping-1", "method": "ping"}),
-        json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}),
-    ];
-    Bytes::from(
-        said.map(|message| sse::event(None, &message.to_string()))
-            .concat(),
-    )
-}
-
-/// Sends a priming event and hangs up; the answer is there for whoever asks by the event's id.
-fn resume(exchange: Exchange, retry_ms: u64, twice: bool, empty: bool) -> Response<Body> {
-    let state = Arc::clone(&exchange.state);
-    let event_id = format!("stream-{}-0", state.number());
-    let (answered, replay) = watch::channel(None);
-    state.keep_replay(event_id.clone(), replay);
-    if !empty {
-        let last = event_id.replace("-0", "-1");
-        state.spawn(async move {
-            let answer =
-                answer::answer(&exchange.state, exchange.modern, &exchange.message, None).await;
-            let event = sse::event(Some(&last), &answer.body.to_string());
-            let events = if twice {
-                [&event[..], &event[..]].concat()
-            } else {
-                event.to_vec()
-            };
-            answered.send_replace(Some(String::from_utf8_lossy(&events).into_owned()));
-        });
-    }
-    stream_of(Body::from(format!(
-        "id: {event_id}\nretry: {retry_ms}\ndata: \n\n"
-    )))
 }
 
 fn framed(framing: Framing, answer: &Answer) -> Response<Body> {

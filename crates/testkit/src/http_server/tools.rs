@@ -75,23 +75,20 @@ pub(crate) async fn call(
         .ledger
         .count(|counts| *counts.calls.entry(name.clone()).or_default() += 1);
     let number = |key: &str| arguments.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let word = |key: &str| {
+        arguments
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     match name.as_str() {
-        "echo" => text(
-            arguments
-                .get("text")
-                .and_then(Value::as_str)
-                .unwrap_or_default(),
-        ),
+        "echo" => text(word("text")),
         "add_marker" => {
-            let marker = arguments
-                .get("marker")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned();
+            let marker = word("marker");
             state
                 .ledger
-                .count(|counts| *counts.markers.entry(marker.clone()).or_default() += 1);
-            text(&marker)
+                .count(|counts| *counts.markers.entry(marker.to_owned()).or_default() += 1);
+            text(marker)
         }
         "slow" => {
             match arguments.get("ms").and_then(Value::as_u64) {
@@ -102,34 +99,12 @@ pub(crate) async fn call(
         }
         "big" => text(&"x".repeat(usize::try_from(number("bytes")).unwrap_or(0))),
         "progress" => {
-            let token = params.pointer("/_meta/progressToken").cloned();
-            for step in 1..=number("steps") {
-                tokio::time::sleep(Duration::from_millis(number("ms"))).await;
-                if let (Some(token), Some(emit)) = (&token, emit) {
-                    let told = json!({"jsonrpc": "2.0", "method": "notifications/progress",
-                        "params": {"progressToken": token, "progress": step, "total": number("steps")}});
-                    if emit
-                        .send(sse::event(None, &told.to_string()))
-                        .await
-                        .is_err()
-                    {
-                        break;
-                    }
-                }
-            }
+            let token = params.pointer("/_meta/progressToken");
+            progress(token, number("steps"), number("ms"), emit).await;
             text("done")
         }
         "set_tools" => {
-            let names = arguments
-                .get("names")
-                .and_then(Value::as_array)
-                .cloned()
-                .unwrap_or_default();
-            state.script().extra_tools = names
-                .iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect();
+            set_tools(state, arguments.get("names"));
             state.tell_changed("tools");
             text("done")
         }
@@ -150,4 +125,38 @@ pub(crate) async fn call(
 
 fn text(text: &str) -> Value {
     json!({"content": [{"type": "text", "text": text}], "isError": false})
+}
+
+/// Reports so many steps of progress, if the caller wants to know.
+async fn progress(
+    token: Option<&Value>,
+    steps: u64,
+    ms: u64,
+    emit: Option<&mpsc::Sender<bytes::Bytes>>,
+) {
+    for step in 1..=steps {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        let (Some(token), Some(emit)) = (token, emit) else {
+            continue;
+        };
+        let told = json!({"jsonrpc": "2.0", "method": "notifications/progress",
+            "params": {"progressToken": token, "progress": step, "total": steps}});
+        if emit
+            .send(sse::event(None, &told.to_string()))
+            .await
+            .is_err()
+        {
+            break;
+        }
+    }
+}
+
+/// Replaces the extra tools.
+fn set_tools(state: &State, names: Option<&Value>) {
+    let names = names.and_then(Value::as_array).cloned().unwrap_or_default();
+    state.script().extra_tools = names
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
 }

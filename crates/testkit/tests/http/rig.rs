@@ -136,15 +136,6 @@ impl Rig {
         }
     }
 
-    /// Sends any request, within generous time.
-    pub(crate) async fn ask(&self, method: &str) -> Result<Message, Miss> {
-        in_time(
-            self.link
-                .exchange(self.outgoing(method, None, ""), &*self.ears),
-        )
-        .await
-    }
-
     /// Calls a tool, within generous time.
     pub(crate) async fn call(&self, tool: &str, arguments: &str) -> Result<Message, Miss> {
         in_time(self.link.exchange(self.tool(tool, arguments), &*self.ears)).await

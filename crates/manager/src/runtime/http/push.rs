@@ -128,7 +128,7 @@ async fn open(link: &HttpLink, resuming: Option<&str>) -> Result<InBody, Ended> 
             return Err(Ended::in_vain(None));
         }
     };
-    if response.status() == StatusCode::OK && framing(response.headers()) == Framing::Events {
+    if opens_stream(&response) {
         return Ok(response.into_body());
     }
     Err(refused(link, &face, response).await)
@@ -254,6 +254,24 @@ async fn listen_once(
     inbound: &dyn Inbound,
     on_gap: &(dyn Fn() + Send + Sync),
 ) -> Ended {
+    let mut on_acknowledged = |message: &Message| {
+        note_acknowledged(link, filter, message);
+        // Nothing is replayed: whatever changed in between went unsaid (F130).
+        if std::mem::replace(acknowledged_before, true) {
+            on_gap();
+        }
+    };
+    match open_listen(link, greeting, filter).await {
+        Ok(body) => hold_listen(link, body, &mut on_acknowledged, inbound).await,
+        Err(ended) => ended,
+    }
+}
+
+async fn open_listen(
+    link: &HttpLink,
+    greeting: &Greeting,
+    filter: &ListenFilter,
+) -> Result<InBody, Ended> {
     let face = link.face.load_full();
     let stamp: Vec<String> = greeting
         .stamp(None)
@@ -267,39 +285,45 @@ async fn listen_once(
     );
     let message = Message::request(&Id::string(LISTEN_ID), method::LISTEN, Some(&params));
     let payload = Payload::of(Parts::from(message));
-    let headers = || {
-        face.for_post(Routing {
-            method: method::LISTEN,
-            name: None,
-        })
+    let routing = Routing {
+        method: method::LISTEN,
+        name: None,
     };
-    let response = match link
+    let headers = || face.for_post(routing);
+    match link
         .send(&link.streams, Method::POST, headers, &payload, None)
         .await
     {
-        Ok(response) => response,
+        Ok(response) if opens_stream(&response) => Ok(response.into_body()),
+        Ok(response) => Err(listen_refused(link, response).await),
         Err(failure) => {
             tracing::debug!(place = link.target.place(), %failure, "listen stream not reached");
-            return Ended::in_vain(None);
+            Err(Ended::in_vain(None))
         }
-    };
-    if response.status() != StatusCode::OK || framing(response.headers()) != Framing::Events {
-        return listen_refused(link, response).await;
     }
+}
+
+fn opens_stream(response: &Response<InBody>) -> bool {
+    response.status() == StatusCode::OK && framing(response.headers()) == Framing::Events
+}
+
+/// Hands on what comes until the stream ends.
+async fn hold_listen(
+    link: &HttpLink,
+    body: InBody,
+    on_acknowledged: &mut (dyn FnMut(&Message) + Send),
+    inbound: &dyn Inbound,
+) -> Ended {
     let opened = Instant::now();
     let mut position = Position::default();
-    let mut events = Events::new(response.into_body(), link.limits);
+    let mut events = Events::new(body, link.limits);
     let mut told = 0_u64;
     let worth_it = |told| told > 0 || opened.elapsed() >= WORTH;
     loop {
         match events.next(&mut position).await {
             Said::Message(message) => match (message.kind(), message.method()) {
                 (Kind::Notification, Some(method::SUBSCRIPTIONS_ACKNOWLEDGED)) => {
-                    note_acknowledged(link, filter, &message);
-                    // Nothing is replayed: whatever changed in between went unsaid (F130).
-                    if std::mem::replace(acknowledged_before, true) {
-                        on_gap();
-                    }
+                    on_acknowledged(&message);
                 }
                 // The server ends the stream politely.
                 (Kind::Result, _) => {
