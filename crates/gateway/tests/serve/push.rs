@@ -34,7 +34,7 @@ async fn law_21_a_legacy_session_is_told_once_on_its_newest_stream() {
         let expected = names.matches("\",\"").count() + 1;
         assert_eq!(listed["result"]["tools"].as_array().unwrap().len(), expected, "what is told is there");
         let id = session.id.clone();
-        drop(session.client.send(Method::DELETE, path, &[("mcp-session-id", &id)], "").await);
+        caller.client.send(Method::DELETE, path, &[("mcp-session-id", &id)], "").await;
         assert_eq!(events.next().await, None, "one change, one notice; the stream ends with the session");
         assert_eq!(silent.next().await, None, "the older stream said nothing");
     }

@@ -99,7 +99,8 @@ impl World {
     /// Waits for a state of a server.
     pub(crate) async fn until(&self, server: &str, satisfied: impl FnMut(&ServerStatus) -> bool) -> ServerStatus {
         let server = self.manager.server(server).unwrap();
-        tokio::time::timeout(PATIENCE, server.wait_until(satisfied)).await.expect("the state did not come")
+        let came = tokio::time::timeout(PATIENCE, server.wait_until(satisfied)).await;
+        came.unwrap_or_else(|_| panic!("the state did not come: {:?}", server.status()))
     }
 
     /// A connection.
@@ -188,7 +189,11 @@ impl Client {
             request = request.header(*name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let request = request.body(Full::new(body.into())).unwrap();
-        tokio::time::timeout(PATIENCE, self.sender.send_request(request)).await.expect("no answer").unwrap()
+        let answered = async {
+            self.sender.ready().await.unwrap();
+            self.sender.send_request(request).await.unwrap()
+        };
+        tokio::time::timeout(PATIENCE, answered).await.expect("no answer")
     }
 
     /// The same, with the whole answer.
