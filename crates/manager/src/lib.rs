@@ -35,6 +35,7 @@ pub mod error;
 pub mod events;
 mod handle;
 mod manager;
+pub mod preflight;
 #[doc(hidden)]
 pub mod process;
 pub mod publish;

@@ -160,6 +160,14 @@ impl Drop for Process {
     }
 }
 
+/// The file that [`spawn`] would execute, without starting anything (F1, F3). Blocks on the file system.
+///
+/// # Errors
+/// As [`spawn`], as far as it can be known beforehand.
+pub fn find_program(spec: &SpawnSpec) -> Result<PathBuf, SpawnError> {
+    resolve::resolve(spec)
+}
+
 /// Starts a child in its own process group, registered with the guardian before this returns.
 ///
 /// Must be called within a tokio runtime. Cancel-safe: if the future is dropped, a child that was started meanwhile is

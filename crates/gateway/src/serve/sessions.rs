@@ -37,14 +37,21 @@ impl SessionId {
 
     /// Reads what [`SessionId::to_string`] wrote; anything else names no session of ours.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
-        if text.len() != 32 || !text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        if text.len() != 32
+            || !text
+                .iter()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        {
             return None;
         }
         let text = std::str::from_utf8(text).ok()?;
         u128::from_str_radix(text, 16).ok().map(Self)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "only the low bits choose the shard")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "only the low bits choose the shard"
+    )]
     fn shard(self) -> usize {
         self.0 as usize % SHARDS
     }
@@ -107,9 +114,16 @@ impl Session {
         let mut calls = lock(&self.calls);
         calls.next += 1;
         let ticket = calls.next;
-        calls.by_id.insert(id.clone(), (ticket, Arc::clone(&cancelled)));
+        calls
+            .by_id
+            .insert(id.clone(), (ticket, Arc::clone(&cancelled)));
         drop(calls);
-        CallInFlight { session: Arc::clone(self), id: id.clone(), ticket, cancelled }
+        CallInFlight {
+            session: Arc::clone(self),
+            id: id.clone(),
+            ticket,
+            cancelled,
+        }
     }
 
     /// Cancels the call in flight under `id`; `false` if there is none (it may just have been answered).
@@ -134,7 +148,11 @@ impl Session {
             }
             opened.is_some()
         });
-        Some(StreamOpen { session: Arc::clone(self), ticket: opened?, streams: self.streams.subscribe() })
+        Some(StreamOpen {
+            session: Arc::clone(self),
+            ticket: opened?,
+            streams: self.streams.subscribe(),
+        })
     }
 
     /// Resolves when the session has ended.
@@ -175,7 +193,11 @@ impl Drop for CallInFlight {
     fn drop(&mut self) {
         let mut calls = lock(&self.session.calls);
         // A client that used one id twice has replaced this entry by its later call.
-        if calls.by_id.get(&self.id).is_some_and(|(ticket, _)| *ticket == self.ticket) {
+        if calls
+            .by_id
+            .get(&self.id)
+            .is_some_and(|(ticket, _)| *ticket == self.ticket)
+        {
             calls.by_id.remove(&self.id);
         }
     }
@@ -211,7 +233,9 @@ impl StreamOpen {
 
 impl Drop for StreamOpen {
     fn drop(&mut self) {
-        self.session.streams.send_modify(|streams| streams.retain(|ticket| *ticket != self.ticket));
+        self.session
+            .streams
+            .send_modify(|streams| streams.retain(|ticket| *ticket != self.ticket));
     }
 }
 
@@ -258,7 +282,12 @@ impl Sessions {
         self.open_at(self.now_ms(), opening, told)
     }
 
-    fn open_at(&self, now_ms: u64, opening: Opening, told: Told) -> Result<Arc<Session>, NoSession> {
+    fn open_at(
+        &self,
+        now_ms: u64,
+        opening: Opening,
+        told: Told,
+    ) -> Result<Arc<Session>, NoSession> {
         if self.count() >= self.count_max {
             self.sweep_at(now_ms);
             if self.count() >= self.count_max && !self.evict(now_ms) {
@@ -290,7 +319,9 @@ impl Sessions {
 
     /// Ends a session: its streams end, its calls are cancelled. `false` if there is none.
     pub(crate) fn close(&self, id: SessionId) -> bool {
-        let Some(session) = self.write(id).remove(&id) else { return false };
+        let Some(session) = self.write(id).remove(&id) else {
+            return false;
+        };
         self.count.fetch_sub(1, Ordering::Relaxed);
         session.ended.cancel();
         for (_, cancelled) in lock(&session.calls).by_id.values() {
@@ -313,14 +344,20 @@ impl Sessions {
     }
 
     fn evict(&self, now_ms: u64) -> bool {
-        let longest = self.idle(now_ms).into_iter().max_by_key(|(_, idle_ms)| *idle_ms);
+        let longest = self
+            .idle(now_ms)
+            .into_iter()
+            .max_by_key(|(_, idle_ms)| *idle_ms);
         longest.is_some_and(|(id, idle_ms)| idle_ms >= EVICT_IDLE_MS && self.close(id))
     }
 
     fn idle(&self, now_ms: u64) -> Vec<(SessionId, u64)> {
         let of_shard = |shard: &RwLock<HashMap<SessionId, Arc<Session>>>| -> Vec<(SessionId, u64)> {
             let sessions = shard.read().unwrap_or_else(PoisonError::into_inner);
-            sessions.values().filter_map(|session| Some((session.id, session.idle_ms(now_ms)?))).collect()
+            sessions
+                .values()
+                .filter_map(|session| Some((session.id, session.idle_ms(now_ms)?)))
+                .collect()
         };
         self.shards.iter().flat_map(of_shard).collect()
     }
@@ -330,11 +367,15 @@ impl Sessions {
     }
 
     fn read(&self, id: SessionId) -> RwLockReadGuard<'_, HashMap<SessionId, Arc<Session>>> {
-        self.shards[id.shard()].read().unwrap_or_else(PoisonError::into_inner)
+        self.shards[id.shard()]
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, id: SessionId) -> RwLockWriteGuard<'_, HashMap<SessionId, Arc<Session>>> {
-        self.shards[id.shard()].write().unwrap_or_else(PoisonError::into_inner)
+        self.shards[id.shard()]
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -347,7 +388,11 @@ mod tests {
     use super::*;
 
     fn opening() -> Opening {
-        Opening { server: None, revision: Revision::V2025_11_25, client_info: None }
+        Opening {
+            server: None,
+            revision: Revision::V2025_11_25,
+            client_info: None,
+        }
     }
 
     fn open(sessions: &Sessions, now_ms: u64) -> Result<Arc<Session>, NoSession> {
@@ -361,7 +406,14 @@ mod tests {
         let text = session.id.to_string();
         assert_eq!(text.len(), 32);
         assert_eq!(SessionId::parse(text.as_bytes()), Some(session.id));
-        for wrong in ["", "1", &text[1..], &format!("+{}", &text[1..]), &"A".repeat(32), &"g".repeat(32)] {
+        for wrong in [
+            "",
+            "1",
+            &text[1..],
+            &format!("+{}", &text[1..]),
+            &"A".repeat(32),
+            &"g".repeat(32),
+        ] {
             assert_eq!(SessionId::parse(wrong.as_bytes()), None, "{wrong}");
         }
     }
@@ -390,7 +442,10 @@ mod tests {
         let first = open(&sessions, 0).unwrap();
         let second = open(&sessions, 1).unwrap();
         let full = open(&sessions, EVICT_IDLE_MS - 1);
-        assert!(matches!(full, Err(NoSession::Full(2))), "both were used a moment ago");
+        assert!(
+            matches!(full, Err(NoSession::Full(2))),
+            "both were used a moment ago"
+        );
         let third = open(&sessions, EVICT_IDLE_MS).unwrap();
         assert!(sessions.find(first.id).is_none());
         assert!(sessions.find(second.id).is_some() && sessions.find(third.id).is_some());
@@ -406,7 +461,10 @@ mod tests {
         assert!(session.cancel(&Id::number(1)));
         call.cancelled().await;
         drop(call);
-        assert!(!session.cancel(&Id::number(1)), "F231: nothing is left behind");
+        assert!(
+            !session.cancel(&Id::number(1)),
+            "F231: nothing is left behind"
+        );
     }
 
     #[tokio::test]
@@ -418,7 +476,9 @@ mod tests {
         assert!(!old.is_newest() && new.is_newest());
         drop(new);
         assert!(old.is_newest());
-        let more: Vec<_> = std::iter::from_fn(|| session.open_stream()).take(10).collect();
+        let more: Vec<_> = std::iter::from_fn(|| session.open_stream())
+            .take(10)
+            .collect();
         assert_eq!(more.len(), STREAMS_PER_SESSION - 1);
     }
 }

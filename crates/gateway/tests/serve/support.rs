@@ -30,7 +30,10 @@ pub(crate) const MODERN: &str = "2026-07-28";
 pub(crate) async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_so() {
-        assert!(tokio::time::Instant::now() < deadline, "waited in vain: {what}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "waited in vain: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -39,9 +42,21 @@ pub(crate) async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 pub(crate) fn misbehave() -> String {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     let path = PATH.get_or_init(|| {
-        let target = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
+        let target = std::env::current_exe()
+            .unwrap()
+            .ancestors()
+            .nth(2)
+            .unwrap()
+            .to_owned();
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "mainstay-testkit", "--bin", "misbehave"])
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "mainstay-testkit",
+                "--bin",
+                "misbehave",
+            ])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("CARGO_TARGET_DIR", target.parent().unwrap())
             .status()
@@ -71,7 +86,9 @@ impl World {
     pub(crate) async fn start(servers: impl IntoIterator<Item = ServerConfig>) -> Self {
         let world = Self::start_with(servers, |_| {}).await;
         for server in world.manager.servers() {
-            world.until(server.name(), |status| status.state == "connected").await;
+            world
+                .until(server.name(), |status| status.state == "connected")
+                .await;
         }
         world
     }
@@ -93,11 +110,21 @@ impl World {
             let (gateway, ending) = (gateway.clone(), ending.clone());
             async move { serve::serve(listener, gateway, ending).await.unwrap() }
         });
-        Self { manager, gateway, address, ending, served }
+        Self {
+            manager,
+            gateway,
+            address,
+            ending,
+            served,
+        }
     }
 
     /// Waits for a state of a server.
-    pub(crate) async fn until(&self, server: &str, satisfied: impl FnMut(&ServerStatus) -> bool) -> ServerStatus {
+    pub(crate) async fn until(
+        &self,
+        server: &str,
+        satisfied: impl FnMut(&ServerStatus) -> bool,
+    ) -> ServerStatus {
         let server = self.manager.server(server).unwrap();
         let came = tokio::time::timeout(PATIENCE, server.wait_until(satisfied)).await;
         came.unwrap_or_else(|_| panic!("the state did not come: {:?}", server.status()))
@@ -116,7 +143,10 @@ impl World {
     /// Ends the gateway, as a signal would.
     pub(crate) async fn close(&mut self) {
         self.ending.cancel();
-        tokio::time::timeout(PATIENCE, &mut self.served).await.expect("the gateway did not end").unwrap();
+        tokio::time::timeout(PATIENCE, &mut self.served)
+            .await
+            .expect("the gateway did not end")
+            .unwrap();
     }
 
     /// Ends everything.
@@ -140,14 +170,22 @@ impl Reply {
     }
 
     pub(crate) fn json(&self) -> Value {
-        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/json"),
+            "{self:?}"
+        );
         serde_json::from_str(&self.body).unwrap()
     }
 
     /// Status, error code and id of an error answer.
     pub(crate) fn error(&self) -> (u16, i64, Value) {
         let body = self.json();
-        (self.status.as_u16(), body["error"]["code"].as_i64().unwrap_or(0), body["id"].clone())
+        (
+            self.status.as_u16(),
+            body["error"]["code"].as_i64().unwrap_or(0),
+            body["id"].clone(),
+        )
     }
 }
 
@@ -168,9 +206,15 @@ impl Drop for Client {
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
         let driver = tokio::spawn(async move { drop(connection.await) });
-        Self { sender, address, driver }
+        Self {
+            sender,
+            address,
+            driver,
+        }
     }
 
     /// Sends a request with exactly these headers (besides `Host`, unless it is among them) and returns the open answer.
@@ -182,18 +226,26 @@ impl Client {
         body: impl Into<Bytes>,
     ) -> http::Response<Incoming> {
         let mut request = Request::builder().method(method).uri(path);
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        if !headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+        {
             request = request.header("host", self.address.to_string());
         }
         for (name, value) in headers {
-            request = request.header(*name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            request = request.header(
+                *name,
+                http::HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+            );
         }
         let request = request.body(Full::new(body.into())).unwrap();
         let answered = async {
             self.sender.ready().await.unwrap();
             self.sender.send_request(request).await.unwrap()
         };
-        tokio::time::timeout(PATIENCE, answered).await.expect("no answer")
+        tokio::time::timeout(PATIENCE, answered)
+            .await
+            .expect("no answer")
     }
 
     /// The same, with the whole answer.
@@ -206,13 +258,25 @@ impl Client {
     ) -> Reply {
         let response = self.open(method, path, headers, body).await;
         let (head, body) = response.into_parts();
-        let body = tokio::time::timeout(PATIENCE, body.collect()).await.expect("no end of the body").unwrap();
+        let body = tokio::time::timeout(PATIENCE, body.collect())
+            .await
+            .expect("no end of the body")
+            .unwrap();
         let body = String::from_utf8(body.to_bytes().to_vec()).unwrap();
-        Reply { status: head.status, headers: head.headers, body }
+        Reply {
+            status: head.status,
+            headers: head.headers,
+            body,
+        }
     }
 
     /// POSTs JSON as MCP clients do, with further headers.
-    pub(crate) async fn post(&mut self, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+    pub(crate) async fn post(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Reply {
         let mut all = vec![("content-type", "application/json"), ("accept", BOTH)];
         all.extend(headers);
         self.send(Method::POST, path, &all, body).await
@@ -221,7 +285,10 @@ impl Client {
     /// POSTs a modern request with the headers that belong to it.
     pub(crate) async fn modern(&mut self, path: &str, body: &str) -> Reply {
         let headers = modern_headers(body);
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let headers: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         self.post(path, &headers, body.to_owned()).await
     }
 }
@@ -235,7 +302,10 @@ pub(crate) fn modern_headers(body: &str) -> Vec<(&'static str, String)> {
         "resources/read" => value["params"]["uri"].as_str(),
         _ => None,
     };
-    let mut headers = vec![("mcp-protocol-version", MODERN.to_owned()), ("mcp-method", method)];
+    let mut headers = vec![
+        ("mcp-protocol-version", MODERN.to_owned()),
+        ("mcp-method", method),
+    ];
     headers.extend(name.map(|name| ("mcp-name", mainstay_wire::headers::encode_value(name))));
     headers
 }
@@ -243,7 +313,9 @@ pub(crate) fn modern_headers(body: &str) -> Vec<(&'static str, String)> {
 /// A modern request: `members` is what stands in `params` beside `_meta`, with a trailing comma if not empty.
 pub(crate) fn modern(id: &str, method: &str, members: &str) -> String {
     let meta = "\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\"io.modelcontextprotocol/clientCapabilities\":{}";
-    format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{{{members}\"_meta\":{{{meta}}}}}}}")
+    format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{{{members}\"_meta\":{{{meta}}}}}}}"
+    )
 }
 
 /// A legacy session.
@@ -262,17 +334,34 @@ impl Session {
         );
         let reply = client.post(path, &[], body).await;
         assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
-        let id = reply.header("mcp-session-id").expect("a session id").to_owned();
+        let id = reply
+            .header("mcp-session-id")
+            .expect("a session id")
+            .to_owned();
         let opened = reply.json()["result"].clone();
-        let mut session = Self { client, path: path.to_owned(), id, opened, revision: revision.to_owned() };
-        let reply = session.post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+        let mut session = Self {
+            client,
+            path: path.to_owned(),
+            id,
+            opened,
+            revision: revision.to_owned(),
+        };
+        let reply = session
+            .post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
+            .await;
         assert_eq!((reply.status.as_u16(), reply.body.as_str()), (202, ""));
         session
     }
 
     pub(crate) async fn post(&mut self, body: impl Into<Bytes>) -> Reply {
         let (path, id, revision) = (self.path.clone(), self.id.clone(), self.revision.clone());
-        self.client.post(&path, &[("mcp-session-id", &id), ("mcp-protocol-version", &revision)], body).await
+        self.client
+            .post(
+                &path,
+                &[("mcp-session-id", &id), ("mcp-protocol-version", &revision)],
+                body,
+            )
+            .await
     }
 
     /// Another connection in the same session.
@@ -289,14 +378,25 @@ impl Session {
     /// Opens an answer without waiting for its end.
     pub(crate) async fn open_post(&mut self, body: impl Into<Bytes>) -> http::Response<Incoming> {
         let (path, id) = (self.path.clone(), self.id.clone());
-        let headers = [("content-type", "application/json"), ("accept", BOTH), ("mcp-session-id", &id)];
+        let headers = [
+            ("content-type", "application/json"),
+            ("accept", BOTH),
+            ("mcp-session-id", &id),
+        ];
         self.client.open(Method::POST, &path, &headers, body).await
     }
 
     /// Opens the push stream.
     pub(crate) async fn get(&mut self) -> http::Response<Incoming> {
         let (path, id) = (self.path.clone(), self.id.clone());
-        self.client.open(Method::GET, &path, &[("accept", "text/event-stream"), ("mcp-session-id", &id)], "").await
+        self.client
+            .open(
+                Method::GET,
+                &path,
+                &[("accept", "text/event-stream"), ("mcp-session-id", &id)],
+                "",
+            )
+            .await
     }
 }
 
@@ -310,7 +410,10 @@ impl Events {
     pub(crate) fn of(response: http::Response<Incoming>) -> Self {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { body: response.into_body(), text: String::new() }
+        Self {
+            body: response.into_body(),
+            text: String::new(),
+        }
     }
 
     /// The data of the next event; `None` at the end. Comments are skipped.
@@ -318,13 +421,21 @@ impl Events {
         loop {
             while let Some(at) = self.text.find("\n\n") {
                 let event: String = self.text.drain(..at + 2).collect();
-                let data: Vec<&str> = event.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+                let data: Vec<&str> = event
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("data: "))
+                    .collect();
                 if !data.is_empty() {
                     return Some(data.join("\n"));
                 }
-                assert!(event.starts_with(':'), "neither an event nor a comment: {event:?}");
+                assert!(
+                    event.starts_with(':'),
+                    "neither an event nor a comment: {event:?}"
+                );
             }
-            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.expect("nothing came")?;
+            let frame = tokio::time::timeout(PATIENCE, self.body.frame())
+                .await
+                .expect("nothing came")?;
             let data = frame.unwrap().into_data().unwrap();
             self.text.push_str(std::str::from_utf8(&data).unwrap());
         }
@@ -338,8 +449,12 @@ impl Events {
     /// Waits for a comment.
     pub(crate) async fn comment(&mut self) {
         while !self.text.contains(": ping\n\n") {
-            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.expect("nothing came").unwrap();
-            self.text.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
+            let frame = tokio::time::timeout(PATIENCE, self.body.frame())
+                .await
+                .expect("nothing came")
+                .unwrap();
+            self.text
+                .push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
         }
     }
 }

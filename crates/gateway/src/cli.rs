@@ -1,0 +1,372 @@
+//! The command line: every command, flag and environment variable, with examples. Parsing only.
+//!
+//! Must not do any work: `commands` does it.
+
+pub(crate) mod env;
+pub(crate) mod output;
+pub(crate) mod table;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps MCP servers standing: one endpoint for all of them, supervised.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mainstay",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  mainstay demo                        see it work, with three bundled servers that get broken on purpose
+  mainstay serve --config mcp.json     serve your servers on http://127.0.0.1:8808/mcp
+  mainstay status                      what every server is doing, and why
+  mainstay call time get_current_time '{\"timezone\":\"Europe/Berlin\"}'
+
+Exit codes are listed in docs/exit-codes.md. Data goes to stdout, everything else to stderr."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command has.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// When to use colour. `auto` looks at the terminal and at NO_COLOR.
+    #[arg(long, value_enum, default_value_t = ColorWhen::Auto, global = true, value_name = "WHEN")]
+    pub(crate) color: ColorWhen,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve all configured servers on one endpoint, until told to stop.
+    Serve(ServeArgs),
+    /// Show what every server is doing: state, generation, last failure, what comes next.
+    Status(StatusArgs),
+    /// List the tools of all servers, or of one.
+    Tools(ToolsArgs),
+    /// Call one tool and print its answer.
+    Call(CallArgs),
+    /// Restart a server. Works from every state, parked included.
+    Restart(OperateArgs),
+    /// Enable a server that was disabled.
+    Enable(OperateArgs),
+    /// Disable a server: it is stopped and its tools are unpublished.
+    Disable(OperateArgs),
+    /// Show what a server wrote to stderr last.
+    Logs(LogsArgs),
+    /// Check a configuration without serving it.
+    Check(CheckArgs),
+    /// See Mainstay work: three bundled servers, called all the time and broken on purpose.
+    Demo(DemoArgs),
+    /// One of the demo's servers (internal).
+    #[command(hide = true)]
+    DemoServer(DemoServerArgs),
+}
+
+impl Command {
+    /// Whether the command was asked to print JSON: then its errors are JSON, too.
+    pub(crate) fn prints_json(&self) -> bool {
+        match self {
+            Self::Serve(_) | Self::DemoServer(_) => false,
+            Self::Status(args) => args.json,
+            Self::Tools(args) => args.json,
+            Self::Call(args) => args.json,
+            Self::Restart(args) | Self::Enable(args) | Self::Disable(args) => args.json,
+            Self::Logs(args) => args.json,
+            Self::Check(args) => args.json,
+            Self::Demo(args) => args.json,
+        }
+    }
+}
+
+/// Where the configuration is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ConfigArg {
+    /// The configuration file. Default: ./mcp.json, then the user's configuration directory.
+    #[arg(long, short = 'c', value_name = "FILE", env = env::CONFIG)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Where the running Mainstay is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SocketArg {
+    /// The local socket of the running Mainstay. Default: in the user's runtime or state directory.
+    #[arg(long, value_name = "PATH", env = env::SOCKET)]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mainstay serve
+  mainstay serve --config ~/.cursor/mcp.json
+  mainstay serve --config mcp.json --listen 127.0.0.1:9000 --log-format json
+
+Signals: the first SIGINT or SIGTERM stops gracefully, the second skips every grace period, the third leaves at once.")]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    /// The address to listen on; loopback only. Port 0 takes a free one. Default: the configuration's, else
+    /// 127.0.0.1:8808.
+    #[arg(long, value_name = "ADDRESS", env = env::LISTEN)]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where last good catalogs are kept. Default: the user's state directory.
+    #[arg(long, value_name = "DIR", env = env::STATE_DIR)]
+    pub(crate) state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) socket: SocketArg,
+    /// How log lines on stderr look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: a level, or a filter such as `info,mainstay=debug`.
+    #[arg(long, default_value = "info", value_name = "LEVEL", env = env::LOG)]
+    pub(crate) log_level: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mainstay status
+  mainstay status --watch
+  mainstay status --json | jq '.servers[] | select(.state != \"connected\")'")]
+pub(crate) struct StatusArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Keep showing it: redrawn in a terminal, one line per event (or one object per change with --json) when piped.
+    #[arg(long, short = 'w')]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) socket: SocketArg,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mainstay tools
+  mainstay tools filesystem --json
+  mainstay tools --config mcp.json       without a running Mainstay: starts the servers, lists, stops them")]
+pub(crate) struct ToolsArgs {
+    /// Only the tools of this server.
+    pub(crate) server: Option<String>,
+    /// Print one JSON object with the tools as their servers describe them.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// How `tools` and `call` get at the servers.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Reach {
+    /// Use this configuration in this very process instead of a running Mainstay.
+    #[arg(long, short = 'c', value_name = "FILE", conflicts_with = "socket")]
+    pub(crate) config: Option<PathBuf>,
+    /// The local socket of the running Mainstay. Default: in the user's runtime or state directory.
+    #[arg(long, value_name = "PATH", env = env::SOCKET)]
+    pub(crate) socket: Option<PathBuf>,
+    /// Give up after this many seconds, the server's start included.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mainstay call time get_current_time '{\"timezone\":\"UTC\"}'
+  echo '{\"path\":\"README.md\"}' | mainstay call filesystem read_text_file -
+  mainstay call --config mcp.json time get_current_time   without a running Mainstay
+
+Exit codes: 20 the tool reported an error, 21 the server answered with an error, 22 refused (never sent),
+23 rejected (provably not run), 24 unknown (sent, no answer: it may have run), 25 the server did not come up.")]
+pub(crate) struct CallArgs {
+    /// The server's name in the configuration.
+    pub(crate) server: String,
+    /// The tool's own name at that server.
+    pub(crate) tool: String,
+    /// The arguments: a JSON object, or `-` to read it from stdin. Default: none.
+    #[arg(value_name = "JSON")]
+    pub(crate) arguments: Option<String>,
+    /// Print the result object as the server sent it.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mainstay restart github
+  mainstay disable github
+  mainstay enable github --json")]
+pub(crate) struct OperateArgs {
+    /// The server's name in the configuration.
+    pub(crate) name: String,
+    /// Print the server's status as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) socket: SocketArg,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mainstay logs github
+  mainstay logs github -f --lines 200")]
+pub(crate) struct LogsArgs {
+    /// The server's name in the configuration.
+    pub(crate) name: String,
+    /// Keep printing new lines until interrupted.
+    #[arg(long, short = 'f')]
+    pub(crate) follow: bool,
+    /// How many of the last lines to print first.
+    #[arg(long, short = 'n', default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub(crate) lines: u32,
+    /// Print one JSON object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) socket: SocketArg,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mainstay check
+  mainstay check --config ~/.cursor/mcp.json
+  mainstay check --start --json")]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    /// Also start each enabled server, list its tools, and stop it again.
+    #[arg(long)]
+    pub(crate) start: bool,
+    /// With --start: give up on a server after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mainstay demo
+  mainstay demo --seconds 120
+  mainstay demo --json | jq .calls")]
+pub(crate) struct DemoArgs {
+    /// How long to run.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..=86_400))]
+    pub(crate) seconds: u64,
+    /// Print nothing but one JSON object at the end.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The gateway's address; loopback only. Default: a free port.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoServerArgs {
+    #[command(subcommand)]
+    pub(crate) kind: DemoServerKind,
+}
+
+/// Which of the demo's servers to be.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum DemoServerKind {
+    /// A legacy server on stdin and stdout.
+    Stdio(LedgerArg),
+    /// A streamable HTTP server with sessions (2025-11-25).
+    HttpSessions(HttpServerArgs),
+    /// A streamable HTTP server without sessions (2026-07-28).
+    HttpStateless(HttpServerArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LedgerArg {
+    /// The file that every executed marker is appended to.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ledger: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HttpServerArgs {
+    /// The loopback port; 0 takes a free one. The address is printed on stdout.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) port: u16,
+    /// End when stdin closes.
+    #[arg(long)]
+    pub(crate) lifeline: bool,
+    #[command(flatten)]
+    pub(crate) ledger: LedgerArg,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_visible_command_has_help_and_examples() {
+        for command in Cli::command()
+            .get_subcommands()
+            .filter(|command| !command.is_hide_set())
+        {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "`{name}` has no description");
+            let after = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                after.contains("Examples:"),
+                "`{name} --help` shows no examples"
+            );
+            assert!(
+                after.contains(&format!("mainstay {name}")),
+                "`{name}`'s examples do not use it"
+            );
+        }
+    }
+}

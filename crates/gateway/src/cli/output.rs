@@ -1,0 +1,171 @@
+//! Where words go: data to stdout, everything else to stderr, colour only where it is wanted.
+//!
+//! The only place of the binary that writes to the two streams.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use super::{ColorWhen, env};
+use crate::exit::{Exit, Stop};
+
+/// How to write: decided once, from the flags, the environment and the two streams.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    /// Colour on stdout.
+    color_out: bool,
+    /// Colour on stderr.
+    color_err: bool,
+    /// Whether stdout is a terminal.
+    terminal: bool,
+}
+
+/// What a piece of text is, and so how it looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Paint {
+    /// As it is.
+    Plain,
+    /// Fine.
+    Good,
+    /// In between.
+    Warn,
+    /// Broken.
+    Bad,
+    /// Less important.
+    Dim,
+    /// More important.
+    Bold,
+}
+
+impl Paint {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Good => "\x1b[32m",
+            Self::Warn => "\x1b[33m",
+            Self::Bad => "\x1b[31m",
+            Self::Dim => "\x1b[2m",
+            Self::Bold => "\x1b[1m",
+        }
+    }
+
+    /// `text` in this paint, if `color`.
+    pub(crate) fn on(self, text: &str, color: bool) -> String {
+        if color && self != Self::Plain {
+            format!("{}{text}\x1b[0m", self.code())
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+impl Output {
+    /// Looks at the flags, at NO_COLOR and at the two streams.
+    pub(crate) fn new(when: ColorWhen) -> Self {
+        let refused = std::env::var_os(env::NO_COLOR).is_some_and(|value| !value.is_empty());
+        let wanted = |terminal: bool| match when {
+            ColorWhen::Always => true,
+            ColorWhen::Never => false,
+            ColorWhen::Auto => terminal && !refused,
+        };
+        let terminal = io::stdout().is_terminal();
+        Self {
+            color_out: wanted(terminal),
+            color_err: wanted(io::stderr().is_terminal()),
+            terminal,
+        }
+    }
+
+    /// Whether stdout is a terminal.
+    pub(crate) fn is_terminal(self) -> bool {
+        self.terminal
+    }
+
+    /// Whether stdout gets colour.
+    pub(crate) fn color(self) -> bool {
+        self.color_out
+    }
+
+    /// Whether stderr gets colour.
+    pub(crate) fn color_err(self) -> bool {
+        self.color_err
+    }
+
+    /// Writes text to stdout and flushes it.
+    ///
+    /// # Errors
+    /// A reader that has left (`mainstay tools | head`) ends the command quietly with exit code 0.
+    pub(crate) fn raw(self, text: &str) -> Result<(), Stop> {
+        let mut out = io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Stop::silent(Exit::Ok)),
+            Err(error) => Err(Stop::unexpected("cannot write to stdout", error)),
+        }
+    }
+
+    /// Writes one line to stdout.
+    pub(crate) fn line(self, text: &str) -> Result<(), Stop> {
+        self.raw(&format!("{text}\n"))
+    }
+
+    /// Writes a value to stdout: indented for people, on one line for programs.
+    pub(crate) fn json(self, value: &impl Serialize) -> Result<(), Stop> {
+        let text = if self.terminal {
+            serde_json::to_string_pretty(value)
+        } else {
+            serde_json::to_string(value)
+        };
+        self.line(
+            &text.map_err(|error| Stop::unexpected("cannot render the answer as JSON", error))?,
+        )
+    }
+
+    /// Says something beside the data, on stderr. A stderr that is gone is no reason to fail.
+    pub(crate) fn note(self, text: &str) {
+        let _gone = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// Warns on stderr, with what to do about it.
+    pub(crate) fn warn(self, text: &str, hint: Option<&str>) {
+        self.note(&format!(
+            "{} {text}",
+            Paint::Warn.on("warning:", self.color_err)
+        ));
+        if let Some(hint) = hint {
+            self.hint(hint);
+        }
+    }
+
+    /// Says on stderr what a human can do.
+    pub(crate) fn hint(self, text: &str) {
+        self.note(&format!(
+            "{} {text}",
+            Paint::Bold.on("hint:", self.color_err)
+        ));
+    }
+
+    /// Reports why the command ended early, on stderr: as text, or as one object when the command prints JSON.
+    pub(crate) fn stop(self, stop: &Stop, json: bool) {
+        if stop.message.is_empty() {
+            return;
+        }
+        if json {
+            let mut object = serde_json::json!({
+                "error": { "kind": stop.exit.word(), "exitCode": stop.exit.code(), "message": stop.to_string() }
+            });
+            if let Some(hint) = &stop.hint {
+                object["error"]["hint"] = hint.as_str().into();
+            }
+            self.note(&object.to_string());
+            return;
+        }
+        self.note(&format!(
+            "{} {stop}",
+            Paint::Bad.on("error:", self.color_err)
+        ));
+        if let Some(hint) = &stop.hint {
+            self.hint(hint);
+        }
+    }
+}

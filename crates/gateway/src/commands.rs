@@ -1,0 +1,41 @@
+//! What each command does. One file per command; `client` reaches the running Mainstay, `local` does without one.
+
+mod call;
+mod check;
+mod client;
+mod config;
+pub(crate) mod doors;
+mod local;
+mod logs;
+mod operate;
+mod paths;
+pub(crate) mod serve;
+pub(crate) mod signals;
+mod status;
+mod tools;
+
+use self::operate::Order;
+use crate::cli::Command;
+use crate::cli::output::Output;
+use crate::demo;
+use crate::exit::{Exit, Stop};
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// Every failure carries its own exit code, message and remedy.
+pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> {
+    match command {
+        Command::Serve(args) => serve::run(args, output).await,
+        Command::Status(args) => status::run(args, output).await,
+        Command::Tools(args) => tools::run(args, output).await,
+        Command::Call(args) => call::run(args, output).await,
+        Command::Restart(args) => operate::run(Order::Restart, args, output).await,
+        Command::Enable(args) => operate::run(Order::Enable, args, output).await,
+        Command::Disable(args) => operate::run(Order::Disable, args, output).await,
+        Command::Logs(args) => logs::run(args, output).await,
+        Command::Check(args) => check::run(args, output).await,
+        Command::Demo(args) => demo::run(args, output).await,
+        Command::DemoServer(args) => demo::server::run(args.kind).await.map(|()| Exit::Ok),
+    }
+}

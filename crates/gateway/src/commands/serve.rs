@@ -1,0 +1,202 @@
+//! `mainstay serve`: everything up, until told to stop.
+
+use std::io;
+use std::path::PathBuf;
+
+use mainstay::Manager;
+use mainstay::config::{GatewayConfig, Loaded};
+use mainstay::store::Store;
+use mainstay_gateway::serve::serve;
+use mainstay_gateway::{Gateway, GatewaySettings, admin};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing_subscriber::EnvFilter;
+
+use super::doors::{self, LocalSocket};
+use super::signals::Signals;
+use super::{config, paths};
+use crate::cli::output::Output;
+use crate::cli::{LogFormat, ServeArgs};
+use crate::exit::{Exit, Stop};
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// Everything that prevents the start, each with its own exit code. One bad server does not.
+pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
+    log(&args, output)?;
+    let Loaded {
+        config, problems, ..
+    } = config::load(args.config.config.as_deref())?;
+    config::tell(output, &problems);
+    let listener = doors::listen(args.listen.unwrap_or(config.gateway.listen)).await?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Stop::unexpected("cannot read the listener's address", error))?;
+    let (local, socket) = local_socket(&args, &config.gateway, output)?.unzip();
+    let state_dir = state_dir(&args, &config.gateway, output);
+    let mut signals = Signals::listen()?;
+    let servers = config.servers.len();
+    let mut settings = GatewaySettings::from(&config.gateway);
+    settings.listen = address;
+    let manager = Manager::builder()
+        .config(config)
+        .state_dir(state_dir)
+        .start()
+        .await
+        .map_err(|error| Stop::unexpected("cannot start the servers", error))?;
+    let gateway = Gateway::new(manager.clone(), settings);
+    let doors = Doors::open(gateway, listener, local);
+    output.line(&ready_line(address, servers, socket.as_ref()))?;
+    signals.next().await;
+    end(&manager, doors, &mut signals, output).await;
+    drop(socket);
+    Ok(Exit::Ok)
+}
+
+/// What there is to say when the doors are open, on one line.
+fn ready_line(
+    address: std::net::SocketAddr,
+    servers: usize,
+    socket: Option<&LocalSocket>,
+) -> String {
+    let socket = socket
+        .map(|socket| format!(", socket {}", socket.path().display()))
+        .unwrap_or_default();
+    let servers = format!("{servers} {}", config::plural(servers, "server"));
+    format!(
+        "mainstay: {servers} at http://{address}/mcp, each alone at http://{address}/servers/NAME/mcp{socket}"
+    )
+}
+
+/// The open doors and the tasks behind them.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl Doors {
+    /// Lets people in.
+    pub(crate) fn open(
+        gateway: Gateway,
+        listener: TcpListener,
+        local: Option<UnixListener>,
+    ) -> Self {
+        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(local) = local {
+            let served = admin::serve_unix(local, admin::router(gateway.clone()), closing.clone());
+            tasks.spawn(async move {
+                served.await;
+            });
+        }
+        let served = serve(listener, gateway, closing.clone());
+        tasks.spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the gateway does not serve");
+            }
+        });
+        Self { tasks, closing }
+    }
+
+    /// Lets nobody in any more; answers on their way get the gateway's drain time. Cancel-safe.
+    pub(crate) async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Ends everything: the servers first, while callers still get a proper refusal, then the doors.
+pub(crate) async fn end(manager: &Manager, doors: Doors, signals: &mut Signals, output: Output) {
+    tracing::info!("stopping; a second signal skips every grace period");
+    let ending = async {
+        manager.shutdown().await;
+        doors.close().await;
+    };
+    tokio::pin!(ending);
+    let mut hurried = false;
+    loop {
+        tokio::select! {
+            // Cancel-safe: pinned and polled on.
+            () = &mut ending => return,
+            // Cancel-safe: a signal stays pending in its stream.
+            () = signals.next() => {
+                if hurried {
+                    output.note("leaving at once");
+                    std::process::exit(i32::from(Exit::Interrupted.code()));
+                }
+                hurried = true;
+                manager.hurry();
+            }
+        }
+    }
+}
+
+fn log(args: &ServeArgs, output: Output) -> Result<(), Stop> {
+    let filter = EnvFilter::try_new(&args.log_level).map_err(|error| {
+        Stop::new(Exit::Usage, format!("`{}` is no log level", args.log_level))
+            .because(error)
+            .hint(
+                "use error, warn, info, debug or trace, or a filter such as `info,mainstay=debug`",
+            )
+    })?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(output.color_err());
+    match args.log_format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+/// The local socket. One that was asked for must work; without the usual one the rest still does.
+fn local_socket(
+    args: &ServeArgs,
+    config: &GatewayConfig,
+    output: Output,
+) -> Result<Option<(UnixListener, LocalSocket)>, Stop> {
+    let asked = args.socket.socket.clone().or_else(|| config.socket.clone());
+    let is_asked = asked.is_some();
+    let opened = asked
+        .map_or_else(paths::default_socket, Ok)
+        .and_then(|path| doors::open_socket(&path));
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        Err(stop) if is_asked || stop.exit == Exit::AlreadyRunning => Err(stop),
+        Err(stop) => {
+            output.warn(
+                &format!("going on without `mainstay status` and its like: {stop}"),
+                stop.hint.as_deref(),
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// The state directory, if it can be used: catalogs that cannot be kept are no reason not to serve.
+fn state_dir(args: &ServeArgs, config: &GatewayConfig, output: Output) -> Option<PathBuf> {
+    let dir = args
+        .state_dir
+        .clone()
+        .or_else(|| config.state_dir.clone())
+        .or_else(Store::default_dir)?;
+    match Store::open(&dir) {
+        Ok(_) => Some(dir),
+        Err(error) => {
+            let text = error.to_string();
+            let what = text.lines().next().unwrap_or_default();
+            let cause = std::error::Error::source(&error)
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
+            output.warn(
+                &format!("going on without remembered catalogs: {what}{cause}"),
+                Some("name a directory that you may write to with --state-dir"),
+            );
+            None
+        }
+    }
+}
