@@ -279,9 +279,18 @@ impl Sessions {
 
     /// Opens a session. A full table first drops what has expired, then the session that was idle longest.
     pub(crate) fn open(&self, opening: Opening, told: Told) -> Result<Arc<Session>, NoSession> {
+        self.open_at(self.now_ms(), opening, told)
+    }
+
+    fn open_at(
+        &self,
+        now_ms: u64,
+        opening: Opening,
+        told: Told,
+    ) -> Result<Arc<Session>, NoSession> {
         if self.count() >= self.count_max {
-            self.sweep();
-            if self.count() >= self.count_max && !self.evict() {
+            self.sweep_at(now_ms);
+            if self.count() >= self.count_max && !self.evict(now_ms) {
                 return Err(NoSession::Full(self.count_max));
             }
         }
@@ -291,7 +300,7 @@ impl Sessions {
             opening,
             told: Mutex::new(told),
             log_level: AtomicU8::new(u8::MAX),
-            used_at_ms: AtomicU64::new(self.now_ms()),
+            used_at_ms: AtomicU64::new(now_ms),
             calls: Mutex::default(),
             streams: watch::Sender::default(),
             ended: tokio_util::sync::CancellationToken::new(),
@@ -323,7 +332,10 @@ impl Sessions {
 
     /// Ends every session that has been idle for too long.
     pub(crate) fn sweep(&self) {
-        let now_ms = self.now_ms();
+        self.sweep_at(self.now_ms());
+    }
+
+    fn sweep_at(&self, now_ms: u64) {
         for (id, idle_ms) in self.idle(now_ms) {
             if idle_ms >= self.idle_max_ms {
                 self.close(id);
@@ -331,9 +343,9 @@ impl Sessions {
         }
     }
 
-    fn evict(&self) -> bool {
+    fn evict(&self, now_ms: u64) -> bool {
         let longest = self
-            .idle(self.now_ms())
+            .idle(now_ms)
             .into_iter()
             .max_by_key(|(_, idle_ms)| *idle_ms);
         longest.is_some_and(|(id, idle_ms)| idle_ms >= EVICT_IDLE_MS && self.close(id))
@@ -374,7 +386,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn opening() -> Opening {
         Opening {
@@ -384,14 +395,14 @@ mod tests {
         }
     }
 
-    fn open(sessions: &Sessions) -> Result<Arc<Session>, NoSession> {
-        sessions.open(opening(), Told::default())
+    fn open(sessions: &Sessions, now_ms: u64) -> Result<Arc<Session>, NoSession> {
+        sessions.open_at(now_ms, opening(), Told::default())
     }
 
     #[tokio::test]
     async fn ids_are_read_as_they_were_written_and_nothing_else_is_an_id() {
         let sessions = Sessions::new(2, 1_000);
-        let session = open(&sessions).unwrap();
+        let session = open(&sessions, 0).unwrap();
         let text = session.id.to_string();
         assert_eq!(text.len(), 32);
         assert_eq!(SessionId::parse(text.as_bytes()), Some(session.id));
@@ -407,36 +418,35 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn idle_sessions_end_and_used_ones_stay() {
+    #[test]
+    fn idle_sessions_end_and_used_ones_stay() {
         let sessions = Sessions::new(10, 1_000);
-        let idle = open(&sessions).unwrap();
-        let busy = open(&sessions).unwrap();
+        let idle = open(&sessions, 0).unwrap();
+        let busy = open(&sessions, 0).unwrap();
         let call = busy.begin(&Id::number(1));
-        let listening = open(&sessions).unwrap();
+        let listening = open(&sessions, 0).unwrap();
         let stream = listening.open_stream().unwrap();
-        tokio::time::advance(Duration::from_millis(1_001)).await;
-        sessions.sweep();
+        sessions.sweep_at(999);
+        assert_eq!(sessions.count(), 3);
+        sessions.sweep_at(1_000);
         assert!(sessions.find(idle.id).is_none());
-        assert!(sessions.find(busy.id).is_some() && sessions.find(listening.id).is_some());
+        assert_eq!(sessions.count(), 2);
         drop((call, stream));
-        tokio::time::advance(Duration::from_millis(1_001)).await;
-        sessions.sweep();
+        sessions.sweep_at(1_000);
         assert_eq!(sessions.count(), 0);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_full_table_gives_the_longest_idle_session_away_but_none_that_is_in_use() {
+    #[test]
+    fn a_full_table_gives_the_longest_idle_session_away_but_none_that_is_in_use() {
         let sessions = Sessions::new(2, 1_000_000);
-        let first = open(&sessions).unwrap();
-        tokio::time::advance(Duration::from_millis(1)).await;
-        let second = open(&sessions).unwrap();
+        let first = open(&sessions, 0).unwrap();
+        let second = open(&sessions, 1).unwrap();
+        let full = open(&sessions, EVICT_IDLE_MS - 1);
         assert!(
-            matches!(open(&sessions), Err(NoSession::Full(2))),
-            "both are fresh"
+            matches!(full, Err(NoSession::Full(2))),
+            "both were used a moment ago"
         );
-        tokio::time::advance(Duration::from_millis(EVICT_IDLE_MS)).await;
-        let third = open(&sessions).unwrap();
+        let third = open(&sessions, EVICT_IDLE_MS).unwrap();
         assert!(sessions.find(first.id).is_none());
         assert!(sessions.find(second.id).is_some() && sessions.find(third.id).is_some());
         assert_eq!(sessions.count(), 2);
@@ -445,7 +455,7 @@ mod tests {
     #[tokio::test]
     async fn law_18_a_call_is_cancelled_by_the_clients_id_with_its_type() {
         let sessions = Sessions::new(2, 1_000);
-        let session = open(&sessions).unwrap();
+        let session = open(&sessions, 0).unwrap();
         let call = session.begin(&Id::number(1));
         assert!(!session.cancel(&Id::string("1")), "a string is another id");
         assert!(session.cancel(&Id::number(1)));
@@ -460,7 +470,7 @@ mod tests {
     #[tokio::test]
     async fn only_the_newest_stream_is_written_to() {
         let sessions = Sessions::new(2, 1_000);
-        let session = open(&sessions).unwrap();
+        let session = open(&sessions, 0).unwrap();
         let old = session.open_stream().unwrap();
         let new = session.open_stream().unwrap();
         assert!(!old.is_newest() && new.is_newest());

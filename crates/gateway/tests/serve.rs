@@ -1,0 +1,18 @@
+//! The gateway on a real port, in front of a real manager and real servers that misbehave, spoken to in raw HTTP.
+
+#[path = "serve/admin.rs"]
+mod admin;
+#[path = "serve/crossing.rs"]
+mod crossing;
+#[path = "serve/door.rs"]
+mod door;
+#[path = "serve/failing.rs"]
+mod failing;
+#[path = "serve/legacy.rs"]
+mod legacy;
+#[path = "serve/modern.rs"]
+mod modern;
+#[path = "serve/push.rs"]
+mod push;
+#[path = "serve/support.rs"]
+mod support;
