@@ -136,6 +136,7 @@ pub(crate) struct Runtime {
     failure: OnceLock<Failure>,
     proven: AtomicBool,
     lost_session: AtomicBool,
+    lost_endpoint: AtomicBool,
     last_life_ms: AtomicU64,
     suspect: Notify,
     outbound: mpsc::Sender<Message>,
@@ -168,6 +169,7 @@ impl Runtime {
             failure: OnceLock::new(),
             proven: AtomicBool::new(false),
             lost_session: AtomicBool::new(false),
+            lost_endpoint: AtomicBool::new(false),
             last_life_ms: AtomicU64::new(0),
             suspect: Notify::new(),
             outbound,
@@ -379,7 +381,9 @@ impl Runtime {
                     editor = editor.set(&["params", "_meta", key], value);
                 }
             }
-            Some(_) | None => {
+            // Before the greeting the request is the greeting itself, and carries what it must.
+            None => {}
+            Some(_) => {
                 for key in meta::REQUEST_STAMP {
                     if message.member(&["params", "_meta", key]).is_some() {
                         editor = editor.remove(&["params", "_meta", key]);
@@ -429,8 +433,25 @@ impl Runtime {
                     }
                 }
             }
-            Err(Miss::Lost(Cut::Idle | Cut::Total)) => self.suspect.notify_one(),
+            // Nobody listens there any more: that is the end of this connection, and the driver opens the next one.
+            Err(Miss::NotSent(Cut::Ended(failure))) if matches!(self.link, Link::Http(_)) => {
+                self.unreachable(failure);
+            }
+            Err(Miss::Lost(Cut::Idle | Cut::Total | Cut::Ended(_))) => self.suspect.notify_one(),
             Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Lost(_)) => {}
+        }
+    }
+
+    /// Reports once that the endpoint cannot be reached, unless the generation has ended anyway.
+    fn unreachable(&self, failure: &Failure) {
+        if self.failure.get().is_none() && !self.lost_endpoint.swap(true, Ordering::Relaxed) {
+            let exited = Input::Exited {
+                generation: self.generation,
+                failure: failure.clone(),
+            };
+            if !self.reports.try_send(exited) {
+                self.lost_endpoint.store(false, Ordering::Relaxed);
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use bytestring::ByteString;
 use crate::id::Id;
 use crate::raw;
 use crate::salvage::Salvage;
-use crate::scan::{Fault, Scanner, Span, key_is};
+use crate::scan::{Fault, Scanner, Span, key_among};
 use crate::splice::Editor;
 
 pub(crate) use index::Index;
@@ -314,7 +314,7 @@ impl Envelope {
         }
         scanner
             .object(0, |scanner, key| {
-                let known = position(&KEYS, key.of(text));
+                let known = key_among(key.of(text), &KEYS);
                 scanner.skip_space();
                 let value = match known {
                     Some(body @ (PARAMS | RESULT | ERROR)) if scanner.peek() == Some(b'{') => {
@@ -344,7 +344,7 @@ impl Envelope {
         let mut seen = 0_u8;
         let span = scanner.object(1, |scanner, key| {
             if body == PARAMS
-                && let Some(routing) = position(&ROUTING, key.of(text))
+                && let Some(routing) = key_among(key.of(text), &ROUTING)
             {
                 if seen >> routing & 1 == 1 {
                     self.duplicate.get_or_insert(ROUTING[routing]);
@@ -442,11 +442,6 @@ fn method_name(text: &str, span: Span) -> Result<Name, Why> {
         Some(name) => Ok(Name::Decoded(name.into())),
         None => Err(Why::NotAMessage("the method cannot be decoded")),
     }
-}
-
-/// Which of `names` a quoted key is; escapes do not hide one.
-fn position(names: &[&str], quoted: &str) -> Option<usize> {
-    names.iter().position(|name| key_is(quoted, name))
 }
 
 fn why(fault: Fault, limits: &Limits) -> Why {

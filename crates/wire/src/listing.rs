@@ -8,8 +8,9 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::id::Id;
 use crate::raw;
-use crate::scan::{Scanner, Span};
+use crate::scan::{Fault, Scanner, Span, key_among};
 use crate::splice::{Parts, json_string};
 
 /// Longest item in bytes. A larger one is hidden: it would be sent to every client with every listing.
@@ -148,6 +149,15 @@ impl CacheScope {
             Self::Private => "private",
         }
     }
+
+    /// Reads the raw value.
+    fn read(raw: &str) -> Option<Self> {
+        match raw::string(raw)?.as_ref() {
+            "public" => Some(Self::Public),
+            "private" => Some(Self::Private),
+            _ => None,
+        }
+    }
 }
 
 /// One page of a listing.
@@ -227,8 +237,10 @@ pub fn parse_page(kind: ListKind, result: &Bytes) -> Result<Page, PageError> {
     };
     let mut page = Page {
         next_cursor,
-        ttl_ms: ttl_ms(text),
-        cache_scope: cache_scope(text),
+        ttl_ms: found.ttl_ms.and_then(|span| whole_ms(span.of(text))),
+        cache_scope: found
+            .cache_scope
+            .and_then(|span| CacheScope::read(span.of(text))),
         ..Page::default()
     };
     for (index, span) in list.into_iter().enumerate() {
@@ -251,46 +263,56 @@ pub fn parse_page(kind: ListKind, result: &Bytes) -> Result<Page, PageError> {
     Ok(page)
 }
 
+/// Where the members of a page lie.
+#[derive(Default)]
 struct Found {
     list: Option<Vec<Span>>,
     cursor: Option<Span>,
+    ttl_ms: Option<Span>,
+    cache_scope: Option<Span>,
 }
 
 /// Finds the items in one pass. If a key occurs twice the last one counts.
 fn members(kind: ListKind, text: &str) -> Option<Found> {
-    let mut found = Found {
-        list: None,
-        cursor: None,
-    };
+    let mut found = Found::default();
     let mut scanner = Scanner::new(text, usize::MAX).ok()?;
     scanner
         .object(0, |scanner, key| {
-            let key = key.of(text);
+            let known = key_among(
+                key.of(text),
+                &[kind.key(), "nextCursor", "ttlMs", "cacheScope"],
+            );
             scanner.skip_space();
-            if crate::scan::key_is(key, kind.key()) {
-                found.list = None;
-                if scanner.peek() == Some(b'[') {
-                    let mut items = Vec::new();
-                    scanner.array(1, |scanner| {
-                        let item = scanner.value(2)?;
-                        if items.len() <= PAGE_ITEMS_MAX {
-                            items.push(item);
-                        }
-                        Ok(())
-                    })?;
-                    found.list = Some(items);
-                    return Ok(());
-                }
+            if known == Some(0) && scanner.peek() == Some(b'[') {
+                found.list = Some(items(scanner)?);
+                return Ok(());
             }
             let value = scanner.value(1)?;
-            if crate::scan::key_is(key, "nextCursor") {
-                found.cursor = Some(value);
+            match known {
+                Some(0) => found.list = None,
+                Some(1) => found.cursor = Some(value),
+                Some(2) => found.ttl_ms = Some(value),
+                Some(3) => found.cache_scope = Some(value),
+                _ => {}
             }
             Ok(())
         })
         .ok()?;
     scanner.expect_end().ok()?;
     Some(found)
+}
+
+/// One more than allowed is kept, which tells that there were too many.
+fn items(scanner: &mut Scanner<'_>) -> Result<Vec<Span>, Fault> {
+    let mut items = Vec::new();
+    scanner.array(1, |scanner| {
+        let item = scanner.value(2)?;
+        if items.len() <= PAGE_ITEMS_MAX {
+            items.push(item);
+        }
+        Ok(())
+    })?;
+    Ok(items)
 }
 
 /// Whether an item can be published: its name and where the name lies, or the reason to hide it.
@@ -341,25 +363,22 @@ fn judge(kind: ListKind, item: &str) -> Result<(String, Range<usize>), String> {
 /// `ttlMs` of a result: whole milliseconds, negative as 0; `None` when absent or no number.
 #[must_use]
 pub fn ttl_ms(result: &str) -> Option<u64> {
-    let raw = raw::member(result, &["ttlMs"])?;
-    if raw.starts_with('-') && raw::is_json(raw) {
+    whole_ms(raw::member(result, &["ttlMs"])?)
+}
+
+fn whole_ms(raw: &str) -> Option<u64> {
+    if raw.starts_with('-') {
         return Some(0);
     }
-    raw.parse().ok().or_else(|| {
-        crate::id::Id::from_raw(raw)
-            .filter(|id| !id.is_string())?
-            .as_u64()
-    })
+    Id::from_raw(raw)
+        .filter(|number| !number.is_string())?
+        .as_u64()
 }
 
 /// `cacheScope` of a result; `None` when absent or unknown.
 #[must_use]
 pub fn cache_scope(result: &str) -> Option<CacheScope> {
-    match raw::string_member(result, &["cacheScope"])?.as_ref() {
-        "public" => Some(CacheScope::Public),
-        "private" => Some(CacheScope::Private),
-        _ => None,
-    }
+    CacheScope::read(raw::member(result, &["cacheScope"])?)
 }
 
 /// The item under another name; everything but the value of the name is the text that the server wrote.

@@ -59,12 +59,19 @@ impl Member {
 
 /// Compares a quoted key with a plain name; decodes only if the key holds an escape.
 pub(crate) fn key_is(quoted: &str, name: &str) -> bool {
+    key_among(quoted, &[name]).is_some()
+}
+
+/// Which of `names` a quoted key is; escapes do not hide one.
+#[inline]
+pub(crate) fn key_among(quoted: &str, names: &[&str]) -> Option<usize> {
     let inner = inner_of(quoted);
-    if inner == name {
-        return true;
+    let plain = names.iter().position(|name| inner == *name);
+    if plain.is_some() || !inner.as_bytes().contains(&b'\\') {
+        return plain;
     }
-    inner.as_bytes().contains(&b'\\')
-        && serde_json::from_str::<String>(quoted).is_ok_and(|key| key == name)
+    let decoded: String = serde_json::from_str(quoted).ok()?;
+    names.iter().position(|name| decoded == *name)
 }
 
 /// The text between the quotes, escapes untouched.
@@ -338,7 +345,14 @@ impl<'t> Scanner<'t> {
         let start = self.pos;
         self.pos += 1;
         loop {
-            self.pos += plain_run(&self.text[self.pos..]);
+            // Most strings end within eight bytes or two times eight; do not even call for those.
+            self.pos += match self.text.get(self.pos..).and_then(<[u8]>::first_chunk) {
+                Some(word) => match first_special(*word) {
+                    Some(plain) => plain,
+                    None => 8 + plain_run(&self.text[self.pos + 8..]),
+                },
+                None => words(&self.text[self.pos..]),
+            };
             match self.peek() {
                 Some(b'"') => {
                     self.pos += 1;
@@ -374,9 +388,8 @@ impl<'t> Scanner<'t> {
 
 /// How many bytes from the start need no attention inside a string: neither quote, backslash nor control character.
 ///
-/// Short strings are answered eight bytes at a time; long ones in blocks whose check the compiler turns into vector
+/// Short runs are answered eight bytes at a time; long ones in blocks whose check the compiler turns into vector
 /// instructions, which is what makes a 1 MiB result cheap.
-#[inline]
 fn plain_run(bytes: &[u8]) -> usize {
     const NEAR: usize = 32;
     const BLOCK: usize = 64;
@@ -401,20 +414,10 @@ fn plain_run(bytes: &[u8]) -> usize {
 /// The same, eight bytes at a time.
 #[inline]
 fn words(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
     let (chunks, rest) = bytes.as_chunks::<8>();
     for (index, chunk) in chunks.iter().enumerate() {
-        let word = u64::from_le_bytes(*chunk);
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let quote = word ^ (ONES * u64::from(b'"'));
-        let quote = quote.wrapping_sub(ONES) & !quote;
-        let slash = word ^ (ONES * u64::from(b'\\'));
-        let slash = slash.wrapping_sub(ONES) & !slash;
-        // A borrow can only disturb bytes above the first hit, so the lowest set bit is exact.
-        let hits = (control | quote | slash) & HIGHS;
-        if hits != 0 {
-            return index * 8 + (hits.trailing_zeros() / 8) as usize;
+        if let Some(plain) = first_special(*chunk) {
+            return index * 8 + plain;
         }
     }
     let plain = rest
@@ -422,6 +425,22 @@ fn words(bytes: &[u8]) -> usize {
         .take_while(|&&b| b >= 0x20 && b != b'"' && b != b'\\')
         .count();
     chunks.len() * 8 + plain
+}
+
+/// Which of eight bytes is the first that needs attention.
+#[inline]
+fn first_special(bytes: [u8; 8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let word = u64::from_le_bytes(bytes);
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    let quote = word ^ (ONES * (b'"' as u64));
+    let quote = quote.wrapping_sub(ONES) & !quote;
+    let slash = word ^ (ONES * (b'\\' as u64));
+    let slash = slash.wrapping_sub(ONES) & !slash;
+    // A borrow can only disturb bytes above the first hit, so the lowest set bit is exact.
+    let hits = (control | quote | slash) & HIGHS;
+    (hits != 0).then(|| (hits.trailing_zeros() / 8) as usize)
 }
 
 /// One bit per open container: set for an object, clear for an array.

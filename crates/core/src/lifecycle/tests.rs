@@ -1,5 +1,10 @@
 //! Tests of single histories. The explorer in the test kit covers all of them at once; these say what is meant.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "tests pick out the variants they look at"
+)]
+
 use super::state::DisabledBy;
 use super::*;
 use crate::failure::FailureKind;

@@ -155,12 +155,12 @@ pub(super) enum NumberOrNever {
     Never(#[schemars(extend("const" = false))] bool),
 }
 
-/// Settings, or `false` for off.
+/// Settings, `false` for off, or `true` for on with the usual settings.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum KeepaliveOrOff {
     On(KeepaliveGroup),
-    Off(#[schemars(extend("const" = false))] bool),
+    Off(bool),
 }
 
 /// When a server is started.
@@ -240,13 +240,13 @@ pub(super) struct TimeoutOptions {
     /// From the start of a connection attempt until the server has listed its catalog.
     #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = CONNECT_MS))]
     pub(super) connect_ms: Option<u64>,
-    /// Starting the process or opening the connection. Default: `connectMs`.
+    /// Starting the process or opening the connection. Default: 30000, or `connectMs` when that is set.
     #[schemars(range(min = 1, max = DURATION_MS_MAX))]
     pub(super) spawn_ms: Option<u64>,
-    /// Greeting the server. Output on stderr counts as life. Default: `connectMs`.
+    /// Greeting the server. Output on stderr counts as life. Default: 60000, or `connectMs` when that is set.
     #[schemars(range(min = 1, max = DURATION_MS_MAX))]
     pub(super) greet_ms: Option<u64>,
-    /// Listing the catalog. Default: `connectMs`.
+    /// Listing the catalog. Default: 30000, or `connectMs` when that is set.
     #[schemars(range(min = 1, max = DURATION_MS_MAX))]
     pub(super) list_ms: Option<u64>,
     /// Finding out which generation of MCP the server speaks.
@@ -260,6 +260,9 @@ pub(super) struct TimeoutOptions {
 pub(super) const CALL_IDLE_MS: u64 = 5 * 60 * 1000;
 pub(super) const CALL_TOTAL_MS: u64 = 60 * 60 * 1000;
 pub(super) const CONNECT_MS: u64 = 60_000;
+pub(super) const SPAWN_MS: u64 = 30_000;
+pub(super) const GREET_MS: u64 = 60_000;
+pub(super) const LIST_MS: u64 = 30_000;
 pub(super) const PROBE_MS: u64 = 3_000;
 pub(super) const EDGE_PATIENCE_MS: u64 = 15_000;
 

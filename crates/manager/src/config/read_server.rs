@@ -10,7 +10,10 @@ use super::{
     file::{ServerOptions, ToolOptions},
     problem::quoted,
     read_options::{contradictions, read_options, read_texts},
-    reader::{Fields, Place, Sink, flag, lenient_text, list, members, nearest, text, wrong_type},
+    reader::{
+        Fields, Place, Sink, beginning, flag, lenient_text, list, members, nearest, text,
+        wrong_type,
+    },
 };
 
 /// Longest server name, in characters.
@@ -439,7 +442,10 @@ fn read_env(
             };
             sink.error(
                 &place,
-                format!("{} cannot be the name of a variable", quoted(name)),
+                format!(
+                    "{} cannot be the name of a variable",
+                    quoted(&beginning(name))
+                ),
                 "",
             );
             continue;
@@ -471,7 +477,10 @@ fn read_headers(
             let remedy = "use letters, digits and `-`";
             sink.error(
                 &at_name,
-                format!("{} cannot be the name of a header", quoted(name)),
+                format!(
+                    "{} cannot be the name of a header",
+                    quoted(&beginning(name))
+                ),
                 remedy,
             );
             continue;

@@ -68,6 +68,11 @@ impl Place {
         }
     }
 
+    /// A member whose key is free text that somebody may have put a secret into by mistake: shows only how it begins.
+    fn member(&self, key: &str, at: usize) -> Place {
+        self.key(&beginning(key), at)
+    }
+
     fn index(&self, index: usize, at: usize) -> Place {
         Place {
             path: format!("{}[{index}]", self.path),
@@ -487,14 +492,31 @@ pub(super) fn members<'a, 't>(
         wrong_type(value, "an object", place, sink);
         return None;
     };
-    let fields = Fields::new(object, place.clone(), sink);
-    let member = |property: &'a ObjectProp<'t>| {
-        let place = fields
-            .place
-            .key(property.name.as_str(), property.value.range().start);
-        (property.value.as_null_keyword().is_none()).then_some((property, place))
-    };
-    Some(object.properties.iter().filter_map(member).collect())
+    let mut first: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut found = Vec::new();
+    for property in &object.properties {
+        let key = property.name.as_str();
+        let at = property.name.range().start;
+        match first.get(key) {
+            Some(before) => report_twice(&place.member(key, at), &beginning(key), *before, sink),
+            None => {
+                first.insert(key, at);
+            }
+        }
+        if property.value.as_null_keyword().is_none() {
+            found.push((property, place.member(key, property.value.range().start)));
+        }
+    }
+    Some(found)
+}
+
+/// How a name begins: as much of it as could be a name of a variable or a header.
+pub(super) fn beginning(key: &str) -> String {
+    let end = key.find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-' | '.'));
+    match end {
+        Some(end) => format!("{}…", &key[..end]),
+        None => key.to_owned(),
+    }
 }
 
 pub(super) fn wrong_type(value: &Value<'_>, wanted: &str, place: &Place, sink: &mut Sink<'_>) {

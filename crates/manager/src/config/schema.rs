@@ -117,6 +117,15 @@ mod tests {
         server["keepalive"] = group("KeepaliveGroup");
         server["retry"] = group("RetryOptions");
         server["stop"] = group("StopOptions");
+        // Setting the connect limit moves the phases that are not set, so it cannot be written down alone.
+        let connect_ms = server["timeouts"]
+            .as_object_mut()
+            .unwrap()
+            .remove("connectMs");
+        assert_eq!(
+            connect_ms,
+            Some(crate::config::Timeouts::default().connect_ms.into())
+        );
         let mut gateway = group("GatewayOptions");
         gateway["limits"] = group("LimitOptions");
         let text =

@@ -129,11 +129,11 @@ pub struct Timeouts {
     pub call_total_ms: u64,
     /// A connection attempt as a whole. Default: 60 s.
     pub connect_ms: u64,
-    /// Its phase of starting the process or opening the connection. Default: `connect_ms`.
+    /// Its phase of starting the process or opening the connection. Default: 30 s.
     pub spawn_ms: u64,
-    /// Its phase of greeting. Default: `connect_ms`.
+    /// Its phase of greeting. Default: 60 s.
     pub greet_ms: u64,
-    /// Its phase of listing. Default: `connect_ms`.
+    /// Its phase of listing. Default: 30 s.
     pub list_ms: u64,
     /// Finding out the generation of MCP. Default: 3 s.
     pub probe_ms: u64,
@@ -469,15 +469,16 @@ impl ServerConfig {
 
 impl Timeouts {
     fn from_options(options: &file::TimeoutOptions) -> Timeouts {
-        // A phase that is not set may use all of the time: raising one number is enough for a slow server.
-        let connect_ms = options.connect_ms.unwrap_or(file::CONNECT_MS);
+        // Under a connect limit that was set, a phase that was not may use all of it: raising one number is enough for a slow
+        // server.
+        let phase = |own: Option<u64>, usual: u64| own.or(options.connect_ms).unwrap_or(usual);
         Timeouts {
             call_idle_ms: options.call_idle_ms.unwrap_or(file::CALL_IDLE_MS),
             call_total_ms: options.call_total_ms.unwrap_or(file::CALL_TOTAL_MS),
-            connect_ms,
-            spawn_ms: options.spawn_ms.unwrap_or(connect_ms),
-            greet_ms: options.greet_ms.unwrap_or(connect_ms),
-            list_ms: options.list_ms.unwrap_or(connect_ms),
+            connect_ms: options.connect_ms.unwrap_or(file::CONNECT_MS),
+            spawn_ms: phase(options.spawn_ms, file::SPAWN_MS),
+            greet_ms: phase(options.greet_ms, file::GREET_MS),
+            list_ms: phase(options.list_ms, file::LIST_MS),
             probe_ms: options.probe_ms.unwrap_or(file::PROBE_MS),
             edge_patience_ms: options.edge_patience_ms,
         }

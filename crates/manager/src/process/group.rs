@@ -62,18 +62,20 @@ impl Group {
         self.signal(Signal::KILL);
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Whether the signal was sent at all: not after the release.
+    fn signal(&self, signal: Signal) -> bool {
         let ours = self.ours.lock().unwrap_or_else(PoisonError::into_inner);
         if !*ours {
-            return;
+            return false;
         }
         match kill_process_group(self.leader, signal) {
             // No such process: all members are gone or, on some systems, zombies.
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => {
-                tracing::debug!(pid = self.id(), ?signal, %error, "could not signal a process group")
+                tracing::debug!(pid = self.id(), ?signal, %error, "could not signal a process group");
             }
         }
+        true
     }
 }
 
@@ -242,5 +244,40 @@ fn exit_info(status: &WaitIdStatus) -> ExitInfo {
     ExitInfo {
         code: status.exit_status(),
         signal: status.terminating_signal(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{EnvPolicy, SpawnSpec, child_env};
+    use super::*;
+
+    /// Otherwise the id might mean somebody else by then. Nothing outside can tell, so it is asked in here.
+    #[tokio::test]
+    async fn nothing_is_signalled_after_the_release_f67() {
+        let guardian = Guardian::start().unwrap();
+        let spec = SpawnSpec {
+            program: "true".into(),
+            args: Vec::new(),
+            env: child_env(std::env::vars_os(), &[], EnvPolicy::Basic),
+            cwd: None,
+            stderr_bytes_max: 0,
+        };
+        let limit = Duration::from_secs(60);
+        let fresh = tokio::time::timeout(limit, guardian.launch(spec))
+            .await
+            .unwrap()
+            .unwrap();
+        let group = Arc::clone(fresh.leader.group());
+        assert!(group.signal(Signal::KILL));
+        drop(fresh);
+        let mut gone = group.gone();
+        tokio::time::timeout(limit, gone.wait_for(|gone| *gone))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(!group.signal(Signal::KILL));
     }
 }

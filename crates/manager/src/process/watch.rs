@@ -59,3 +59,47 @@ impl ExitWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{EnvPolicy, Guardian, SpawnSpec, child_env};
+    use super::*;
+
+    /// The way of systems and sandboxes without process descriptors; several children, because the one signal is
+    /// shared by all of them.
+    #[tokio::test]
+    async fn law_13_an_exit_is_noticed_by_signal_too() {
+        let guardian = Guardian::start().unwrap();
+        let notice = async |code: i32| {
+            let spec = SpawnSpec {
+                program: "sh".into(),
+                args: vec!["-c".into(), format!("read line; exit {code}").into()],
+                env: child_env(std::env::vars_os(), &[], EnvPolicy::Basic),
+                cwd: None,
+                stderr_bytes_max: 0,
+            };
+            let fresh = guardian.launch(spec).await.unwrap();
+            let mut watch = ExitWatch::by_signal().unwrap();
+            assert_eq!(fresh.leader.peek(), None);
+            drop(fresh.stdin);
+            let info = watch.exited(&fresh.leader).await;
+            assert_eq!(
+                info,
+                ExitInfo {
+                    code: Some(code),
+                    signal: None
+                }
+            );
+        };
+        let all = async { tokio::join!(notice(1), notice(2), notice(3)) };
+        tokio::time::timeout(Duration::from_secs(60), all)
+            .await
+            .unwrap();
+        // The leaders were dropped unreaped: a thread finishes, then the guardian ends.
+        tokio::time::timeout(Duration::from_secs(60), guardian.ended())
+            .await
+            .unwrap();
+    }
+}

@@ -34,10 +34,11 @@ use self::body::{InBody, Payload};
 use self::client::{Client, Target};
 use self::face::Face;
 use self::verdict::{Asked, Verdict};
-use super::era::EraHint;
-use super::greeting::Greeting;
-use super::waiters::CallMark;
 use super::{Cut, Inbound, Miss, Outgoing};
+
+// What a test names that drives a link by itself.
+#[doc(hidden)]
+pub use super::{era::EraHint, greeting::Greeting, waiters::CallMark};
 
 /// How long a notification or an answer to the server may take.
 const NOTIFY: Duration = Duration::from_secs(10);
@@ -93,7 +94,9 @@ pub struct HttpLink {
 impl fmt::Debug for HttpLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Headers and the query of the URL may hold secrets (law 31).
-        f.debug_struct("HttpLink").field("target", &self.target.place()).finish_non_exhaustive()
+        f.debug_struct("HttpLink")
+            .field("target", &self.target.place())
+            .finish_non_exhaustive()
     }
 }
 
@@ -142,12 +145,22 @@ impl HttpLink {
     ///
     /// # Errors
     /// [`Miss`], which says whether the request can have run.
-    pub async fn exchange(&self, outgoing: Outgoing, inbound: &dyn Inbound) -> Result<Message, Miss> {
+    pub async fn exchange(
+        &self,
+        outgoing: Outgoing,
+        inbound: &dyn Inbound,
+    ) -> Result<Message, Miss> {
         let face = self.face.load_full();
         let asked = self.asked(&face, outgoing.id);
         let payload = Payload::of(outgoing.parts);
-        let routing = Routing { method: &outgoing.method, name: outgoing.name.as_deref() };
-        let response = match self.post(&face, routing, &payload, Some(&outgoing.mark)).await {
+        let routing = Routing {
+            method: &outgoing.method,
+            name: outgoing.name.as_deref(),
+        };
+        let response = match self
+            .post(&face, routing, &payload, Some(&outgoing.mark))
+            .await
+        {
             Ok(response) => response,
             // The mark knows whether the first byte was written: a failed connect sent nothing.
             Err(failure) => return Err(outgoing.mark.cut(Cut::Ended(failure))),
@@ -194,13 +207,27 @@ impl HttpLink {
         self.drains.close();
         let face = self.face.load_full();
         if face.session().is_some() && !self.lost.load(Ordering::Relaxed) {
-            let deleting = self.send(&self.calls, Method::DELETE, || face.for_delete(), &Payload::Empty, None);
+            let deleting = self.send(
+                &self.calls,
+                Method::DELETE,
+                || face.for_delete(),
+                &Payload::Empty,
+                None,
+            );
             match tokio::time::timeout(DELETE, deleting).await {
                 Ok(Ok(response)) => {
-                    tracing::debug!(place = self.target.place(), status = response.status().as_u16(), "session deleted");
+                    tracing::debug!(
+                        place = self.target.place(),
+                        status = response.status().as_u16(),
+                        "session deleted"
+                    );
                 }
-                Ok(Err(failure)) => tracing::debug!(place = self.target.place(), %failure, "session not deleted"),
-                Err(_elapsed) => tracing::debug!(place = self.target.place(), "session not deleted in time"),
+                Ok(Err(failure)) => {
+                    tracing::debug!(place = self.target.place(), %failure, "session not deleted")
+                }
+                Err(_elapsed) => {
+                    tracing::debug!(place = self.target.place(), "session not deleted in time")
+                }
             }
         }
         // Each drain ends at once when `closing` is cancelled.
@@ -214,7 +241,11 @@ impl HttpLink {
     }
 
     fn asked(&self, face: &Face, id: u64) -> Asked {
-        Asked { id: Some(id), session: face.session().is_some(), limits: self.limits }
+        Asked {
+            id: Some(id),
+            session: face.session().is_some(),
+            limits: self.limits,
+        }
     }
 
     fn note_lost(&self, answered: &Result<Message, Miss>) {
@@ -227,9 +258,16 @@ impl HttpLink {
 
     /// Delivers a message that has no answer.
     async fn tell(&self, face: &Face, message: Message) -> Result<(), Failure> {
-        let asked = Asked { id: None, session: face.session().is_some(), limits: self.limits };
+        let asked = Asked {
+            id: None,
+            session: face.session().is_some(),
+            limits: self.limits,
+        };
         let method = message.method().unwrap_or_default().to_owned();
-        let routing = Routing { method: &method, name: None };
+        let routing = Routing {
+            method: &method,
+            name: None,
+        };
         let payload = Payload::of(Parts::from(message));
         let telling = async {
             let response = self.post(face, routing, &payload, None).await?;
@@ -244,10 +282,14 @@ impl HttpLink {
                 Verdict::Answer(error) => Err(verdict::error_failure(&error)),
             }
         };
-        tokio::time::timeout(NOTIFY, telling).await.unwrap_or_else(|_elapsed| {
-            Err(Failure::new(FailureKind::StreamClosed)
-                .with_detail(format!("the message was not accepted within {} ms", NOTIFY.as_millis())))
-        })
+        tokio::time::timeout(NOTIFY, telling)
+            .await
+            .unwrap_or_else(|_elapsed| {
+                Err(Failure::new(FailureKind::StreamClosed).with_detail(format!(
+                    "the message was not accepted within {} ms",
+                    NOTIFY.as_millis()
+                )))
+            })
     }
 
     async fn post(
@@ -257,7 +299,14 @@ impl HttpLink {
         payload: &Payload,
         mark: Option<&Arc<CallMark>>,
     ) -> Result<Response<InBody>, Failure> {
-        self.send(&self.calls, Method::POST, || face.for_post(routing), payload, mark).await
+        self.send(
+            &self.calls,
+            Method::POST,
+            || face.for_post(routing),
+            payload,
+            mark,
+        )
+        .await
     }
 
     /// Sends one HTTP request and returns the head of its response; the body follows. Follows redirects within the same
@@ -285,8 +334,11 @@ impl HttpLink {
                 None => return Ok(response),
             }
         }
-        Err(Failure::new(FailureKind::NotMcp)
-            .with_detail(format!("more than {} redirects from {}", client::REDIRECTS_MAX, self.target.place())))
+        Err(Failure::new(FailureKind::NotMcp).with_detail(format!(
+            "more than {} redirects from {}",
+            client::REDIRECTS_MAX,
+            self.target.place()
+        )))
     }
 
     /// Reads the rest of a body in the background, so that its connection can be used again (F82).

@@ -228,7 +228,7 @@ const BAD_SERVER: &[(&str, &str)] = &[
     ),
     (
         r#"{"command": "x", "env": {"A=B": "1"}}"#,
-        "mcp.json:2:32: error: `A=B` cannot be the name of a variable (at mcpServers.s.env.\"A=B\")",
+        "mcp.json:2:32: error: `A…` cannot be the name of a variable (at mcpServers.s.env.\"A…\")",
     ),
     (
         r#"{"command": "x", "env": {"A": "sk-1", "A": "sk-2"}}"#,
@@ -264,7 +264,7 @@ const BAD_SERVER: &[(&str, &str)] = &[
     ),
     (
         r#"{"url": "http://h", "headers": {"A B": "1"}}"#,
-        "mcp.json:2:39: error: `A B` cannot be the name of a header (at mcpServers.s.headers.\"A B\")\n    help: use \
+        "mcp.json:2:39: error: `A…` cannot be the name of a header (at mcpServers.s.headers.\"A…\")\n    help: use \
              letters, digits and `-`",
     ),
     (

@@ -39,13 +39,25 @@ pub(super) enum Framing {
 
 /// What the headers say about the body.
 pub(super) fn framing(headers: &HeaderMap) -> Framing {
-    let coded = headers.get(CONTENT_ENCODING).and_then(|coding| coding.to_str().ok()).filter(|coding| *coding != "identity");
+    let coded = headers
+        .get(CONTENT_ENCODING)
+        .and_then(|coding| coding.to_str().ok())
+        .filter(|coding| *coding != "identity");
     if let Some(coding) = coded {
-        return Framing::Other(format!("content encoding {coding:?}, which was not asked for"));
+        return Framing::Other(format!(
+            "content encoding {coding:?}, which was not asked for"
+        ));
     }
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Framing::Json };
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Framing::Json;
+    };
     let value = value.to_str().unwrap_or_default();
-    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     match essence.as_str() {
         "application/json" => Framing::Json,
         "text/event-stream" => Framing::Events,
@@ -73,8 +85,13 @@ pub(super) async fn read(
     }
     if matches!(head.status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
         link.drain(body);
-        let detail = format!("HTTP {} without an answer to a request", head.status.as_u16());
-        return Err(lost(Failure::new(FailureKind::ProtocolError).with_detail(detail)));
+        let detail = format!(
+            "HTTP {} without an answer to a request",
+            head.status.as_u16()
+        );
+        return Err(lost(
+            Failure::new(FailureKind::ProtocolError).with_detail(detail),
+        ));
     }
     match framing(&head.headers) {
         Framing::Json => {
@@ -85,7 +102,9 @@ pub(super) async fn read(
         Framing::Other(what) => {
             let said = verdict::preview(&body::collect_some(body).await);
             let detail = format!("{} answers with {what}: {said}", link.target.place());
-            Err(lost(Failure::new(FailureKind::NotMcp).with_detail(super::client::bounded(&detail))))
+            Err(lost(
+                Failure::new(FailureKind::NotMcp).with_detail(super::client::bounded(&detail)),
+            ))
         }
     }
 }
@@ -106,14 +125,19 @@ fn from_json(
     let text = match collected {
         Ok(text) => text,
         Err(CollectFault::Broken(failure)) => return Err(lost(failure)),
-        Err(CollectFault::TooLong(_)) => {
-            let why = format!("the answer exceeds the limit of {} bytes", asked.limits.message_bytes_max);
+        Err(CollectFault::TooLong) => {
+            let why = format!(
+                "the answer exceeds the limit of {} bytes",
+                asked.limits.message_bytes_max
+            );
             return Err(Miss::Lost(Cut::AnswerRefused(why.into())));
         }
     };
     match Message::parse(text.clone(), &asked.limits) {
         Ok(message) => alone(message, asked),
-        Err(Refused { why: Why::Batch, .. }) => from_batch(text, asked, inbound),
+        Err(Refused {
+            why: Why::Batch, ..
+        }) => from_batch(text, asked, inbound),
         Err(fault) => Err(refused(&fault)),
     }
 }
@@ -125,7 +149,9 @@ fn alone(message: Message, asked: &Asked) -> Result<Message, Miss> {
         Kind::Result if is_ours(message.id(), asked) => Ok(message),
         Kind::Result => {
             let id = message.id().map(Id::raw).unwrap_or("null").to_owned();
-            Err(Miss::Lost(Cut::AnswerRefused(format!("the answer belongs to another request (id {id})").into())))
+            Err(Miss::Lost(Cut::AnswerRefused(
+                format!("the answer belongs to another request (id {id})").into(),
+            )))
         }
         Kind::Request | Kind::Notification => {
             let why = "the body is a request or notification where an answer is expected";
@@ -143,12 +169,16 @@ fn from_batch(text: Bytes, asked: &Asked, inbound: &dyn Inbound) -> Result<Messa
         match sort(message, asked) {
             Sorted::Answer(message) => answer = Some(message),
             Sorted::Other(message) => inbound.receive(message, Origin::Exchange),
-            Sorted::Foreign(message) => inbound.skipped("answer to another request", &sample(&message)),
+            Sorted::Foreign(message) => {
+                inbound.skipped("answer to another request", &sample(&message))
+            }
         }
     }
     match answer {
         Some(answer) => as_answer(answer, asked),
-        None => Err(lost(Failure::new(FailureKind::ProtocolError).with_detail("a batch without the answer"))),
+        None => Err(lost(
+            Failure::new(FailureKind::ProtocolError).with_detail("a batch without the answer"),
+        )),
     }
 }
 
@@ -165,7 +195,10 @@ fn sort(message: Message, asked: &Asked) -> Sorted {
         Kind::Result if is_ours(message.id(), asked) => Sorted::Answer(message),
         Kind::Result => Sorted::Foreign(message),
         // `null`, no id, or words such as "server-error": nobody else can be meant (F34).
-        Kind::Error if message.id().is_none_or(|id| id.as_u64().is_none()) || is_ours(message.id(), asked) => {
+        Kind::Error
+            if message.id().is_none_or(|id| id.as_u64().is_none())
+                || is_ours(message.id(), asked) =>
+        {
             Sorted::Answer(message)
         }
         Kind::Error => Sorted::Foreign(message),
@@ -173,14 +206,17 @@ fn sort(message: Message, asked: &Asked) -> Sorted {
 }
 
 fn is_ours(id: Option<&Id>, asked: &Asked) -> bool {
-    id.and_then(Id::as_u64).is_some_and(|id| Some(id) == asked.id)
+    id.and_then(Id::as_u64)
+        .is_some_and(|id| Some(id) == asked.id)
 }
 
 /// An answer, unless it is a lost session in disguise (F91).
 fn as_answer(message: Message, asked: &Asked) -> Result<Message, Miss> {
     if message.kind() == Kind::Error && verdict::is_lost_session_error(&message, asked) {
         let detail = verdict::error_words(&message);
-        return Err(Miss::Rejected(Failure::new(FailureKind::SessionLost).with_detail(detail)));
+        return Err(Miss::Rejected(
+            Failure::new(FailureKind::SessionLost).with_detail(detail),
+        ));
     }
     Ok(message)
 }
@@ -211,17 +247,22 @@ async fn from_events(
                         return as_answer(message, asked);
                     }
                     Sorted::Other(message) => inbound.receive(message, Origin::Exchange),
-                    Sorted::Foreign(message) => inbound.skipped("answer to another request", &sample(&message)),
+                    Sorted::Foreign(message) => {
+                        inbound.skipped("answer to another request", &sample(&message))
+                    }
                 }
             }
             // A notification that cannot be read is only noise; anything else on this stream is the answer (F125).
-            Said::Refused(fault) if fault.method.is_some() => inbound.skipped("refused message", &fault.to_string()),
+            Said::Refused(fault) if fault.method.is_some() => {
+                inbound.skipped("refused message", &fault.to_string())
+            }
             Said::Refused(fault) | Said::Runaway(fault) => return Err(refused(&fault)),
             Said::Life => inbound.life(),
             Said::Skipped(what) => inbound.skipped(what, ""),
             Said::End(failure) => {
                 let failure = failure.unwrap_or_else(|| {
-                    Failure::new(FailureKind::StreamClosed).with_detail("the response stream ended before the answer")
+                    Failure::new(FailureKind::StreamClosed)
+                        .with_detail("the response stream ended before the answer")
                 });
                 fruitless += 1;
                 if fruitless > RESUMES_MAX || face.is_modern() {
@@ -259,12 +300,20 @@ enum Resumed {
 
 /// Waits as long as the server wishes and asks for the rest of a stream.
 async fn resume(link: &HttpLink, face: &Face, asked: &Asked, position: &mut Position) -> Resumed {
-    let Some(last_id) = position.last_id.clone() else { return Resumed::Impossible };
-    let pause_ms = position.retry_ms.unwrap_or(RESUME_MS).clamp(RESUME_MS_MIN, RESUME_MS_MAX);
+    let Some(last_id) = position.last_id.clone() else {
+        return Resumed::Impossible;
+    };
+    let pause_ms = position
+        .retry_ms
+        .unwrap_or(RESUME_MS)
+        .clamp(RESUME_MS_MIN, RESUME_MS_MAX);
     tokio::time::sleep(Duration::from_millis(pause_ms)).await;
     position.reconnected();
     let headers = || face.for_get(Some(&last_id));
-    let Ok(response) = link.send(&link.streams, Method::GET, headers, &Payload::Empty, None).await else {
+    let Ok(response) = link
+        .send(&link.streams, Method::GET, headers, &Payload::Empty, None)
+        .await
+    else {
         return Resumed::NotYet;
     };
     let (head, body) = response.into_parts();
@@ -277,7 +326,9 @@ async fn resume(link: &HttpLink, face: &Face, asked: &Asked, position: &mut Posi
     }
     let said = body::collect_some(body).await;
     match verdict::judge(&link.target, head.status, &head.headers, said, asked) {
-        Verdict::Rejected(failure) if failure.kind == FailureKind::SessionLost => Resumed::SessionLost(failure),
+        Verdict::Rejected(failure) if failure.kind == FailureKind::SessionLost => {
+            Resumed::SessionLost(failure)
+        }
         Verdict::Answer(_) | Verdict::Rejected(_) | Verdict::Lost(_) => Resumed::Impossible,
     }
 }

@@ -35,20 +35,35 @@ pub(super) enum Payload {
 
 impl Payload {
     pub(super) fn of(parts: Parts) -> Self {
-        if parts.len() <= WHOLE_BYTES_MAX { Self::Whole(parts.into_bytes()) } else { Self::Segments(parts) }
+        if parts.len() <= WHOLE_BYTES_MAX {
+            Self::Whole(parts.into_bytes())
+        } else {
+            Self::Segments(parts)
+        }
     }
 
     /// A body for one attempt. `mark` is told when the first byte is about to be written.
     pub(super) fn body(&self, mark: Option<&Arc<CallMark>>) -> OutBody {
         let mark = mark.cloned();
         match self {
-            Self::Empty => OutBody { first: None, rest: VecDeque::new(), left: 0, mark: None },
-            Self::Whole(bytes) => {
-                OutBody { first: Some(bytes.clone()), rest: VecDeque::new(), left: bytes.len() as u64, mark }
-            }
-            Self::Segments(parts) => {
-                OutBody { first: None, rest: parts.iter().cloned().collect(), left: parts.len() as u64, mark }
-            }
+            Self::Empty => OutBody {
+                first: None,
+                rest: VecDeque::new(),
+                left: 0,
+                mark: None,
+            },
+            Self::Whole(bytes) => OutBody {
+                first: Some(bytes.clone()),
+                rest: VecDeque::new(),
+                left: bytes.len() as u64,
+                mark,
+            },
+            Self::Segments(parts) => OutBody {
+                first: None,
+                rest: parts.iter().cloned().collect(),
+                left: parts.len() as u64,
+                mark,
+            },
         }
     }
 }
@@ -71,7 +86,10 @@ impl Body for OutBody {
     type Data = Bytes;
     type Error = Abandoned;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abandoned>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Abandoned>>> {
         // HTTP asks for the body only when the connection stands and the head is about to leave: this is the moment
         // that separates "refused" from "outcome unknown" (law 16, F179).
         if let Some(mark) = self.mark.take()
@@ -110,7 +128,10 @@ impl InBody {
         loop {
             let frame = match self {
                 Self::Plain(body) => body.frame().await?.map_err(|error| client::broken(&error)),
-                Self::Full(body) => body.frame().await?.map_err(|error| client::broken(&error.without_url())),
+                Self::Full(body) => body
+                    .frame()
+                    .await?
+                    .map_err(|error| client::broken(&error.without_url())),
             };
             match frame {
                 // Trailers say nothing that we need.
@@ -143,8 +164,8 @@ impl InBody {
 /// Why a body could not be collected.
 #[derive(Debug)]
 pub(super) enum CollectFault {
-    /// It is longer than allowed; what was read of it.
-    TooLong(Bytes),
+    /// It is longer than allowed.
+    TooLong,
     /// The connection broke.
     Broken(Failure),
 }
@@ -152,23 +173,30 @@ pub(super) enum CollectFault {
 /// Reads a whole body of at most `bytes_max`. A body that comes in one piece is used as it is; a longer one is put
 /// together with one copy, into memory that was set aside by its announced length.
 pub(super) async fn collect(body: &mut InBody, bytes_max: usize) -> Result<Bytes, CollectFault> {
-    let announced = body.exact_bytes().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let announced = body
+        .exact_bytes()
+        .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    if announced.is_some_and(|announced| announced > bytes_max) {
+        return Err(CollectFault::TooLong);
+    }
     let first = match body.chunk().await {
         None => return Ok(Bytes::new()),
         Some(first) => first.map_err(CollectFault::Broken)?,
     };
-    // Judged after the first piece, because that piece may name the call that has to be told.
-    if announced.is_some_and(|announced| announced > bytes_max) || first.len() > bytes_max {
-        return Err(CollectFault::TooLong(first));
-    }
     if announced == Some(first.len()) {
         return Ok(first);
     }
     let second = match body.chunk().await {
+        None if first.len() > bytes_max => return Err(CollectFault::TooLong),
         None => return Ok(first),
         Some(second) => second.map_err(CollectFault::Broken)?,
     };
-    let mut whole = BytesMut::with_capacity(announced.unwrap_or(first.len() * 2).min(RESERVE_BYTES_MAX).max(first.len()));
+    let mut whole = BytesMut::with_capacity(
+        announced
+            .unwrap_or(first.len() * 2)
+            .min(RESERVE_BYTES_MAX)
+            .max(first.len()),
+    );
     whole.extend_from_slice(&first);
     whole.extend_from_slice(&second);
     drop((first, second));
@@ -179,8 +207,7 @@ pub(super) async fn collect(body: &mut InBody, bytes_max: usize) -> Result<Bytes
             Some(Err(failure)) => return Err(CollectFault::Broken(failure)),
         }
     }
-    whole.truncate(bytes_max);
-    Err(CollectFault::TooLong(whole.freeze()))
+    Err(CollectFault::TooLong)
 }
 
 /// Reads what an error response says, as far as it is short and prompt. Never fails: the status says enough.

@@ -51,17 +51,32 @@ pub(super) struct Target {
 impl Target {
     /// Reads the URL of the config.
     pub(super) fn parse(url: &str) -> Result<Self, Failure> {
-        let bad = |why: &str| Failure::new(FailureKind::BadConfig).with_detail(format!("`url` {why}"));
-        let parsed = reqwest::Url::parse(url.trim()).map_err(|error| bad(&format!("is not a URL: {error}")))?;
+        let bad =
+            |why: &str| Failure::new(FailureKind::BadConfig).with_detail(format!("`url` {why}"));
+        let parsed = reqwest::Url::parse(url.trim())
+            .map_err(|error| bad(&format!("is not a URL: {error}")))?;
         if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(bad(&format!("must begin with http:// or https://, not {}:", parsed.scheme())));
+            return Err(bad(&format!(
+                "must begin with http:// or https://, not {}:",
+                parsed.scheme()
+            )));
         }
-        let uri: Uri = parsed.as_str().split('#').next().unwrap_or_default().parse().map_err(|error| bad(&format!("cannot be used: {error}")))?;
+        let uri: Uri = parsed
+            .as_str()
+            .split('#')
+            .next()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|error| bad(&format!("cannot be used: {error}")))?;
         if uri.host().is_none_or(str::is_empty) {
             return Err(bad("has no host"));
         }
         let has_user = !parsed.username().is_empty() || parsed.password().is_some();
-        Ok(Self { place: place_of(&uri).into(), uri, has_user })
+        Ok(Self {
+            place: place_of(&uri).into(),
+            uri,
+            has_user,
+        })
     }
 
     pub(super) fn uri(&self) -> &Uri {
@@ -76,7 +91,10 @@ impl Target {
     /// Where to send the request again: only 307 and 308, which keep method and body, and only within the origin, so that
     /// no header of ours reaches a stranger (F83).
     pub(super) fn next_hop<B>(&self, response: &Response<B>, from: &Uri) -> Option<Uri> {
-        if !matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
+        if !matches!(
+            response.status(),
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+        ) {
             return None;
         }
         let next = self.redirect_of(response.headers(), from)?;
@@ -94,13 +112,28 @@ impl Target {
 
 /// A URL as it may be shown.
 pub(super) fn place_of(uri: &Uri) -> String {
-    let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{}{port}{}", uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default(), uri.path())
+    let port = uri
+        .port()
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
+    format!(
+        "{}://{}{port}{}",
+        uri.scheme_str().unwrap_or("http"),
+        uri.host().unwrap_or_default(),
+        uri.path()
+    )
 }
 
 fn origin(uri: &Uri) -> (Option<&Scheme>, Option<String>, Option<u16>) {
-    let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
-    let host = uri.authority().map(Authority::host).map(str::to_ascii_lowercase);
+    let default = if uri.scheme() == Some(&Scheme::HTTPS) {
+        443
+    } else {
+        80
+    };
+    let host = uri
+        .authority()
+        .map(Authority::host)
+        .map(str::to_ascii_lowercase);
     (uri.scheme(), host, Some(uri.port_u16().unwrap_or(default)))
 }
 
@@ -122,21 +155,31 @@ impl Client {
         if plain {
             return Ok(Self(Engine::Plain(plain_client(connect))));
         }
-        full_client(connect).map(|client| Self(Engine::Full(client))).map_err(|error| {
-            Failure::new(FailureKind::Internal).with_detail(format!("no TLS client: {}", chain(&error.without_url())))
-        })
+        full_client(connect)
+            .map(|client| Self(Engine::Full(client)))
+            .map_err(|error| {
+                Failure::new(FailureKind::Internal)
+                    .with_detail(format!("no TLS client: {}", chain(&error.without_url())))
+            })
     }
 
     /// Sends a request and waits for the head of its response. Cancel-safe: dropping it gives the request up.
     ///
     /// # Errors
     /// No response. Whether the request was written is known to the mark in its body.
-    pub(super) async fn send(&self, request: Request<OutBody>) -> Result<Response<InBody>, Failure> {
+    pub(super) async fn send(
+        &self,
+        request: Request<OutBody>,
+    ) -> Result<Response<InBody>, Failure> {
         match &self.0 {
             Engine::Plain(client) => match client.request(request).await {
                 Ok(response) => Ok(response.map(InBody::Plain)),
                 Err(error) => {
-                    let kind = if error.is_connect() { FailureKind::Unreachable } else { FailureKind::StreamClosed };
+                    let kind = if error.is_connect() {
+                        FailureKind::Unreachable
+                    } else {
+                        FailureKind::StreamClosed
+                    };
                     Err(Failure::new(kind).with_detail(chain(&error)))
                 }
             },
@@ -148,7 +191,11 @@ impl Client {
                 match client.execute(request).await {
                     Ok(response) => Ok(http::Response::from(response).map(InBody::Full)),
                     Err(error) => {
-                        let kind = if error.is_connect() { FailureKind::Unreachable } else { FailureKind::StreamClosed };
+                        let kind = if error.is_connect() {
+                            FailureKind::Unreachable
+                        } else {
+                            FailureKind::StreamClosed
+                        };
                         Err(Failure::new(kind).with_detail(chain(&error.without_url())))
                     }
                 }
@@ -224,15 +271,27 @@ mod tests {
     use super::*;
 
     fn redirect(target: &Target, status: u16, location: &str) -> Option<String> {
-        let response = Response::builder().status(status).header("location", location).body(()).ok()?;
-        target.next_hop(&response, target.uri()).map(|uri| uri.to_string())
+        let response = Response::builder()
+            .status(status)
+            .header("location", location)
+            .body(())
+            .ok()?;
+        target
+            .next_hop(&response, target.uri())
+            .map(|uri| uri.to_string())
     }
 
     #[test]
     fn f83_only_redirects_that_keep_method_body_and_origin_are_followed() {
         let target = Target::parse("http://example.test/mcp?key=1").expect("good");
-        assert_eq!(redirect(&target, 307, "/mcp/").as_deref(), Some("http://example.test/mcp/"));
-        assert_eq!(redirect(&target, 308, "http://EXAMPLE.test:80/x").as_deref(), Some("http://example.test/x"));
+        assert_eq!(
+            redirect(&target, 307, "/mcp/").as_deref(),
+            Some("http://example.test/mcp/")
+        );
+        assert_eq!(
+            redirect(&target, 308, "http://EXAMPLE.test:80/x").as_deref(),
+            Some("http://example.test/x")
+        );
         for (status, location) in [
             (301, "/mcp/"),
             (302, "/mcp/"),
@@ -242,13 +301,18 @@ mod tests {
             (308, "http://example.test:8080/mcp"),
             (308, "//evil.test/mcp"),
         ] {
-            assert_eq!(redirect(&target, status, location), None, "{status} {location}");
+            assert_eq!(
+                redirect(&target, status, location),
+                None,
+                "{status} {location}"
+            );
         }
     }
 
     #[test]
     fn law_31_what_is_shown_of_a_url_holds_no_secret() {
-        let target = Target::parse("https://me:pass@example.test:8443/mcp?token=s3cret#part").expect("good");
+        let target =
+            Target::parse("https://me:pass@example.test:8443/mcp?token=s3cret#part").expect("good");
         assert_eq!(target.place(), "https://example.test:8443/mcp");
         assert!(target.has_user);
     }
@@ -258,7 +322,14 @@ mod tests {
         for url in ["", "ftp://x/", "mcp", "http://", "file:///x"] {
             let failure = Target::parse(url).expect_err(url);
             assert_eq!(failure.kind, FailureKind::BadConfig);
-            assert!(failure.detail.as_deref().unwrap_or_default().contains("`url`"), "{failure}");
+            assert!(
+                failure
+                    .detail
+                    .as_deref()
+                    .unwrap_or_default()
+                    .contains("`url`"),
+                "{failure}"
+            );
         }
     }
 }

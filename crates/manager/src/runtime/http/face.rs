@@ -1,6 +1,8 @@
 //! What we say in headers: the config's own headers, then what the era and the session ask for.
 
-use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, USER_AGENT};
+use http::header::{
+    ACCEPT, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, USER_AGENT,
+};
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::headers;
 use mainstay_wire::revision::{Era, Revision};
@@ -14,7 +16,14 @@ const NAME: HeaderName = HeaderName::from_static(headers::NAME);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static(headers::LAST_EVENT_ID);
 
 /// Headers that belong to the connection, not to the config.
-const RESERVED: [&str; 6] = ["connection", "content-length", "te", "trailer", "transfer-encoding", "upgrade"];
+const RESERVED: [&str; 6] = [
+    "connection",
+    "content-length",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// How many cookies of the greeting are kept, and how long one may be (F107).
 const COOKIES_MAX: usize = 16;
@@ -34,19 +43,25 @@ impl Face {
     /// Before anything is agreed: an `initialize` goes out like this.
     pub(super) fn bare(config: &[(String, String)]) -> Result<Self, Failure> {
         let mut common = HeaderMap::with_capacity(config.len() + 8);
-        common.insert(USER_AGENT, HeaderValue::from_static(concat!("mainstay/", env!("CARGO_PKG_VERSION"))));
+        common.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("mainstay/", env!("CARGO_PKG_VERSION"))),
+        );
         let mut repeated = HeaderMap::new();
         for (name, value) in config {
             let bad = |why: &str| {
-                Failure::new(FailureKind::BadConfig).with_detail(format!("header `{}` {why}", name.escape_debug()))
+                Failure::new(FailureKind::BadConfig)
+                    .with_detail(format!("header `{}` {why}", name.escape_debug()))
             };
-            let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_invalid| bad("has a name that HTTP forbids"))?;
+            let parsed = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_invalid| bad("has a name that HTTP forbids"))?;
             if RESERVED.contains(&parsed.as_str()) {
                 return Err(bad("cannot be set: it belongs to the connection"));
             }
             // The value may be a secret: say what is wrong with it, not what it is (law 31).
-            let mut value = HeaderValue::from_str(value.trim())
-                .map_err(|_invalid| bad("has a value that HTTP forbids (line break or control character)"))?;
+            let mut value = HeaderValue::from_str(value.trim()).map_err(|_invalid| {
+                bad("has a value that HTTP forbids (line break or control character)")
+            })?;
             value.set_sensitive(true);
             repeated.append(parsed, value);
         }
@@ -56,9 +71,17 @@ impl Face {
     }
 
     /// After the era is known. `session` is checked to be visible ASCII.
-    pub(super) fn agreed(&self, revision: Revision, session: Option<&HeaderValue>, cookies: Option<HeaderValue>) -> Self {
+    pub(super) fn agreed(
+        &self,
+        revision: Revision,
+        session: Option<&HeaderValue>,
+        cookies: Option<HeaderValue>,
+    ) -> Self {
         let mut common = self.common.clone();
-        common.insert(PROTOCOL_VERSION, HeaderValue::from_static(revision.as_str()));
+        common.insert(
+            PROTOCOL_VERSION,
+            HeaderValue::from_static(revision.as_str()),
+        );
         if let Some(session) = session {
             common.insert(SESSION_ID, session.clone());
         }
@@ -67,7 +90,9 @@ impl Face {
         {
             common.insert(COOKIE, cookies);
         }
-        let session = session.and_then(|session| session.to_str().ok()).map(Into::into);
+        let session = session
+            .and_then(|session| session.to_str().ok())
+            .map(Into::into);
         Self::of(common, session, revision.era() == Era::Modern)
     }
 
@@ -75,7 +100,12 @@ impl Face {
         let mut post = common.clone();
         post.insert(CONTENT_TYPE, HeaderValue::from_static(headers::JSON));
         post.insert(ACCEPT, HeaderValue::from_static(headers::ACCEPT_BOTH));
-        Self { common, post, session, routed }
+        Self {
+            common,
+            post,
+            session,
+            routed,
+        }
     }
 
     /// The session id, if the server gave one.
@@ -95,7 +125,10 @@ impl Face {
             if let Ok(method) = HeaderValue::from_str(routing.method) {
                 all.insert(METHOD, method);
             }
-            if let Some(Ok(name)) = routing.name.map(|name| HeaderValue::from_str(&headers::encode_value(name))) {
+            if let Some(Ok(name)) = routing
+                .name
+                .map(|name| HeaderValue::from_str(&headers::encode_value(name)))
+            {
                 all.insert(NAME, name);
             }
             // `Mcp-Param-*` goes here: one header per annotated argument of the tool that is called.
@@ -121,12 +154,19 @@ impl Face {
 
 /// The session id of the answer to `initialize`.
 pub(super) fn session_of(answer: &HeaderMap) -> Result<Option<HeaderValue>, Failure> {
-    let Some(session) = answer.get(SESSION_ID) else { return Ok(None) };
-    let legal = !session.is_empty() && session.as_bytes().iter().all(|byte| (0x21..=0x7E).contains(byte));
+    let Some(session) = answer.get(SESSION_ID) else {
+        return Ok(None);
+    };
+    let legal = !session.is_empty()
+        && session
+            .as_bytes()
+            .iter()
+            .all(|byte| (0x21..=0x7E).contains(byte));
     if legal {
         Ok(Some(session.clone()))
     } else {
-        Err(Failure::new(FailureKind::ProtocolError).with_detail("the server's session id is not visible ASCII"))
+        Err(Failure::new(FailureKind::ProtocolError)
+            .with_detail("the server's session id is not visible ASCII"))
     }
 }
 
@@ -141,7 +181,9 @@ pub(super) fn cookies_of(answer: &HeaderMap) -> Option<HeaderValue> {
         .filter(|pair| pair.contains('=') && pair.len() <= COOKIE_BYTES_MAX)
         .take(COOKIES_MAX)
         .collect();
-    let mut value = HeaderValue::from_str(&pairs.join("; ")).ok().filter(|_| !pairs.is_empty())?;
+    let mut value = HeaderValue::from_str(&pairs.join("; "))
+        .ok()
+        .filter(|_| !pairs.is_empty())?;
     value.set_sensitive(true);
     Some(value)
 }
@@ -151,16 +193,27 @@ mod tests {
     use super::*;
 
     fn face(headers: &[(&str, &str)]) -> Result<Face, Failure> {
-        let headers: Vec<_> = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         Face::bare(&headers)
     }
 
     #[test]
     fn law_31_a_bad_header_is_named_without_its_value() {
-        for (name, value) in [("a b", "s3cret"), ("x", "s3cret\nx: y"), ("Content-Length", "s3cret")] {
+        for (name, value) in [
+            ("a b", "s3cret"),
+            ("x", "s3cret\nx: y"),
+            ("Content-Length", "s3cret"),
+        ] {
             let failure = face(&[(name, value)]).expect_err(name);
             assert_eq!(failure.kind, FailureKind::BadConfig);
-            assert!(failure.to_string().contains(&name.escape_debug().to_string()));
+            assert!(
+                failure
+                    .to_string()
+                    .contains(&name.escape_debug().to_string())
+            );
             assert!(!failure.to_string().contains("s3cret"));
         }
         let good = face(&[("Authorization", "Bearer s3cret")]).expect("good");
@@ -169,8 +222,17 @@ mod tests {
 
     #[test]
     fn the_protocol_wins_over_the_config_where_both_speak() {
-        let face = face(&[("accept", "text/html"), ("user-agent", "me"), ("x-a", "1"), ("x-a", "2")]).expect("good");
-        let sent = face.for_post(Routing { method: "ping", name: None });
+        let face = face(&[
+            ("accept", "text/html"),
+            ("user-agent", "me"),
+            ("x-a", "1"),
+            ("x-a", "2"),
+        ])
+        .expect("good");
+        let sent = face.for_post(Routing {
+            method: "ping",
+            name: None,
+        });
         assert_eq!(sent["accept"], "application/json, text/event-stream");
         assert_eq!(sent["user-agent"], "me");
         assert_eq!(sent.get_all("x-a").iter().count(), 2);
@@ -180,13 +242,20 @@ mod tests {
     #[test]
     fn modern_requests_repeat_method_and_name_legacy_ones_do_not() {
         let bare = face(&[]).expect("good");
-        let routing = Routing { method: "tools/call", name: Some("Hello, 世界") };
-        let modern = bare.agreed(Revision::LATEST_MODERN, None, None).for_post(routing);
+        let routing = Routing {
+            method: "tools/call",
+            name: Some("Hello, 世界"),
+        };
+        let modern = bare
+            .agreed(Revision::LATEST_MODERN, None, None)
+            .for_post(routing);
         assert_eq!(modern["mcp-method"], "tools/call");
         assert_eq!(modern["mcp-name"], "=?base64?SGVsbG8sIOS4lueVjA==?=");
         assert_eq!(modern["mcp-protocol-version"], "2026-07-28");
         let session = HeaderValue::from_static("abc");
-        let legacy = bare.agreed(Revision::V2025_03_26, Some(&session), None).for_post(routing);
+        let legacy = bare
+            .agreed(Revision::V2025_03_26, Some(&session), None)
+            .for_post(routing);
         assert!(!legacy.contains_key("mcp-method"));
         assert_eq!(legacy["mcp-protocol-version"], "2025-03-26");
         assert_eq!(legacy["mcp-session-id"], "abc");
@@ -195,7 +264,10 @@ mod tests {
     #[test]
     fn f107_affinity_cookies_are_kept_and_bounded() {
         let mut answer = HeaderMap::new();
-        answer.append(SET_COOKIE, HeaderValue::from_static("lb=a1; Path=/; HttpOnly"));
+        answer.append(
+            SET_COOKIE,
+            HeaderValue::from_static("lb=a1; Path=/; HttpOnly"),
+        );
         answer.append(SET_COOKIE, HeaderValue::from_static("nonsense"));
         answer.append(SET_COOKIE, HeaderValue::from_static("route=b"));
         assert_eq!(cookies_of(&answer).expect("two cookies"), "lb=a1; route=b");

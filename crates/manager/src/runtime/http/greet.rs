@@ -90,7 +90,11 @@ impl Greeter<'_> {
         let discovered = match tokio::time::timeout(probe, self.discover()).await {
             Ok(discovered) => discovered,
             Err(_silence) => {
-                let detail = format!("no answer to {} within {} ms", method::DISCOVER, probe.as_millis());
+                let detail = format!(
+                    "no answer to {} within {} ms",
+                    method::DISCOVER,
+                    probe.as_millis()
+                );
                 Discovered::Legacy(Failure::new(FailureKind::StreamClosed).with_detail(detail))
             }
         };
@@ -103,13 +107,17 @@ impl Greeter<'_> {
         match self.initialize().await {
             Ok(greeting) => Ok(greeting),
             // It did not answer in time, and now says that it is modern after all: once more, without hurry (F27).
-            Err(NotInitialized::Modern(failure)) if refused.is_none() => match self.discover().await {
-                Discovered::Modern(greeting) => Ok(greeting),
-                Discovered::Refused(failure) | Discovered::Outage(failure) => Err(failure),
-                Discovered::Legacy(_) => Err(failure),
-            },
+            Err(NotInitialized::Modern(failure)) if refused.is_none() => {
+                match self.discover().await {
+                    Discovered::Modern(greeting) => Ok(greeting),
+                    Discovered::Refused(failure) | Discovered::Outage(failure) => Err(failure),
+                    Discovered::Legacy(_) => Err(failure),
+                }
+            }
             // `initialize` was only the last resort: what the modern server said is the better explanation.
-            Err(NotInitialized::Modern(failure) | NotInitialized::Unfit(failure)) => Err(refused.unwrap_or(failure)),
+            Err(NotInitialized::Modern(failure) | NotInitialized::Unfit(failure)) => {
+                Err(refused.unwrap_or(failure))
+            }
             Err(NotInitialized::Outage(failure)) => Err(failure),
         }
     }
@@ -132,7 +140,10 @@ impl Greeter<'_> {
         let revision = Revision::LATEST_MODERN;
         let face = self.link.bare.agreed(revision, None, None);
         let stamp = meta::modern_meta(revision, OUR_CAPABILITIES, Some(&our_info()), None);
-        let stamp: Vec<String> = stamp.iter().map(|(key, value)| format!("{}:{value}", json_string(key))).collect();
+        let stamp: Vec<String> = stamp
+            .iter()
+            .map(|(key, value)| format!("{}:{value}", json_string(key)))
+            .collect();
         let params = format!("{{\"_meta\":{{{}}}}}", stamp.join(","));
         let id = self.next_id();
         let response = match self.ask(&face, id, method::DISCOVER, &params).await {
@@ -143,7 +154,9 @@ impl Greeter<'_> {
         let answered = answer::read(self.link, &face, &asked, response, self.inbound).await;
         let discovered = judge_discover(answered);
         if let Discovered::Modern(greeting) = &discovered {
-            self.link.face.store(self.link.bare.agreed(greeting.revision, None, None).into());
+            self.link
+                .face
+                .store(self.link.bare.agreed(greeting.revision, None, None).into());
         }
         discovered
     }
@@ -157,10 +170,17 @@ impl Greeter<'_> {
         );
         let bare = &self.link.bare;
         let id = self.next_id();
-        let response = self.ask(bare, id, method::INITIALIZE, &params).await.map_err(NotInitialized::Outage)?;
-        let (session, cookies) = session_and_cookies(response.headers()).map_err(NotInitialized::Unfit)?;
+        let response = self
+            .ask(bare, id, method::INITIALIZE, &params)
+            .await
+            .map_err(NotInitialized::Outage)?;
+        let (session, cookies) =
+            session_and_cookies(response.headers()).map_err(NotInitialized::Unfit)?;
         // From here on the server may ask us something on this very stream, and our answers belong to the session (F35).
-        self.link.face.store(bare.agreed(offered, session.as_ref(), cookies.clone()).into());
+        self.link.face.store(
+            bare.agreed(offered, session.as_ref(), cookies.clone())
+                .into(),
+        );
         let asked = self.link.asked(bare, id);
         let answered = answer::read(self.link, bare, &asked, response, self.inbound).await;
         let greeting = match judge_initialize(self.link, answered) {
@@ -174,16 +194,23 @@ impl Greeter<'_> {
         self.link.face.store(face.clone().into());
         // No request may go out before this one is accepted (F40).
         let initialized = Message::notification(method::INITIALIZED, None);
-        self.link.tell(&face, initialized).await.map_err(|failure| {
-            let detail = format!("{} was refused: {failure}", method::INITIALIZED);
-            match failure.kind {
-                // A session that is lost before it was ever used is a server problem, not a renewal.
-                FailureKind::SessionLost => {
-                    NotInitialized::Outage(Failure::new(FailureKind::ProtocolError).with_detail(bounded(&detail)))
+        self.link
+            .tell(&face, initialized)
+            .await
+            .map_err(|failure| {
+                let detail = format!("{} was refused: {failure}", method::INITIALIZED);
+                match failure.kind {
+                    // A session that is lost before it was ever used is a server problem, not a renewal.
+                    FailureKind::SessionLost => NotInitialized::Outage(
+                        Failure::new(FailureKind::ProtocolError).with_detail(bounded(&detail)),
+                    ),
+                    kind => NotInitialized::Outage(Failure {
+                        kind,
+                        detail: Some(bounded(&detail).into()),
+                        ..failure
+                    }),
                 }
-                kind => NotInitialized::Outage(Failure { kind, detail: Some(bounded(&detail).into()), ..failure }),
-            }
-        })?;
+            })?;
         Ok(greeting)
     }
 
@@ -191,10 +218,18 @@ impl Greeter<'_> {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
-    async fn ask(&self, face: &Face, id: u64, method: &str, params: &str) -> Result<Response<InBody>, Failure> {
+    async fn ask(
+        &self,
+        face: &Face,
+        id: u64,
+        method: &str,
+        params: &str,
+    ) -> Result<Response<InBody>, Failure> {
         let message = Message::request(&Id::number(id), method, Some(params));
         let payload = Payload::of(Parts::from(message));
-        self.link.post(face, Routing { method, name: None }, &payload, None).await
+        self.link
+            .post(face, Routing { method, name: None }, &payload, None)
+            .await
     }
 }
 
@@ -210,7 +245,9 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
         Miss::NotSent(Cut::Ended(failure)) => (failure, false),
         Miss::Rejected(failure) | Miss::Lost(Cut::Ended(failure)) => {
             let speaks = match failure.kind {
-                FailureKind::NeedsLogin | FailureKind::Forbidden | FailureKind::RateLimited => false,
+                FailureKind::NeedsLogin | FailureKind::Forbidden | FailureKind::RateLimited => {
+                    false
+                }
                 // A server that fails over a request that it does not know answers like this (F28); a gateway in front
                 // of a server that is away answers with 502 to 504.
                 FailureKind::HttpStatus(status) => status < 502,
@@ -236,9 +273,10 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
             };
             (failure, speaks)
         }
-        Miss::NotSent(Cut::AnswerRefused(why)) | Miss::Lost(Cut::AnswerRefused(why)) => {
-            (Failure::new(FailureKind::ProtocolError).with_detail(why), true)
-        }
+        Miss::NotSent(Cut::AnswerRefused(why)) | Miss::Lost(Cut::AnswerRefused(why)) => (
+            Failure::new(FailureKind::ProtocolError).with_detail(why),
+            true,
+        ),
         // Nobody sets such limits while greeting.
         Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => {
             (Failure::new(FailureKind::StreamClosed), false)
@@ -256,11 +294,15 @@ fn judge_discover(answered: Result<Message, Miss>) -> Discovered {
             };
         }
     };
-    let Some(result) = message.result() else { return judge_discover_error(&message) };
+    let Some(result) = message.result() else {
+        return judge_discover_error(&message);
+    };
     let found = match DiscoverResult::read(result) {
         Ok(found) => found,
         Err(problem) => {
-            return Discovered::Legacy(Failure::new(FailureKind::ProtocolError).with_detail(problem.to_string()));
+            return Discovered::Legacy(
+                Failure::new(FailureKind::ProtocolError).with_detail(problem.to_string()),
+            );
         }
     };
     match found.revision() {
@@ -271,7 +313,9 @@ fn judge_discover(answered: Result<Message, Miss>) -> Discovered {
             instructions: string_member(result, "instructions"),
         }),
         // A dual server that lists only legacy versions wants the handshake.
-        None if has_legacy(&found.supported_versions) => Discovered::Legacy(mismatch(&found.supported_versions)),
+        None if has_legacy(&found.supported_versions) => {
+            Discovered::Legacy(mismatch(&found.supported_versions))
+        }
         None => Discovered::Refused(mismatch(&found.supported_versions)),
     }
 }
@@ -288,10 +332,17 @@ fn judge_discover_error(error: &Message) -> Discovered {
         };
     }
     let failure = verdict::error_failure(error);
-    if codes::is_modern(code) { Discovered::Refused(failure) } else { Discovered::Legacy(failure) }
+    if codes::is_modern(code) {
+        Discovered::Refused(failure)
+    } else {
+        Discovered::Legacy(failure)
+    }
 }
 
-fn judge_initialize(link: &HttpLink, answered: Result<Message, Miss>) -> Result<Greeting, NotInitialized> {
+fn judge_initialize(
+    link: &HttpLink,
+    answered: Result<Message, Miss>,
+) -> Result<Greeting, NotInitialized> {
     let message = match answered {
         Ok(message) => message,
         Err(miss) => {
@@ -308,12 +359,19 @@ fn judge_initialize(link: &HttpLink, answered: Result<Message, Miss>) -> Result<
         }
         let modern = Revision::newest_modern(supported.iter().map(String::as_str)).is_some();
         let failure = mismatch(&supported);
-        return Err(if modern { NotInitialized::Modern(failure) } else { NotInitialized::Unfit(failure) });
+        return Err(if modern {
+            NotInitialized::Modern(failure)
+        } else {
+            NotInitialized::Unfit(failure)
+        });
     };
     let found = InitializeResult::read(result).map_err(|problem| {
         NotInitialized::Unfit(Failure::new(FailureKind::NotMcp).with_detail(problem.to_string()))
     })?;
-    match found.revision().filter(|revision| revision.era() == Era::Legacy) {
+    match found
+        .revision()
+        .filter(|revision| revision.era() == Era::Legacy)
+    {
         Some(revision) => Ok(Greeting {
             revision,
             capabilities: found.capabilities.into(),
@@ -328,23 +386,34 @@ fn judge_initialize(link: &HttpLink, answered: Result<Message, Miss>) -> Result<
 fn no_endpoint(link: &HttpLink, failure: Failure) -> Failure {
     match failure.kind {
         FailureKind::HttpStatus(status @ (404 | 405 | 410)) => Failure::new(FailureKind::NotMcp)
-            .with_detail(format!("HTTP {status} at {}: there is no MCP endpoint", link.target.place())),
+            .with_detail(format!(
+                "HTTP {status} at {}: there is no MCP endpoint",
+                link.target.place()
+            )),
         _other => failure,
     }
 }
 
 fn has_legacy(versions: &[String]) -> bool {
-    versions.iter().filter_map(|version| Revision::parse(version)).any(|revision| revision.era() == Era::Legacy)
+    versions
+        .iter()
+        .filter_map(|version| Revision::parse(version))
+        .any(|revision| revision.era() == Era::Legacy)
 }
 
 /// No version in common; names both lists (F37).
 fn mismatch(theirs: &[String]) -> Failure {
-    let ours: Vec<&str> = Revision::ALL.iter().map(|revision| revision.as_str()).collect();
+    let ours: Vec<&str> = Revision::ALL
+        .iter()
+        .map(|revision| revision.as_str())
+        .collect();
     let detail = format!("the server speaks {theirs:?}, we speak {ours:?}");
     Failure::new(FailureKind::VersionMismatch).with_detail(bounded(&detail))
 }
 
 /// A string member as raw JSON.
 fn string_member(result: &str, key: &str) -> Option<Box<str>> {
-    raw::member(result, &[key]).filter(|value| raw::string(value).is_some()).map(Into::into)
+    raw::member(result, &[key])
+        .filter(|value| raw::string(value).is_some())
+        .map(Into::into)
 }

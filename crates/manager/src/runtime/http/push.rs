@@ -45,7 +45,11 @@ impl Pace {
     /// The pause after an attempt. `jitter` is anything; it lengthens the pause by up to a quarter, so that many clients
     /// of one server spread.
     fn after(&mut self, worth_it: bool, wish_ms: Option<u64>, jitter: u32) -> Duration {
-        self.fruitless = if worth_it { 0 } else { self.fruitless.saturating_add(1) };
+        self.fruitless = if worth_it {
+            0
+        } else {
+            self.fruitless.saturating_add(1)
+        };
         let doublings = self.fruitless.saturating_sub(1).min(16);
         let backoff_ms = (PAUSE_MS_MIN << doublings).min(PAUSE_MS_MAX);
         let wish_ms = wish_ms.unwrap_or(0).clamp(PAUSE_MS_MIN, PAUSE_MS_MAX);
@@ -64,17 +68,27 @@ enum Ended {
     /// For good.
     Final(PushEnd),
     /// Try again; the server wishes this pause.
-    Again { worth_it: bool, wish_ms: Option<u64> },
+    Again {
+        worth_it: bool,
+        wish_ms: Option<u64>,
+    },
 }
 
 impl Ended {
     fn in_vain(wish_ms: Option<u64>) -> Self {
-        Self::Again { worth_it: false, wish_ms }
+        Self::Again {
+            worth_it: false,
+            wish_ms,
+        }
     }
 }
 
 /// The GET stream of a legacy server, for ever or until the server has none.
-pub(super) async fn get(link: &HttpLink, inbound: &dyn Inbound, on_gap: &(dyn Fn() + Send + Sync)) -> PushEnd {
+pub(super) async fn get(
+    link: &HttpLink,
+    inbound: &dyn Inbound,
+    on_gap: &(dyn Fn() + Send + Sync),
+) -> PushEnd {
     let mut pace = Pace::default();
     let mut position = Position::default();
     let mut connected_before = false;
@@ -104,7 +118,10 @@ pub(super) async fn get(link: &HttpLink, inbound: &dyn Inbound, on_gap: &(dyn Fn
 async fn open(link: &HttpLink, resuming: Option<&str>) -> Result<InBody, Ended> {
     let face = link.face.load_full();
     let headers = || face.for_get(resuming);
-    let response = match link.send(&link.streams, Method::GET, headers, &Payload::Empty, None).await {
+    let response = match link
+        .send(&link.streams, Method::GET, headers, &Payload::Empty, None)
+        .await
+    {
         Ok(response) => response,
         Err(failure) => {
             tracing::debug!(place = link.target.place(), %failure, "push stream not reached");
@@ -125,7 +142,11 @@ async fn refused(link: &HttpLink, face: &super::Face, response: Response<InBody>
         return Ended::Final(PushEnd::Unsupported);
     }
     let said = body::collect_some(body).await;
-    let asked = Asked { id: None, session: face.session().is_some(), limits: link.limits };
+    let asked = Asked {
+        id: None,
+        session: face.session().is_some(),
+        limits: link.limits,
+    };
     let failure = match verdict::judge(&link.target, head.status, &head.headers, said, &asked) {
         Verdict::Rejected(failure) | Verdict::Lost(failure) => failure,
         Verdict::Answer(error) => verdict::error_failure(&error),
@@ -134,7 +155,9 @@ async fn refused(link: &HttpLink, face: &super::Face, response: Response<InBody>
     match (failure.kind, head.status) {
         (FailureKind::SessionLost, _) => Ended::Final(PushEnd::SessionLost),
         (FailureKind::RateLimited, _) => Ended::in_vain(failure.retry_after_ms),
-        (_, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::CONFLICT) => Ended::in_vain(None),
+        (_, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::CONFLICT) => {
+            Ended::in_vain(None)
+        }
         (_, StatusCode::NOT_IMPLEMENTED) => Ended::Final(PushEnd::Unsupported),
         (_, status) if status.is_server_error() => Ended::in_vain(failure.retry_after_ms),
         // 405 says it plainly (F96); what else is refused by its kind will be refused again.
@@ -143,7 +166,12 @@ async fn refused(link: &HttpLink, face: &super::Face, response: Response<InBody>
 }
 
 /// Hands on what comes until the stream ends.
-async fn hold(link: &HttpLink, body: InBody, position: &mut Position, inbound: &dyn Inbound) -> Ended {
+async fn hold(
+    link: &HttpLink,
+    body: InBody,
+    position: &mut Position,
+    inbound: &dyn Inbound,
+) -> Ended {
     let opened = Instant::now();
     let mut events = Events::new(body, link.limits);
     let mut messages = 0_u64;
@@ -163,7 +191,10 @@ async fn hold(link: &HttpLink, body: InBody, position: &mut Position, inbound: &
             Said::End(failure) => {
                 log_end(link, failure);
                 let worth_it = messages > 0 || opened.elapsed() >= WORTH;
-                return Ended::Again { worth_it, wish_ms: position.retry_ms };
+                return Ended::Again {
+                    worth_it,
+                    wish_ms: position.retry_ms,
+                };
             }
         }
     }
@@ -171,7 +202,9 @@ async fn hold(link: &HttpLink, body: InBody, position: &mut Position, inbound: &
 
 fn log_end(link: &HttpLink, failure: Option<Failure>) {
     match failure {
-        Some(failure) => tracing::debug!(place = link.target.place(), %failure, "push stream broke"),
+        Some(failure) => {
+            tracing::debug!(place = link.target.place(), %failure, "push stream broke")
+        }
         None => tracing::debug!(place = link.target.place(), "push stream ended"),
     }
 }
@@ -195,9 +228,20 @@ pub(super) async fn listen(
     let mut pace = Pace::default();
     let mut acknowledged_before = false;
     loop {
-        match listen_once(link, greeting, &filter, &mut acknowledged_before, inbound, on_gap).await {
+        match listen_once(
+            link,
+            greeting,
+            &filter,
+            &mut acknowledged_before,
+            inbound,
+            on_gap,
+        )
+        .await
+        {
             Ended::Final(end) => return end,
-            Ended::Again { worth_it, wish_ms } => tokio::time::sleep(pace.after(worth_it, wish_ms, jitter())).await,
+            Ended::Again { worth_it, wish_ms } => {
+                tokio::time::sleep(pace.after(worth_it, wish_ms, jitter())).await
+            }
         }
     }
 }
@@ -211,13 +255,28 @@ async fn listen_once(
     on_gap: &(dyn Fn() + Send + Sync),
 ) -> Ended {
     let face = link.face.load_full();
-    let stamp: Vec<String> =
-        greeting.stamp(None).iter().map(|(key, value)| format!("{}:{value}", json_string(key))).collect();
-    let params = format!("{{\"notifications\":{},\"_meta\":{{{}}}}}", filter.render(), stamp.join(","));
+    let stamp: Vec<String> = greeting
+        .stamp(None)
+        .iter()
+        .map(|(key, value)| format!("{}:{value}", json_string(key)))
+        .collect();
+    let params = format!(
+        "{{\"notifications\":{},\"_meta\":{{{}}}}}",
+        filter.render(),
+        stamp.join(",")
+    );
     let message = Message::request(&Id::string(LISTEN_ID), method::LISTEN, Some(&params));
     let payload = Payload::of(Parts::from(message));
-    let headers = || face.for_post(Routing { method: method::LISTEN, name: None });
-    let response = match link.send(&link.streams, Method::POST, headers, &payload, None).await {
+    let headers = || {
+        face.for_post(Routing {
+            method: method::LISTEN,
+            name: None,
+        })
+    };
+    let response = match link
+        .send(&link.streams, Method::POST, headers, &payload, None)
+        .await
+    {
         Ok(response) => response,
         Err(failure) => {
             tracing::debug!(place = link.target.place(), %failure, "listen stream not reached");
@@ -243,7 +302,12 @@ async fn listen_once(
                     }
                 }
                 // The server ends the stream politely.
-                (Kind::Result, _) => return Ended::Again { worth_it: worth_it(told), wish_ms: None },
+                (Kind::Result, _) => {
+                    return Ended::Again {
+                        worth_it: worth_it(told),
+                        wish_ms: None,
+                    };
+                }
                 (Kind::Error, _) => return judge_listen_error(link, &message, worth_it(told)),
                 (Kind::Notification | Kind::Request, _) => {
                     told += 1;
@@ -259,7 +323,10 @@ async fn listen_once(
             }
             Said::End(failure) => {
                 log_end(link, failure);
-                return Ended::Again { worth_it: worth_it(told), wish_ms: None };
+                return Ended::Again {
+                    worth_it: worth_it(told),
+                    wish_ms: None,
+                };
             }
         }
     }
@@ -267,10 +334,18 @@ async fn listen_once(
 
 /// Kinds that the server does not take on are found by the time to live of the listing (F132).
 fn note_acknowledged(link: &HttpLink, asked: &ListenFilter, message: &Message) {
-    let Ok(honoured) = ListenFilter::of(message) else { return };
-    let all = (!asked.tools || honoured.tools) && (!asked.prompts || honoured.prompts) && (!asked.resources || honoured.resources);
+    let Ok(honoured) = ListenFilter::of(message) else {
+        return;
+    };
+    let all = (!asked.tools || honoured.tools)
+        && (!asked.prompts || honoured.prompts)
+        && (!asked.resources || honoured.resources);
     if !all {
-        tracing::debug!(place = link.target.place(), ?honoured, "the server does not tell all changes that it declared");
+        tracing::debug!(
+            place = link.target.place(),
+            ?honoured,
+            "the server does not tell all changes that it declared"
+        );
     }
 }
 
@@ -280,15 +355,23 @@ async fn listen_refused(link: &HttpLink, response: Response<InBody>) -> Ended {
     if head.status.is_success() {
         // One JSON object instead of a stream: an error says why, anything else is no listen stream.
         return match Message::parse(said, &link.limits) {
-            Ok(message) if message.kind() == Kind::Error => judge_listen_error(link, &message, false),
+            Ok(message) if message.kind() == Kind::Error => {
+                judge_listen_error(link, &message, false)
+            }
             Ok(_) | Err(_) => Ended::Final(PushEnd::Unsupported),
         };
     }
-    let asked = Asked { id: None, session: false, limits: link.limits };
+    let asked = Asked {
+        id: None,
+        session: false,
+        limits: link.limits,
+    };
     match verdict::judge(&link.target, head.status, &head.headers, said, &asked) {
         Verdict::Answer(error) => judge_listen_error(link, &error, false),
         Verdict::Lost(failure) => Ended::in_vain(failure.retry_after_ms),
-        Verdict::Rejected(failure) if failure.kind == FailureKind::RateLimited => Ended::in_vain(failure.retry_after_ms),
+        Verdict::Rejected(failure) if failure.kind == FailureKind::RateLimited => {
+            Ended::in_vain(failure.retry_after_ms)
+        }
         Verdict::Rejected(failure) => {
             tracing::debug!(place = link.target.place(), %failure, "listen stream refused");
             Ended::Final(PushEnd::Unsupported)
@@ -298,12 +381,19 @@ async fn listen_refused(link: &HttpLink, response: Response<InBody>) -> Ended {
 
 /// "No such method" is for good (F131); an overload or a defect may pass.
 fn judge_listen_error(link: &HttpLink, error: &Message, worth_it: bool) -> Ended {
-    tracing::debug!(place = link.target.place(), error = verdict::error_words(error), "listen stream refused");
+    tracing::debug!(
+        place = link.target.place(),
+        error = verdict::error_words(error),
+        "listen stream refused"
+    );
     match verdict::error_code(error) {
         Some(codes::METHOD_NOT_FOUND | codes::INVALID_PARAMS | codes::INVALID_REQUEST) => {
             Ended::Final(PushEnd::Unsupported)
         }
-        _other => Ended::Again { worth_it, wish_ms: None },
+        _other => Ended::Again {
+            worth_it,
+            wish_ms: None,
+        },
     }
 }
 
@@ -314,10 +404,25 @@ mod tests {
     #[test]
     fn f115_f116_f118_fruitless_attempts_get_rarer_up_to_a_cap() {
         let mut pace = Pace::default();
-        let pauses: Vec<u64> =
-            (0..9).map(|_| pace.after(false, None, 0).as_millis().try_into().expect("small")).collect();
-        assert_eq!(pauses, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]);
-        assert_eq!(pace.after(true, None, 0), Duration::from_secs(1), "a stream that was worth it starts anew");
+        let pauses: Vec<u64> = (0..9)
+            .map(|_| {
+                pace.after(false, None, 0)
+                    .as_millis()
+                    .try_into()
+                    .expect("small")
+            })
+            .collect();
+        assert_eq!(
+            pauses,
+            [
+                1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000
+            ]
+        );
+        assert_eq!(
+            pace.after(true, None, 0),
+            Duration::from_secs(1),
+            "a stream that was worth it starts anew"
+        );
         assert_eq!(pace.after(false, None, 0), Duration::from_secs(1));
         for _ in 0..100 {
             assert!(pace.after(false, None, u32::MAX) <= Duration::from_secs(75));

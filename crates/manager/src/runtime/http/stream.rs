@@ -113,7 +113,10 @@ impl Events {
                     None => Said::End(failure.clone()),
                 };
             }
-            let bytes_max = self.limits.message_bytes_max.saturating_add(2 * SLACK_BYTES);
+            let bytes_max = self
+                .limits
+                .message_bytes_max
+                .saturating_add(2 * SLACK_BYTES);
             if self.unfinished_bytes > bytes_max {
                 return self.runaway(bytes_max);
             }
@@ -130,14 +133,20 @@ impl Events {
 
     /// The event in progress is over the limit and not at its end yet: waiting for the end could take for ever.
     fn runaway(&mut self, bytes_max: usize) -> Said {
-        let why = Why::TooLong { bytes: self.unfinished_bytes, max: bytes_max };
+        let why = Why::TooLong {
+            bytes: self.unfinished_bytes,
+            max: bytes_max,
+        };
         self.unfinished_bytes = 0;
         self.ended = Some(None);
         match self.decoder.finish() {
             Some(SseItem::TooLong { refused, .. }) => Said::Runaway(refused),
-            Some(SseItem::Event { .. } | SseItem::Comment) | None => {
-                Said::Runaway(Refused { why, id: None, method: None, jsonrpc: true })
-            }
+            Some(SseItem::Event { .. } | SseItem::Comment) | None => Said::Runaway(Refused {
+                why,
+                id: None,
+                method: None,
+                jsonrpc: true,
+            }),
         }
     }
 
@@ -148,7 +157,12 @@ impl Events {
                 position.note(id);
                 Said::Refused(refused)
             }
-            SseItem::Event { event, data, id, retry_ms } => {
+            SseItem::Event {
+                event,
+                data,
+                id,
+                retry_ms,
+            } => {
                 position.retry_ms = retry_ms.or(position.retry_ms);
                 if position.note(id) {
                     return Said::Skipped("repeated event");
@@ -178,7 +192,9 @@ impl Events {
         match Message::parse(text.clone(), &self.limits) {
             Ok(message) => Said::Message(message),
             // Servers of 2025-03-26 may send batches.
-            Err(Refused { why: Why::Batch, .. }) => match split_batch(text, &self.limits) {
+            Err(Refused {
+                why: Why::Batch, ..
+            }) => match split_batch(text, &self.limits) {
                 Ok(messages) => {
                     self.batch.extend(messages);
                     Said::Life

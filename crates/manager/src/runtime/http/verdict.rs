@@ -37,16 +37,26 @@ pub(super) enum Verdict {
 }
 
 /// Judges a response whose status is no success.
-pub(super) fn judge(target: &Target, status: StatusCode, headers: &HeaderMap, said: Bytes, asked: &Asked) -> Verdict {
+pub(super) fn judge(
+    target: &Target,
+    status: StatusCode,
+    headers: &HeaderMap,
+    said: Bytes,
+    asked: &Asked,
+) -> Verdict {
     let preview = preview(&said);
-    let error = Message::parse(said.clone(), &asked.limits).ok().filter(|message| message.kind() == Kind::Error);
+    let error = Message::parse(said.clone(), &asked.limits)
+        .ok()
+        .filter(|message| message.kind() == Kind::Error);
     let detail = match &error {
         Some(error) => format!("HTTP {}: {}", status.as_u16(), error_words(error)),
         None if preview.is_empty() => format!("HTTP {}", status.as_u16()),
         None => format!("HTTP {}: {preview}", status.as_u16()),
     };
     if asked.session && is_lost_session(status, error.as_ref(), &said, asked) {
-        return Verdict::Rejected(Failure::new(FailureKind::SessionLost).with_detail(bounded(&detail)));
+        return Verdict::Rejected(
+            Failure::new(FailureKind::SessionLost).with_detail(bounded(&detail)),
+        );
     }
     if let Some(verdict) = refusal(target, status, headers, &detail) {
         return verdict;
@@ -54,7 +64,8 @@ pub(super) fn judge(target: &Target, status: StatusCode, headers: &HeaderMap, sa
     if let Some(error) = error {
         return Verdict::Answer(error);
     }
-    let failure = Failure::new(FailureKind::HttpStatus(status.as_u16())).with_detail(bounded(&detail));
+    let failure =
+        Failure::new(FailureKind::HttpStatus(status.as_u16())).with_detail(bounded(&detail));
     let failure = match retry_after_ms(headers, SystemTime::now()) {
         Some(ms) => failure.with_retry_after_ms(ms),
         None => failure,
@@ -69,12 +80,20 @@ pub(super) fn judge(target: &Target, status: StatusCode, headers: &HeaderMap, sa
 }
 
 /// Statuses that mean the same whatever the body says.
-fn refusal(target: &Target, status: StatusCode, headers: &HeaderMap, detail: &str) -> Option<Verdict> {
+fn refusal(
+    target: &Target,
+    status: StatusCode,
+    headers: &HeaderMap,
+    detail: &str,
+) -> Option<Verdict> {
     let failure = match status {
         StatusCode::UNAUTHORIZED => {
-            let challenge = headers.get(WWW_AUTHENTICATE).and_then(|challenge| challenge.to_str().ok());
+            let challenge = headers
+                .get(WWW_AUTHENTICATE)
+                .and_then(|challenge| challenge.to_str().ok());
             let challenge = challenge.unwrap_or("no challenge");
-            Failure::new(FailureKind::NeedsLogin).with_detail(bounded(&format!("HTTP 401 ({challenge})")))
+            Failure::new(FailureKind::NeedsLogin)
+                .with_detail(bounded(&format!("HTTP 401 ({challenge})")))
         }
         StatusCode::FORBIDDEN => Failure::new(FailureKind::Forbidden).with_detail(bounded(detail)),
         StatusCode::TOO_MANY_REQUESTS => {
@@ -89,10 +108,20 @@ fn refusal(target: &Target, status: StatusCode, headers: &HeaderMap, detail: &st
             Failure::new(FailureKind::ProtocolError).with_detail(bounded(detail))
         }
         _ if status.is_redirection() => {
-            let to = target.redirect_of(headers, target.uri()).map(|uri| client::place_of(&uri));
-            let to = to.or_else(|| headers.contains_key(LOCATION).then(|| "an unreadable location".to_owned()));
+            let to = target
+                .redirect_of(headers, target.uri())
+                .map(|uri| client::place_of(&uri));
+            let to = to.or_else(|| {
+                headers
+                    .contains_key(LOCATION)
+                    .then(|| "an unreadable location".to_owned())
+            });
             let to = to.unwrap_or_else(|| "nowhere".to_owned());
-            let detail = format!("{} redirects ({}) to {to}; if that is the server, set `url` to it", target.place(), status.as_u16());
+            let detail = format!(
+                "{} redirects ({}) to {to}; if that is the server, set `url` to it",
+                target.place(),
+                status.as_u16()
+            );
             Failure::new(FailureKind::NotMcp).with_detail(detail)
         }
         _ => return None,
@@ -101,17 +130,27 @@ fn refusal(target: &Target, status: StatusCode, headers: &HeaderMap, detail: &st
 }
 
 /// Whether a response to a request with a session id says that the session is gone (F89, F90, F100, F105).
-fn is_lost_session(status: StatusCode, error: Option<&Message>, said: &Bytes, asked: &Asked) -> bool {
+fn is_lost_session(
+    status: StatusCode,
+    error: Option<&Message>,
+    said: &Bytes,
+    asked: &Asked,
+) -> bool {
     match status {
         StatusCode::GONE => true,
         // An unknown method under 404, correctly answered: the session was good enough for that.
         StatusCode::NOT_FOUND => !error.is_some_and(|error| {
             error_code(error) == Some(codes::METHOD_NOT_FOUND)
-                && error.id().and_then(mainstay_wire::id::Id::as_u64).is_some_and(|id| Some(id) == asked.id)
+                && error
+                    .id()
+                    .and_then(mainstay_wire::id::Id::as_u64)
+                    .is_some_and(|id| Some(id) == asked.id)
         }),
         StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR => match error {
             Some(error) => speaks_of_lost_session(&error_message(error)),
-            None => speaks_of_lost_session(&String::from_utf8_lossy(said.get(..1024).unwrap_or(said))),
+            None => {
+                speaks_of_lost_session(&String::from_utf8_lossy(said.get(..1024).unwrap_or(said)))
+            }
         },
         _ => false,
     }
@@ -155,7 +194,10 @@ pub(super) fn error_failure(error: &Message) -> Failure {
 
 /// An error in words: its code and message, bounded.
 pub(super) fn error_words(error: &Message) -> String {
-    let code = error_code(error).map_or_else(|| "error without code".to_owned(), |code| format!("error {code}"));
+    let code = error_code(error).map_or_else(
+        || "error without code".to_owned(),
+        |code| format!("error {code}"),
+    );
     bounded(&format!("{code} {:?}", error_message(error)))
 }
 
@@ -165,13 +207,22 @@ pub(super) fn error_code(error: &Message) -> Option<i64> {
 }
 
 fn error_message(error: &Message) -> String {
-    error.string_member(&["error", "message"]).map(Into::into).unwrap_or_default()
+    error
+        .string_member(&["error", "message"])
+        .map(Into::into)
+        .unwrap_or_default()
 }
 
 /// The versions that an "unsupported version" error lists.
 pub(super) fn supported_versions(error: &Message) -> Vec<String> {
-    let listed = error.member(&["error", "data", "supported"]).and_then(raw::elements).unwrap_or_default();
-    listed.into_iter().filter_map(|version| raw::string(version).map(Into::into)).collect()
+    let listed = error
+        .member(&["error", "data", "supported"])
+        .and_then(raw::elements)
+        .unwrap_or_default();
+    listed
+        .into_iter()
+        .filter_map(|version| raw::string(version).map(Into::into))
+        .collect()
 }
 
 /// `Retry-After`, in seconds or as a date, in milliseconds. Unclamped: the policy does that (F102, F103).
@@ -181,14 +232,21 @@ pub(super) fn retry_after_ms(headers: &HeaderMap, now: SystemTime) -> Option<u64
         return Some(seconds.saturating_mul(1_000));
     }
     let at = httpdate::parse_http_date(value).ok()?;
-    Some(at.duration_since(now).map_or(0, |wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
+    Some(at.duration_since(now).map_or(0, |wait| {
+        u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
+    }))
 }
 
 /// The beginning of a body as one printable line.
 pub(super) fn preview(said: &Bytes) -> String {
     let head = String::from_utf8_lossy(said.get(..512).unwrap_or(said)).into_owned();
     let words: Vec<&str> = head.split_whitespace().collect();
-    words.join(" ").chars().filter(|c| !c.is_control()).take(120).collect()
+    words
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(120)
+        .collect()
 }
 
 #[cfg(test)]
@@ -201,8 +259,18 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().expect("good"));
         }
-        let asked = Asked { id: Some(7), session, limits: Limits::default() };
-        judge(&target, StatusCode::from_u16(status).expect("good"), &map, Bytes::from(said.to_owned()), &asked)
+        let asked = Asked {
+            id: Some(7),
+            session,
+            limits: Limits::default(),
+        };
+        judge(
+            &target,
+            StatusCode::from_u16(status).expect("good"),
+            &map,
+            Bytes::from(said.to_owned()),
+            &asked,
+        )
     }
 
     fn kind(verdict: Verdict) -> (&'static str, Option<FailureKind>) {
@@ -217,71 +285,155 @@ mod tests {
     fn f89_f90_f95_f100_f105_a_session_is_lost_only_where_one_was_sent() {
         let dialects = [
             (404, ""),
-            (404, r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Session not found"}}"#),
+            (
+                404,
+                r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Session not found"}}"#,
+            ),
             (410, ""),
-            (400, r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}"#),
+            (
+                400,
+                r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}"#,
+            ),
             (400, "Invalid session"),
-            (400, r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: Server not initialized"}}"#),
-            (500, r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"400: session expired"}}"#),
+            (
+                400,
+                r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: Server not initialized"}}"#,
+            ),
+            (
+                500,
+                r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"400: session expired"}}"#,
+            ),
         ];
         for (status, said) in dialects {
-            assert_eq!(kind(judged(status, &[], said, true)), ("rejected", Some(FailureKind::SessionLost)), "{status} {said}");
-            assert_ne!(kind(judged(status, &[], said, false)).1, Some(FailureKind::SessionLost), "{status} {said}");
+            assert_eq!(
+                kind(judged(status, &[], said, true)),
+                ("rejected", Some(FailureKind::SessionLost)),
+                "{status} {said}"
+            );
+            assert_ne!(
+                kind(judged(status, &[], said, false)).1,
+                Some(FailureKind::SessionLost),
+                "{status} {said}"
+            );
         }
         for (status, said) in [
             (400, ""),
-            (400, r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"bad cursor"}}"#),
-            (404, r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"Method not found"}}"#),
+            (
+                400,
+                r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"bad cursor"}}"#,
+            ),
+            (
+                404,
+                r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"Method not found"}}"#,
+            ),
             (500, "oops"),
         ] {
-            assert_ne!(kind(judged(status, &[], said, true)).1, Some(FailureKind::SessionLost), "{status} {said}");
+            assert_ne!(
+                kind(judged(status, &[], said, true)).1,
+                Some(FailureKind::SessionLost),
+                "{status} {said}"
+            );
         }
     }
 
     #[test]
     fn f91_a_session_error_under_200_needs_a_transport_code_and_few_words() {
-        let asked = Asked { id: Some(7), session: true, limits: Limits::default() };
+        let asked = Asked {
+            id: Some(7),
+            session: true,
+            limits: Limits::default(),
+        };
         let error = |code, message| Message::error_of(None, code, message, None);
-        assert!(is_lost_session_error(&error(-32_600, "Session not found"), &asked));
-        assert!(!is_lost_session_error(&error(-32_602, "Session not found"), &asked), "a tool's own session");
-        assert!(!is_lost_session_error(&error(-32_600, "Invalid cursor"), &asked));
-        assert!(!is_lost_session_error(&error(-32_600, "Session not found"), &Asked { session: false, ..asked }));
+        assert!(is_lost_session_error(
+            &error(-32_600, "Session not found"),
+            &asked
+        ));
+        assert!(
+            !is_lost_session_error(&error(-32_602, "Session not found"), &asked),
+            "a tool's own session"
+        );
+        assert!(!is_lost_session_error(
+            &error(-32_600, "Invalid cursor"),
+            &asked
+        ));
+        assert!(!is_lost_session_error(
+            &error(-32_600, "Session not found"),
+            &Asked {
+                session: false,
+                ..asked
+            }
+        ));
     }
 
     #[test]
     fn law_16_statuses_tell_whether_the_request_can_have_run() {
         for status in [500, 502, 503, 504, 408, 409] {
-            assert_eq!(kind(judged(status, &[], "", true)), ("lost", Some(FailureKind::HttpStatus(status))));
+            assert_eq!(
+                kind(judged(status, &[], "", true)),
+                ("lost", Some(FailureKind::HttpStatus(status)))
+            );
         }
         for status in [413, 414, 431, 422, 425] {
-            assert_eq!(kind(judged(status, &[], "", true)), ("rejected", Some(FailureKind::HttpStatus(status))));
+            assert_eq!(
+                kind(judged(status, &[], "", true)),
+                ("rejected", Some(FailureKind::HttpStatus(status)))
+            );
         }
-        assert_eq!(kind(judged(401, &[], "", true)), ("rejected", Some(FailureKind::NeedsLogin)));
-        assert_eq!(kind(judged(403, &[], "", true)), ("rejected", Some(FailureKind::Forbidden)));
-        assert_eq!(kind(judged(406, &[], "", false)), ("rejected", Some(FailureKind::ProtocolError)));
-        assert_eq!(kind(judged(415, &[], "", false)), ("rejected", Some(FailureKind::ProtocolError)));
-        let error = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32020,"message":"Header mismatch"}}"#;
+        assert_eq!(
+            kind(judged(401, &[], "", true)),
+            ("rejected", Some(FailureKind::NeedsLogin))
+        );
+        assert_eq!(
+            kind(judged(403, &[], "", true)),
+            ("rejected", Some(FailureKind::Forbidden))
+        );
+        assert_eq!(
+            kind(judged(406, &[], "", false)),
+            ("rejected", Some(FailureKind::ProtocolError))
+        );
+        assert_eq!(
+            kind(judged(415, &[], "", false)),
+            ("rejected", Some(FailureKind::ProtocolError))
+        );
+        let error =
+            r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32020,"message":"Header mismatch"}}"#;
         assert_eq!(kind(judged(400, &[], error, false)), ("answer", None));
         assert_eq!(kind(judged(500, &[], error, true)), ("answer", None));
     }
 
     #[test]
     fn f83_a_redirect_that_is_not_followed_names_the_new_url_without_its_query() {
-        let Verdict::Rejected(failure) = judged(301, &[("location", "https://new.test/x?token=s3cret")], "", false) else {
+        let Verdict::Rejected(failure) = judged(
+            301,
+            &[("location", "https://new.test/x?token=s3cret")],
+            "",
+            false,
+        ) else {
             panic!("not rejected")
         };
         assert_eq!(failure.kind, FailureKind::NotMcp);
         let detail = failure.detail.expect("a detail");
-        assert!(detail.contains("https://new.test/x;") && !detail.contains("s3cret"), "{detail}");
+        assert!(
+            detail.contains("https://new.test/x;") && !detail.contains("s3cret"),
+            "{detail}"
+        );
     }
 
     #[test]
     fn f102_retry_after_is_read_as_seconds_and_as_a_date() {
-        let Verdict::Rejected(failure) = judged(429, &[("retry-after", "7")], "", true) else { panic!("not rejected") };
-        assert_eq!((failure.kind, failure.retry_after_ms), (FailureKind::RateLimited, Some(7_000)));
+        let Verdict::Rejected(failure) = judged(429, &[("retry-after", "7")], "", true) else {
+            panic!("not rejected")
+        };
+        assert_eq!(
+            (failure.kind, failure.retry_after_ms),
+            (FailureKind::RateLimited, Some(7_000))
+        );
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("good");
         let mut headers = HeaderMap::new();
-        headers.insert(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:47 GMT".parse().expect("good"));
+        headers.insert(
+            RETRY_AFTER,
+            "Sun, 06 Nov 1994 08:49:47 GMT".parse().expect("good"),
+        );
         assert_eq!(retry_after_ms(&headers, now), Some(10_000));
         headers.insert(RETRY_AFTER, "soon".parse().expect("good"));
         assert_eq!(retry_after_ms(&headers, now), None);
@@ -289,7 +441,9 @@ mod tests {
 
     #[test]
     fn f92_a_401_without_challenge_says_so() {
-        let Verdict::Rejected(failure) = judged(401, &[], "", false) else { panic!("not rejected") };
+        let Verdict::Rejected(failure) = judged(401, &[], "", false) else {
+            panic!("not rejected")
+        };
         assert!(failure.detail.expect("a detail").contains("no challenge"));
     }
 }

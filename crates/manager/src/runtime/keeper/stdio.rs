@@ -1,5 +1,7 @@
 //! The keeper of a child process: spawn, greet, list, watch, and the escalating stop, whatever the pipes do.
 
+mod greet;
+
 use std::ffi::OsString;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,20 +12,14 @@ use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, Phase};
 use mainstay_wire::envelope::Message;
-use mainstay_wire::revision::{Era, Revision};
-use mainstay_wire::views::{DiscoverResult, ErrorView, InitializeResult};
-use mainstay_wire::{codes, method};
+use mainstay_wire::revision::Era;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::{Orders, Setup, list_and_report, probe, refresh, runtime, send_notices};
 use crate::process::{self, SpawnSpec, Spawned};
-use crate::request::Request;
-use crate::runtime::era::EraHint;
-use crate::runtime::greeting::{Greeting, OUR_CAPABILITIES, our_info};
 use crate::runtime::stdio::{StdioLink, read_lines, write_lines};
-use crate::runtime::{Cut, Limits, Link, Miss, Runtime};
+use crate::runtime::{Link, Runtime};
 use crate::settings;
 
 /// How long after the end of stdout we wait for the exit that explains it, and after the exit for the last lines.
@@ -383,135 +379,6 @@ impl Child<'_> {
         }
         std::future::pending().await
     }
-
-    /// Finds the server's era and greets it (F26 to F30).
-    async fn greet(&self) -> Result<Greeting, Failure> {
-        let probe = Duration::from_millis(self.setup.config.timeouts.probe_ms);
-        let whole = Duration::from_millis(self.setup.config.timeouts.connect_ms);
-        match self.setup.slot.era.hint(settings::fixed_era(&self.setup.config)) {
-            EraHint::Fixed(Era::Modern) => match self.discover(whole).await? {
-                Discovered::Modern(greeting) => Ok(*greeting),
-                Discovered::Legacy(words) => Err(Failure::new(FailureKind::VersionMismatch)
-                    .with_detail(format!("`protocol` is `modern`, but the server answered server/discover with: {words}"))),
-            },
-            EraHint::Fixed(Era::Legacy) => self.initialize(whole).await.map_err(|(failure, _)| failure),
-            EraHint::Remembered(Era::Legacy) => self.initialize_or_discover(whole).await,
-            EraHint::Remembered(Era::Modern) => match self.discover(whole).await? {
-                Discovered::Modern(greeting) => Ok(*greeting),
-                Discovered::Legacy(_) => {
-                    self.setup.slot.era.set(None);
-                    self.initialize_or_discover(whole).await
-                }
-            },
-            EraHint::Probe => {
-                self.probing.store(true, Ordering::Release);
-                let discovered = self.discover(probe).await;
-                self.probing.store(false, Ordering::Release);
-                match discovered? {
-                    Discovered::Modern(greeting) => Ok(*greeting),
-                    Discovered::Legacy(_) => self.initialize_or_discover(whole).await,
-                }
-            }
-        }
-    }
-
-    /// Initializes; a server that an abandoned probe has locked into the modern era says so, and is taken at its word.
-    async fn initialize_or_discover(&self, within: Duration) -> Result<Greeting, Failure> {
-        match self.initialize(within).await {
-            Ok(greeting) => Ok(greeting),
-            Err((failure, false)) => Err(failure),
-            Err((failure, true)) => match self.discover(within).await? {
-                Discovered::Modern(greeting) => Ok(*greeting),
-                Discovered::Legacy(_) => Err(failure),
-            },
-        }
-    }
-
-    async fn discover(&self, within: Duration) -> Result<Discovered, Failure> {
-        let request = modern_request(method::DISCOVER);
-        let limits = Limits {
-            deadline: Instant::now() + within,
-            idle: within,
-        };
-        let answer = match self.runtime.ask(&request, None, None, limits).await {
-            Ok(answer) => answer,
-            // Silence means legacy; the answer, should it still come, finds nobody (F27).
-            Err(Miss::Lost(Cut::Idle | Cut::Total) | Miss::NotSent(Cut::Idle | Cut::Total)) => {
-                return Ok(Discovered::Legacy("silence".to_owned()));
-            }
-            Err(miss) => return Err(failure_of(miss)),
-        };
-        if let Some(result) = answer.result() {
-            return Ok(match DiscoverResult::read(result) {
-                Ok(view) => match view.revision() {
-                    Some(revision) => {
-                        Discovered::Modern(Box::new(Greeting::from_discover(revision, view)))
-                    }
-                    None => Discovered::Legacy(format!("versions {:?}", view.supported_versions)),
-                },
-                Err(error) => Discovered::Legacy(error.to_string()),
-            });
-        }
-        let error = ErrorView::of(&answer);
-        Ok(Discovered::Legacy(error.map_or_else(
-            || "an unreadable error".to_owned(),
-            |error| error.message,
-        )))
-    }
-
-    /// The legacy handshake. The flag of the error: the server speaks the modern era only.
-    async fn initialize(&self, within: Duration) -> Result<Greeting, (Failure, bool)> {
-        let params = format!(
-            "{{\"protocolVersion\":\"{}\",\"capabilities\":{OUR_CAPABILITIES},\"clientInfo\":{}}}",
-            Revision::LATEST_LEGACY.as_str(),
-            our_info()
-        );
-        let request = Request::new(method::INITIALIZE, Some(&params));
-        let limits = Limits {
-            deadline: Instant::now() + within,
-            idle: within,
-        };
-        let answer = self
-            .runtime
-            .ask(&request, None, None, limits)
-            .await
-            .map_err(|miss| (failure_of(miss), false))?;
-        let Some(result) = answer.result() else {
-            let error = ErrorView::of(&answer);
-            let modern_only = error
-                .as_ref()
-                .is_some_and(|error| error.code == Some(codes::UNSUPPORTED_PROTOCOL_VERSION));
-            let words =
-                error.map_or_else(|| "an unreadable error".to_owned(), |error| error.message);
-            let failure = Failure::new(FailureKind::ProtocolError)
-                .with_detail(format!("initialize was refused: {words}"));
-            return Err((failure, modern_only));
-        };
-        let view = InitializeResult::read(result).map_err(|error| {
-            (
-                Failure::new(FailureKind::ProtocolError)
-                    .with_detail(format!("initialize: {error}")),
-                false,
-            )
-        })?;
-        let Some(revision) = view
-            .revision()
-            .filter(|revision| revision.era() == Era::Legacy)
-        else {
-            let words = format!(
-                "the server wants protocol version `{}`, which Mainstay does not know",
-                view.protocol_version
-            );
-            return Err((
-                Failure::new(FailureKind::VersionMismatch).with_detail(words),
-                false,
-            ));
-        };
-        self.runtime
-            .notify(Message::notification(method::INITIALIZED, None))
-            .await;
-        Ok(Greeting::from_initialize(revision, view))
-    }
 }
 
 /// Waits for the exit of the leader. Cancel-safe, level-triggered.
@@ -523,44 +390,4 @@ async fn exit_of(
         .await
         .ok()
         .and_then(|info| *info)
-}
-
-/// What a probe found.
-enum Discovered {
-    Modern(Box<Greeting>),
-    /// Any other answer, in words, or silence.
-    Legacy(String),
-}
-
-/// A request with the modern metadata already in it, for servers whose era is not known yet.
-fn modern_request(method: &str) -> Request {
-    let draft = Greeting {
-        revision: Revision::LATEST_MODERN,
-        capabilities: "{}".into(),
-        server_info: None,
-        instructions: None,
-    };
-    let meta: Vec<String> = draft
-        .stamp(None)
-        .into_iter()
-        .map(|(key, value)| format!("\"{key}\":{value}"))
-        .collect();
-    Request::new(
-        method,
-        Some(&format!("{{\"_meta\":{{{}}}}}", meta.join(","))),
-    )
-}
-
-fn failure_of(miss: Miss) -> Failure {
-    match miss {
-        Miss::NotSent(Cut::Ended(failure))
-        | Miss::Rejected(failure)
-        | Miss::Lost(Cut::Ended(failure)) => failure,
-        Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => {
-            Failure::new(FailureKind::ConnectTimeout(Phase::Greet))
-        }
-        Miss::NotSent(Cut::AnswerRefused(why)) | Miss::Lost(Cut::AnswerRefused(why)) => {
-            Failure::new(FailureKind::ProtocolError).with_detail(why)
-        }
-    }
 }

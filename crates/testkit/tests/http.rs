@@ -1,0 +1,20 @@
+//! The streamable HTTP link against a real server that misbehaves on request.
+//!
+//! Each test names the law or the fault row that it holds.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "http/answers.rs"]
+mod answers;
+#[path = "http/era.rs"]
+mod era;
+#[path = "http/push.rs"]
+mod push;
+#[path = "http/rig.rs"]
+mod rig;
+#[path = "http/session.rs"]
+mod session;

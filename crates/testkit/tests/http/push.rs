@@ -1,0 +1,275 @@
+//! The push stream of either era, and how little a server is bothered about it.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mainstay::runtime::Origin;
+use mainstay::runtime::http::{EraHint, Greeting, PushEnd};
+use mainstay_testkit::http_server::{Fault, GetPolicy, Script};
+use mainstay_wire::revision::Era;
+
+use crate::rig::{Rig, in_time, wait_until};
+
+async fn rig(script: Script) -> (Rig, Greeting) {
+    let mut rig = Rig::strangers(script).await;
+    let greeting = rig.greet(EraHint::Probe).await.expect("greeted");
+    rig.era = greeting.revision.era();
+    (rig, greeting)
+}
+
+#[tokio::test]
+async fn list_changes_arrive_in_both_eras_and_calls_do_not_wait_behind_the_stream() {
+    for script in [Script::legacy(), Script::modern()] {
+        let (rig, greeting) = rig(script).await;
+        let era = greeting.revision.era();
+        let _pushing = rig.push(greeting);
+        wait_until("the stream is open", || {
+            rig.server.ledger().counts().streams_open == 1
+        })
+        .await;
+        // F81: many calls at once, with the stream open.
+        let calls = (0..16).map(|_| rig.call("echo", "{}"));
+        assert!(
+            futures_util::future::join_all(calls)
+                .await
+                .iter()
+                .all(Result::is_ok)
+        );
+        rig.call("set_tools", r#"{"names":["fresh"]}"#)
+            .await
+            .expect("answered");
+        wait_until("the change is heard", || !rig.ears.methods().is_empty()).await;
+        assert_eq!(
+            rig.ears.methods(),
+            ["notifications/tools/list_changed"],
+            "{era}"
+        );
+        assert_eq!(rig.ears.heard.lock().unwrap()[0].1, Origin::Push);
+        assert_eq!(
+            rig.ears.gaps.load(Ordering::Relaxed),
+            0,
+            "nothing was missed"
+        );
+        let counts = rig.server.ledger().counts();
+        assert_eq!(
+            (counts.gets, counts.listens),
+            if era == Era::Legacy { (1, 0) } else { (0, 1) }
+        );
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_push_closes_its_stream() {
+    for script in [Script::legacy(), Script::modern()] {
+        let (rig, greeting) = rig(script).await;
+        let pushing = rig.push(greeting);
+        wait_until("the stream is open", || {
+            rig.server.ledger().counts().streams_open == 1
+        })
+        .await;
+        drop(pushing);
+        wait_until("the stream is closed", || {
+            rig.server.ledger().counts().streams_open == 0
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn f96_f97_a_server_without_a_stream_is_asked_once() {
+    for get in [GetPolicy::NotAllowed, GetPolicy::Text] {
+        let (rig, greeting) = rig(Script {
+            get,
+            ..Script::legacy()
+        })
+        .await;
+        let mut pushing = rig.push(greeting);
+        assert_eq!(
+            in_time(&mut pushing.0).await.expect("ends"),
+            PushEnd::Unsupported,
+            "{get:?}"
+        );
+        assert_eq!(rig.server.ledger().counts().gets, 1);
+    }
+}
+
+#[tokio::test]
+async fn f111_a_404_on_the_stream_is_a_lost_session() {
+    let (rig, greeting) = rig(Script::legacy()).await;
+    let mut pushing = rig.push(greeting);
+    wait_until("the stream is open", || {
+        rig.server.ledger().counts().streams_open == 1
+    })
+    .await;
+    rig.server.forget_sessions();
+    assert_eq!(
+        in_time(&mut pushing.0).await.expect("ends"),
+        PushEnd::SessionLost
+    );
+    assert_eq!(rig.server.ledger().counts().gets, 2);
+    in_time(rig.link.close()).await;
+    assert_eq!(
+        rig.server.ledger().counts().deletes,
+        0,
+        "the session is gone already"
+    );
+}
+
+#[tokio::test]
+async fn f115_f116_f117_a_stream_that_never_lasts_is_tried_rarely_and_for_ever() {
+    for get in [GetPolicy::End, GetPolicy::Reset, GetPolicy::Unavailable] {
+        let (rig, greeting) = rig(Script {
+            get,
+            ..Script::legacy()
+        })
+        .await;
+        let _pushing = rig.push(greeting);
+        let gets = || rig.server.ledger().counts().gets;
+        let started = tokio::time::Instant::now();
+        wait_until("it is tried again", || gets() >= 3).await;
+        // Pauses of at least 1 and 2 seconds lie between three attempts; a hot loop has made thousands by now.
+        assert!(
+            started.elapsed() >= Duration::from_millis(2_900),
+            "{get:?}: {:?}",
+            started.elapsed()
+        );
+        assert!(gets() <= 3, "{get:?}: {} attempts", gets());
+        assert_eq!(
+            rig.server.ledger().counts().initializes,
+            1,
+            "the session is not touched"
+        );
+    }
+}
+
+#[tokio::test]
+async fn f117_f123_after_a_bad_start_the_stream_comes_and_a_cut_leaves_a_gap_to_be_listed() {
+    let get_plan = [GetPolicy::Unavailable].into();
+    let (rig, greeting) = rig(Script {
+        get_plan,
+        ..Script::legacy()
+    })
+    .await;
+    let _pushing = rig.push(greeting);
+    wait_until("the stream is open", || {
+        rig.server.ledger().counts().streams_open == 1
+    })
+    .await;
+    assert_eq!(rig.ears.gaps.load(Ordering::Relaxed), 0);
+    rig.server.end_streams();
+    wait_until("the stream is open again", || {
+        let counts = rig.server.ledger().counts();
+        counts.gets == 3 && counts.streams_open == 1
+    })
+    .await;
+    assert_eq!(rig.ears.gaps.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn f123_a_numbered_stream_is_resumed_and_leaves_no_gap() {
+    let get_plan = [GetPolicy::EventThenEnd].into();
+    let (rig, greeting) = rig(Script {
+        get_plan,
+        ..Script::legacy()
+    })
+    .await;
+    let _pushing = rig.push(greeting);
+    wait_until("the stream is open again", || {
+        rig.server.ledger().counts().streams_open == 1
+    })
+    .await;
+    let gets = rig.server.ledger().seen_by("GET");
+    assert_eq!(gets[0].header("last-event-id"), None);
+    assert!(
+        gets[1]
+            .header("last-event-id")
+            .expect("resumed")
+            .starts_with("push-")
+    );
+    assert_eq!(rig.ears.gaps.load(Ordering::Relaxed), 0);
+    assert_eq!(rig.ears.methods(), ["notifications/tools/list_changed"]);
+}
+
+#[tokio::test]
+async fn f129_f130_after_every_new_listen_there_is_a_gap_to_be_listed() {
+    let (rig, greeting) = rig(Script {
+        listen_ends: true,
+        ..Script::modern()
+    })
+    .await;
+    let _pushing = rig.push(greeting);
+    wait_until("it listens again", || {
+        rig.server.ledger().counts().listens == 2
+    })
+    .await;
+    rig.server.change(|script| script.listen_ends = false);
+    wait_until("it stays", || {
+        rig.server.ledger().counts().streams_open == 1
+    })
+    .await;
+    wait_until("the gaps are told", || {
+        rig.ears.gaps.load(Ordering::Relaxed) >= 1
+    })
+    .await;
+    let counts = rig.server.ledger().counts();
+    assert_eq!(rig.ears.gaps.load(Ordering::Relaxed), counts.listens - 1);
+    let listen = rig
+        .server
+        .ledger()
+        .seen_of("subscriptions/listen")
+        .remove(0);
+    assert_eq!(listen.header("mcp-method"), Some("subscriptions/listen"));
+    assert!(
+        listen.body.contains("\"toolsListChanged\":true"),
+        "{}",
+        listen.body
+    );
+}
+
+#[tokio::test]
+async fn f131_listen_refused_as_unknown_is_no_push_and_no_failure() {
+    let (rig, greeting) = rig(Script {
+        listen: false,
+        ..Script::modern()
+    })
+    .await;
+    let mut pushing = rig.push(greeting);
+    assert_eq!(
+        in_time(&mut pushing.0).await.expect("ends"),
+        PushEnd::Unsupported
+    );
+    assert_eq!(rig.server.ledger().counts().listens, 1);
+    rig.call("echo", "{}").await.expect("the server is fine");
+}
+
+#[tokio::test]
+async fn a_modern_server_that_declares_no_changes_is_not_asked() {
+    let (rig, greeting) = rig(Script {
+        list_changed: false,
+        ..Script::modern()
+    })
+    .await;
+    let mut pushing = rig.push(greeting);
+    assert_eq!(
+        in_time(&mut pushing.0).await.expect("ends"),
+        PushEnd::Unsupported
+    );
+    assert_eq!(rig.server.ledger().counts().listens, 0);
+}
+
+#[tokio::test]
+async fn f131_an_overloaded_listen_is_tried_again() {
+    let body = r#"{"jsonrpc":"2.0","id":$ID,"error":{"code":-32603,"message":"too many streams"}}"#;
+    let busy = Fault::Status {
+        status: 200,
+        headers: Vec::new(),
+        body: body.to_owned(),
+    };
+    let (rig, greeting) = rig(Script::modern().plan("subscriptions/listen", busy)).await;
+    let _pushing = rig.push(greeting);
+    wait_until("it stays", || {
+        rig.server.ledger().counts().streams_open == 1
+    })
+    .await;
+    assert_eq!(rig.server.ledger().counts().listens, 2);
+}

@@ -1,0 +1,138 @@
+//! Servers over HTTP: sessions lost, servers redeployed, planned replacements.
+
+use mainstay::ServerHandle;
+use mainstay::config::ServerConfig;
+use mainstay_testkit::http_server::{Eras, HttpServer, LostDialect, Script};
+use serde_json::json;
+
+use super::harness::*;
+
+fn script(eras: Eras) -> Script {
+    let mut script = Script::default();
+    script.eras = eras;
+    script
+}
+
+async fn connect(fake: &HttpServer) -> (mainstay::Manager, ServerHandle) {
+    let manager = start([quick(ServerConfig::http("h", fake.url().as_str()))]).await;
+    let server = manager.server("h").unwrap();
+    generation(&server, 1).await;
+    (manager, server)
+}
+
+#[tokio::test]
+async fn law_26_f105_f108_a_lost_session_costs_one_initialize_however_many_calls_meet_it() {
+    for dialect in [
+        LostDialect::NotFound,
+        LostDialect::BadRequest,
+        LostDialect::Gone,
+        LostDialect::OkBody,
+    ] {
+        let mut script = script(Eras::Legacy);
+        script.lost = dialect;
+        let fake = HttpServer::start(script).await.unwrap();
+        let (manager, server) = connect(&fake).await;
+        call(&server, "echo", json!({"text": "x"})).await.unwrap();
+        fake.forget_sessions();
+        let calls: Vec<_> = (0..16)
+            .map(|number| {
+                let server = server.clone();
+                tokio::spawn(async move {
+                    call(&server, "add_marker", json!({"marker": number.to_string()})).await
+                })
+            })
+            .collect();
+        for ended in calls {
+            within("a call", ended)
+                .await
+                .unwrap()
+                .unwrap_or_else(|error| panic!("{dialect:?}: {error}"));
+        }
+        let counts = fake.ledger().counts();
+        assert_eq!(
+            counts.initializes, 2,
+            "{dialect:?}: one renewal for sixteen calls"
+        );
+        assert!(
+            counts.markers.values().all(|executions| *executions == 1),
+            "{dialect:?}: nothing ran twice"
+        );
+        assert_eq!(counts.markers.len(), 16, "{dialect:?}");
+        assert_eq!(
+            server.status().charges,
+            0,
+            "law 7: a renewal of a proven session is not charged"
+        );
+        manager.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn f85_a_redeployed_server_costs_no_call() {
+    for eras in [Eras::Legacy, Eras::Modern] {
+        let mut fake = HttpServer::start(script(eras)).await.unwrap();
+        let (manager, server) = connect(&fake).await;
+        call(&server, "echo", json!({"text": "before"}))
+            .await
+            .unwrap();
+        fake.stop().await;
+        let waiting = tokio::spawn({
+            let server = server.clone();
+            async move { call(&server, "echo", json!({"text": "during"})).await }
+        });
+        within(
+            "the outage to be noticed",
+            server.wait_until(|status| status.state != "connected"),
+        )
+        .await;
+        fake.start_again().await.unwrap();
+        let answer = within("the call", waiting)
+            .await
+            .unwrap()
+            .unwrap_or_else(|error| panic!("{eras:?}: {error}"));
+        assert_eq!(text(&answer), "during");
+        manager.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn law_2_a_planned_restart_overlaps_and_loses_no_call() {
+    let fake = HttpServer::start(script(Eras::Legacy)).await.unwrap();
+    let (manager, server) = connect(&fake).await;
+    let calling = tokio::spawn({
+        let server = server.clone();
+        async move {
+            let mut answered = 0;
+            while server.status().generation < 4 {
+                call(&server, "echo", json!({"text": "on"})).await.unwrap();
+                answered += 1;
+            }
+            answered
+        }
+    });
+    for target in 2..=4 {
+        within("restart", server.restart()).await.unwrap();
+        generation(&server, target).await;
+    }
+    assert!(within("the caller", calling).await.unwrap() > 0);
+    manager.shutdown().await;
+    assert_eq!(
+        fake.sessions(),
+        0,
+        "F112: every session that was opened was deleted"
+    );
+}
+
+#[tokio::test]
+async fn f95_a_wrong_address_is_no_session_problem_and_the_words_say_so() {
+    let fake = HttpServer::start(script(Eras::Legacy)).await.unwrap();
+    let wrong = fake.url().replace("/mcp", "/nowhere");
+    let manager = start([quick(ServerConfig::http("h", wrong.as_str()))]).await;
+    let status = state(&manager.server("h").unwrap(), "parked").await;
+    let failure = status.last_failure.unwrap();
+    assert!(
+        matches!(failure.kind, "not-mcp" | "http-status"),
+        "{failure:?}"
+    );
+    manager.shutdown().await;
+}
