@@ -54,7 +54,9 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/api/v1/servers/{name}/call", post(call::call))
         .route("/api/v1/tools", get(tools))
         .route("/api/v1/events", get(events))
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path in the admin API").into_response())
+        .fallback(async || {
+            Problem::new(StatusCode::NOT_FOUND, "no such path in the admin API").into_response()
+        })
         .with_state(gateway)
 }
 
@@ -68,7 +70,11 @@ struct Problem {
 
 impl Problem {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), hint: None }
+        Self {
+            status,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     fn into_response(self) -> Response {
@@ -83,27 +89,42 @@ impl Problem {
 fn json_text(status: StatusCode, text: impl Into<Body>) -> Response {
     let mut response = Response::new(text.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json"),
+    );
     response
 }
 
 fn json_of(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(text) => json_text(StatusCode::OK, text),
-        Err(error) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(error) => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+        }
     }
 }
 
 fn find(gateway: &Gateway, name: &str) -> Result<ServerHandle, Problem> {
     let manager = gateway.manager();
     manager.server(name).ok_or_else(|| {
-        let known: Vec<String> = manager.servers().iter().map(|server| server.name().to_owned()).collect();
+        let known: Vec<String> = manager
+            .servers()
+            .iter()
+            .map(|server| server.name().to_owned())
+            .collect();
         let hint = if known.is_empty() {
             "no servers are configured".to_owned()
         } else {
             format!("configured are: {}", known.join(", "))
         };
-        Problem { hint: Some(hint), ..Problem::new(StatusCode::NOT_FOUND, format!("no server is named `{}`", shown(name))) }
+        Problem {
+            hint: Some(hint),
+            ..Problem::new(
+                StatusCode::NOT_FOUND,
+                format!("no server is named `{}`", shown(name)),
+            )
+        }
     })
 }
 
@@ -118,7 +139,10 @@ async fn server(State(gateway): State<Gateway>, Path(name): Path<String>) -> Res
     }
 }
 
-async fn order(State(gateway): State<Gateway>, Path((name, order)): Path<(String, String)>) -> Response {
+async fn order(
+    State(gateway): State<Gateway>,
+    Path((name, order)): Path<(String, String)>,
+) -> Response {
     let server = match find(&gateway, &name) {
         Ok(server) => server,
         Err(problem) => return problem.into_response(),
@@ -128,7 +152,10 @@ async fn order(State(gateway): State<Gateway>, Path((name, order)): Path<(String
         "enable" => server.enable().await,
         "disable" => server.disable().await,
         other => {
-            let message = format!("`{}` is no order; orders are restart, enable and disable", shown(other));
+            let message = format!(
+                "`{}` is no order; orders are restart, enable and disable",
+                shown(other)
+            );
             return Problem::new(StatusCode::NOT_FOUND, message).into_response();
         }
     };
@@ -146,7 +173,11 @@ struct LogsQuery {
     follow: Option<String>,
 }
 
-async fn logs(State(gateway): State<Gateway>, Path(name): Path<String>, Query(query): Query<LogsQuery>) -> Response {
+async fn logs(
+    State(gateway): State<Gateway>,
+    Path(name): Path<String>,
+    Query(query): Query<LogsQuery>,
+) -> Response {
     let server = match find(&gateway, &name) {
         Ok(server) => server,
         Err(problem) => return problem.into_response(),

@@ -99,7 +99,10 @@ impl GatewaySettings {
     /// The defaults, for a gateway that listens on `listen`.
     #[must_use]
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, ..Self::default() }
+        Self {
+            listen,
+            ..Self::default()
+        }
     }
 }
 
@@ -107,7 +110,10 @@ impl From<&GatewayConfig> for GatewaySettings {
     fn from(config: &GatewayConfig) -> Self {
         Self {
             listen: config.listen,
-            limits: Limits { message_bytes_max: config.limits.message_bytes, depth_max: config.limits.depth },
+            limits: Limits {
+                message_bytes_max: config.limits.message_bytes,
+                depth_max: config.limits.depth,
+            },
             sessions_max: config.limits.sessions,
             edge_patience_ms: config.edge_patience_ms,
             ..Self::default()
@@ -151,8 +157,14 @@ impl Gateway {
     pub fn new(manager: Manager, settings: GatewaySettings) -> Self {
         let shared = Shared {
             sessions: Sessions::new(settings.sessions_max, settings.session_idle_ms),
-            guard: Guard::new(settings.listen, &settings.allowed_hosts, &settings.allowed_origins),
-            push_streams: Arc::new(Semaphore::new(settings.push_streams_max.min(Semaphore::MAX_PERMITS))),
+            guard: Guard::new(
+                settings.listen,
+                &settings.allowed_hosts,
+                &settings.allowed_origins,
+            ),
+            push_streams: Arc::new(Semaphore::new(
+                settings.push_streams_max.min(Semaphore::MAX_PERMITS),
+            )),
             ending: CancellationToken::new(),
             hurry: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -160,7 +172,9 @@ impl Gateway {
             manager,
             settings,
         };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// The manager behind it.
@@ -201,13 +215,21 @@ impl Gateway {
             Place::All => Endpoint::All,
             Place::Server(name) => match find(&shared.manager, name) {
                 Some(server) => Endpoint::Server(server),
-                None => return body::plain(StatusCode::NOT_FOUND, no_such_server(&shared.manager, name)),
+                None => {
+                    return body::plain(
+                        StatusCode::NOT_FOUND,
+                        no_such_server(&shared.manager, name),
+                    );
+                }
             },
             Place::Elsewhere => {
                 return match path {
                     "/healthz" => health::healthz(),
                     "/readyz" => health::readyz(shared),
-                    _ => body::plain(StatusCode::NOT_FOUND, "nothing is here; MCP is at /mcp and /servers/{name}/mcp"),
+                    _ => body::plain(
+                        StatusCode::NOT_FOUND,
+                        "nothing is here; MCP is at /mcp and /servers/{name}/mcp",
+                    ),
                 };
             }
         };
@@ -229,7 +251,9 @@ fn place(path: &str) -> Place<'_> {
     match path {
         "/mcp" | "/mcp/" => Place::All,
         _ => {
-            let inner = path.strip_prefix("/servers/").map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+            let inner = path
+                .strip_prefix("/servers/")
+                .map(|rest| rest.strip_suffix('/').unwrap_or(rest));
             match inner.and_then(|rest| rest.strip_suffix("/mcp")) {
                 Some(name) if !name.is_empty() && !name.contains('/') => Place::Server(name),
                 Some(_) | None => Place::Elsewhere,
@@ -240,15 +264,25 @@ fn place(path: &str) -> Place<'_> {
 
 fn find(manager: &Manager, segment: &str) -> Option<mainstay::ServerHandle> {
     if segment.contains('%') {
-        let name = percent_encoding::percent_decode_str(segment).decode_utf8().ok()?;
+        let name = percent_encoding::percent_decode_str(segment)
+            .decode_utf8()
+            .ok()?;
         return manager.server(&name);
     }
     manager.server(segment)
 }
 
 fn no_such_server(manager: &Manager, segment: &str) -> String {
-    let known: Vec<String> = manager.servers().iter().map(|server| server.name().to_owned()).collect();
-    format!("no server is named `{}`; configured are: {}", fault::shown(segment), known.join(", "))
+    let known: Vec<String> = manager
+        .servers()
+        .iter()
+        .map(|server| server.name().to_owned())
+        .collect();
+    format!(
+        "no server is named `{}`; configured are: {}",
+        fault::shown(segment),
+        known.join(", ")
+    )
 }
 
 /// Listings are single pages, so there is no cursor that could be ours.

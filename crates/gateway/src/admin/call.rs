@@ -44,7 +44,11 @@ struct Answered {
 }
 
 /// Calls a tool. A client that leaves cancels its call.
-pub(super) async fn call(State(gateway): State<Gateway>, Path(name): Path<String>, body: Bytes) -> Response {
+pub(super) async fn call(
+    State(gateway): State<Gateway>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Response {
     let server = match find(&gateway, &name) {
         Ok(server) => server,
         Err(problem) => return problem.into_response(),
@@ -52,8 +56,12 @@ pub(super) async fn call(State(gateway): State<Gateway>, Path(name): Path<String
     let body: CallBody<'_> = match serde_json::from_slice(&body) {
         Ok(body) => body,
         Err(error) => {
-            let mut problem = Problem::new(StatusCode::BAD_REQUEST, format!("the body is not understood: {error}"));
-            problem.hint = Some(r#"send {"tool":"NAME","arguments":{...},"timeoutMs":N}"#.to_owned());
+            let mut problem = Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body is not understood: {error}"),
+            );
+            problem.hint =
+                Some(r#"send {"tool":"NAME","arguments":{...},"timeoutMs":N}"#.to_owned());
             return problem.into_response();
         }
     };
@@ -63,8 +71,14 @@ pub(super) async fn call(State(gateway): State<Gateway>, Path(name): Path<String
         None => format!("{{\"name\":{tool}}}"),
     };
     let total = body.timeout_ms.map(Duration::from_millis);
-    let options = CallOptions { total, ..CallOptions::default() };
-    match server.request(Request::new(method::TOOLS_CALL, Some(&params)), options).await {
+    let options = CallOptions {
+        total,
+        ..CallOptions::default()
+    };
+    match server
+        .request(Request::new(method::TOOLS_CALL, Some(&params)), options)
+        .await
+    {
         Ok(answer) => json_of(&answered(&answer)),
         Err(error) => failed(&error),
     }
@@ -90,10 +104,17 @@ fn failed(error: &CallError) -> Response {
         CallError::Unknown(_) => StatusCode::GATEWAY_TIMEOUT,
     };
     let fault = Fault::from(error);
-    let hint = fault.data.as_ref().and_then(|data| data.get("hint")).cloned();
+    let hint = fault
+        .data
+        .as_ref()
+        .and_then(|data| data.get("hint"))
+        .cloned();
     let mut told = json!({ "message": fault.message, "code": fault.code, "data": fault.data });
     if let Some(hint) = hint {
         told["hint"] = hint;
     }
-    json_text(status, json!({ "outcome": error.class(), "error": told }).to_string())
+    json_text(
+        status,
+        json!({ "outcome": error.class(), "error": told }).to_string(),
+    )
 }

@@ -81,7 +81,11 @@ impl ServerDetail {
         let mut events = gateway.manager().recent_events();
         events.retain(|event| event.server == server.name());
         events.drain(..events.len().saturating_sub(EVENTS_MAX));
-        Self { status: server.status(), catalog: server.catalog().as_deref().map(CatalogDetail::of), events }
+        Self {
+            status: server.status(),
+            catalog: server.catalog().as_deref().map(CatalogDetail::of),
+            events,
+        }
     }
 }
 

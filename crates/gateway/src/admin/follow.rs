@@ -33,8 +33,18 @@ pub(super) fn logs(gateway: &Gateway, server: ServerHandle, lines: usize) -> Res
     let ring = server.stderr();
     // What is written between these two lines is told twice rather than not at all.
     let offset = ring.as_ref().map_or(0, |ring| ring.total_bytes());
-    let tail: Vec<Parts> = server.stderr_tail(lines).iter().map(|line| line_event(line)).collect();
-    let follower = Follower { server, ring, offset, partial: Vec::new(), ending: gateway.ending() };
+    let tail: Vec<Parts> = server
+        .stderr_tail(lines)
+        .iter()
+        .map(|line| line_event(line))
+        .collect();
+    let follower = Follower {
+        server,
+        ring,
+        offset,
+        partial: Vec::new(),
+        ending: gateway.ending(),
+    };
     let new = stream::unfold(follower, |mut follower| async move {
         let texts = follower.next().await?;
         Some((stream::iter(texts), follower))
@@ -64,7 +74,10 @@ impl Follower {
             }
             let mut written = self.ring.as_ref().map(|ring| ring.subscribe());
             // What was written since `read` must not be waited for.
-            let behind = self.ring.as_ref().is_some_and(|ring| ring.total_bytes() > self.offset);
+            let behind = self
+                .ring
+                .as_ref()
+                .is_some_and(|ring| ring.total_bytes() > self.offset);
             if behind {
                 continue;
             }
@@ -123,7 +136,12 @@ fn take_line(partial: &mut Vec<u8>, lines: &mut Vec<String>) {
 }
 
 fn line_event(line: &str) -> Parts {
-    encode_event(None, None, None, Parts::from(json!({ "line": line }).to_string()))
+    encode_event(
+        None,
+        None,
+        None,
+        Parts::from(json!({ "line": line }).to_string()),
+    )
 }
 
 /// The last `recent` events, then every new one.
@@ -153,14 +171,20 @@ pub(super) fn events(gateway: &Gateway, recent: usize) -> Response {
 }
 
 fn event_text(event: &Event) -> Parts {
-    let text = serde_json::to_string(event).unwrap_or_else(|error| json!({ "type": "broken", "why": error.to_string() }).to_string());
+    let text = serde_json::to_string(event)
+        .unwrap_or_else(|error| json!({ "type": "broken", "why": error.to_string() }).to_string());
     encode_event(None, None, None, Parts::from(text))
 }
 
 fn response(texts: impl Stream<Item = Parts> + Send + 'static) -> Response {
     let chunks = texts.map(|text| Ok::<_, std::convert::Infallible>(text.into_bytes()));
     let mut response = Response::new(Body::from_stream(chunks));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

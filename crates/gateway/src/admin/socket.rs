@@ -45,7 +45,12 @@ pub async fn serve_unix(listener: UnixListener, router: Router, ending: Cancella
     }
 }
 
-async fn connection(stream: UnixStream, router: Router, ending: CancellationToken, hurry: CancellationToken) {
+async fn connection(
+    stream: UnixStream,
+    router: Router,
+    ending: CancellationToken,
+    hurry: CancellationToken,
+) {
     let service = TowerToHyperService::new(router);
     let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let mut served = pin!(served);

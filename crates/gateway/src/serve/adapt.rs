@@ -46,11 +46,16 @@ fn fit_message(message: &Message, from: Era, to: Recipient<'_>) -> Fitted {
             if message.member(&["result", "resultType"]).is_none() {
                 editor = editor.set(&["result", "resultType"], "\"complete\"");
             }
-            if message.member(&["result", "_meta", meta::SERVER_INFO]).is_none() {
+            if message
+                .member(&["result", "_meta", meta::SERVER_INFO])
+                .is_none()
+            {
                 editor = editor.set(&["result", "_meta", meta::SERVER_INFO], to.info);
             }
             if to.method == method::RESOURCES_READ {
-                editor = editor.set(&["result", "ttlMs"], NO_CACHE_HINT.0).set(&["result", "cacheScope"], NO_CACHE_HINT.1);
+                editor = editor
+                    .set(&["result", "ttlMs"], NO_CACHE_HINT.0)
+                    .set(&["result", "cacheScope"], NO_CACHE_HINT.1);
             }
         }
         (Era::Modern, Era::Legacy) => {
@@ -60,11 +65,15 @@ fn fit_message(message: &Message, from: Era, to: Recipient<'_>) -> Fitted {
                 Some(other) => return not_bridged(other, to),
             }
             if to.method == method::RESOURCES_READ {
-                editor = editor.remove(&["result", "ttlMs"]).remove(&["result", "cacheScope"]);
+                editor = editor
+                    .remove(&["result", "ttlMs"])
+                    .remove(&["result", "cacheScope"]);
             }
             // Legacy revisions know structured content only as an object; the text beside it stays.
             let structured = message.member(&["result", "structuredContent"]);
-            if to.method == method::TOOLS_CALL && structured.is_some_and(|value| !raw::is_object(value)) {
+            if to.method == method::TOOLS_CALL
+                && structured.is_some_and(|value| !raw::is_object(value))
+            {
                 editor = editor.remove(&["result", "structuredContent"]);
             }
         }
@@ -73,13 +82,19 @@ fn fit_message(message: &Message, from: Era, to: Recipient<'_>) -> Fitted {
 }
 
 fn fit_error(message: &Message, to: Recipient<'_>) -> Fitted {
-    let code = message.member(&["error", "code"]).and_then(|code| code.parse::<i64>().ok());
+    let code = message
+        .member(&["error", "code"])
+        .and_then(|code| code.parse::<i64>().ok());
     let reads_resource = to.method == method::RESOURCES_READ;
     let names_uri = message.member(&["error", "data", "uri"]).is_some();
     let fitted_code = match (to.era, code) {
         (Era::Modern, Some(codes::RESOURCE_NOT_FOUND)) => Some(codes::INVALID_PARAMS),
-        (Era::Modern, Some(codes::URL_ELICITATION_REQUIRED)) => return not_bridged("url elicitation", to),
-        (Era::Legacy, Some(codes::INVALID_PARAMS)) if reads_resource && names_uri => Some(codes::RESOURCE_NOT_FOUND),
+        (Era::Modern, Some(codes::URL_ELICITATION_REQUIRED)) => {
+            return not_bridged("url elicitation", to);
+        }
+        (Era::Legacy, Some(codes::INVALID_PARAMS)) if reads_resource && names_uri => {
+            Some(codes::RESOURCE_NOT_FOUND)
+        }
         (Era::Modern | Era::Legacy, code) => code,
     };
     let mut editor = message.edit().id(to.id);
@@ -94,8 +109,14 @@ fn finish(editor: mainstay_wire::Editor<'_>, to: Recipient<'_>, code: Option<i64
         Ok(parts) => Fitted { parts, code },
         Err(error) => {
             // For example a result that is no object, where the modern era requires one.
-            let fault = Fault::new(codes::INTERNAL_ERROR, format!("the server's answer cannot be passed on: {error}"));
-            Fitted { parts: fault.answer(Some(to.id)), code: Some(fault.code) }
+            let fault = Fault::new(
+                codes::INTERNAL_ERROR,
+                format!("the server's answer cannot be passed on: {error}"),
+            );
+            Fitted {
+                parts: fault.answer(Some(to.id)),
+                code: Some(fault.code),
+            }
         }
     }
 }
@@ -105,13 +126,20 @@ fn not_bridged(what: &str, to: Recipient<'_>) -> Fitted {
         "the server asks for input ({what}) in a way of its own era, which this version of Mainstay does not carry to \
          clients of the other era yet; nothing was completed"
     );
-    let fault = Fault::new(NOT_BRIDGED, message).with(serde_json::json!({ "outcome": "answered", "needs": what }));
-    Fitted { parts: fault.answer(Some(to.id)), code: Some(fault.code) }
+    let fault = Fault::new(NOT_BRIDGED, message)
+        .with(serde_json::json!({ "outcome": "answered", "needs": what }));
+    Fitted {
+        parts: fault.answer(Some(to.id)),
+        code: Some(fault.code),
+    }
 }
 
 /// A listing's result around its rendered items, which are not copied.
 pub(crate) fn listing(key: &str, items: bytes::Bytes, to: Recipient<'_>) -> Parts {
-    let mut parts = Parts::from(format!("{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{\"{key}\":", to.id));
+    let mut parts = Parts::from(format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{\"{key}\":",
+        to.id
+    ));
     parts.push(items);
     match to.era {
         Era::Legacy => parts.push(bytes::Bytes::from_static(b"}}")),
@@ -123,8 +151,15 @@ pub(crate) fn listing(key: &str, items: bytes::Bytes, to: Recipient<'_>) -> Part
 /// What every modern result of ours ends with; `cacheable` for those that must carry cache hints.
 pub(crate) fn modern_tail(cacheable: bool, info: &str) -> String {
     let (ttl, scope) = NO_CACHE_HINT;
-    let hints = if cacheable { format!("\"ttlMs\":{ttl},\"cacheScope\":{scope},") } else { String::new() };
-    format!("\"resultType\":\"complete\",{hints}\"_meta\":{{\"{}\":{info}}}", meta::SERVER_INFO)
+    let hints = if cacheable {
+        format!("\"ttlMs\":{ttl},\"cacheScope\":{scope},")
+    } else {
+        String::new()
+    };
+    format!(
+        "\"resultType\":\"complete\",{hints}\"_meta\":{{\"{}\":{info}}}",
+        meta::SERVER_INFO
+    )
 }
 
 #[cfg(test)]
@@ -136,8 +171,20 @@ mod tests {
     fn fitted(text: &str, from: Era, to: Era, method: &str) -> (String, Option<i64>) {
         let message = Message::parse(Bytes::from(text.to_owned()), &Limits::default()).unwrap();
         let id = Id::string("c");
-        let fitted = fit_message(&message, from, Recipient { era: to, id: &id, method, info: "{\"name\":\"s\"}" });
-        (String::from_utf8(fitted.parts.into_bytes().to_vec()).unwrap(), fitted.code)
+        let fitted = fit_message(
+            &message,
+            from,
+            Recipient {
+                era: to,
+                id: &id,
+                method,
+                info: "{\"name\":\"s\"}",
+            },
+        );
+        (
+            String::from_utf8(fitted.parts.into_bytes().to_vec()).unwrap(),
+            fitted.code,
+        )
     }
 
     #[test]
@@ -151,27 +198,53 @@ mod tests {
 
     #[test]
     fn a_legacy_result_gets_what_the_modern_era_requires() {
-        let (out, code) = fitted(r#"{"jsonrpc":"2.0","id":7,"result":{"contents":[],"x":1.10}}"#, Era::Legacy, Era::Modern, method::RESOURCES_READ);
+        let (out, code) = fitted(
+            r#"{"jsonrpc":"2.0","id":7,"result":{"contents":[],"x":1.10}}"#,
+            Era::Legacy,
+            Era::Modern,
+            method::RESOURCES_READ,
+        );
         assert_eq!(code, None);
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(value["result"]["resultType"], "complete");
         assert_eq!(value["result"]["ttlMs"], 0);
         assert_eq!(value["result"]["cacheScope"], "private");
-        assert_eq!(value["result"]["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "s");
+        assert_eq!(
+            value["result"]["_meta"]["io.modelcontextprotocol/serverInfo"]["name"],
+            "s"
+        );
         assert!(out.contains("1.10"));
-        let (call, _) = fitted(r#"{"jsonrpc":"2.0","id":7,"result":{"content":[]}}"#, Era::Legacy, Era::Modern, method::TOOLS_CALL);
-        assert!(!call.contains("ttlMs"), "cache hints belong to lists, discover and resources/read only");
+        let (call, _) = fitted(
+            r#"{"jsonrpc":"2.0","id":7,"result":{"content":[]}}"#,
+            Era::Legacy,
+            Era::Modern,
+            method::TOOLS_CALL,
+        );
+        assert!(
+            !call.contains("ttlMs"),
+            "cache hints belong to lists, discover and resources/read only"
+        );
     }
 
     #[test]
     fn a_modern_result_loses_what_the_legacy_era_does_not_know() {
         let text = r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"complete","contents":[1.10],"ttlMs":5,"cacheScope":"public"}}"#;
         let (out, _) = fitted(text, Era::Modern, Era::Legacy, method::RESOURCES_READ);
-        assert_eq!(out, r#"{"jsonrpc":"2.0","id":"c","result":{"contents":[1.10]}}"#);
+        assert_eq!(
+            out,
+            r#"{"jsonrpc":"2.0","id":"c","result":{"contents":[1.10]}}"#
+        );
         let text = r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"complete","content":[],"structuredContent":[1]}}"#;
-        assert_eq!(fitted(text, Era::Modern, Era::Legacy, method::TOOLS_CALL).0, r#"{"jsonrpc":"2.0","id":"c","result":{"content":[]}}"#);
+        assert_eq!(
+            fitted(text, Era::Modern, Era::Legacy, method::TOOLS_CALL).0,
+            r#"{"jsonrpc":"2.0","id":"c","result":{"content":[]}}"#
+        );
         let text = text.replace("[1]", "{\"a\":1}");
-        assert!(fitted(&text, Era::Modern, Era::Legacy, method::TOOLS_CALL).0.contains("structuredContent"));
+        assert!(
+            fitted(&text, Era::Modern, Era::Legacy, method::TOOLS_CALL)
+                .0
+                .contains("structuredContent")
+        );
     }
 
     #[test]
@@ -181,7 +254,10 @@ mod tests {
         assert_eq!(code, Some(NOT_BRIDGED));
         assert!(out.contains("\"id\":\"c\"") && out.contains("input_required"));
         let (out, _) = fitted(text, Era::Modern, Era::Modern, method::TOOLS_CALL);
-        assert!(out.contains("requestState"), "within the modern era it passes");
+        assert!(
+            out.contains("requestState"),
+            "within the modern era it passes"
+        );
     }
 
     #[test]
@@ -190,12 +266,25 @@ mod tests {
         let (out, code) = fitted(missing, Era::Legacy, Era::Modern, method::RESOURCES_READ);
         assert_eq!(code, Some(codes::INVALID_PARAMS));
         assert!(out.contains("\"code\":-32602"));
-        let (out, _) = fitted(&missing.replace("-32002", "-32602"), Era::Modern, Era::Legacy, method::RESOURCES_READ);
+        let (out, _) = fitted(
+            &missing.replace("-32002", "-32602"),
+            Era::Modern,
+            Era::Legacy,
+            method::RESOURCES_READ,
+        );
         assert!(out.contains("\"code\":-32002"));
-        let (out, _) = fitted(&missing.replace("-32002", "-32602"), Era::Modern, Era::Legacy, method::TOOLS_CALL);
+        let (out, _) = fitted(
+            &missing.replace("-32002", "-32602"),
+            Era::Modern,
+            Era::Legacy,
+            method::TOOLS_CALL,
+        );
         assert!(out.contains("\"code\":-32602"));
         let own = r#"{"jsonrpc":"2.0","id":7,"error":{"code":12,"message":"x","vendor":1.10}}"#;
         let (out, code) = fitted(own, Era::Legacy, Era::Modern, method::TOOLS_CALL);
-        assert_eq!((out, code), (own.replace("\"id\":7", "\"id\":\"c\""), Some(12)));
+        assert_eq!(
+            (out, code),
+            (own.replace("\"id\":7", "\"id\":\"c\""), Some(12))
+        );
     }
 }

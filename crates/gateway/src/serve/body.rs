@@ -44,16 +44,24 @@ enum Form {
     /// One segment.
     One(Bytes),
     /// Several segments of known total length.
-    Several { segments: <Parts as IntoIterator>::IntoIter, left: u64 },
+    Several {
+        segments: <Parts as IntoIterator>::IntoIter,
+        left: u64,
+    },
     /// Texts as they come.
-    Streamed { texts: TextStream, segments: Option<<Parts as IntoIterator>::IntoIter> },
+    Streamed {
+        texts: TextStream,
+        segments: Option<<Parts as IntoIterator>::IntoIter>,
+    },
     /// The body of another handler.
     Foreign(axum::body::Body),
 }
 
 impl std::fmt::Debug for ReplyBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReplyBody").field("size", &self.size_hint()).finish()
+        f.debug_struct("ReplyBody")
+            .field("size", &self.size_hint())
+            .finish()
     }
 }
 
@@ -61,15 +69,25 @@ impl ReplyBody {
     /// A body of one text.
     pub(crate) fn text(parts: Parts) -> Self {
         if parts.len() <= JOIN_BYTES_MAX {
-            return Self(if parts.is_empty() { Form::Empty } else { Form::One(parts.into_bytes()) });
+            return Self(if parts.is_empty() {
+                Form::Empty
+            } else {
+                Form::One(parts.into_bytes())
+            });
         }
         let left = parts.len() as u64;
-        Self(Form::Several { segments: parts.into_iter(), left })
+        Self(Form::Several {
+            segments: parts.into_iter(),
+            left,
+        })
     }
 
     /// A body of many texts. Dropping the body drops the stream.
     pub(crate) fn stream(texts: TextStream) -> Self {
-        Self(Form::Streamed { texts, segments: None })
+        Self(Form::Streamed {
+            texts,
+            segments: None,
+        })
     }
 }
 
@@ -83,7 +101,10 @@ impl Body for ReplyBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let form = &mut self.get_mut().0;
         match form {
             Form::Empty => Poll::Ready(None),
@@ -200,13 +221,20 @@ mod tests {
             frames.push(frame.unwrap().into_data().unwrap());
         }
         assert_eq!(frames.len(), 3);
-        assert_eq!(frames[1].as_ptr(), big.as_ptr(), "the payload must not be copied");
+        assert_eq!(
+            frames[1].as_ptr(),
+            big.as_ptr(),
+            "the payload must not be copied"
+        );
         assert!(body.is_end_stream());
     }
 
     #[tokio::test]
     async fn streamed_texts_keep_their_order() {
         let texts = futures_util::stream::iter([parts(&["a", "b"]), parts(&["c"])]).boxed();
-        assert_eq!(ReplyBody::stream(texts).collect().await.unwrap().to_bytes(), "abc");
+        assert_eq!(
+            ReplyBody::stream(texts).collect().await.unwrap().to_bytes(),
+            "abc"
+        );
     }
 }

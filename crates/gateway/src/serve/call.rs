@@ -60,7 +60,9 @@ impl Future for Call {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let Some(running) = self.running.as_mut() else { return Poll::Ready(None) };
+        let Some(running) = self.running.as_mut() else {
+            return Poll::Ready(None);
+        };
         let outcome = std::task::ready!(running.as_mut().poll(cx));
         self.running = None;
         Poll::Ready(outcome)
@@ -98,7 +100,10 @@ pub(crate) async fn answer(shared: &Arc<Shared>, routed: Routed, caller: Caller)
     };
     let survive = caller.in_flight.is_some().then(|| Arc::clone(shared));
     let mut exchange = Exchange {
-        call: Call { running: Some(Box::pin(run(routed, caller, sender))), survive },
+        call: Call {
+            running: Some(Box::pin(run(routed, caller, sender))),
+            survive,
+        },
         progress,
         token: token.unwrap_or_default(),
         keep_alive: Duration::from_millis(shared.settings.keep_alive_ms),
@@ -117,7 +122,11 @@ pub(crate) async fn answer(shared: &Arc<Shared>, routed: Routed, caller: Caller)
 
 /// The call itself, up to the bytes of its answer.
 async fn run(routed: Routed, caller: Caller, progress: Option<mpsc::Sender<Message>>) -> Outcome {
-    let options = CallOptions { progress, client: caller.face, ..CallOptions::default() };
+    let options = CallOptions {
+        progress,
+        client: caller.face,
+        ..CallOptions::default()
+    };
     let requested = routed.server.request(routed.request, options);
     let answered = match &caller.in_flight {
         None => requested.await,
@@ -129,12 +138,20 @@ async fn run(routed: Routed, caller: Caller, progress: Option<mpsc::Sender<Messa
             () = in_flight.cancelled() => return None,
         },
     };
-    let to = Recipient { era: caller.era, id: &caller.id, method: &caller.method, info: &caller.info };
+    let to = Recipient {
+        era: caller.era,
+        id: &caller.id,
+        method: &caller.method,
+        info: &caller.info,
+    };
     Some(match answered {
         Ok(answer) => fit(&answer, to),
         Err(error) => {
             let fault = Fault::from(&error);
-            Fitted { parts: fault.answer(Some(&caller.id)), code: Some(fault.code) }
+            Fitted {
+                parts: fault.answer(Some(&caller.id)),
+                code: Some(fault.code),
+            }
         }
     })
 }
@@ -142,7 +159,9 @@ async fn run(routed: Routed, caller: Caller, progress: Option<mpsc::Sender<Messa
 /// The HTTP status of an answer that is still free to have one.
 pub(crate) fn status(era: Era, code: Option<i64>) -> StatusCode {
     match (era, code) {
-        (Era::Modern, Some(code)) => StatusCode::from_u16(codes::modern_http_status(code)).unwrap_or(StatusCode::OK),
+        (Era::Modern, Some(code)) => {
+            StatusCode::from_u16(codes::modern_http_status(code)).unwrap_or(StatusCode::OK)
+        }
         (Era::Modern, None) | (Era::Legacy, _) => StatusCode::OK,
     }
 }
@@ -217,7 +236,10 @@ impl Exchange {
 
 /// A progress notification under the client's own token, as it gave it.
 fn progress_of(message: &Message, token: &str) -> Parts {
-    let restored = message.edit().set(&["params", "progressToken"], token).finish();
+    let restored = message
+        .edit()
+        .set(&["params", "progressToken"], token)
+        .finish();
     // The manager passes on only notifications that carry our token, so there is one to replace.
     restored.unwrap_or_else(|_| Parts::from(message))
 }

@@ -84,15 +84,24 @@ impl Endpoint {
     /// Finds the server of a request that is to be passed on, and translates names into its own.
     pub(crate) fn route(&self, shared: &Shared, message: Message) -> Result<Routed, Fault> {
         match self {
-            Self::Server(server) => Ok(Routed { server: server.clone(), request: request(message)? }),
+            Self::Server(server) => Ok(Routed {
+                server: server.clone(),
+                request: request(message)?,
+            }),
             Self::All => {
                 let publication = shared.manager.publication();
                 match message.method().unwrap_or_default() {
                     method::TOOLS_CALL => named(shared, message, &["params", "name"], |name| {
-                        publication.tools.find(name).ok_or_else(|| unknown("tool", name, &publication.tools.hidden))
+                        publication
+                            .tools
+                            .find(name)
+                            .ok_or_else(|| unknown("tool", name, &publication.tools.hidden))
                     }),
                     method::PROMPTS_GET => named(shared, message, &["params", "name"], |name| {
-                        publication.prompts.find(name).ok_or_else(|| unknown("prompt", name, &publication.prompts.hidden))
+                        publication
+                            .prompts
+                            .find(name)
+                            .ok_or_else(|| unknown("prompt", name, &publication.prompts.hidden))
                     }),
                     method::RESOURCES_READ => read(shared, &publication, message),
                     method::COMPLETE => complete(shared, &publication, message),
@@ -107,7 +116,14 @@ impl Endpoint {
 /// listing, which is not the same as an empty one (law 22). A server that was never listed is waited for within the
 /// edge patience, and started if it starts on demand.
 pub(crate) async fn catalog(shared: &Shared, server: &ServerHandle) -> Result<Arc<Catalog>, Fault> {
-    let published = || shared.manager.publication().servers.get(server.name()).map(Arc::clone);
+    let published = || {
+        shared
+            .manager
+            .publication()
+            .servers
+            .get(server.name())
+            .map(Arc::clone)
+    };
     if let Some(catalog) = published() {
         return Ok(catalog);
     }
@@ -155,11 +171,18 @@ fn shutting_down() -> Fault {
 
 fn never_listed(status: &mainstay::ServerStatus, waited: Duration) -> Fault {
     if status.state == "disabled" {
-        return Fault::from(&CallError::Refused(Refusal::Disabled { server: status.name.as_str().into() }));
+        return Fault::from(&CallError::Refused(Refusal::Disabled {
+            server: status.name.as_str().into(),
+        }));
     }
     let failure = status.last_failure.as_ref();
-    let why = failure.map(|failure| format!(": {}", failure.detail)).unwrap_or_default();
-    let message = format!("server `{}` is {} and has never listed anything{why}", status.name, status.word);
+    let why = failure
+        .map(|failure| format!(": {}", failure.detail))
+        .unwrap_or_default();
+    let message = format!(
+        "server `{}` is {} and has never listed anything{why}",
+        status.name, status.word
+    );
     let mut data = json!({
         "outcome": "refused",
         "server": status.name,
@@ -202,31 +225,49 @@ fn read(shared: &Shared, publication: &Publication, message: Message) -> Result<
         .string_member(&["params", "uri"])
         .ok_or_else(|| Fault::params("`params.uri` must be a string"))?;
     let Some(owner) = publication.owner_of_uri(&uri) else {
-        return Err(Fault::new(mainstay_wire::codes::RESOURCE_NOT_FOUND, format!("Resource not found: {}", shown(&uri)))
-            .with(json!({ "uri": *uri })));
+        return Err(Fault::new(
+            mainstay_wire::codes::RESOURCE_NOT_FOUND,
+            format!("Resource not found: {}", shown(&uri)),
+        )
+        .with(json!({ "uri": *uri })));
     };
     let server = handle(shared, owner)?;
     drop(uri);
-    Ok(Routed { server, request: request(message)? })
+    Ok(Routed {
+        server,
+        request: request(message)?,
+    })
 }
 
 fn complete(shared: &Shared, publication: &Publication, message: Message) -> Result<Routed, Fault> {
     match message.string_member(&["params", "ref", "type"]).as_deref() {
         Some("ref/prompt") => named(shared, message, &["params", "ref", "name"], |name| {
-            publication.prompts.find(name).ok_or_else(|| unknown("prompt", name, &publication.prompts.hidden))
+            publication
+                .prompts
+                .find(name)
+                .ok_or_else(|| unknown("prompt", name, &publication.prompts.hidden))
         }),
         Some("ref/resource") => {
             let uri = message
                 .string_member(&["params", "ref", "uri"])
                 .ok_or_else(|| Fault::params("`params.ref.uri` must be a string"))?;
-            let template = publication.templates.find(&uri).map(|template| &*template.server);
+            let template = publication
+                .templates
+                .find(&uri)
+                .map(|template| &*template.server);
             let owner = template.or_else(|| publication.owner_of_uri(&uri));
-            let owner = owner.ok_or_else(|| Fault::params(format!("Unknown resource: {}", shown(&uri))))?;
+            let owner =
+                owner.ok_or_else(|| Fault::params(format!("Unknown resource: {}", shown(&uri))))?;
             let server = handle(shared, owner)?;
             drop(uri);
-            Ok(Routed { server, request: request(message)? })
+            Ok(Routed {
+                server,
+                request: request(message)?,
+            })
         }
-        Some(_) | None => Err(Fault::params("`params.ref.type` must be \"ref/prompt\" or \"ref/resource\"")),
+        Some(_) | None => Err(Fault::params(
+            "`params.ref.type` must be \"ref/prompt\" or \"ref/resource\"",
+        )),
     }
 }
 
@@ -242,10 +283,16 @@ fn handle(shared: &Shared, name: &str) -> Result<ServerHandle, Fault> {
 /// A name that is not published; if it was hidden, the reason is told (law 24).
 fn unknown(what: &str, name: &str, hidden: &[Hidden]) -> Fault {
     let reason = hidden.iter().find(|item| {
-        name.strip_prefix(&item.server).and_then(|rest| rest.strip_prefix("__")).is_some_and(|rest| rest == item.name)
+        name.strip_prefix(&item.server)
+            .and_then(|rest| rest.strip_prefix("__"))
+            .is_some_and(|rest| rest == item.name)
     });
     match reason {
-        Some(item) => Fault::params(format!("Unknown {what}: {} (hidden: {})", shown(name), item.reason)),
+        Some(item) => Fault::params(format!(
+            "Unknown {what}: {} (hidden: {})",
+            shown(name),
+            item.reason
+        )),
         None => Fault::params(format!("Unknown {what}: {}", shown(name))),
     }
 }

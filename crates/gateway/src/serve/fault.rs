@@ -36,7 +36,11 @@ pub(crate) struct Fault {
 impl Fault {
     /// An error without details.
     pub(crate) fn new(code: i64, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), data: None }
+        Self {
+            code,
+            message: message.into(),
+            data: None,
+        }
     }
 
     /// Adds details.
@@ -52,14 +56,22 @@ impl Fault {
 
     /// The method does not exist here.
     pub(crate) fn no_method(method: &str) -> Self {
-        Self::new(codes::METHOD_NOT_FOUND, format!("Method not found: {}", shown(method)))
-            .with(Value::String(shown(method)))
+        Self::new(
+            codes::METHOD_NOT_FOUND,
+            format!("Method not found: {}", shown(method)),
+        )
+        .with(Value::String(shown(method)))
     }
 
     /// The error as a message to the client.
     pub(crate) fn answer(&self, id: Option<&Id>) -> Parts {
         let data = self.data.as_ref().map(Value::to_string);
-        Parts::from(Message::error_of(id, self.code, &self.message, data.as_deref()))
+        Parts::from(Message::error_of(
+            id,
+            self.code,
+            &self.message,
+            data.as_deref(),
+        ))
     }
 }
 
@@ -93,7 +105,11 @@ impl From<&CallError> for Fault {
                 OUTCOME_UNKNOWN
             }
         };
-        Self { code, message: error.to_string(), data: Some(Value::Object(data)) }
+        Self {
+            code,
+            message: error.to_string(),
+            data: Some(Value::Object(data)),
+        }
     }
 }
 
@@ -114,7 +130,12 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
                 data.insert("hint".into(), hint.into());
             }
         }
-        Refusal::NotReady { server, state, waited_ms, cause: failure } => {
+        Refusal::NotReady {
+            server,
+            state,
+            waited_ms,
+            cause: failure,
+        } => {
             name(server, data);
             data.insert("state".into(), (*state).into());
             data.insert("waitedMs".into(), json!(waited_ms));
@@ -154,7 +175,10 @@ fn describe_lost(lost: &Lost, data: &mut Map<String, Value>) {
         }
         Lost::AnswerRefused { server, why } => {
             name(server, data);
-            data.insert("cause".into(), json!({ "kind": "answer-refused", "detail": why }));
+            data.insert(
+                "cause".into(),
+                json!({ "kind": "answer-refused", "detail": why }),
+            );
         }
     }
 }
@@ -165,7 +189,10 @@ fn name(server: &str, data: &mut Map<String, Value>) {
 
 fn cause(failure: &Failure, data: &mut Map<String, Value>) {
     let kind = failure.kind;
-    data.insert("cause".into(), json!({ "kind": kind.word(), "detail": failure.to_string() }));
+    data.insert(
+        "cause".into(),
+        json!({ "kind": kind.word(), "detail": failure.to_string() }),
+    );
     data.entry("hint").or_insert_with(|| kind.hint().into());
     if let Some(wait_ms) = failure.retry_after_ms {
         data.entry("retryAfterMs").or_insert_with(|| json!(wait_ms));
@@ -173,7 +200,9 @@ fn cause(failure: &Failure, data: &mut Map<String, Value>) {
 }
 
 fn millis(duration: Duration) -> Value {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).into()
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .into()
 }
 
 #[cfg(test)]
@@ -182,14 +211,20 @@ mod tests {
 
     #[test]
     fn law_16_every_outcome_class_has_its_own_code_outside_the_reserved_range() {
-        let lost = || Lost::Idle { server: "slow".into(), idle_ms: 5 };
+        let lost = || Lost::Idle {
+            server: "slow".into(),
+            idle_ms: 5,
+        };
         let errors = [
             CallError::Refused(Refusal::ShuttingDown),
             CallError::Rejected(lost()),
             CallError::Unknown(lost()),
         ];
         let faults: Vec<Fault> = errors.iter().map(Fault::from).collect();
-        assert_eq!(faults.iter().map(|fault| fault.code).collect::<Vec<_>>(), [REFUSED, REJECTED, OUTCOME_UNKNOWN]);
+        assert_eq!(
+            faults.iter().map(|fault| fault.code).collect::<Vec<_>>(),
+            [REFUSED, REJECTED, OUTCOME_UNKNOWN]
+        );
         for (fault, error) in faults.iter().zip(&errors) {
             assert!(!(-32_768..=-32_000).contains(&fault.code));
             assert_eq!(fault.data.as_ref().unwrap()["outcome"], error.class());

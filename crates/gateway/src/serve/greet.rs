@@ -25,7 +25,11 @@ pub(crate) struct Face {
 
 /// Who Mainstay says it is on the aggregate, as a raw JSON object.
 pub(crate) fn own_info() -> &'static str {
-    concat!("{\"name\":\"mainstay\",\"title\":\"Mainstay\",\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}")
+    concat!(
+        "{\"name\":\"mainstay\",\"title\":\"Mainstay\",\"version\":\"",
+        env!("CARGO_PKG_VERSION"),
+        "\"}"
+    )
 }
 
 impl Endpoint {
@@ -34,7 +38,11 @@ impl Endpoint {
     /// clients ask again and get a precise error instead of nothing.
     pub(crate) async fn face(&self, shared: &Shared, era: Era) -> Face {
         match self {
-            Self::All => Face { capabilities: aggregate(shared), info: own_info().to_owned(), instructions: None },
+            Self::All => Face {
+                capabilities: aggregate(shared),
+                info: own_info().to_owned(),
+                instructions: None,
+            },
             Self::Server(server) => match catalog(shared, server).await {
                 Ok(catalog) => of_server(server.name(), &catalog, era),
                 Err(fault) => unknown_server(server.name(), &fault),
@@ -71,10 +79,15 @@ impl Endpoint {
 
 fn aggregate(shared: &Shared) -> String {
     let publication = shared.manager.publication();
-    let mut capabilities =
-        String::from("{\"tools\":{\"listChanged\":true},\"prompts\":{\"listChanged\":true},\"resources\":{\"listChanged\":true}");
+    let mut capabilities = String::from(
+        "{\"tools\":{\"listChanged\":true},\"prompts\":{\"listChanged\":true},\"resources\":{\"listChanged\":true}",
+    );
     for capability in ["completions", "logging"] {
-        if publication.servers.values().any(|catalog| catalog.greeting.declares(capability)) {
+        if publication
+            .servers
+            .values()
+            .any(|catalog| catalog.greeting.declares(capability))
+        {
             capabilities.push_str(&format!(",\"{capability}\":{{}}"));
         }
     }
@@ -87,7 +100,10 @@ fn of_server(name: &str, catalog: &Catalog, era: Era) -> Face {
     let crossing = greeting.revision.era() != era;
     Face {
         capabilities: declared(&greeting.capabilities, crossing),
-        info: greeting.server_info.as_deref().map_or_else(|| fallback_info(name), str::to_owned),
+        info: greeting
+            .server_info
+            .as_deref()
+            .map_or_else(|| fallback_info(name), str::to_owned),
         instructions: greeting.instructions.as_deref().map(str::to_owned),
     }
 }
@@ -128,8 +144,10 @@ fn with_list_changed(object: &str, without: &[&str]) -> String {
         .map(|(key, value)| (key.into_owned(), value.to_owned()))
         .collect();
     members.insert("listChanged".to_owned(), "true".to_owned());
-    let members: Vec<String> =
-        members.into_iter().map(|(key, value)| format!("{}:{value}", json_string(&key))).collect();
+    let members: Vec<String> = members
+        .into_iter()
+        .map(|(key, value)| format!("{}:{value}", json_string(&key)))
+        .collect();
     format!("{{{}}}", members.join(","))
 }
 

@@ -14,7 +14,11 @@ pub(crate) fn healthz() -> Reply {
 
 /// Every server that is `required` is connected; otherwise 503 with which are not, and why.
 pub(crate) fn readyz(shared: &Shared) -> Reply {
-    let required = shared.manager.servers().into_iter().filter(mainstay::ServerHandle::required);
+    let required = shared
+        .manager
+        .servers()
+        .into_iter()
+        .filter(mainstay::ServerHandle::required);
     let missing: Vec<_> = required
         .map(|server| server.status())
         .filter(|status| status.state != "connected")
@@ -30,7 +34,10 @@ pub(crate) fn readyz(shared: &Shared) -> Reply {
         })
         .collect();
     if missing.is_empty() {
-        return body::json(StatusCode::OK, Parts::from(r#"{"status":"ready"}"#.to_owned()));
+        return body::json(
+            StatusCode::OK,
+            Parts::from(r#"{"status":"ready"}"#.to_owned()),
+        );
     }
     let text = json!({ "status": "not ready", "missing": missing }).to_string();
     body::json(StatusCode::SERVICE_UNAVAILABLE, Parts::from(text))

@@ -30,7 +30,11 @@ const DISCARD_FACTOR: usize = 4;
 const PREFIX_BYTES_MAX: usize = 4_096;
 
 /// Answers one request to an MCP endpoint. Dropping the future is a disconnect.
-pub(crate) async fn handle<B>(shared: &Arc<Shared>, endpoint: Endpoint, request: Request<B>) -> Reply
+pub(crate) async fn handle<B>(
+    shared: &Arc<Shared>,
+    endpoint: Endpoint,
+    request: Request<B>,
+) -> Reply
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -39,20 +43,30 @@ where
     let headers = &head.headers;
     match head.method {
         Method::POST => {}
-        Method::GET | Method::DELETE if claims_modern(headers) => return method_not_allowed("POST"),
+        Method::GET | Method::DELETE if claims_modern(headers) => {
+            return method_not_allowed("POST");
+        }
         Method::GET if !accepts(headers, "text/event-stream", "text/*") => {
-            let fault = Fault::new(codes::INVALID_REQUEST, "Not Acceptable: the client must accept text/event-stream");
+            let fault = Fault::new(
+                codes::INVALID_REQUEST,
+                "Not Acceptable: the client must accept text/event-stream",
+            );
             return body::json(StatusCode::NOT_ACCEPTABLE, fault.answer(None));
         }
         Method::GET => return legacy::get(shared, &endpoint, headers),
         Method::DELETE => return legacy::delete(shared, &endpoint, headers),
         _ => return method_not_allowed("GET, POST, DELETE"),
     }
-    if !(accepts(headers, "application/json", "application/*") && accepts(headers, "text/event-stream", "text/*")) {
+    if !(accepts(headers, "application/json", "application/*")
+        && accepts(headers, "text/event-stream", "text/*"))
+    {
         return not_acceptable(headers);
     }
     if !is_json(headers) {
-        let fault = Fault::new(codes::INVALID_REQUEST, "Content-Type must be application/json");
+        let fault = Fault::new(
+            codes::INVALID_REQUEST,
+            "Content-Type must be application/json",
+        );
         return body::json(StatusCode::UNSUPPORTED_MEDIA_TYPE, fault.answer(None));
     }
     let message = match read(body, shared.settings.limits.message_bytes_max).await {
@@ -74,14 +88,20 @@ fn era(headers: &HeaderMap, message: &Message) -> Era {
     if claims_modern(headers) {
         return Era::Modern;
     }
-    if headers.contains_key(headers::SESSION_ID) || !CallView::is_modern(message) { Era::Legacy } else { Era::Modern }
+    if headers.contains_key(headers::SESSION_ID) || !CallView::is_modern(message) {
+        Era::Legacy
+    } else {
+        Era::Modern
+    }
 }
 
 fn claims_modern(headers: &HeaderMap) -> bool {
-    headers.get(headers::PROTOCOL_VERSION).is_some_and(|version| {
-        let known = version.to_str().ok().and_then(Revision::parse);
-        known.is_none_or(|revision| revision.era() == Era::Modern)
-    })
+    headers
+        .get(headers::PROTOCOL_VERSION)
+        .is_some_and(|version| {
+            let known = version.to_str().ok().and_then(Revision::parse);
+            known.is_none_or(|revision| revision.era() == Era::Modern)
+        })
 }
 
 /// Whether `Accept` admits a type, directly or by wildcard. No `Accept` at all admits everything.
@@ -90,10 +110,13 @@ fn accepts(headers: &HeaderMap, full: &str, family: &str) -> bool {
     if lines.peek().is_none() {
         return true;
     }
-    lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).any(|range| {
-        let range = range.split(';').next().unwrap_or_default().trim();
-        range == "*/*" || range.eq_ignore_ascii_case(full) || range.eq_ignore_ascii_case(family)
-    })
+    lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .any(|range| {
+            let range = range.split(';').next().unwrap_or_default().trim();
+            range == "*/*" || range.eq_ignore_ascii_case(full) || range.eq_ignore_ascii_case(family)
+        })
 }
 
 fn not_acceptable(headers: &HeaderMap) -> Reply {
@@ -101,12 +124,23 @@ fn not_acceptable(headers: &HeaderMap) -> Reply {
         return body::empty(StatusCode::NOT_ACCEPTABLE);
     }
     let text = "Not Acceptable: the client must accept both application/json and text/event-stream";
-    body::json(StatusCode::NOT_ACCEPTABLE, Fault::new(codes::INVALID_REQUEST, text).answer(None))
+    body::json(
+        StatusCode::NOT_ACCEPTABLE,
+        Fault::new(codes::INVALID_REQUEST, text).answer(None),
+    )
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return false };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return false;
+    };
+    let essence = value
+        .to_str()
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
     essence.eq_ignore_ascii_case("application/json")
 }
 
@@ -125,11 +159,21 @@ where
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => {
-                return Err(body::plain(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")));
+                return Err(body::plain(
+                    StatusCode::BAD_REQUEST,
+                    format!("the body broke off: {error}"),
+                ));
             }
-            Err(_stalled) => return Err(body::plain(StatusCode::REQUEST_TIMEOUT, "the body did not arrive")),
+            Err(_stalled) => {
+                return Err(body::plain(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "the body did not arrive",
+                ));
+            }
         };
-        let Ok(chunk) = frame.into_data() else { continue };
+        let Ok(chunk) = frame.into_data() else {
+            continue;
+        };
         total = total.saturating_add(chunk.len());
         if total > bytes_max {
             if first.is_empty() && all.is_empty() {
@@ -159,13 +203,20 @@ where
     let discard_max = bytes_max.saturating_mul(DISCARD_FACTOR);
     while total <= discard_max {
         match tokio::time::timeout(BODY_STALL, body.frame()).await {
-            Ok(Some(Ok(frame))) => total = total.saturating_add(frame.data_ref().map_or(0, Bytes::len)),
+            Ok(Some(Ok(frame))) => {
+                total = total.saturating_add(frame.data_ref().map_or(0, Bytes::len))
+            }
             Ok(Some(Err(_)) | None) | Err(_) => break,
         }
     }
     let id = recover_id(prefix.get(..PREFIX_BYTES_MAX).unwrap_or(prefix));
-    let text = format!("message exceeds the limit of {bytes_max} bytes (setting `mainstay.limits.messageBytes`)");
-    body::json(StatusCode::PAYLOAD_TOO_LARGE, Fault::new(codes::INVALID_REQUEST, text).answer(id.as_ref()))
+    let text = format!(
+        "message exceeds the limit of {bytes_max} bytes (setting `mainstay.limits.messageBytes`)"
+    );
+    body::json(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        Fault::new(codes::INVALID_REQUEST, text).answer(id.as_ref()),
+    )
 }
 
 /// Answers a body that is no acceptable message.
@@ -177,12 +228,17 @@ fn refusal(refused: &Refused) -> Reply {
             (StatusCode::BAD_REQUEST, codes::INVALID_REQUEST)
         }
     };
-    body::json(status, Fault::new(code, refused.why.to_string()).answer(refused.id.as_ref()))
+    body::json(
+        status,
+        Fault::new(code, refused.why.to_string()).answer(refused.id.as_ref()),
+    )
 }
 
 /// 405 with the methods that would do.
 pub(crate) fn method_not_allowed(allow: &'static str) -> Reply {
     let mut reply = body::empty(StatusCode::METHOD_NOT_ALLOWED);
-    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    reply
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allow));
     reply
 }

@@ -25,10 +25,24 @@ use super::push::{self, Told};
 use super::sessions::{Opening, Session, SessionId};
 
 /// The protocol's log levels, least severe first.
-const LOG_LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+const LOG_LEVELS: [&str; 8] = [
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+];
 
 /// Answers one POST of a legacy client.
-pub(crate) async fn post(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap, message: Message) -> Reply {
+pub(crate) async fn post(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+    message: Message,
+) -> Reply {
     let is_request = message.kind() == Kind::Request;
     if is_request && message.method() == Some(method::INITIALIZE) {
         return initialize(shared, endpoint, &message).await;
@@ -56,11 +70,16 @@ pub(crate) fn get(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap
         Err(Lost::Missing) => return super::http::method_not_allowed("POST"),
         Err(Lost::Unknown) => return Lost::Unknown.reply(None),
     };
-    let stream = session.open_stream().and_then(|open| push::session_stream(shared, endpoint.clone(), open));
+    let stream = session
+        .open_stream()
+        .and_then(|open| push::session_stream(shared, endpoint.clone(), open));
     match stream {
         Some(stream) => body::events(stream),
         None => {
-            let fault = Fault::new(codes::INVALID_REQUEST, "Too many push streams are open; close one first");
+            let fault = Fault::new(
+                codes::INVALID_REQUEST,
+                "Too many push streams are open; close one first",
+            );
             body::json(StatusCode::CONFLICT, fault.answer(None))
         }
     }
@@ -87,8 +106,14 @@ enum Lost {
 impl Lost {
     fn reply(&self, id: Option<&Id>) -> Reply {
         let (status, text) = match self {
-            Self::Missing => (StatusCode::BAD_REQUEST, "Bad Request: Missing session ID; call `initialize` first"),
-            Self::Unknown => (StatusCode::NOT_FOUND, "Session not found; call `initialize` again"),
+            Self::Missing => (
+                StatusCode::BAD_REQUEST,
+                "Bad Request: Missing session ID; call `initialize` first",
+            ),
+            Self::Unknown => (
+                StatusCode::NOT_FOUND,
+                "Session not found; call `initialize` again",
+            ),
         };
         body::json(status, Fault::new(codes::INVALID_REQUEST, text).answer(id))
     }
@@ -99,11 +124,17 @@ fn find(shared: &Shared, endpoint: &Endpoint, headers: &HeaderMap) -> Result<Arc
     let id = SessionId::parse(header.as_bytes()).ok_or(Lost::Unknown)?;
     let session = shared.sessions.find(id).ok_or(Lost::Unknown)?;
     // A session belongs to the endpoint that opened it.
-    if session.opening.server.as_deref() == endpoint.server_name() { Ok(session) } else { Err(Lost::Unknown) }
+    if session.opening.server.as_deref() == endpoint.server_name() {
+        Ok(session)
+    } else {
+        Err(Lost::Unknown)
+    }
 }
 
 async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message) -> Reply {
-    let Some(id) = message.id() else { return body::empty(StatusCode::BAD_REQUEST) };
+    let Some(id) = message.id() else {
+        return body::empty(StatusCode::BAD_REQUEST);
+    };
     let params = match InitializeParams::read(message.params().unwrap_or("{}")) {
         Ok(params) => params,
         Err(error) => return fault(id, &Fault::params(error.to_string())),
@@ -121,7 +152,10 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
         Ok(session) => session,
         Err(error) => return fault(id, &Fault::new(LIMIT_REACHED, error.to_string())),
     };
-    let instructions = face.instructions.map(|text| format!(",\"instructions\":{text}")).unwrap_or_default();
+    let instructions = face
+        .instructions
+        .map(|text| format!(",\"instructions\":{text}"))
+        .unwrap_or_default();
     let result = format!(
         "{{\"protocolVersion\":\"{revision}\",\"capabilities\":{},\"serverInfo\":{}{instructions}}}",
         face.capabilities, face.info,
@@ -146,8 +180,15 @@ fn notification(session: &Session, message: &Message) {
     }
 }
 
-async fn request(shared: &Arc<Shared>, endpoint: &Endpoint, session: &Arc<Session>, message: Message) -> Reply {
-    let Some(id) = message.id().cloned() else { return body::empty(StatusCode::BAD_REQUEST) };
+async fn request(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    session: &Arc<Session>,
+    message: Message,
+) -> Reply {
+    let Some(id) = message.id().cloned() else {
+        return body::empty(StatusCode::BAD_REQUEST);
+    };
     let name = message.method().unwrap_or_default();
     if let Some(kind) = ListKind::of_method(name) {
         return list(shared, endpoint, session, kind, &id, &message).await;
@@ -155,7 +196,9 @@ async fn request(shared: &Arc<Shared>, endpoint: &Endpoint, session: &Arc<Sessio
     match name {
         method::PING => answer(&id, "{}"),
         method::SET_LEVEL => set_level(session, &id, &message),
-        method::SUBSCRIBE | method::UNSUBSCRIBE | method::LISTEN | method::DISCOVER => fault(&id, &Fault::no_method(name)),
+        method::SUBSCRIBE | method::UNSUBSCRIBE | method::LISTEN | method::DISCOVER => {
+            fault(&id, &Fault::no_method(name))
+        }
         _ => pass_on(shared, endpoint, session, id, message).await,
     }
 }
@@ -176,7 +219,12 @@ async fn list(
     match endpoint.list(shared, kind).await {
         Ok(items) => {
             session.listed(kind, &told);
-            let to = Recipient { era: Era::Legacy, id, method: kind.method(), info: "" };
+            let to = Recipient {
+                era: Era::Legacy,
+                id,
+                method: kind.method(),
+                info: "",
+            };
             body::json(StatusCode::OK, adapt::listing(kind.key(), items, to))
         }
         Err(wrong) => fault(id, &wrong),
@@ -191,11 +239,23 @@ fn set_level(session: &Session, id: &Id, message: &Message) -> Reply {
             session.set_log_level(level);
             answer(id, "{}")
         }
-        None => fault(id, &Fault::params(format!("`params.level` must be one of {}", LOG_LEVELS.join(", ")))),
+        None => fault(
+            id,
+            &Fault::params(format!(
+                "`params.level` must be one of {}",
+                LOG_LEVELS.join(", ")
+            )),
+        ),
     }
 }
 
-async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, session: &Arc<Session>, id: Id, message: Message) -> Reply {
+async fn pass_on(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    session: &Arc<Session>,
+    id: Id,
+    message: Message,
+) -> Reply {
     let progress_token = CallView::of(&message).progress_token.map(Into::into);
     let method = message.method().unwrap_or_default().into();
     let routed = match endpoint.route(shared, message) {
@@ -203,14 +263,30 @@ async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, session: &Arc<Sessio
         Err(wrong) => return fault(&id, &wrong),
     };
     // Nothing that a server could ask of the client is carried yet, so nothing is declared in its name.
-    let face = ClientFace { capabilities: "{}".into(), info: session.opening.client_info.clone() };
+    let face = ClientFace {
+        capabilities: "{}".into(),
+        info: session.opening.client_info.clone(),
+    };
     let in_flight = Some(session.begin(&id));
-    let caller = Caller { era: Era::Legacy, id, method, progress_token, face: Some(face), info: String::new(), in_flight };
+    let caller = Caller {
+        era: Era::Legacy,
+        id,
+        method,
+        progress_token,
+        face: Some(face),
+        info: String::new(),
+        in_flight,
+    };
     call::answer(shared, routed, caller).await
 }
 
 fn answer(id: &Id, result: &str) -> Reply {
-    body::json(StatusCode::OK, Parts::from(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}")))
+    body::json(
+        StatusCode::OK,
+        Parts::from(format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}"
+        )),
+    )
 }
 
 fn fault(id: &Id, fault: &Fault) -> Reply {

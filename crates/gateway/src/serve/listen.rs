@@ -46,13 +46,19 @@ pub enum ServeError {
 ///
 /// # Errors
 /// [`ServeError`] before the first connection is accepted, never later.
-pub async fn serve(listener: TcpListener, gateway: Gateway, ending: CancellationToken) -> Result<(), ServeError> {
+pub async fn serve(
+    listener: TcpListener,
+    gateway: Gateway,
+    ending: CancellationToken,
+) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(ServeError::Address)?;
     if !is_loopback(address.ip()) {
         return Err(ServeError::NotLoopback(address));
     }
     let shared = Arc::clone(&gateway.shared);
-    let places = Arc::new(Semaphore::new(shared.settings.connections_max.min(Semaphore::MAX_PERMITS)));
+    let places = Arc::new(Semaphore::new(
+        shared.settings.connections_max.min(Semaphore::MAX_PERMITS),
+    ));
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     loop {
         tokio::select! {
@@ -74,7 +80,11 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, ending: Cancellation
     drop(listener);
     shared.ending.cancel();
     shared.tasks.close();
-    let drained = tokio::time::timeout(Duration::from_millis(shared.settings.drain_ms), shared.tasks.wait()).await;
+    let drained = tokio::time::timeout(
+        Duration::from_millis(shared.settings.drain_ms),
+        shared.tasks.wait(),
+    )
+    .await;
     if drained.is_err() {
         shared.hurry.cancel();
         shared.tasks.wait().await;
@@ -82,7 +92,10 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, ending: Cancellation
     Ok(())
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, _peer)) => Some((stream, place)),

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use http::{HeaderMap, StatusCode};
 use mainstay::ClientFace;
 use mainstay_wire::views::{CallView, ListenFilter};
-use mainstay_wire::{Era, Id, Kind, ListKind, Message, Parts, Revision, codes, headers, meta, method, raw};
+use mainstay_wire::{
+    Era, Id, Kind, ListKind, Message, Parts, Revision, codes, headers, meta, method, raw,
+};
 use serde_json::json;
 
 use super::Shared;
@@ -23,16 +25,26 @@ use super::fault::{Fault, LIMIT_REACHED, shown};
 use super::push::{self, Wanted};
 
 /// Answers one POST of a modern client.
-pub(crate) async fn post(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap, message: Message) -> Reply {
+pub(crate) async fn post(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+    message: Message,
+) -> Reply {
     match message.kind() {
         Kind::Request => {}
         Kind::Notification => return notification(headers),
         Kind::Result | Kind::Error => {
-            let wrong = Fault::new(codes::INVALID_REQUEST, "a client of this revision sends no responses");
+            let wrong = Fault::new(
+                codes::INVALID_REQUEST,
+                "a client of this revision sends no responses",
+            );
             return fault(None, &wrong);
         }
     }
-    let Some(id) = message.id().cloned() else { return body::empty(StatusCode::BAD_REQUEST) };
+    let Some(id) = message.id().cloned() else {
+        return body::empty(StatusCode::BAD_REQUEST);
+    };
     if let Err(wrong) = check(shared, endpoint, headers, &message) {
         return fault(Some(&id), &wrong);
     }
@@ -43,25 +55,35 @@ pub(crate) async fn post(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &He
     match name {
         method::DISCOVER => discover(shared, endpoint, &id).await,
         method::LISTEN => listen(shared, endpoint, id, &message),
-        removed if method::REMOVED_IN_MODERN.contains(&removed) => fault(Some(&id), &Fault::no_method(removed)),
+        removed if method::REMOVED_IN_MODERN.contains(&removed) => {
+            fault(Some(&id), &Fault::no_method(removed))
+        }
         _ => pass_on(shared, endpoint, id, message).await,
     }
 }
 
 /// Notifications mean nothing here: a call is cancelled by closing its stream.
 fn notification(headers: &HeaderMap) -> Reply {
-    let served = headers.get(headers::PROTOCOL_VERSION).is_none_or(|version| {
-        version.to_str().ok().and_then(Revision::parse).is_some()
-    });
+    let served = headers
+        .get(headers::PROTOCOL_VERSION)
+        .is_none_or(|version| version.to_str().ok().and_then(Revision::parse).is_some());
     if served {
         return body::empty(StatusCode::ACCEPTED);
     }
-    let requested = headers.get(headers::PROTOCOL_VERSION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let requested = headers
+        .get(headers::PROTOCOL_VERSION)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     fault(None, &unsupported(requested))
 }
 
 /// The ladder. The order is part of the protocol's behaviour: a header mismatch is judged before the version itself.
-fn check(shared: &Shared, endpoint: &Endpoint, headers: &HeaderMap, message: &Message) -> Result<(), Fault> {
+fn check(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+    message: &Message,
+) -> Result<(), Fault> {
     for name in [headers::PROTOCOL_VERSION, headers::METHOD, headers::NAME] {
         if headers.get_all(name).iter().nth(1).is_some() {
             return Err(mismatch(format!("{name} was sent twice")));
@@ -72,14 +94,22 @@ fn check(shared: &Shared, endpoint: &Endpoint, headers: &HeaderMap, message: &Me
     match message.member(&meta::in_params(meta::CLIENT_CAPABILITIES)) {
         None => return Err(missing_meta(meta::CLIENT_CAPABILITIES)),
         Some(capabilities) if !raw::is_object(capabilities) => {
-            return Err(Fault::params(format!("`params._meta[\"{}\"]` must be an object", meta::CLIENT_CAPABILITIES)));
+            return Err(Fault::params(format!(
+                "`params._meta[\"{}\"]` must be an object",
+                meta::CLIENT_CAPABILITIES
+            )));
         }
         Some(_) => {}
     }
     check_version(headers, version)?;
     check_names(headers, message)?;
     let plain = raw::string(version);
-    let plain = plain.ok_or_else(|| Fault::params(format!("`params._meta[\"{}\"]` must be a string", meta::PROTOCOL_VERSION)))?;
+    let plain = plain.ok_or_else(|| {
+        Fault::params(format!(
+            "`params._meta[\"{}\"]` must be a string",
+            meta::PROTOCOL_VERSION
+        ))
+    })?;
     if Revision::parse(&plain).is_none_or(|revision| revision.era() != Era::Modern) {
         return Err(unsupported(&plain));
     }
@@ -87,7 +117,9 @@ fn check(shared: &Shared, endpoint: &Endpoint, headers: &HeaderMap, message: &Me
 }
 
 fn check_version(headers: &HeaderMap, version: &str) -> Result<(), Fault> {
-    let header = headers.get(headers::PROTOCOL_VERSION).ok_or_else(|| mismatch("MCP-Protocol-Version is missing"))?;
+    let header = headers
+        .get(headers::PROTOCOL_VERSION)
+        .ok_or_else(|| mismatch("MCP-Protocol-Version is missing"))?;
     // A version that is no string is judged one step later; here it can equal no header.
     match raw::string(version) {
         Some(version) if header.as_bytes() != version.as_bytes() => Err(mismatch(format!(
@@ -101,39 +133,67 @@ fn check_version(headers: &HeaderMap, version: &str) -> Result<(), Fault> {
 
 fn check_names(headers: &HeaderMap, message: &Message) -> Result<(), Fault> {
     let name = message.method().unwrap_or_default();
-    let header = headers.get(headers::METHOD).ok_or_else(|| mismatch("Mcp-Method is missing"))?;
+    let header = headers
+        .get(headers::METHOD)
+        .ok_or_else(|| mismatch("Mcp-Method is missing"))?;
     if header.as_bytes() != name.as_bytes() {
         let header = String::from_utf8_lossy(header.as_bytes());
-        return Err(mismatch(format!("Mcp-Method header value '{}' does not match body value '{}'", shown(&header), shown(name))));
+        return Err(mismatch(format!(
+            "Mcp-Method header value '{}' does not match body value '{}'",
+            shown(&header),
+            shown(name)
+        )));
     }
     // Compared only if the body has the value: its absence is a matter of the parameters, not of the headers.
-    let Some(expected) = headers::name_path(name).and_then(|path| message.string_member(path)) else { return Ok(()) };
-    let header = headers.get(headers::NAME).ok_or_else(|| mismatch("Mcp-Name is missing"))?;
+    let Some(expected) = headers::name_path(name).and_then(|path| message.string_member(path))
+    else {
+        return Ok(());
+    };
+    let header = headers
+        .get(headers::NAME)
+        .ok_or_else(|| mismatch("Mcp-Name is missing"))?;
     let decoded = header.to_str().ok().and_then(headers::decode_value);
     if decoded.as_deref() == Some(&*expected) {
         return Ok(());
     }
     let header = String::from_utf8_lossy(header.as_bytes());
-    Err(mismatch(format!("Mcp-Name header value '{}' does not match body value '{}'", shown(&header), shown(&expected))))
+    Err(mismatch(format!(
+        "Mcp-Name header value '{}' does not match body value '{}'",
+        shown(&header),
+        shown(&expected)
+    )))
 }
 
 /// Compares the headers that a tool's schema asks for with the arguments. A schema that is illegal itself checks nothing.
-fn check_params(shared: &Shared, endpoint: &Endpoint, headers: &HeaderMap, message: &Message) -> Result<(), Fault> {
+fn check_params(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+    message: &Message,
+) -> Result<(), Fault> {
     if message.method() != Some(method::TOOLS_CALL) {
         return Ok(());
     }
-    let Some(tool) = message.string_member(&["params", "name"]).and_then(|name| endpoint.tool(shared, &name)) else {
+    let Some(tool) = message
+        .string_member(&["params", "name"])
+        .and_then(|name| endpoint.tool(shared, &name))
+    else {
         return Ok(());
     };
-    let Ok(text) = std::str::from_utf8(&tool) else { return Ok(()) };
-    let annotated = raw::member(text, &["inputSchema"]).and_then(|schema| headers::param_headers(schema).ok());
+    let Ok(text) = std::str::from_utf8(&tool) else {
+        return Ok(());
+    };
+    let annotated =
+        raw::member(text, &["inputSchema"]).and_then(|schema| headers::param_headers(schema).ok());
     for param in annotated.unwrap_or_default() {
         let mut values = headers.get_all(&param.header).iter();
         let value = values.next().map(|value| value.to_str().unwrap_or("\u{0}"));
         if values.next().is_some() {
             return Err(mismatch(format!("{} was sent twice", param.header)));
         }
-        param.check(value, message.member(&["params", "arguments"])).map_err(|problem| mismatch(problem.to_string()))?;
+        param
+            .check(value, message.member(&["params", "arguments"]))
+            .map_err(|problem| mismatch(problem.to_string()))?;
     }
     Ok(())
 }
@@ -143,7 +203,9 @@ fn mismatch(what: impl std::fmt::Display) -> Fault {
 }
 
 fn missing_meta(key: &str) -> Fault {
-    Fault::params(format!("`params._meta[\"{key}\"]` is missing; every request of this revision carries it"))
+    Fault::params(format!(
+        "`params._meta[\"{key}\"]` is missing; every request of this revision carries it"
+    ))
 }
 
 /// `data.supported` names modern revisions only: those are the ones that can be had without a handshake.
@@ -153,31 +215,54 @@ fn unsupported(requested: &str) -> Fault {
         .filter(|revision| revision.era() == Era::Legacy)
         .map(Revision::as_str)
         .collect();
-    let text = format!("Unsupported protocol version (with `initialize` also: {})", legacy.join(", "));
-    Fault::new(codes::UNSUPPORTED_PROTOCOL_VERSION, text)
-        .with(json!({ "supported": [Revision::LATEST_MODERN.as_str()], "requested": shown(requested) }))
+    let text = format!(
+        "Unsupported protocol version (with `initialize` also: {})",
+        legacy.join(", ")
+    );
+    Fault::new(codes::UNSUPPORTED_PROTOCOL_VERSION, text).with(
+        json!({ "supported": [Revision::LATEST_MODERN.as_str()], "requested": shown(requested) }),
+    )
 }
 
 async fn discover(shared: &Arc<Shared>, endpoint: &Endpoint, id: &Id) -> Reply {
     let face = endpoint.face(shared, Era::Modern).await;
-    let instructions = face.instructions.map(|text| format!("\"instructions\":{text},")).unwrap_or_default();
+    let instructions = face
+        .instructions
+        .map(|text| format!("\"instructions\":{text},"))
+        .unwrap_or_default();
     let result = format!(
         "{{\"supportedVersions\":[\"{}\"],\"capabilities\":{},{instructions}{}}}",
         Revision::LATEST_MODERN,
         face.capabilities,
         adapt::modern_tail(true, &face.info),
     );
-    body::json(StatusCode::OK, Parts::from(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}")))
+    body::json(
+        StatusCode::OK,
+        Parts::from(format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}"
+        )),
+    )
 }
 
-async fn list(shared: &Arc<Shared>, endpoint: &Endpoint, kind: ListKind, id: &Id, message: &Message) -> Reply {
+async fn list(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    kind: ListKind,
+    id: &Id,
+    message: &Message,
+) -> Reply {
     if let Some(wrong) = super::cursor_fault(message) {
         return fault(Some(id), &wrong);
     }
     match endpoint.list(shared, kind).await {
         Ok(items) => {
             let info = endpoint.info(shared);
-            let to = Recipient { era: Era::Modern, id, method: kind.method(), info: &info };
+            let to = Recipient {
+                era: Era::Modern,
+                id,
+                method: kind.method(),
+                info: &info,
+            };
             body::json(StatusCode::OK, adapt::listing(kind.key(), items, to))
         }
         Err(wrong) => fault(Some(id), &wrong),
@@ -197,17 +282,24 @@ fn listen(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: &Message) 
     };
     match push::listen_stream(shared, endpoint.clone(), id.clone(), wanted) {
         Some(stream) => body::events(stream),
-        None => fault(Some(&id), &Fault::new(LIMIT_REACHED, "too many streams are open at this Mainstay")),
+        None => fault(
+            Some(&id),
+            &Fault::new(LIMIT_REACHED, "too many streams are open at this Mainstay"),
+        ),
     }
 }
 
 async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Message) -> Reply {
     let view = CallView::of(&message);
     let progress_token = view.progress_token.map(Into::into);
-    let face = message.member(&meta::in_params(meta::CLIENT_CAPABILITIES)).map(|capabilities| ClientFace {
-        capabilities: capabilities.into(),
-        info: message.member(&meta::in_params(meta::CLIENT_INFO)).map(Into::into),
-    });
+    let face = message
+        .member(&meta::in_params(meta::CLIENT_CAPABILITIES))
+        .map(|capabilities| ClientFace {
+            capabilities: capabilities.into(),
+            info: message
+                .member(&meta::in_params(meta::CLIENT_INFO))
+                .map(Into::into),
+        });
     let method = message.method().unwrap_or_default().into();
     let routed = match endpoint.route(shared, message) {
         Ok(routed) => routed,
@@ -215,7 +307,15 @@ async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Mes
     };
     // A result names the server that gave it, which on the aggregate is not Mainstay.
     let info = Endpoint::Server(routed.server.clone()).info(shared);
-    let caller = Caller { era: Era::Modern, id, method, progress_token, face, info, in_flight: None };
+    let caller = Caller {
+        era: Era::Modern,
+        id,
+        method,
+        progress_token,
+        face,
+        info,
+        in_flight: None,
+    };
     call::answer(shared, routed, caller).await
 }
 
@@ -228,5 +328,8 @@ fn modern_code(mut fault: Fault) -> Fault {
 }
 
 fn fault(id: Option<&Id>, fault: &Fault) -> Reply {
-    body::json(call::status(Era::Modern, Some(fault.code)), fault.answer(id))
+    body::json(
+        call::status(Era::Modern, Some(fault.code)),
+        fault.answer(id),
+    )
 }

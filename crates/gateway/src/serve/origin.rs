@@ -22,10 +22,14 @@ pub(crate) struct Guard {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Foreign {
     /// `Host` names somebody else, or is missing.
-    #[error("Invalid Host header: this Mainstay answers to loopback names only (setting `mainstay.allowedHosts`)")]
+    #[error(
+        "Invalid Host header: this Mainstay answers to loopback names only (setting `mainstay.allowedHosts`)"
+    )]
     Host,
     /// `Origin` is a foreign web page.
-    #[error("Invalid Origin header: this web origin may not use this Mainstay (setting `mainstay.allowedOrigins`)")]
+    #[error(
+        "Invalid Origin header: this web origin may not use this Mainstay (setting `mainstay.allowedOrigins`)"
+    )]
     Origin,
 }
 
@@ -33,13 +37,22 @@ impl Guard {
     /// Accepts loopback names, the address listened on, and what the operator allowed in addition. `hosts` are names
     /// without port; `origins` are whole origins such as `https://app.example`.
     pub(crate) fn new(listen: SocketAddr, hosts: &[String], origins: &[String]) -> Self {
-        let mut names: Vec<String> = LOOPBACK_NAMES.iter().map(|name| (*name).to_owned()).collect();
+        let mut names: Vec<String> = LOOPBACK_NAMES
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect();
         if !listen.ip().is_unspecified() {
             names.push(listen.ip().to_string());
         }
         names.extend(hosts.iter().map(|host| bare(host).to_ascii_lowercase()));
-        let origins = origins.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect();
-        Self { hosts: names, origins }
+        let origins = origins
+            .iter()
+            .map(|origin| origin.trim_end_matches('/').to_ascii_lowercase())
+            .collect();
+        Self {
+            hosts: names,
+            origins,
+        }
     }
 
     /// Judges one request.
@@ -55,21 +68,39 @@ impl Guard {
         if hosts.next().is_some() || !host.is_some_and(|host| self.knows(host)) {
             return Err(Foreign::Host);
         }
-        let all_known = headers.get_all(ORIGIN).iter().all(|origin| self.knows_origin(origin));
-        if all_known { Ok(()) } else { Err(Foreign::Origin) }
+        let all_known = headers
+            .get_all(ORIGIN)
+            .iter()
+            .all(|origin| self.knows_origin(origin));
+        if all_known {
+            Ok(())
+        } else {
+            Err(Foreign::Origin)
+        }
     }
 
     fn knows(&self, name: &str) -> bool {
-        self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+        self.hosts
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
     }
 
     fn knows_origin(&self, origin: &HeaderValue) -> bool {
-        let Ok(origin) = origin.to_str() else { return false };
-        if self.origins.iter().any(|known| known.eq_ignore_ascii_case(origin)) {
+        let Ok(origin) = origin.to_str() else {
+            return false;
+        };
+        if self
+            .origins
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(origin))
+        {
             return true;
         }
-        let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        authority.is_some_and(|authority| !authority.contains(['/', '@']) && self.knows(bare(authority)))
+        let authority = origin
+            .strip_prefix("http://")
+            .or_else(|| origin.strip_prefix("https://"));
+        authority
+            .is_some_and(|authority| !authority.contains(['/', '@']) && self.knows(bare(authority)))
     }
 }
 
@@ -77,7 +108,9 @@ impl Guard {
 pub(crate) fn is_loopback(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback()),
+        IpAddr::V6(v6) => {
+            v6.is_loopback() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
+        }
     }
 }
 
@@ -99,7 +132,8 @@ fn bare(authority: &str) -> &str {
 }
 
 fn is_port(text: &str) -> bool {
-    text.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+    text.strip_prefix(':')
+        .is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -108,7 +142,11 @@ mod tests {
 
     fn guard() -> Guard {
         let listen = "127.0.0.5:8808".parse().unwrap();
-        Guard::new(listen, &["Box.lan:80".to_owned()], &["https://app.example/".to_owned()])
+        Guard::new(
+            listen,
+            &["Box.lan:80".to_owned()],
+            &["https://app.example/".to_owned()],
+        )
     }
 
     fn check(host: &[&str], origin: &[&str]) -> Result<(), Foreign> {
@@ -124,23 +162,58 @@ mod tests {
 
     #[test]
     fn law_32_own_names_pass_with_any_port() {
-        for host in ["localhost", "LOCALHOST:1", "127.0.0.1:8808", "[::1]:8808", "[::1]", "127.0.0.5:8808", "box.lan"] {
+        for host in [
+            "localhost",
+            "LOCALHOST:1",
+            "127.0.0.1:8808",
+            "[::1]:8808",
+            "[::1]",
+            "127.0.0.5:8808",
+            "box.lan",
+        ] {
             assert_eq!(check(&[host], &[]), Ok(()), "{host}");
         }
-        for origin in ["http://localhost:6274", "https://127.0.0.1", "http://[::1]:3", "https://app.example"] {
+        for origin in [
+            "http://localhost:6274",
+            "https://127.0.0.1",
+            "http://[::1]:3",
+            "https://app.example",
+        ] {
             assert_eq!(check(&["localhost"], &[origin]), Ok(()), "{origin}");
         }
     }
 
     #[test]
     fn law_32_f246_foreign_names_are_refused() {
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "[::1]evil", "[::2]", "0.0.0.0", ""] {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:80",
+            "[::1]evil",
+            "[::2]",
+            "0.0.0.0",
+            "",
+        ] {
             assert_eq!(check(&[host], &[]), Err(Foreign::Host), "{host}");
         }
         assert_eq!(check(&[], &[]), Err(Foreign::Host), "missing");
-        assert_eq!(check(&["localhost", "evil.example"], &[]), Err(Foreign::Host), "twice");
-        for origin in ["null", "http://evil.example", "https://app.example.evil", "http://localhost@evil.example", "file://"] {
-            assert_eq!(check(&["localhost"], &[origin]), Err(Foreign::Origin), "{origin}");
+        assert_eq!(
+            check(&["localhost", "evil.example"], &[]),
+            Err(Foreign::Host),
+            "twice"
+        );
+        for origin in [
+            "null",
+            "http://evil.example",
+            "https://app.example.evil",
+            "http://localhost@evil.example",
+            "file://",
+        ] {
+            assert_eq!(
+                check(&["localhost"], &[origin]),
+                Err(Foreign::Origin),
+                "{origin}"
+            );
         }
         let absolute = Uri::from_static("http://evil.example/mcp");
         let mut headers = HeaderMap::new();
@@ -150,7 +223,15 @@ mod tests {
 
     #[test]
     fn law_32_only_loopback_is_local() {
-        for (address, local) in [("127.0.0.1", true), ("127.9.9.9", true), ("::1", true), ("::ffff:127.0.0.1", true), ("0.0.0.0", false), ("::", false), ("10.0.0.1", false)] {
+        for (address, local) in [
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("0.0.0.0", false),
+            ("::", false),
+            ("10.0.0.1", false),
+        ] {
             assert_eq!(is_loopback(address.parse().unwrap()), local, "{address}");
         }
     }

@@ -97,7 +97,11 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     /// All of them.
-    pub(crate) const ALL: Self = Self { tools: true, prompts: true, resources: true };
+    pub(crate) const ALL: Self = Self {
+        tools: true,
+        prompts: true,
+        resources: true,
+    };
 }
 
 /// What a stream does at its next step.
@@ -120,7 +124,12 @@ impl Common {
     fn new(shared: &Arc<Shared>, endpoint: Endpoint) -> Option<Self> {
         let permit = Arc::clone(&shared.push_streams).try_acquire_owned().ok()?;
         let version = shared.manager.published();
-        Some(Self { shared: Arc::clone(shared), endpoint, version, _permit: permit })
+        Some(Self {
+            shared: Arc::clone(shared),
+            endpoint,
+            version,
+            _permit: permit,
+        })
     }
 
     fn keep_alive(&self) -> Duration {
@@ -129,7 +138,11 @@ impl Common {
 }
 
 /// The GET stream of a legacy session; `None` if there are too many streams.
-pub(crate) fn session_stream(shared: &Arc<Shared>, endpoint: Endpoint, open: StreamOpen) -> Option<TextStream> {
+pub(crate) fn session_stream(
+    shared: &Arc<Shared>,
+    endpoint: Endpoint,
+    open: StreamOpen,
+) -> Option<TextStream> {
     struct State {
         common: Common,
         open: StreamOpen,
@@ -160,7 +173,10 @@ pub(crate) fn session_stream(shared: &Arc<Shared>, endpoint: Endpoint, open: Str
         }
     }
 
-    let state = State { common: Common::new(shared, endpoint)?, open };
+    let state = State {
+        common: Common::new(shared, endpoint)?,
+        open,
+    };
     let texts = stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         match step(&mut state).await {
@@ -173,7 +189,12 @@ pub(crate) fn session_stream(shared: &Arc<Shared>, endpoint: Endpoint, open: Str
 
 /// The stream of a modern `subscriptions/listen`: the acknowledgement first, then changes, and on shutdown the result.
 /// `None` if there are too many streams.
-pub(crate) fn listen_stream(shared: &Arc<Shared>, endpoint: Endpoint, id: Id, wanted: Wanted) -> Option<TextStream> {
+pub(crate) fn listen_stream(
+    shared: &Arc<Shared>,
+    endpoint: Endpoint,
+    id: Id,
+    wanted: Wanted,
+) -> Option<TextStream> {
     struct State {
         common: Common,
         id: Id,
@@ -193,7 +214,9 @@ pub(crate) fn listen_stream(shared: &Arc<Shared>, endpoint: Endpoint, id: Id, wa
             let now = Told::now(&state.common.shared, &state.common.endpoint);
             if let Some(method) = state.told.next(&now, state.wanted) {
                 let params = format!("{{\"_meta\":{}}}", subscription(&state.id));
-                return Step::Say(events::frame(Message::notification(method, Some(&params)).into()));
+                return Step::Say(events::frame(
+                    Message::notification(method, Some(&params)).into(),
+                ));
             }
             tokio::select! {
                 // Cancel-safe: a watch keeps what was not seen.
@@ -207,7 +230,13 @@ pub(crate) fn listen_stream(shared: &Arc<Shared>, endpoint: Endpoint, id: Id, wa
 
     // The baseline is taken before the acknowledgement: what changes from here on is told.
     let told = Told::now(shared, &endpoint);
-    let state = State { common: Common::new(shared, endpoint)?, id, wanted, told, acknowledged: false };
+    let state = State {
+        common: Common::new(shared, endpoint)?,
+        id,
+        wanted,
+        told,
+        acknowledged: false,
+    };
     let texts = stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         match step(&mut state).await {
@@ -219,7 +248,10 @@ pub(crate) fn listen_stream(shared: &Arc<Shared>, endpoint: Endpoint, id: Id, wa
 }
 
 fn lock_told(open: &StreamOpen) -> std::sync::MutexGuard<'_, Told> {
-    open.session().told.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    open.session()
+        .told
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// The `_meta` object that ties a message to its subscription: the id keeps its JSON type.
@@ -233,14 +265,24 @@ fn acknowledgement(id: &Id, wanted: Wanted) -> Parts {
         ("promptsListChanged", wanted.prompts),
         ("resourcesListChanged", wanted.resources),
     ];
-    let honoured: Vec<String> =
-        kinds.iter().filter(|(_, honoured)| *honoured).map(|(name, _)| format!("\"{name}\":true")).collect();
-    let params = format!("{{\"_meta\":{},\"notifications\":{{{}}}}}", subscription(id), honoured.join(","));
+    let honoured: Vec<String> = kinds
+        .iter()
+        .filter(|(_, honoured)| *honoured)
+        .map(|(name, _)| format!("\"{name}\":true"))
+        .collect();
+    let params = format!(
+        "{{\"_meta\":{},\"notifications\":{{{}}}}}",
+        subscription(id),
+        honoured.join(",")
+    );
     Message::notification(method::SUBSCRIPTIONS_ACKNOWLEDGED, Some(&params)).into()
 }
 
 fn ended(id: &Id) -> Parts {
-    let result = format!("{{\"resultType\":\"complete\",\"_meta\":{}}}", subscription(id));
+    let result = format!(
+        "{{\"resultType\":\"complete\",\"_meta\":{}}}",
+        subscription(id)
+    );
     events::frame(Message::result_of(id, &result).into())
 }
 
@@ -249,36 +291,76 @@ mod tests {
     use super::*;
 
     fn digest(text: &str) -> Option<Digest> {
-        Some(mainstay_core::catalog::digest([(text, text.as_bytes())].into_iter()))
+        Some(mainstay_core::catalog::digest(
+            [(text, text.as_bytes())].into_iter(),
+        ))
     }
 
     #[test]
     fn law_21_each_change_is_told_once_and_an_undone_one_not_at_all() {
-        let before = Told { tools: digest("a"), ..Told::default() };
+        let before = Told {
+            tools: digest("a"),
+            ..Told::default()
+        };
         let mut told = before;
         assert_eq!(told.next(&before, Wanted::ALL), None);
-        let now = Told { tools: digest("b"), resources: digest("r"), templates: digest("t"), ..before };
-        assert_eq!(told.next(&now, Wanted::ALL), Some(method::TOOLS_LIST_CHANGED));
-        assert_eq!(told.next(&now, Wanted::ALL), Some(method::RESOURCES_LIST_CHANGED));
+        let now = Told {
+            tools: digest("b"),
+            resources: digest("r"),
+            templates: digest("t"),
+            ..before
+        };
+        assert_eq!(
+            told.next(&now, Wanted::ALL),
+            Some(method::TOOLS_LIST_CHANGED)
+        );
+        assert_eq!(
+            told.next(&now, Wanted::ALL),
+            Some(method::RESOURCES_LIST_CHANGED)
+        );
         assert_eq!(told.next(&now, Wanted::ALL), None);
         assert_eq!(told, now);
     }
 
     #[test]
     fn only_wanted_kinds_are_told() {
-        let wanted = Wanted { tools: false, prompts: true, resources: false };
+        let wanted = Wanted {
+            tools: false,
+            prompts: true,
+            resources: false,
+        };
         let mut told = Told::default();
-        let now = Told { tools: digest("a"), prompts: digest("p"), resources: digest("r"), ..Told::default() };
+        let now = Told {
+            tools: digest("a"),
+            prompts: digest("p"),
+            resources: digest("r"),
+            ..Told::default()
+        };
         assert_eq!(told.next(&now, wanted), Some(method::PROMPTS_LIST_CHANGED));
         assert_eq!(told.next(&now, wanted), None);
     }
 
     #[test]
     fn the_subscription_id_keeps_its_type() {
-        let text = |id: &Id| String::from_utf8(acknowledgement(id, Wanted::ALL).into_bytes().to_vec()).unwrap();
+        let text = |id: &Id| {
+            String::from_utf8(acknowledgement(id, Wanted::ALL).into_bytes().to_vec()).unwrap()
+        };
         assert!(text(&Id::number(7)).contains("\"io.modelcontextprotocol/subscriptionId\":7}"));
-        assert!(text(&Id::string("7")).contains("\"io.modelcontextprotocol/subscriptionId\":\"7\"}"));
-        let only = acknowledgement(&Id::number(1), Wanted { tools: true, prompts: false, resources: false });
-        assert!(String::from_utf8(only.into_bytes().to_vec()).unwrap().ends_with("\"notifications\":{\"toolsListChanged\":true}}}"));
+        assert!(
+            text(&Id::string("7")).contains("\"io.modelcontextprotocol/subscriptionId\":\"7\"}")
+        );
+        let only = acknowledgement(
+            &Id::number(1),
+            Wanted {
+                tools: true,
+                prompts: false,
+                resources: false,
+            },
+        );
+        assert!(
+            String::from_utf8(only.into_bytes().to_vec())
+                .unwrap()
+                .ends_with("\"notifications\":{\"toolsListChanged\":true}}}")
+        );
     }
 }

@@ -37,14 +37,21 @@ impl SessionId {
 
     /// Reads what [`SessionId::to_string`] wrote; anything else names no session of ours.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
-        if text.len() != 32 || !text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        if text.len() != 32
+            || !text
+                .iter()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        {
             return None;
         }
         let text = std::str::from_utf8(text).ok()?;
         u128::from_str_radix(text, 16).ok().map(Self)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "only the low bits choose the shard")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "only the low bits choose the shard"
+    )]
     fn shard(self) -> usize {
         self.0 as usize % SHARDS
     }
@@ -107,9 +114,16 @@ impl Session {
         let mut calls = lock(&self.calls);
         calls.next += 1;
         let ticket = calls.next;
-        calls.by_id.insert(id.clone(), (ticket, Arc::clone(&cancelled)));
+        calls
+            .by_id
+            .insert(id.clone(), (ticket, Arc::clone(&cancelled)));
         drop(calls);
-        CallInFlight { session: Arc::clone(self), id: id.clone(), ticket, cancelled }
+        CallInFlight {
+            session: Arc::clone(self),
+            id: id.clone(),
+            ticket,
+            cancelled,
+        }
     }
 
     /// Cancels the call in flight under `id`; `false` if there is none (it may just have been answered).
@@ -134,7 +148,11 @@ impl Session {
             }
             opened.is_some()
         });
-        Some(StreamOpen { session: Arc::clone(self), ticket: opened?, streams: self.streams.subscribe() })
+        Some(StreamOpen {
+            session: Arc::clone(self),
+            ticket: opened?,
+            streams: self.streams.subscribe(),
+        })
     }
 
     /// Resolves when the session has ended.
@@ -175,7 +193,11 @@ impl Drop for CallInFlight {
     fn drop(&mut self) {
         let mut calls = lock(&self.session.calls);
         // A client that used one id twice has replaced this entry by its later call.
-        if calls.by_id.get(&self.id).is_some_and(|(ticket, _)| *ticket == self.ticket) {
+        if calls
+            .by_id
+            .get(&self.id)
+            .is_some_and(|(ticket, _)| *ticket == self.ticket)
+        {
             calls.by_id.remove(&self.id);
         }
     }
@@ -211,7 +233,9 @@ impl StreamOpen {
 
 impl Drop for StreamOpen {
     fn drop(&mut self) {
-        self.session.streams.send_modify(|streams| streams.retain(|ticket| *ticket != self.ticket));
+        self.session
+            .streams
+            .send_modify(|streams| streams.retain(|ticket| *ticket != self.ticket));
     }
 }
 
@@ -255,13 +279,9 @@ impl Sessions {
 
     /// Opens a session. A full table first drops what has expired, then the session that was idle longest.
     pub(crate) fn open(&self, opening: Opening, told: Told) -> Result<Arc<Session>, NoSession> {
-        self.open_at(self.now_ms(), opening, told)
-    }
-
-    fn open_at(&self, now_ms: u64, opening: Opening, told: Told) -> Result<Arc<Session>, NoSession> {
         if self.count() >= self.count_max {
-            self.sweep_at(now_ms);
-            if self.count() >= self.count_max && !self.evict(now_ms) {
+            self.sweep();
+            if self.count() >= self.count_max && !self.evict() {
                 return Err(NoSession::Full(self.count_max));
             }
         }
@@ -271,7 +291,7 @@ impl Sessions {
             opening,
             told: Mutex::new(told),
             log_level: AtomicU8::new(u8::MAX),
-            used_at_ms: AtomicU64::new(now_ms),
+            used_at_ms: AtomicU64::new(self.now_ms()),
             calls: Mutex::default(),
             streams: watch::Sender::default(),
             ended: tokio_util::sync::CancellationToken::new(),
@@ -290,7 +310,9 @@ impl Sessions {
 
     /// Ends a session: its streams end, its calls are cancelled. `false` if there is none.
     pub(crate) fn close(&self, id: SessionId) -> bool {
-        let Some(session) = self.write(id).remove(&id) else { return false };
+        let Some(session) = self.write(id).remove(&id) else {
+            return false;
+        };
         self.count.fetch_sub(1, Ordering::Relaxed);
         session.ended.cancel();
         for (_, cancelled) in lock(&session.calls).by_id.values() {
@@ -301,10 +323,7 @@ impl Sessions {
 
     /// Ends every session that has been idle for too long.
     pub(crate) fn sweep(&self) {
-        self.sweep_at(self.now_ms());
-    }
-
-    fn sweep_at(&self, now_ms: u64) {
+        let now_ms = self.now_ms();
         for (id, idle_ms) in self.idle(now_ms) {
             if idle_ms >= self.idle_max_ms {
                 self.close(id);
@@ -312,15 +331,21 @@ impl Sessions {
         }
     }
 
-    fn evict(&self, now_ms: u64) -> bool {
-        let longest = self.idle(now_ms).into_iter().max_by_key(|(_, idle_ms)| *idle_ms);
+    fn evict(&self) -> bool {
+        let longest = self
+            .idle(self.now_ms())
+            .into_iter()
+            .max_by_key(|(_, idle_ms)| *idle_ms);
         longest.is_some_and(|(id, idle_ms)| idle_ms >= EVICT_IDLE_MS && self.close(id))
     }
 
     fn idle(&self, now_ms: u64) -> Vec<(SessionId, u64)> {
         let of_shard = |shard: &RwLock<HashMap<SessionId, Arc<Session>>>| -> Vec<(SessionId, u64)> {
             let sessions = shard.read().unwrap_or_else(PoisonError::into_inner);
-            sessions.values().filter_map(|session| Some((session.id, session.idle_ms(now_ms)?))).collect()
+            sessions
+                .values()
+                .filter_map(|session| Some((session.id, session.idle_ms(now_ms)?)))
+                .collect()
         };
         self.shards.iter().flat_map(of_shard).collect()
     }
@@ -330,11 +355,15 @@ impl Sessions {
     }
 
     fn read(&self, id: SessionId) -> RwLockReadGuard<'_, HashMap<SessionId, Arc<Session>>> {
-        self.shards[id.shard()].read().unwrap_or_else(PoisonError::into_inner)
+        self.shards[id.shard()]
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, id: SessionId) -> RwLockWriteGuard<'_, HashMap<SessionId, Arc<Session>>> {
-        self.shards[id.shard()].write().unwrap_or_else(PoisonError::into_inner)
+        self.shards[id.shard()]
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -345,53 +374,69 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn opening() -> Opening {
-        Opening { server: None, revision: Revision::V2025_11_25, client_info: None }
+        Opening {
+            server: None,
+            revision: Revision::V2025_11_25,
+            client_info: None,
+        }
     }
 
-    fn open(sessions: &Sessions, now_ms: u64) -> Result<Arc<Session>, NoSession> {
-        sessions.open_at(now_ms, opening(), Told::default())
+    fn open(sessions: &Sessions) -> Result<Arc<Session>, NoSession> {
+        sessions.open(opening(), Told::default())
     }
 
     #[tokio::test]
     async fn ids_are_read_as_they_were_written_and_nothing_else_is_an_id() {
         let sessions = Sessions::new(2, 1_000);
-        let session = open(&sessions, 0).unwrap();
+        let session = open(&sessions).unwrap();
         let text = session.id.to_string();
         assert_eq!(text.len(), 32);
         assert_eq!(SessionId::parse(text.as_bytes()), Some(session.id));
-        for wrong in ["", "1", &text[1..], &format!("+{}", &text[1..]), &"A".repeat(32), &"g".repeat(32)] {
+        for wrong in [
+            "",
+            "1",
+            &text[1..],
+            &format!("+{}", &text[1..]),
+            &"A".repeat(32),
+            &"g".repeat(32),
+        ] {
             assert_eq!(SessionId::parse(wrong.as_bytes()), None, "{wrong}");
         }
     }
 
-    #[test]
-    fn idle_sessions_end_and_used_ones_stay() {
+    #[tokio::test(start_paused = true)]
+    async fn idle_sessions_end_and_used_ones_stay() {
         let sessions = Sessions::new(10, 1_000);
-        let idle = open(&sessions, 0).unwrap();
-        let busy = open(&sessions, 0).unwrap();
+        let idle = open(&sessions).unwrap();
+        let busy = open(&sessions).unwrap();
         let call = busy.begin(&Id::number(1));
-        let listening = open(&sessions, 0).unwrap();
+        let listening = open(&sessions).unwrap();
         let stream = listening.open_stream().unwrap();
-        sessions.sweep_at(999);
-        assert_eq!(sessions.count(), 3);
-        sessions.sweep_at(1_000);
+        tokio::time::advance(Duration::from_millis(1_001)).await;
+        sessions.sweep();
         assert!(sessions.find(idle.id).is_none());
-        assert_eq!(sessions.count(), 2);
+        assert!(sessions.find(busy.id).is_some() && sessions.find(listening.id).is_some());
         drop((call, stream));
-        sessions.sweep_at(1_000);
+        tokio::time::advance(Duration::from_millis(1_001)).await;
+        sessions.sweep();
         assert_eq!(sessions.count(), 0);
     }
 
-    #[test]
-    fn a_full_table_gives_the_longest_idle_session_away_but_none_that_is_in_use() {
+    #[tokio::test(start_paused = true)]
+    async fn a_full_table_gives_the_longest_idle_session_away_but_none_that_is_in_use() {
         let sessions = Sessions::new(2, 1_000_000);
-        let first = open(&sessions, 0).unwrap();
-        let second = open(&sessions, 1).unwrap();
-        let full = open(&sessions, EVICT_IDLE_MS - 1);
-        assert!(matches!(full, Err(NoSession::Full(2))), "both were used a moment ago");
-        let third = open(&sessions, EVICT_IDLE_MS).unwrap();
+        let first = open(&sessions).unwrap();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let second = open(&sessions).unwrap();
+        assert!(
+            matches!(open(&sessions), Err(NoSession::Full(2))),
+            "both are fresh"
+        );
+        tokio::time::advance(Duration::from_millis(EVICT_IDLE_MS)).await;
+        let third = open(&sessions).unwrap();
         assert!(sessions.find(first.id).is_none());
         assert!(sessions.find(second.id).is_some() && sessions.find(third.id).is_some());
         assert_eq!(sessions.count(), 2);
@@ -400,25 +445,30 @@ mod tests {
     #[tokio::test]
     async fn law_18_a_call_is_cancelled_by_the_clients_id_with_its_type() {
         let sessions = Sessions::new(2, 1_000);
-        let session = open(&sessions, 0).unwrap();
+        let session = open(&sessions).unwrap();
         let call = session.begin(&Id::number(1));
         assert!(!session.cancel(&Id::string("1")), "a string is another id");
         assert!(session.cancel(&Id::number(1)));
         call.cancelled().await;
         drop(call);
-        assert!(!session.cancel(&Id::number(1)), "F231: nothing is left behind");
+        assert!(
+            !session.cancel(&Id::number(1)),
+            "F231: nothing is left behind"
+        );
     }
 
     #[tokio::test]
     async fn only_the_newest_stream_is_written_to() {
         let sessions = Sessions::new(2, 1_000);
-        let session = open(&sessions, 0).unwrap();
+        let session = open(&sessions).unwrap();
         let old = session.open_stream().unwrap();
         let new = session.open_stream().unwrap();
         assert!(!old.is_newest() && new.is_newest());
         drop(new);
         assert!(old.is_newest());
-        let more: Vec<_> = std::iter::from_fn(|| session.open_stream()).take(10).collect();
+        let more: Vec<_> = std::iter::from_fn(|| session.open_stream())
+            .take(10)
+            .collect();
         assert_eq!(more.len(), STREAMS_PER_SESSION - 1);
     }
 }
