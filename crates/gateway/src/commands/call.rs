@@ -134,7 +134,7 @@ fn ended(reply: Reply) -> Result<Ended, Stop> {
     if stop.hint.is_none() {
         stop.hint = body["error"]["data"]["hint"].as_str().map(str::to_owned);
     }
-    Err(stop)
+    Err(advised(stop))
 }
 
 async fn in_process(
@@ -192,13 +192,33 @@ async fn in_process(
 
 /// Law 16: which of the three it was decides whether repeating is safe.
 fn not_answered(error: &CallError) -> Stop {
-    match error {
-        CallError::Refused(_) => Stop::new(Exit::CallRefused, error.to_string()),
-        CallError::Rejected(_) => {
-            Stop::new(Exit::CallRejected, error.to_string()).hint("it is safe to repeat the call")
-        }
-        CallError::Unknown(_) => Stop::new(Exit::CallUnknown, error.to_string())
-            .hint("look at the tool's effect before you repeat the call"),
+    let exit = match error {
+        CallError::Refused(_) => Exit::CallRefused,
+        CallError::Rejected(_) => Exit::CallRejected,
+        CallError::Unknown(_) => Exit::CallUnknown,
+    };
+    advised(Stop::new(exit, error.to_string()))
+}
+
+/// Adds what to do about an unanswered call, unless something better is known.
+fn advised(stop: Stop) -> Stop {
+    if stop.hint.is_some() {
+        return stop;
+    }
+    let advice = [
+        (
+            Exit::CallRefused,
+            "it is safe to repeat the call once that is out of the way",
+        ),
+        (Exit::CallRejected, "it is safe to repeat the call"),
+        (
+            Exit::CallUnknown,
+            "look at the tool's effect before you repeat the call",
+        ),
+    ];
+    match advice.into_iter().find(|(exit, _)| *exit == stop.exit) {
+        Some((_, advice)) => stop.hint(advice),
+        None => stop,
     }
 }
 

@@ -69,7 +69,7 @@ const CYCLE: [(Victim, BreakKind); 6] = [
     (Victim::Stateless, BreakKind::Hang),
 ];
 
-/// The last break comes at least this long before the end, so that the recovery can be seen.
+/// The last break comes this long before the end (or a third of the whole), so that the recovery can be seen.
 const TAIL_MS: u64 = 4_000;
 /// The first break comes after this long, so that one sees it work first.
 const WARM_UP_MS: u64 = 2_000;
@@ -80,7 +80,9 @@ const PACE_MS: std::ops::RangeInclusive<u64> = 2_500..=6_000;
 pub(super) fn schedule(seconds: u64) -> impl Iterator<Item = (u64, Victim, BreakKind)> {
     let total_ms = seconds * 1_000;
     let first_ms = WARM_UP_MS.min(total_ms / 4);
-    let last_ms = total_ms.saturating_sub(TAIL_MS).max(first_ms);
+    let last_ms = total_ms
+        .saturating_sub(TAIL_MS.min(total_ms / 3))
+        .max(first_ms);
     let pace_ms =
         ((last_ms - first_ms) / CYCLE.len() as u64).clamp(*PACE_MS.start(), *PACE_MS.end());
     (first_ms..=last_ms)
