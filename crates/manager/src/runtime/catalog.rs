@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mainstay_core::catalog::ItemKind;
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::codes;
@@ -122,6 +123,8 @@ async fn list_kind(
                 error.map_or_else(|| "an unreadable error".to_owned(), |error| error.message);
             return Err(listing_failed(method, &words));
         };
+        // The items live as long as the catalog: they must not keep a whole read buffer alive.
+        let result = Bytes::copy_from_slice(&result);
         let page = listing::parse_page(wire_kind(kind), &result)
             .map_err(|error| listing_failed(method, &error.to_string()))?;
         items.extend(page.items);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::envelope;
-use mainstay_wire::ndjson::{Line, LineDecoder};
+use mainstay_wire::ndjson::{Line, LineDecoder, into_line};
 use mainstay_wire::splice::Parts;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -26,7 +26,7 @@ const BATCH_BYTES: usize = 32 * 1024;
 /// How much is asked of the pipe at a time.
 const READ_BYTES: usize = 64 * 1024;
 
-/// One line on its way out.
+/// One line on its way out, line feed included.
 #[derive(Debug)]
 pub(crate) struct OutLine {
     parts: Parts,
@@ -55,6 +55,8 @@ impl StdioLink {
 
     /// Queues a line. Cancel-safe: a dropped wait queues nothing. `Err`: the writer is gone.
     pub(crate) async fn send(&self, parts: Parts, mark: Option<Arc<CallMark>>) -> Result<(), ()> {
+        // A client may send its JSON over several lines; a server on stdio reads one message per line.
+        let parts = into_line(parts);
         self.outbox
             .send(OutLine { parts, mark })
             .await
@@ -100,7 +102,6 @@ pub(crate) async fn write_lines(
                 for part in parts.iter() {
                     stdin.write_all(part).await?;
                 }
-                stdin.write_all(b"\n").await?;
             }
             stdin.flush().await
         };
@@ -125,7 +126,6 @@ fn append(batch: &mut BytesMut, line: OutLine) -> Option<Parts> {
     for part in line.parts.iter() {
         batch.extend_from_slice(part);
     }
-    batch.extend_from_slice(b"\n");
     None
 }
 
@@ -136,20 +136,19 @@ pub(crate) async fn read_lines(
     limits: envelope::Limits,
 ) -> Failure {
     let mut decoder = LineDecoder::new(limits);
-    let mut chunk = BytesMut::new();
     loop {
-        if chunk.capacity() - chunk.len() < READ_BYTES / 4 {
-            chunk.reserve(READ_BYTES);
+        let buffer = decoder.buffer();
+        if buffer.capacity() - buffer.len() < READ_BYTES / 4 {
+            buffer.reserve(READ_BYTES);
         }
-        match stdout.read_buf(&mut chunk).await {
+        match stdout.read_buf(buffer).await {
             Ok(0) => {
-                if let Some(line) = decoder.finish() {
+                while let Some(line) = decoder.finish() {
                     dispatch(&runtime, line);
                 }
                 return Failure::new(FailureKind::StreamClosed);
             }
             Ok(_) => {
-                decoder.push(chunk.split().freeze());
                 for line in decoder.by_ref() {
                     dispatch(&runtime, line);
                 }

@@ -252,3 +252,20 @@ async fn f58_ids_that_come_back_as_strings_or_floats_are_understood() {
         manager.shutdown().await;
     }
 }
+
+#[tokio::test]
+async fn a_request_that_a_client_wrote_over_several_lines_reaches_a_stdio_server_as_one() {
+    let bench = Bench::new();
+    let manager = start([bench.server("a", &[])]).await;
+    let server = manager.server("a").unwrap();
+    let pretty = "{\n \"jsonrpc\": \"2.0\",\n \"id\": 7,\n \"method\": \"tools/call\",\r\n \"params\": {\n  \"name\": \"echo\",\n  \"arguments\": {\"text\": \"one\\nline\"}\n }\n}";
+    let message =
+        mainstay_wire::Message::parse(pretty.into(), &mainstay_wire::Limits::default()).unwrap();
+    let request = mainstay::Request::from_message(message).unwrap();
+    let answer = within("the call", server.request(request, CallOptions::default()))
+        .await
+        .unwrap();
+    assert_eq!(text(&answer), "one\nline");
+    assert_eq!(bench.count("a", "error"), 0);
+    manager.shutdown().await;
+}
