@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::envelope;
-use mainstay_wire::ndjson::{Line, LineDecoder};
+use mainstay_wire::ndjson::{Line, LineDecoder, into_line};
 use mainstay_wire::splice::Parts;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -53,8 +53,9 @@ impl StdioLink {
         )
     }
 
-    /// Queues a line. Cancel-safe: a dropped wait queues nothing. `Err`: the writer is gone.
+    /// Queues a message as one line: what came over HTTP may have line breaks between its tokens. Cancel-safe: a dropped wait queues nothing. `Err`: the writer is gone.
     pub(crate) async fn send(&self, parts: Parts, mark: Option<Arc<CallMark>>) -> Result<(), ()> {
+        let parts = into_line(parts);
         self.outbox
             .send(OutLine { parts, mark })
             .await
@@ -100,7 +101,6 @@ pub(crate) async fn write_lines(
                 for part in parts.iter() {
                     stdin.write_all(part).await?;
                 }
-                stdin.write_all(b"\n").await?;
             }
             stdin.flush().await
         };
@@ -125,7 +125,6 @@ fn append(batch: &mut BytesMut, line: OutLine) -> Option<Parts> {
     for part in line.parts.iter() {
         batch.extend_from_slice(part);
     }
-    batch.extend_from_slice(b"\n");
     None
 }
 
