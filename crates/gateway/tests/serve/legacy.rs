@@ -70,10 +70,12 @@ async fn a_session_lists_and_calls_on_both_endpoints() {
                 &format!("{{\"text\":\"{server}\"}}"),
             ))
             .await;
+        let reply = reply.json();
         assert_eq!(
-            reply.json(),
-            json!({"jsonrpc": "2.0", "id": 7, "result": {"content": [{"type": "text", "text": server}]}})
+            (&reply["id"], &reply["result"]["content"][0]["text"]),
+            (&json!(7), &json!(server))
         );
+        assert!(reply["result"].get("resultType").is_none(), "{reply}");
     }
     let mut one = world.session("/servers/one/mcp").await;
     let listed = one
