@@ -297,6 +297,7 @@ impl Lifecycle {
     /// bound only keeps an absurd policy from turning a step into a loop.
     fn time_passed(&mut self, step: &mut Step<'_>) {
         const DUE_MAX: usize = 8;
+        self.escalate_retiring(step);
         for _ in 0..DUE_MAX {
             let due = self
                 .own_deadlines()
@@ -331,7 +332,6 @@ impl Lifecycle {
                 break;
             }
         }
-        self.escalate_retiring(step);
     }
 }
 

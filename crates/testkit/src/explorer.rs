@@ -7,12 +7,18 @@
 //!
 //! To show that the checks can fail, [`defect::Defect`]s are planted around the machine; each must be found.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a model looks at the variants it models"
+)]
+
 pub mod atlas;
 pub mod defect;
+mod laws;
 pub mod world;
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use mainstay_core::policy::Policy;
@@ -165,11 +171,7 @@ impl Seen {
     }
 
     fn insert(&mut self, world: &World) -> bool {
-        let [first, second] = [&self.keys[0], &self.keys[1]].map(|key| {
-            let mut hasher = key.build_hasher();
-            world.hash(&mut hasher);
-            hasher.finish()
-        });
+        let [first, second] = [&self.keys[0], &self.keys[1]].map(|key| key.hash_one(world));
         let bucket = self.hashes.entry(first).or_default();
         let new = !bucket.contains(&second);
         if new {

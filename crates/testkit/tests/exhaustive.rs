@@ -5,7 +5,7 @@ use mainstay_core::policy::{
     SuspicionPolicy,
 };
 use mainstay_testkit::explorer::atlas::Atlas;
-use mainstay_testkit::explorer::{Setup, defect, explore};
+use mainstay_testkit::explorer::{Setup, defect, explore, replay};
 
 /// Small numbers: few enough to enumerate, different enough to tell the deadlines apart.
 fn small(exclusive: bool) -> Policy {
@@ -49,53 +49,159 @@ fn small(exclusive: bool) -> Policy {
     }
 }
 
+fn keepalive() -> Option<KeepalivePolicy> {
+    Some(KeepalivePolicy {
+        idle_ms: 2,
+        timeout_ms: 1,
+        misses: 2,
+    })
+}
+
+/// A child process.
 fn process() -> Setup {
+    let policy = Policy {
+        budget: 2,
+        ..small(true)
+    };
     Setup {
         name: "process",
-        policies: vec![Policy {
-            budget: 2,
-            ..small(true)
-        }],
+        policies: vec![policy],
         seeds: vec![0, 3],
         without: vec![],
     }
 }
 
+/// A server over HTTP whose replacements overlap.
 fn http() -> Setup {
+    let policy = Policy {
+        keepalive: keepalive(),
+        ..small(false)
+    };
     Setup {
         name: "http",
-        policies: vec![Policy { ..small(false) }],
+        policies: vec![policy],
         seeds: vec![0],
         without: vec![],
     }
 }
 
+/// A server that rests until it is called, and again when nobody calls any more.
+fn lazy() -> Setup {
+    let policy = Policy {
+        lazy: true,
+        idle_shutdown_ms: Some(2),
+        parked_probe_ms: None,
+        ..small(true)
+    };
+    Setup {
+        name: "lazy process",
+        policies: vec![policy],
+        seeds: vec![0],
+        without: vec![],
+    }
+}
+
+/// A server that the config turns from HTTP into a process and back. Two old generations may retire at a time; budget
+/// and phases are explored elsewhere.
+fn turning() -> Setup {
+    let renewals = RenewalPolicy {
+        window_ms: 3,
+        max: 1,
+        retiring_max: 2,
+    };
+    let http = Policy {
+        budget: 0,
+        renewals,
+        ..small(false)
+    };
+    let process = Policy {
+        budget: 0,
+        ..small(true)
+    };
+    let without = vec![
+        "suspect",
+        "poke (network)",
+        "traffic",
+        "life",
+        "phase",
+        "tick",
+    ];
+    Setup {
+        name: "turning",
+        policies: vec![http, process],
+        seeds: vec![0],
+        without,
+    }
+}
+
+/// Everything that is explored, the quickest first.
+fn setups() -> [Setup; 4] {
+    [lazy(), process(), turning(), http()]
+}
+
+/// Laws 1 to 12 and 26, as far as they are the lifecycle's: see the messages in the explorer's world.
 #[test]
-fn probe() {
-    for setup in [process(), http()] {
+fn every_reachable_state_keeps_the_laws() {
+    let mut atlas = Atlas::default();
+    let (mut worlds, mut transitions) = (0, 0);
+    for setup in setups() {
         let report = explore(&setup, None);
         println!(
-            "{} {} {:?} {}",
+            "{}: {} worlds, {} transitions, {:.1} s",
+            setup.name,
             report.worlds,
             report.transitions,
-            report.took,
-            report
-                .violation
-                .as_ref()
-                .map(|v| v.to_string())
-                .unwrap_or_default()
+            report.took.as_secs_f64()
         );
-        if let Some(v) = &report.violation {
-            println!("{}", mainstay_testkit::explorer::replay(&setup, None, v));
+        if let Some(trace) = &report.violation {
+            panic!("{}: {trace}\n{}", setup.name, replay(&setup, None, trace));
+        }
+        worlds += report.worlds;
+        transitions += report.transitions;
+        atlas.merge(report.atlas);
+    }
+    println!("together: {worlds} worlds, {transitions} transitions");
+    assert!(
+        worlds > 50_000,
+        "so few worlds mean that the explorer no longer explores: {worlds}"
+    );
+    compare_with_docs(&atlas.render());
+}
+
+/// The table in the docs is what the machine does.
+fn compare_with_docs(rendered: &str) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/states.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let written = std::fs::write(path, rendered);
+        assert!(
+            written.is_ok(),
+            "docs/states.md cannot be written: {written:?}"
+        );
+    }
+    let checked_in = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        checked_in == rendered,
+        "docs/states.md is stale: run `UPDATE_DOCS=1 cargo test -p mainstay-testkit --test exhaustive`"
+    );
+}
+
+/// A check that cannot fail proves nothing: each planted defect must be found.
+#[test]
+fn every_planted_defect_is_found() {
+    let mut missed = Vec::new();
+    for defect in defect::ALL {
+        let found = setups().iter().find_map(|setup| {
+            let trace = explore(setup, Some(defect)).violation?;
+            Some(format!(
+                "{} ({}): {trace}",
+                format_args!("{defect:?}"),
+                setup.name
+            ))
+        });
+        match found {
+            Some(found) => println!("{found}"),
+            None => missed.push(defect),
         }
     }
-    let _ = (
-        Atlas::default(),
-        defect::ALL,
-        KeepalivePolicy {
-            idle_ms: 1,
-            timeout_ms: 1,
-            misses: 1,
-        },
-    );
+    assert!(missed.is_empty(), "not found: {missed:?}");
 }

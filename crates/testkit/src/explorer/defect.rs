@@ -3,6 +3,7 @@
 //! Each one perturbs what goes in, what comes out or what is remembered, the way a real mistake in the machine would.
 //! Production code knows nothing of them.
 
+use mainstay_core::event::Transition;
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::{
@@ -109,7 +110,7 @@ pub(super) fn step(
     {
         let generation = connected.generation;
         let failure = Failure::new(FailureKind::StreamClosed);
-        lifecycle.step(
+        return lifecycle.step(
             policy,
             now,
             Input::Exited {
@@ -118,20 +119,15 @@ pub(super) fn step(
             },
             out,
         );
-        // One record of what is one change to the outside.
-        let effects: Vec<Effect> = out
-            .drain()
-            .filter(|effect| !matches!(effect, Effect::Changed(_)))
-            .collect();
-        effects.into_iter().for_each(|effect| out.push(effect));
-        return;
     }
     let Some(input) = defect.input(lifecycle, input) else {
         return;
     };
     lifecycle.step(policy, now, input.clone(), out);
     if let Some(more) = defect.more(&before, lifecycle, &input, out) {
+        let first: Vec<Effect> = out.drain().collect();
         lifecycle.step(policy, now, more, out);
+        one_record(first, out);
     }
     if defect == Defect::GenerationReused {
         reuse(lifecycle, now, out);
@@ -199,16 +195,18 @@ impl Defect {
         before: &Lifecycle,
         after: &mut Lifecycle,
         input: &Input,
-        out: &mut Effects,
+        out: &Effects,
     ) -> Option<Input> {
         let State::Draining(draining) = after.state() else {
             return match (self, input, after.state()) {
-                (Defect::HandshakeProves, Input::Opened { .. }, State::Connected(connected)) => {
-                    Some(Input::Proof {
-                        generation: connected.generation,
-                        proof: Proof::ProbeAnswered,
-                    })
-                }
+                (
+                    Defect::HandshakeProves,
+                    Input::Opened { generation },
+                    State::Connected(connected),
+                ) if *generation == connected.generation => Some(Input::Proof {
+                    generation: connected.generation,
+                    proof: Proof::ProbeAnswered,
+                }),
                 (Defect::EnableRevives, Input::Enable, State::Disabled(_)) => {
                     *after = Lifecycle::new(0, mainstay_core::lifecycle::Start::Enabled);
                     Some(Input::Start)
@@ -231,15 +229,7 @@ impl Defect {
             }
             _ => false,
         };
-        if !gone {
-            return None;
-        }
-        let kept: Vec<Effect> = out
-            .drain()
-            .filter(|effect| !matches!(effect, Effect::Changed(_)))
-            .collect();
-        kept.into_iter().for_each(|effect| out.push(effect));
-        Some(Input::Gone { generation })
+        gone.then_some(Input::Gone { generation })
     }
 
     fn effects(self, out: &mut Effects) {
@@ -255,6 +245,35 @@ impl Defect {
             };
             (0..copies).for_each(|_| out.push(effect.clone()));
         }
+    }
+}
+
+/// Makes two steps look like one: the effects of both, and one record from the state before to the state after.
+fn one_record(first: Vec<Effect>, out: &mut Effects) {
+    let mut effects = first;
+    effects.extend(out.drain());
+    let mut record: Option<Transition> = None;
+    for effect in effects {
+        match effect {
+            Effect::Changed(change) => {
+                record = Some(match record {
+                    Some(Transition {
+                        from,
+                        from_generation,
+                        ..
+                    }) => Transition {
+                        from,
+                        from_generation,
+                        ..change
+                    },
+                    None => change,
+                });
+            }
+            other => out.push(other),
+        }
+    }
+    if let Some(change) = record {
+        out.push(Effect::Changed(change));
     }
 }
 

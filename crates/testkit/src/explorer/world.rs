@@ -4,9 +4,9 @@ use std::fmt;
 
 use mainstay_core::failure::{Blame, Failure, FailureKind};
 use mainstay_core::ids::Generation;
-use mainstay_core::lifecycle::state::{DisabledBy, Next, State, Successor};
+use mainstay_core::lifecycle::state::{State, Successor};
 use mainstay_core::lifecycle::{
-    Effect, Effects, Input, Lifecycle, Phase, Poke, Proof, Start, StateWord, StopStep,
+    Effect, Effects, Input, Lifecycle, Phase, Poke, Proof, Start, StopStep,
 };
 use mainstay_core::policy::Policy;
 use mainstay_core::time::Time;
@@ -18,44 +18,41 @@ use super::defect::{self, Defect};
 const BASE: Time = Time(1_000_000);
 
 /// A generation that ended long ago, in every normalised world.
-const LONG_DEAD: Generation = Generation(1);
-
-/// Steps within which a cooperative world must have got where it wants.
-const PATIENCE: usize = 64;
+pub(super) const LONG_DEAD: Generation = Generation(1);
 
 /// Everything that exists: the machine under test and reality around it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     /// The machine under test.
     pub lifecycle: Lifecycle,
-    now: Time,
-    live: Vec<Live>,
-    queued: Option<Generation>,
-    highest: Generation,
-    accepting: Option<Generation>,
-    published: bool,
+    pub(super) now: Time,
+    pub(super) live: Vec<Live>,
+    pub(super) queued: Option<Generation>,
+    pub(super) highest: Generation,
+    pub(super) accepting: Option<Generation>,
+    pub(super) published: bool,
     /// An operator disabled it and did not enable it since.
-    disabled: bool,
-    shut: bool,
-    open_allowed_at: Time,
+    pub(super) disabled: bool,
+    pub(super) shut: bool,
+    pub(super) open_allowed_at: Time,
     /// Opens since the last proof of health or clean slate.
-    unproven: u32,
+    pub(super) unproven: u32,
     /// Index of the policy in force.
-    policy: usize,
+    pub(super) policy: usize,
     /// The runtime that has just vanished, while the machine hears of it.
-    ghost: Option<Live>,
+    pub(super) ghost: Option<Live>,
 }
 
 /// A runtime that exists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Live {
-    generation: Generation,
+pub(super) struct Live {
+    pub(super) generation: Generation,
     /// Calls may be running on it.
-    leases: bool,
+    pub(super) leases: bool,
     /// The last step of its stop that was ordered.
-    stop: Option<StopStep>,
+    pub(super) stop: Option<StopStep>,
     /// When it must have opened or been given up.
-    connect_ends: Time,
+    pub(super) connect_ends: Time,
 }
 
 /// Something that happens in a world.
@@ -73,7 +70,7 @@ pub enum Action {
 
 /// A broken law.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation(String);
+pub struct Violation(pub(super) String);
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -102,6 +99,7 @@ macro_rules! law {
         }
     };
 }
+pub(super) use law;
 
 impl World {
     /// Before the start.
@@ -161,6 +159,9 @@ impl World {
             }
             None => actions.push(Action::Tick),
         }
+        if setup.without.contains(&"tick") && self.lifecycle.next_deadline().is_some() {
+            actions.retain(|action| *action != Action::Tick);
+        }
         actions
     }
 
@@ -192,160 +193,16 @@ impl World {
                     "a deadline that was handled is still due: the driver would loop"
                 );
             }
-            Action::Tick => next.now = next.now + 1,
+            Action::Tick => {
+                next.now = next.now + 1;
+                next.check_known()?;
+            }
             Action::Cooperate => {}
         }
         Ok(next.normalised())
     }
 
-    /// Checks what needs no new world: stale messages, spurious timeouts, and that a cooperative world gets where it
-    /// wants. Returns the number of edges looked at.
-    ///
-    /// # Errors
-    ///
-    /// The broken law and what broke it.
-    pub fn check_at_rest(
-        &self,
-        setup: &Setup,
-        defect: Option<Defect>,
-    ) -> Result<u64, (Action, Violation)> {
-        let mut edges = 0;
-        let alive = |generation: Generation| {
-            self.live.iter().any(|live| live.generation == generation)
-                || self.queued == Some(generation)
-        };
-        let strangers = [
-            Generation::NONE,
-            LONG_DEAD,
-            self.highest,
-            self.highest.next(),
-        ];
-        for stranger in strangers
-            .into_iter()
-            .filter(|generation| !alive(*generation))
-        {
-            let granted = Input::Granted {
-                generation: stranger,
-            };
-            for input in messages(stranger, self.now).into_iter().chain([granted]) {
-                edges += 1;
-                self.nothing_changes(setup, &input, defect)
-                    .map_err(|broken| (Action::Give(input.clone(), 0), broken))?;
-            }
-        }
-        if self
-            .lifecycle
-            .next_deadline()
-            .is_none_or(|(at, _)| at > self.now)
-        {
-            edges += 1;
-            self.nothing_changes(setup, &Input::Timeout, defect)
-                .map_err(|broken| (Action::Give(Input::Timeout, 0), broken))?;
-        }
-        self.cooperates(setup, defect)
-            .map_err(|broken| (Action::Cooperate, broken))?;
-        Ok(edges + 1)
-    }
-
-    fn nothing_changes(
-        &self,
-        setup: &Setup,
-        input: &Input,
-        defect: Option<Defect>,
-    ) -> Result<(), Violation> {
-        let mut lifecycle = self.lifecycle.clone();
-        let mut effects = Effects::new();
-        defect::step(
-            defect,
-            &mut lifecycle,
-            self.policy(setup),
-            self.now,
-            input.clone(),
-            &mut effects,
-        );
-        law!(
-            effects.is_empty(),
-            "a stale or spurious {} had an effect (law 3)",
-            input.word()
-        );
-        law!(
-            lifecycle == self.lifecycle,
-            "a stale or spurious {} changed the state (law 3)",
-            input.word()
-        );
-        Ok(())
-    }
-
-    /// Weak liveness: when everybody cooperates from here on, what is wanted comes about.
-    fn cooperates(&self, setup: &Setup, defect: Option<Defect>) -> Result<(), Violation> {
-        let mut world = self.clone();
-        for _ in 0..PATIENCE {
-            if world.has_arrived() {
-                return Ok(());
-            }
-            let helpful = world.helpful();
-            world = world.take(setup, &helpful, defect)?;
-        }
-        law!(
-            false,
-            "stuck in {} although everybody cooperates",
-            world.lifecycle.state().word()
-        );
-        Ok(())
-    }
-
-    /// Whether there is nothing left to wait for.
-    fn has_arrived(&self) -> bool {
-        let retired = self.live.iter().all(|live| live.stop.is_none());
-        match self.lifecycle.state() {
-            State::Disabled(DisabledBy::NotStarted) => false,
-            State::Disabled(by) => {
-                self.live.is_empty() && self.shut == (*by == DisabledBy::Shutdown)
-            }
-            State::Connected(_) => retired,
-            State::Idle
-            | State::Connecting(_)
-            | State::Draining(_)
-            | State::Backoff(_)
-            | State::Parked(_) => false,
-        }
-    }
-
-    /// What a cooperative world does next.
-    fn helpful(&self) -> Action {
-        if let Some(stopped) = self.live.iter().find(|live| live.stop.is_some()) {
-            return Action::Give(
-                Input::Gone {
-                    generation: stopped.generation,
-                },
-                0,
-            );
-        }
-        if let Some(generation) = self.queued {
-            return Action::Give(Input::Granted { generation }, 0);
-        }
-        if let Some(opening) = self.lifecycle.opening() {
-            return Action::Give(
-                Input::Opened {
-                    generation: opening.generation,
-                },
-                0,
-            );
-        }
-        match self.lifecycle.state() {
-            State::Disabled(_) => Action::Give(Input::Start, 0),
-            State::Idle => Action::Give(Input::Wanted, 0),
-            // The human who is needed turns up.
-            State::Parked(parked) if parked.probe_at.is_none() => Action::Give(Input::Restart, 0),
-            State::Connecting(_)
-            | State::Connected(_)
-            | State::Draining(_)
-            | State::Backoff(_)
-            | State::Parked(_) => Action::Jump(0),
-        }
-    }
-
-    fn policy<'a>(&self, setup: &'a Setup) -> &'a Policy {
+    pub(super) fn policy<'a>(&self, setup: &'a Setup) -> &'a Policy {
         &setup.policies[self.policy % setup.policies.len()]
     }
 
@@ -564,25 +421,6 @@ impl World {
         Ok(())
     }
 
-    /// Only a failure that nobody asked for is charged (law 7).
-    fn check_charge(&self, input: &Input, before: &Lifecycle) -> Result<(), Violation> {
-        let word = before.state().word();
-        let alive = matches!(word, StateWord::Connecting | StateWord::Connected);
-        law!(alive, "{} is charged in {word} (law 4)", input.word());
-        match input {
-            Input::OpenFailed { .. }
-            | Input::Exited { .. }
-            | Input::Gone { .. }
-            | Input::SessionLost { .. }
-            | Input::ProbeMissed { .. }
-            | Input::Timeout => Ok(()),
-            other => Err(Violation(format!(
-                "a planned {} is charged (law 7)",
-                other.word()
-            ))),
-        }
-    }
-
     /// Keeps the count of opens without proof in between, by what reality knows.
     fn count_proofs(
         &mut self,
@@ -636,8 +474,12 @@ impl World {
             }
             _ => {}
         }
+        self.ration(before, policy)
+    }
+
+    /// Who is out of budget gets one attempt at a time from here on.
+    fn ration(&mut self, before: &Lifecycle, policy: &Policy) -> Result<(), Violation> {
         match self.lifecycle.state() {
-            // From here on one attempt at a time.
             State::Parked(_) => self.unproven = self.unproven.min(policy.budget),
             State::Connected(connected) => {
                 let exhausted = self.lifecycle.status(self.now).charges > policy.budget;
@@ -668,122 +510,6 @@ impl World {
             | State::Draining(_)
             | State::Backoff(_) => {}
         }
-        Ok(())
-    }
-
-    /// What must be true of every state.
-    fn check_state(&mut self, policy: &Policy, defect: Option<Defect>) -> Result<(), Violation> {
-        let lifecycle = &self.lifecycle;
-        let state = lifecycle.state();
-        let word = state.word();
-        match state {
-            State::Connected(connected) => {
-                law!(
-                    self.accepting == Some(connected.generation),
-                    "connected, but does not take calls"
-                );
-                law!(self.published, "connected, but not published (law 21)");
-            }
-            State::Disabled(_)
-            | State::Idle
-            | State::Connecting(_)
-            | State::Draining(_)
-            | State::Backoff(_)
-            | State::Parked(_) => {
-                law!(
-                    self.accepting.is_none(),
-                    "{word}, but still takes calls (law 2)"
-                );
-            }
-        }
-        if self.disabled {
-            let down = match state {
-                State::Disabled(_) => true,
-                State::Draining(draining) => matches!(draining.next, Next::Disabled(_)),
-                State::Idle
-                | State::Connecting(_)
-                | State::Connected(_)
-                | State::Backoff(_)
-                | State::Parked(_) => false,
-            };
-            law!(down, "disabled, but {word} (law 5)");
-            law!(!self.published, "disabled, but published (law 21)");
-        }
-        for live in &self.live {
-            law!(
-                lifecycle.knows(live.generation),
-                "{word}, and a live runtime is forgotten (law 6)"
-            );
-        }
-        self.check_known()?;
-        self.check_deadlines(policy, defect)?;
-        let over = self.shut && self.live.is_empty();
-        law!(
-            lifecycle.is_shut_down() == over,
-            "shut down, and it is not what is reported (law 6)"
-        );
-        let waits = lifecycle
-            .opening()
-            .filter(|opening| opening.running.is_none());
-        if waits.is_none() {
-            self.queued = None;
-        }
-        Ok(())
-    }
-
-    /// What the machine believes to exist exists.
-    fn check_known(&self) -> Result<(), Violation> {
-        let exists =
-            |generation: Generation| self.live.iter().any(|live| live.generation == generation);
-        if let State::Draining(draining) = self.lifecycle.state() {
-            law!(
-                exists(draining.stopping.generation),
-                "drains what does not exist"
-            );
-        }
-        if let Some(opening) = self.lifecycle.opening() {
-            match &opening.running {
-                Some(_) => {
-                    law!(exists(opening.generation), "opens what does not exist");
-                    let late = self.live.iter().any(|live| {
-                        live.generation == opening.generation && self.now > live.connect_ends
-                    });
-                    law!(!late, "connects for longer than the limit");
-                }
-                None => law!(
-                    self.queued == Some(opening.generation),
-                    "waits for the gate without being queued"
-                ),
-            }
-        }
-        Ok(())
-    }
-
-    /// Everything that is not at rest has a deadline.
-    fn check_deadlines(&self, policy: &Policy, defect: Option<Defect>) -> Result<(), Violation> {
-        let lifecycle = &self.lifecycle;
-        let needed = match lifecycle.state() {
-            State::Connecting(connecting) => connecting.opening.running.is_some(),
-            State::Draining(_) | State::Backoff(_) => true,
-            State::Connected(connected) => {
-                connected.stable_at.is_some()
-                    || policy.keepalive.is_some()
-                    || lifecycle
-                        .opening()
-                        .is_some_and(|opening| opening.running.is_some())
-            }
-            State::Parked(parked) => {
-                policy.parked_probe_ms.is_some() && parked.failure.kind.blame() != Blame::Human
-            }
-            State::Disabled(_) | State::Idle => false,
-        };
-        let stopping = self.live.iter().any(|live| live.stop.is_some());
-        let has = defect::next_deadline(defect, lifecycle).is_some();
-        law!(
-            has || !(needed || stopping),
-            "{} without a deadline",
-            lifecycle.state().word()
-        );
         Ok(())
     }
 
@@ -844,7 +570,7 @@ fn draws(input: &Input) -> bool {
 }
 
 /// Everything a runtime could say, sensible or not.
-fn messages(generation: Generation, now: Time) -> Vec<Input> {
+pub(super) fn messages(generation: Generation, now: Time) -> Vec<Input> {
     let unreachable = Failure::new(FailureKind::Unreachable);
     let human = Failure::new(FailureKind::BadConfig);
     let limited = Failure::new(FailureKind::RateLimited).with_retry_after_ms(1);
