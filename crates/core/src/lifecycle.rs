@@ -154,6 +154,12 @@ impl Lifecycle {
             .min()
     }
 
+    /// The deadlines of the state itself, in no particular order: those of [`Lifecycle::next_deadline`] without the old
+    /// generations that are being stopped in the background.
+    pub fn deadlines(&self) -> impl Iterator<Item = (Time, Why)> + '_ {
+        self.own_deadlines().into_iter().flatten()
+    }
+
     /// Where it stands.
     #[must_use]
     pub const fn state(&self) -> &State {

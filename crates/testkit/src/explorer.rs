@@ -90,14 +90,15 @@ pub fn explore(setup: &Setup, defect: Option<Defect>) -> Report {
     'search: while let Some((index, world)) = frontier.pop_front() {
         for action in world.actions(setup) {
             transitions += 1;
-            let next = match world.take(setup, &action, defect) {
-                Ok(next) => next,
+            let outcome = match world.take(setup, &action, defect) {
+                Ok(outcome) => outcome,
                 Err(broken) => {
                     violation = Some(trace(&parents, index, action, broken));
                     break 'search;
                 }
             };
-            atlas.record(&world.lifecycle, &action, &next.lifecycle);
+            atlas.record(&action, &outcome);
+            let next = outcome.world;
             if seen.insert(&next) {
                 let number = u32::try_from(parents.len()).unwrap_or(u32::MAX);
                 parents.push(Some((index, action)));
@@ -144,7 +145,7 @@ pub fn replay(setup: &Setup, defect: Option<Defect>, trace: &Trace) -> String {
     let mut story = String::new();
     for action in &trace.actions {
         match world.take(setup, action, defect) {
-            Ok(next) => world = next,
+            Ok(outcome) => world = outcome.world,
             Err(violation) => {
                 story.push_str(&format!("{action}\n    {violation}\n"));
                 break;

@@ -75,6 +75,7 @@ fn process() -> Setup {
 fn http() -> Setup {
     let policy = Policy {
         keepalive: keepalive(),
+        budget: 2,
         ..small(false)
     };
     Setup {

@@ -355,7 +355,7 @@ impl Opening {
             Phase::Greet => Why::GreetDeadline,
             Phase::List => Why::ListDeadline,
         };
-        Some(if running.total_ends < running.phase_ends {
+        Some(if running.total_ends <= running.phase_ends {
             (running.total_ends, Why::ConnectDeadline)
         } else {
             (running.phase_ends, why)

@@ -100,7 +100,7 @@ impl World {
                 return Ok(());
             }
             let helpful = world.helpful();
-            world = world.take(setup, &helpful, defect)?;
+            world = world.take(setup, &helpful, defect)?.world;
         }
         law!(
             false,

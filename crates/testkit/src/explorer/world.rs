@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use mainstay_core::event::Transition;
 use mainstay_core::failure::{Blame, Failure, FailureKind};
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::state::{State, Successor};
@@ -41,6 +42,15 @@ pub struct World {
     pub(super) policy: usize,
     /// The runtime that has just vanished, while the machine hears of it.
     pub(super) ghost: Option<Live>,
+}
+
+/// What followed from an action.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The world after it.
+    pub world: World,
+    /// The record of the change, if the machine changed its state.
+    pub change: Option<Transition>,
 }
 
 /// A runtime that exists.
@@ -175,15 +185,18 @@ impl World {
         setup: &Setup,
         action: &Action,
         defect: Option<Defect>,
-    ) -> Result<World, Violation> {
+    ) -> Result<Outcome, Violation> {
         let mut next = self.clone();
+        let mut change = None;
         match action {
-            Action::Give(input, seed) => next.give(setup, input.clone(), *seed, defect)?,
+            Action::Give(input, seed) => {
+                change = next.give(setup, input.clone(), *seed, defect)?;
+            }
             Action::Jump(seed) => {
                 if let Some((at, _)) = next.lifecycle.next_deadline() {
                     next.now = next.now.max(at);
                 }
-                next.give(setup, Input::Timeout, *seed, defect)?;
+                change = next.give(setup, Input::Timeout, *seed, defect)?;
                 let due = next
                     .lifecycle
                     .next_deadline()
@@ -199,7 +212,10 @@ impl World {
             }
             Action::Cooperate => {}
         }
-        Ok(next.normalised())
+        Ok(Outcome {
+            world: next.normalised(),
+            change,
+        })
     }
 
     pub(super) fn policy<'a>(&self, setup: &'a Setup) -> &'a Policy {
@@ -213,7 +229,7 @@ impl World {
         input: Input,
         seed: usize,
         defect: Option<Defect>,
-    ) -> Result<(), Violation> {
+    ) -> Result<Option<Transition>, Violation> {
         let seed = setup.seeds.get(seed).copied().unwrap_or(0);
         self.lifecycle =
             self.lifecycle
@@ -232,6 +248,7 @@ impl World {
             &mut effects,
         );
 
+        let mut record = None;
         let mut changes = 0;
         for effect in effects.drain() {
             if let Effect::Changed(change) = &effect {
@@ -241,6 +258,7 @@ impl World {
                         == (before_status.state, before_status.generation),
                     "the record of a change does not start where the state was (F235)"
                 );
+                record = Some(change.clone());
             }
             self.perform(policy, effect)?;
         }
@@ -260,13 +278,19 @@ impl World {
             self.check_charge(&input, &before)?;
         }
         self.count_proofs(&input, &before, policy)?;
-        self.check_state(policy, defect)
+        self.check_state(policy, defect)?;
+        Ok(record)
     }
 
     /// What the input means in reality, before the machine hears of it.
     fn happens(&mut self, setup: &Setup, input: &Input) {
         match input {
-            Input::Enable => self.disabled = false,
+            Input::Enable => {
+                if self.disabled {
+                    self.unproven = 0;
+                }
+                self.disabled = false;
+            }
             Input::Disable => self.disabled = true,
             Input::Shutdown { .. } => self.shut = true,
             Input::Replace => self.policy = (self.policy + 1) % setup.policies.len(),
@@ -448,10 +472,7 @@ impl World {
             Input::Proof { generation, .. } if self.accepting == Some(*generation) => {
                 self.unproven = 0
             }
-            Input::Restart
-            | Input::Replace
-            | Input::Enable
-            | Input::Poke(Poke::Credentials | Poke::Config) => {
+            Input::Restart | Input::Replace | Input::Poke(Poke::Credentials | Poke::Config) => {
                 self.unproven = 0;
             }
             Input::OpenFailed { .. }

@@ -384,3 +384,19 @@ fn law_4_faults_of_closing_neither_charge_nor_mask_s01_s15() {
         "the first real failure stays"
     );
 }
+
+#[test]
+fn law_11_a_network_change_during_the_last_teardown_brings_the_probe_forward() {
+    let mut bench = Bench::new(Policy {
+        budget: 0,
+        ..Policy::for_http()
+    });
+    bench
+        .give(Input::Start)
+        .open_failed(FailureKind::Unreachable);
+    bench.give(Input::Poke(Poke::Network)).gone();
+    assert_eq!(
+        bench.lifecycle.next_deadline(),
+        Some((bench.now + 10_000, Why::ParkedProbe))
+    );
+}

@@ -353,3 +353,25 @@ fn a_runtime_that_vanishes_without_a_word_is_a_failure() {
         .collect();
     assert_eq!(ended, [G2], "its calls are told");
 }
+
+#[test]
+fn calls_are_told_when_their_runtime_vanishes_in_the_middle_of_the_drain() {
+    let mut bench = Bench::process();
+    bench.proven().advance(5_000).give(Input::Restart).gone();
+    let told = Effect::Fail {
+        generation: G1,
+        failure: FailureKind::StreamClosed.into(),
+    };
+    assert!(bench.last.contains(&told));
+}
+
+#[test]
+fn law_21_disable_unpublishes_even_during_a_shutdown() {
+    let mut bench = Bench::process();
+    bench.proven().give(Input::Shutdown { impatient: false });
+    bench.give(Input::Disable);
+    assert_eq!(bench.effects(), [Effect::Retract]);
+    bench.gone().give(Input::Disable);
+    assert_eq!(bench.effects(), [Effect::Retract]);
+    assert!(bench.lifecycle.is_shut_down());
+}
