@@ -26,8 +26,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::yard::{
-    ALONE, INITIALIZE, PING, Yard, alone, ask, children, children_of, exit_of, ledger_of, lives,
-    myself, pids_in, script, signal, state_of, until, within,
+    ALONE, INITIALIZE, NOBODY, PING, Yard, alone, ask, children, children_of, exit_of, ledger_of,
+    lives, myself, pids_in, script, signal, state_of, until, within,
 };
 
 // --- the exit of a leader --------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ async fn law_29_gone_waits_for_those_who_die_slowly_f64() {
     let mut server = yard.shell(fat).await;
     yard.until_pids(2).await;
     yard.bury(&mut server).await;
-    assert_eq!(yard.living(), Vec::<u32>::new());
+    assert_eq!(yard.living(), NOBODY);
 }
 
 #[tokio::test]
@@ -279,7 +279,7 @@ fn a_cancelled_start_leaves_no_process_f22() {
         // True only when no child is left.
         within("the guardian to end", guardian.ended()).await;
         assert!(!pids_in(&dir.path().join("pids")).into_iter().any(lives));
-        assert_eq!(children(), Vec::<u32>::new(), "not even a zombie");
+        assert_eq!(children(), NOBODY, "not even a zombie");
     });
 }
 

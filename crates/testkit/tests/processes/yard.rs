@@ -27,6 +27,9 @@ pub(crate) const INITIALIZE: &[u8] =
     b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\",\"params\":{\"protocolVersion\":\"2025-06-18\"}}\n";
 pub(crate) const PING: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n";
 
+/// No process at all.
+pub(crate) const NOBODY: [u32; 0] = [];
+
 /// A guardian and a folder in which children leave their ids.
 pub(crate) struct Yard {
     pub(crate) dir: Folder,

@@ -180,11 +180,11 @@ impl Server {
             Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": self.dress(result)}),
             Err(error) => json!({"jsonrpc": "2.0", "id": id, "error": error}),
         };
-        let text = format!("{message}{end}");
-        self.output().bytes(text.as_bytes());
+        let mut text = format!("{message}{end}");
         if self.knobs().duplicate_answers {
-            self.output().bytes(text.as_bytes());
+            text = text.repeat(2);
         }
+        self.output().bytes(text.as_bytes());
     }
 
     /// Modern results carry their type and the server's identity; legacy clients ignore both.
