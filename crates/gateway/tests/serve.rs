@@ -1,5 +1,12 @@
 //! The gateway on a real port, in front of a real manager and real servers that misbehave, spoken to in raw HTTP.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code: a failure here is the test's failure"
+)]
+
 #[path = "serve/admin.rs"]
 mod admin;
 #[path = "serve/crossing.rs"]
