@@ -237,7 +237,6 @@ impl Gateway {
     }
 
     /// The same as an axum router, to be nested into a larger server. The `Host` and `Origin` checks are part of it.
-    #[must_use]
     pub fn router(&self) -> axum::Router {
         let gateway = self.clone();
         axum::Router::new().fallback(move |request: axum::extract::Request| {

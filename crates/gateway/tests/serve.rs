@@ -1,5 +1,13 @@
 //! The gateway on a real port, in front of a real manager and real servers that misbehave, spoken to in raw HTTP.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    reason = "test code: a failure here is the test's failure, and tables are as long as what they list"
+)]
+
 #[path = "serve/admin.rs"]
 mod admin;
 #[path = "serve/crossing.rs"]

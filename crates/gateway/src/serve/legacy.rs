@@ -168,15 +168,13 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
 }
 
 fn notification(session: &Session, message: &Message) {
-    match message.method() {
-        Some(method::CANCELLED) => match CancelledView::of(message) {
-            Ok(cancelled) => {
-                session.cancel(&cancelled.request_id);
-            }
+    // `initialized` needs no action; roots are not passed on to servers; unknown ones belong to nobody.
+    if message.method() == Some(method::CANCELLED) {
+        match CancelledView::of(message) {
+            // Whether there still is such a call is a race that the client knows about.
+            Ok(cancelled) => _ = session.cancel(&cancelled.request_id),
             Err(error) => tracing::debug!(%error, "a cancel notice that names no request"),
-        },
-        // `initialized` needs no action; roots are not passed on to servers; unknown ones belong to nobody.
-        Some(_) | None => {}
+        }
     }
 }
 

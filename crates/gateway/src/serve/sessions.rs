@@ -48,10 +48,6 @@ impl SessionId {
         u128::from_str_radix(text, 16).ok().map(Self)
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "only the low bits choose the shard"
-    )]
     fn shard(self) -> usize {
         self.0 as usize % SHARDS
     }
