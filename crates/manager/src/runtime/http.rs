@@ -10,6 +10,7 @@
 mod answer;
 mod body;
 mod client;
+mod direct;
 mod face;
 mod greet;
 mod push;

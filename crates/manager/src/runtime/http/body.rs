@@ -13,6 +13,7 @@ use mainstay_core::failure::Failure;
 use mainstay_wire::splice::Parts;
 
 use super::client;
+use super::direct::DirectBody;
 use crate::runtime::waiters::CallMark;
 
 /// Requests up to this size are put together into one segment: one small copy is cheaper than many small writes.
@@ -117,7 +118,7 @@ impl Body for OutBody {
 #[derive(Debug)]
 pub(super) enum InBody {
     /// From our own use of hyper.
-    Plain(hyper::body::Incoming),
+    Plain(DirectBody),
     /// From reqwest.
     Full(reqwest::Body),
 }
@@ -155,7 +156,7 @@ impl InBody {
 
     fn exact_bytes(&self) -> Option<u64> {
         match self {
-            Self::Plain(body) => body.size_hint().exact(),
+            Self::Plain(body) => body.exact_bytes(),
             Self::Full(body) => body.size_hint().exact(),
         }
     }

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, StatusCode, Uri};
-use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::proxy::matcher::Matcher;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use mainstay_core::failure::{Failure, FailureKind};
 
 use super::body::{InBody, OutBody};
+use super::direct::Pool;
 
 /// Redirects of one request that are followed.
 pub(super) const REDIRECTS_MAX: usize = 3;
@@ -143,7 +143,7 @@ pub(super) struct Client(Engine);
 
 #[derive(Debug)]
 enum Engine {
-    Plain(Box<legacy::Client<HttpConnector, OutBody>>),
+    Plain(Arc<Pool>),
     Full(reqwest::Client),
 }
 
@@ -153,7 +153,10 @@ impl Client {
             && !target.has_user
             && Matcher::from_system().intercept(&target.uri).is_none();
         if plain {
-            return Ok(Self(Engine::Plain(Box::new(plain_client(connect)))));
+            let pool = Pool::new(&target.uri, connector(connect), IDLE_MAX, PLAIN_IDLE);
+            let no_host =
+                || Failure::new(FailureKind::BadConfig).with_detail("`url` has no usable host");
+            return Ok(Self(Engine::Plain(Arc::new(pool.ok_or_else(no_host)?))));
         }
         full_client(connect)
             .map(|client| Self(Engine::Full(client)))
@@ -172,17 +175,7 @@ impl Client {
         request: Request<OutBody>,
     ) -> Result<Response<InBody>, Failure> {
         match &self.0 {
-            Engine::Plain(client) => match client.request(request).await {
-                Ok(response) => Ok(response.map(InBody::Plain)),
-                Err(error) => {
-                    let kind = if error.is_connect() {
-                        FailureKind::Unreachable
-                    } else {
-                        FailureKind::StreamClosed
-                    };
-                    Err(Failure::new(kind).with_detail(chain(&error)))
-                }
-            },
+            Engine::Plain(pool) => Ok(pool.send(request).await?.map(InBody::Plain)),
             Engine::Full(client) => {
                 let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap));
                 let request = request.map_err(|error| {
@@ -204,19 +197,14 @@ impl Client {
     }
 }
 
-fn plain_client(connect: Duration) -> legacy::Client<HttpConnector, OutBody> {
+fn connector(connect: Duration) -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(connect));
     connector.set_keepalive(Some(KEEPALIVE));
     connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
     connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
-    legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .timer(TokioTimer::new())
-        .pool_idle_timeout(PLAIN_IDLE)
-        .pool_max_idle_per_host(IDLE_MAX)
-        .build(connector)
+    connector
 }
 
 fn full_client(connect: Duration) -> reqwest::Result<reqwest::Client> {
@@ -244,7 +232,7 @@ pub(super) fn broken(error: &dyn Error) -> Failure {
 }
 
 /// An error and its causes in one bounded line, each said once.
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
