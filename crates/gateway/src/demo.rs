@@ -169,11 +169,14 @@ impl Show {
         let manager = self.scene.manager.clone();
         let at = Instant::now();
         let at_ms = millis(at - self.began);
+        let generation_before = generation(&manager, victim);
         // Entered as abandoned, so that an early end of the demo counts neither way.
         self.breaks[victim.index()].push(BreakReport {
             kind,
             at_ms,
             recovered_ms: None,
+            generation_before,
+            generation_after: generation_before,
             abandoned: true,
         });
         self.board.action(name, self.scene.announce(victim, kind))?;
@@ -202,6 +205,7 @@ impl Show {
         };
         entry.abandoned = false;
         entry.recovered_ms = recovered.map(millis);
+        entry.generation_after = generation(&manager, victim);
         let words = match recovered {
             Some(took) => format!(
                 "answered again {} after the {}",
@@ -333,6 +337,13 @@ fn rows(
             })
         })
         .collect()
+}
+
+/// The newest generation of a server.
+fn generation(manager: &mainstay::Manager, victim: Victim) -> u64 {
+    manager
+        .server(victim.name())
+        .map_or(0, |server| server.status().generation)
 }
 
 /// Prints a change of state as an event.

@@ -588,19 +588,34 @@ fn law_6_nothing_is_left_after_the_end() {
 fn a_useless_state_directory_and_broken_servers_are_no_reason_not_to_serve() {
     let user = User::new();
     fs::write(user.path("file"), "").unwrap();
-    user.config(json!({ "mcpServers": { "demo": demo_server(), "bad": { "command": 7 } } }));
+    user.config(json!({
+        "mcpServers": { "demo": demo_server(), "bad": { "command": 7 } },
+        "mainstay": { "socket": user.path("elsewhere.sock") },
+    }));
     let serving = user.serve(&["--state-dir", "file/state"]);
+    assert!(
+        serving.ready.contains("elsewhere.sock"),
+        "{}",
+        serving.ready
+    );
     wait_until("the good server", || {
         user.server("demo")["state"] == "connected"
     });
     assert_eq!(user.server("bad")["state"], "parked");
     serving.signal(Signal::TERM);
-    serving.ended().exit(0).says(&[
+    let ended = serving.ended().exit(0).says(&[
         "without remembered catalogs",
         "file/state",
-        "hint:",
-        "mcp.json:1:",
+        "hint: name a directory",
     ]);
+    let problem = ended
+        .err
+        .lines()
+        .find(|line| line.starts_with("./mcp.json:1:"));
+    assert!(
+        problem.is_some_and(|line| line.contains("error:")),
+        "{ended:#?}"
+    );
 }
 
 #[test]

@@ -170,7 +170,10 @@ mod tests {
         assert_eq!(open_socket(&path).unwrap_err().exit, Exit::AlreadyRunning);
         let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
-        drop((listener, socket));
+        // Even one that does not listen at the moment: the lock says whose it is.
+        drop(listener);
+        assert_eq!(open_socket(&path).unwrap_err().exit, Exit::AlreadyRunning);
+        drop(socket);
         assert!(!path.exists());
         // Left behind by one that was killed: the file without a listener, the lock without a holder.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

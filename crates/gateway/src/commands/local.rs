@@ -95,14 +95,12 @@ where
     }
 }
 
-/// Waits until the server is connected or will not be without help, at most `wait`.
+/// Waits until the server is connected or its first attempt has failed, at most `wait`.
 pub(crate) async fn settled(manager: &Manager, name: &str, wait: Duration) -> Option<ServerStatus> {
     let handle = manager.server(name)?;
+    // Mainstay would try again, and rightly so; who asks once wants to hear what is wrong now.
     let settled = handle.wait_until(|status| {
-        matches!(
-            status.state,
-            "connected" | "parked" | "disabled" | "backoff"
-        )
+        matches!(status.state, "connected" | "parked" | "disabled") || status.last_failure.is_some()
     });
     let status = tokio::time::timeout(wait, settled)
         .await

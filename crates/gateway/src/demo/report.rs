@@ -81,6 +81,10 @@ pub(super) struct BreakReport {
     pub(super) at_ms: u64,
     /// From the break to the next answered call; absent if there was none.
     pub(super) recovered_ms: Option<u64>,
+    /// The server's generation before the break.
+    pub(super) generation_before: u64,
+    /// Its generation when it answered again; the same if its connection survived.
+    pub(super) generation_after: u64,
     /// Ended by the user before it could recover: counts neither way.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) abandoned: bool,
@@ -249,6 +253,8 @@ mod tests {
             kind: BreakKind::Kill,
             at_ms: 2_000,
             recovered_ms,
+            generation_before: 1,
+            generation_after: 2,
             abandoned: false,
         }
     }
