@@ -70,6 +70,9 @@ pub struct GatewaySettings {
     pub connections_max: usize,
     /// How long a client waits for the first listing of a server that never had one, in milliseconds. Default: 15 s.
     pub edge_patience_ms: u64,
+    /// In its first moments, how long a listing of the aggregate waits for servers that have never listed, counted from
+    /// the start of the gateway, in milliseconds. Default: 3 s.
+    pub startup_grace_ms: u64,
     /// A silent stream says something after this long, in milliseconds; an answer that takes longer becomes a stream.
     /// Default: 15 s.
     pub keep_alive_ms: u64,
@@ -89,6 +92,7 @@ impl Default for GatewaySettings {
             push_streams_max: 10_000,
             connections_max: 20_000,
             edge_patience_ms: 15_000,
+            startup_grace_ms: 3_000,
             keep_alive_ms: 15_000,
             drain_ms: 5_000,
         }

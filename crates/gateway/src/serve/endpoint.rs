@@ -17,6 +17,9 @@ use tokio::time::Instant;
 use super::Shared;
 use super::fault::{Fault, shown};
 
+/// How often starting servers are looked at while a listing waits for them.
+const SETTLE_STEP: Duration = Duration::from_millis(50);
+
 /// One MCP endpoint.
 #[derive(Debug, Clone)]
 pub(crate) enum Endpoint {
@@ -47,6 +50,7 @@ impl Endpoint {
     pub(crate) async fn list(&self, shared: &Shared, list: ListKind) -> Result<Bytes, Fault> {
         match self {
             Self::All => {
+                settle(shared).await;
                 let publication = shared.manager.publication();
                 let listing = match list {
                     ListKind::Tools => &publication.tools,
@@ -81,6 +85,36 @@ impl Endpoint {
         }
     }
 
+    /// Waits for the first listing of the server that a name on the aggregate can only belong to: a call that races the
+    /// first start waits like any other (F17), and is told why if there is nothing to wait for.
+    pub(crate) async fn listed(&self, shared: &Shared, message: &Message) -> Result<(), Fault> {
+        let publication = match self {
+            Self::Server(_) => return Ok(()),
+            Self::All => shared.manager.publication(),
+        };
+        let listing = match message.method() {
+            Some(method::TOOLS_CALL) => &publication.tools,
+            Some(method::PROMPTS_GET) => &publication.prompts,
+            Some(_) | None => return Ok(()),
+        };
+        let Some(name) = message.string_member(&["params", "name"]) else {
+            return Ok(());
+        };
+        if listing.find(&name).is_some() {
+            return Ok(());
+        }
+        let never_listed = |server: &ServerHandle| !publication.servers.contains_key(server.name());
+        let owner = shared
+            .manager
+            .servers()
+            .into_iter()
+            .find(|server| never_listed(server) && could_own(server.name(), &name));
+        match owner {
+            Some(server) => catalog(shared, &server).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Finds the server of a request that is to be passed on, and translates names into its own.
     pub(crate) fn route(&self, shared: &Shared, message: Message) -> Result<Routed, Fault> {
         match self {
@@ -108,6 +142,40 @@ impl Endpoint {
                     other => Err(Fault::no_method(other)),
                 }
             }
+        }
+    }
+}
+
+/// Whether an exposed name begins as the names of this server do.
+fn could_own(server: &str, exposed: &str) -> bool {
+    let sample = mainstay_core::catalog::exposed_name(server, "x");
+    sample
+        .strip_suffix('x')
+        .is_some_and(|prefix| prefix.ends_with("__") && exposed.starts_with(prefix))
+}
+
+/// Waits until every server that is on its way for the first time has listed, but only in the first moments of the
+/// gateway: many clients list once and never again, and a list that is asked for while everything starts should not be
+/// empty (F15, F16). A slow server costs a client this grace at most once, and delays nobody after it (law 27).
+async fn settle(shared: &Shared) {
+    let grace = Duration::from_millis(shared.settings.startup_grace_ms);
+    let mut version = shared.manager.published();
+    while shared.started.elapsed() < grace {
+        version.mark_unchanged();
+        let publication = shared.manager.publication();
+        let on_its_way = |server: &ServerHandle| {
+            !publication.servers.contains_key(server.name())
+                && matches!(server.status().state, "connecting" | "draining" | "backoff")
+        };
+        if !shared.manager.servers().iter().any(on_its_way) {
+            return;
+        }
+        tokio::select! {
+            // Cancel-safe: a watch keeps what was not seen.
+            changed = version.changed() => if changed.is_err() { return },
+            // Cancel-safe: sleeps and tokens hold nothing. The step notices servers that park instead of listing.
+            () = tokio::time::sleep(SETTLE_STEP) => {}
+            () = shared.ending.cancelled() => return,
         }
     }
 }

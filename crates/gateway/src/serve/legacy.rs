@@ -256,6 +256,9 @@ async fn pass_on(
 ) -> Reply {
     let progress_token = CallView::of(&message).progress_token.map(Into::into);
     let method = message.method().unwrap_or_default().into();
+    if let Err(wrong) = endpoint.listed(shared, &message).await {
+        return fault(&id, &wrong);
+    }
     let routed = match endpoint.route(shared, message) {
         Ok(routed) => routed,
         Err(wrong) => return fault(&id, &wrong),

@@ -301,6 +301,9 @@ async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Mes
                 .map(Into::into),
         });
     let method = message.method().unwrap_or_default().into();
+    if let Err(wrong) = endpoint.listed(shared, &message).await {
+        return fault(Some(&id), &modern_code(wrong));
+    }
     let routed = match endpoint.route(shared, message) {
         Ok(routed) => routed,
         Err(wrong) => return fault(Some(&id), &modern_code(wrong)),

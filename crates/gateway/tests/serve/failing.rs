@@ -178,3 +178,25 @@ async fn a_server_that_starts_on_demand_is_started_by_a_client() {
     );
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f15_f17_who_comes_while_servers_start_for_the_first_time_gets_their_tools() {
+    let slow = || stdio("slow", &["--slow-start", "400"]);
+    let world = World::start([slow()]).await;
+    let mut session = world.session("/mcp").await;
+    let listed = session
+        .post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#)
+        .await;
+    let tools = listed.json()["result"]["tools"].as_array().unwrap().len();
+    assert!(tools > 0, "{}", listed.body);
+    world.end().await;
+
+    // Without a listing first, and without any grace: the call itself waits.
+    let world = World::start_with([slow()], |settings| settings.startup_grace_ms = 0).await;
+    let mut session = world.session("/mcp").await;
+    let reply = session.post(call("slow__echo")).await;
+    assert!(reply.json()["result"].is_object(), "{}", reply.body);
+    let unknown = session.post(call("slow__nothing")).await;
+    assert_eq!(unknown.json()["error"]["code"], -32_602, "{}", unknown.body);
+    world.end().await;
+}
