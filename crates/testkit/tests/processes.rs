@@ -123,7 +123,7 @@ async fn law_29_a_launcher_tree_is_killed_without_survivors_f64() {
     within("the group to be gone", server.process.gone()).await;
 
     // No grace: gone means gone now.
-    assert_eq!(yard.living(), Vec::<u32>::new());
+    assert_eq!(yard.living(), NOBODY);
     assert_eq!(
         exit_of(&server.process).await,
         ExitInfo {
@@ -165,7 +165,7 @@ async fn law_29_what_a_polite_leader_leaves_behind_is_swept_f65() {
     assert!(!server.process.is_gone());
 
     yard.bury(&mut server).await;
-    assert_eq!(yard.living(), Vec::<u32>::new());
+    assert_eq!(yard.living(), NOBODY);
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ fn a_runtime_that_ends_leaves_no_process_f75() {
     tokio::runtime::Runtime::new()
         .unwrap()
         .block_on(until("the group to be gone", gone));
-    assert_eq!(yard.living(), Vec::<u32>::new());
+    assert_eq!(yard.living(), NOBODY);
     assert_eq!(state_of(server.process.pid()), None, "reaped");
 }
 
@@ -301,7 +301,7 @@ fn zombies_are_none_after_fifty_crashes_f68() {
         assert_eq!(children(), [yard.guardian.helper_pid().unwrap()]);
         let Yard { guardian, .. } = yard;
         within("the guardian to end", guardian.ended()).await;
-        assert_eq!(children(), Vec::<u32>::new(), "law 6: not even the helper");
+        assert_eq!(children(), NOBODY, "law 6: not even the helper");
     });
 }
 

@@ -43,8 +43,11 @@ for group in $groups; do
 done
 "#;
 
-/// The shortest time between two starts of the helper.
+/// The shortest time between two starts of the helper; it doubles while helpers do not last.
 const RESTART_MS_MIN: u64 = 1_000;
+
+/// The longest, and how long a helper must last to count as sound.
+const RESTART_MS_MAX: u64 = 60_000;
 
 /// Starts children and sees to it that none outlives this program. Cheap to clone; all clones are the same guardian.
 ///
@@ -211,6 +214,7 @@ impl State {
 /// Watches over the helper for as long as the guardian lasts; sleeps all that time.
 fn keep(roster: &Roster, first: io::Result<Child>) {
     let mut helper = first;
+    let mut pause_ms = RESTART_MS_MIN;
     loop {
         let started = Instant::now();
         match helper {
@@ -223,7 +227,11 @@ fn keep(roster: &Roster, first: io::Result<Child>) {
                 }
             }
         }
-        let pause = Duration::from_millis(RESTART_MS_MIN).saturating_sub(started.elapsed());
+        if started.elapsed() >= Duration::from_millis(RESTART_MS_MAX) {
+            pause_ms = RESTART_MS_MIN;
+        }
+        let pause = Duration::from_millis(pause_ms).saturating_sub(started.elapsed());
+        pause_ms = (pause_ms * 2).min(RESTART_MS_MAX);
         if roster.closed_within(pause) {
             break;
         }
