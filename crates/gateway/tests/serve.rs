@@ -22,5 +22,7 @@ mod legacy;
 mod modern;
 #[path = "serve/push.rs"]
 mod push;
+#[path = "serve/routing.rs"]
+mod routing;
 #[path = "serve/support.rs"]
 mod support;
