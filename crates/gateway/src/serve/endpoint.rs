@@ -103,7 +103,10 @@ impl Endpoint {
         if listing.find(&name).is_some() {
             return Ok(());
         }
-        let never_listed = |server: &ServerHandle| !publication.servers.contains_key(server.name());
+        // A server that is switched off has no names at all (law 5): what it had is as unknown as anything else.
+        let never_listed = |server: &ServerHandle| {
+            !publication.servers.contains_key(server.name()) && server.status().state != "disabled"
+        };
         let owner = shared
             .manager
             .servers()
