@@ -63,7 +63,9 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<Exit, Stop> {
     show.board.open()?;
     // Cancel-safe: what is dropped by an early end is the breaking and the drawing; `finish` still counts everything.
     let (played, interrupted) = tokio::select! {
+        // Cancel-safe: an interrupted show is finished by `finish` below, from what it had reached.
         played = show.play() => (played, false),
+        // Cancel-safe: a signal that was not taken stays pending.
         () = signals.next() => (Ok(()), true),
     };
     let closed = show.board.close();

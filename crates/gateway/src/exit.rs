@@ -133,6 +133,7 @@ impl Exit {
 
     /// What happened, and what to do about it: one table cell each.
     #[cfg(test)]
+    #[expect(clippy::too_many_lines, reason = "one table, a row per code")]
     const fn meaning(self) -> (&'static str, &'static str) {
         match self {
             Self::Ok => ("Everything asked for was done.", "Nothing."),

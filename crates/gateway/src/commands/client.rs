@@ -290,7 +290,8 @@ mod tests {
 
     use super::*;
 
-    async fn with_server(router: Router) -> (AdminClient, tempfile::TempDir) {
+    /// Needs a runtime: it starts a task.
+    fn with_server(router: Router) -> (AdminClient, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("s.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -315,7 +316,7 @@ mod tests {
             .route("/ok", get(async || r#"{"servers":[]}"#))
             .route("/echo", post(async |body: String| body))
             .route("/no", get(async || (StatusCode::NOT_FOUND, r#"{"error":{"message":"no server is named `tmie`","hint":"did you mean `time`?"}}"#)));
-        let (client, _dir) = with_server(router).await;
+        let (client, _dir) = with_server(router);
         assert!(client.is_running().await);
         assert_eq!(
             client.get("/ok").await.unwrap().ok().unwrap()["servers"],
@@ -353,7 +354,7 @@ mod tests {
                     )
                 }),
             );
-        let (client, _dir) = with_server(router).await;
+        let (client, _dir) = with_server(router);
         let mut stream = client.stream("/events").await.unwrap();
         assert_eq!(
             stream.next_event().await.unwrap().as_deref(),

@@ -79,8 +79,9 @@ where
         .await
         .map_err(|error| Stop::unexpected("cannot start the servers", error))?;
     let worked = tokio::select! {
+        // Cancel-safe: dropping the work cancels its calls, and nothing else depends on it.
         worked = work(manager.clone()) => worked,
-        // Dropping the work cancels its calls; nothing else depends on it.
+        // Cancel-safe: a signal that was not taken stays pending.
         () = signals.next() => Err(Stop::new(Exit::Interrupted, "interrupted")),
     };
     let ending = manager.shutdown();

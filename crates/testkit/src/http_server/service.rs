@@ -326,7 +326,9 @@ async fn run(exchange: Exchange, chatter: Option<Bytes>) -> Response<Body> {
         }
         let answering = answer::answer(&exchange.state, exchange.modern, &exchange.message, Some(&emit));
         tokio::select! {
+            // Cancel-safe: an answer that nobody waits for any more is dropped, which is what the ledger counts.
             answer = answering => { let _ = emit.send(sse::event(None, &answer.body.to_string())).await; }
+            // Cancel-safe: being closed is a level.
             () = emit.closed() => exchange.state.ledger.count(|counts| counts.disconnects += 1),
         }
     });

@@ -66,7 +66,9 @@ pub(super) async fn serve(
     }
     // Both arms end the process: nothing is lost by dropping the other.
     tokio::select! {
+        // Cancel-safe in the only way that matters here: the process ends with this function.
         served = axum::serve(listener, router) => served.map_err(|error| Stop::unexpected("cannot serve", error)),
+        // Cancel-safe: it only looks for the end of stdin.
         () = stdin_closed() => Ok(()),
     }
 }
