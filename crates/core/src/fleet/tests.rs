@@ -496,3 +496,18 @@ fn deadlines_of_all_slots_are_one_deadline() {
     assert_eq!(bench.fleet.next_deadline(), None);
     assert!(bench.status(1).proven && bench.status(2).proven);
 }
+
+#[test]
+fn a_deadline_that_was_replaced_wakes_nobody() {
+    let mut bench = Bench::new(8);
+    bench.add(1, Policy::for_process());
+    let next = |bench: &Bench| {
+        bench
+            .fleet
+            .next_deadline()
+            .map(|(at, _, why)| (at.since(bench.now), why))
+    };
+    assert_eq!(next(&bench), Some((30_000, Why::SpawnDeadline)));
+    bench.opened(1);
+    assert_eq!(next(&bench), Some((60_000, Why::Stable)));
+}

@@ -400,3 +400,14 @@ fn law_11_a_network_change_during_the_last_teardown_brings_the_probe_forward() {
         Some((bench.now + 10_000, Why::ParkedProbe))
     );
 }
+
+#[test]
+fn a_network_change_during_a_teardown_skips_the_wait_after_it() {
+    let mut bench = Bench::process();
+    bench.policy.backoff.base_ms = 1_000_000;
+    bench.policy.backoff.cap_ms = 1_000_000;
+    bench.give(Input::Start).advance(2_000);
+    bench.open_failed(FailureKind::Unreachable);
+    bench.give(Input::Poke(Poke::Network)).gone();
+    assert_eq!((bench.word(), bench.charges()), (StateWord::Connecting, 1));
+}
