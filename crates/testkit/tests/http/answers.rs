@@ -88,6 +88,24 @@ async fn f82_f104_connections_are_reused_whatever_the_framing() {
 }
 
 #[tokio::test]
+async fn f82_a_stream_whose_end_comes_late_still_gives_its_connection_back() {
+    let framing = Framing::SseLateEnd;
+    let rig = Rig::greeted(Script {
+        framing,
+        ..Script::modern()
+    })
+    .await;
+    for _ in 0..100 {
+        rig.call("echo", "{}").await.expect("answered");
+    }
+    let connections = rig.server.ledger().counts().connections;
+    assert!(
+        connections <= 40,
+        "{connections} connections for 101 requests"
+    );
+}
+
+#[tokio::test]
 async fn law_19_calls_run_concurrently_and_each_gets_its_own_answer() {
     let rig = Rig::greeted(Script::legacy()).await;
     let slow: Vec<_> = (0..8).map(|_| rig.call("slow", "{}")).collect();
