@@ -10,6 +10,8 @@
 
 #[path = "http/answers.rs"]
 mod answers;
+#[path = "http/engine.rs"]
+mod engine;
 #[path = "http/era.rs"]
 mod era;
 #[path = "http/push.rs"]

@@ -110,7 +110,7 @@ impl HttpLink {
     pub fn new(setup: HttpSetup) -> Result<Self, Failure> {
         let target = Target::parse(&setup.url)?;
         let connect = Duration::from_millis(setup.connect_ms);
-        let bare = Face::bare(&setup.headers)?;
+        let bare = Face::bare(&setup.headers, target.basic())?;
         Ok(Self {
             calls: Client::new(&target, connect)?,
             streams: Client::new(&target, connect)?,

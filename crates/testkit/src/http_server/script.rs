@@ -47,6 +47,8 @@ pub enum Framing {
     Json,
     /// `text/event-stream` with one event.
     Sse,
+    /// The same, and the end of the stream comes a few milliseconds after the event (F82).
+    SseLateEnd,
     /// `text/event-stream`, one byte per chunk (F128).
     SseByteByByte,
     /// `text/event-stream` with CR-only line ends, comments, ids and a priming event.

@@ -389,6 +389,7 @@ fn framed(framing: Framing, answer: &Answer) -> Response<Body> {
     match framing {
         Framing::Json => json_answer(answer),
         Framing::Sse => stream_of(Body::from(sse::event(None, &text))),
+        Framing::SseLateEnd => stream_of(sse::late_end(sse::event(None, &text))),
         Framing::SseByteByByte => stream_of(sse::byte_by_byte(&sse::event(None, &text))),
         Framing::SseOrnate => stream_of(Body::from(format!(
             "\u{feff}: hello\rid: a-0\rdata: \r\r: still here\revent: message\rid: a-1\rdata: {text}\r\r"

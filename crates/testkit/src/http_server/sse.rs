@@ -45,6 +45,16 @@ pub(crate) fn broken_after(bytes: Bytes) -> Body {
     Body::from_stream(head.chain(tail))
 }
 
+/// These bytes, and the end a few milliseconds later.
+pub(crate) fn late_end(bytes: Bytes) -> Body {
+    let head = stream::iter([Ok::<_, Infallible>(bytes)]);
+    let tail = stream::once(async {
+        tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+        Ok(Bytes::new())
+    });
+    Body::from_stream(head.chain(tail))
+}
+
 /// These bytes, and then nothing, for ever.
 pub(crate) fn stalled_after(bytes: Bytes) -> Body {
     Body::from_stream(stream::iter([Ok::<_, Infallible>(bytes)]).chain(stream::pending()))

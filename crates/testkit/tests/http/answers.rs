@@ -88,6 +88,30 @@ async fn f82_f104_connections_are_reused_whatever_the_framing() {
 }
 
 #[tokio::test]
+async fn f82_a_stream_whose_end_comes_late_still_gives_its_connection_back() {
+    let framing = Framing::SseLateEnd;
+    let rig = Rig::greeted(Script {
+        framing,
+        ..Script::modern()
+    })
+    .await;
+    let reused = async {
+        let mut before = rig.server.ledger().counts().connections;
+        loop {
+            rig.call("echo", "{}").await.expect("answered");
+            let now = rig.server.ledger().counts().connections;
+            if now == before {
+                break;
+            }
+            before = now;
+            // Time for the end of the stream to come.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    in_time(reused).await;
+}
+
+#[tokio::test]
 async fn law_19_calls_run_concurrently_and_each_gets_its_own_answer() {
     let rig = Rig::greeted(Script::legacy()).await;
     let slow: Vec<_> = (0..8).map(|_| rig.call("slow", "{}")).collect();

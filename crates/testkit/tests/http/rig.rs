@@ -104,6 +104,20 @@ impl Rig {
         rig
     }
 
+    /// The same server through the other HTTP engine, the one that TLS and proxies need: a user in the URL asks for it.
+    pub(crate) async fn through_the_other_engine(script: Script) -> Self {
+        let server = HttpServer::start(script).await.expect("a free port");
+        let url = format!("http://me:s%20cret@{}/mcp", server.address());
+        let link = Arc::new(link_to(&url, Limits::default()));
+        Self {
+            server,
+            link,
+            ears: Arc::default(),
+            ids: AtomicU64::new(1),
+            era: Era::Legacy,
+        }
+    }
+
     pub(crate) async fn greet(&self, hint: EraHint) -> Result<Greeting, Failure> {
         self.greet_within(hint, PROBE_MS).await
     }

@@ -226,3 +226,61 @@ pub(super) async fn collect_some(mut body: InBody) -> Bytes {
     said.truncate(SOME_BYTES_MAX);
     said.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn law_16_an_abandoned_request_is_never_written_and_a_written_one_is_known_to_be() {
+        let payload = Payload::of(Parts::from(Bytes::from_static(b"{}")));
+        let mark = Arc::new(CallMark::default());
+        let mut body = payload.body(Some(&mark));
+        assert!(!mark.abandon_was_sent(), "not a byte was asked for");
+        assert!(body.frame().await.expect("a frame").is_err());
+        let mark = Arc::new(CallMark::default());
+        let mut body = payload.body(Some(&mark));
+        assert_eq!(body.size_hint().exact(), Some(2));
+        assert_eq!(
+            body.frame()
+                .await
+                .expect("a frame")
+                .expect("data")
+                .into_data()
+                .expect("data"),
+            "{}"
+        );
+        assert!(mark.abandon_was_sent());
+        assert!(body.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn large_requests_leave_in_the_segments_they_came_in() {
+        let (first, second) = (
+            Bytes::from(vec![b'a'; WHOLE_BYTES_MAX]),
+            Bytes::from_static(b"b"),
+        );
+        let mut parts = Parts::from(first.clone());
+        parts.push(second.clone());
+        let mut body = Payload::of(parts).body(None);
+        assert_eq!(body.size_hint().exact(), Some(WHOLE_BYTES_MAX as u64 + 1));
+        let sent = body
+            .frame()
+            .await
+            .expect("a frame")
+            .expect("data")
+            .into_data()
+            .expect("data");
+        assert_eq!(sent.as_ptr(), first.as_ptr(), "no copy");
+        assert_eq!(
+            body.frame()
+                .await
+                .expect("a frame")
+                .expect("data")
+                .into_data()
+                .expect("data"),
+            second
+        );
+        assert!(body.is_end_stream());
+    }
+}

@@ -8,11 +8,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::uri::{Authority, Scheme};
-use http::{Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::proxy::matcher::Matcher;
 use mainstay_core::failure::{Failure, FailureKind};
+use percent_encoding::percent_decode_str;
 
 use super::body::{InBody, OutBody};
 use super::direct::Pool;
@@ -44,8 +47,8 @@ pub(super) struct Target {
     uri: Uri,
     /// For messages: without user, password, query and fragment, which may hold secrets.
     place: Box<str>,
-    /// The URL carries a user or password; only reqwest turns them into a header.
-    has_user: bool,
+    /// The user and password of the URL as an `Authorization` header.
+    basic: Option<HeaderValue>,
 }
 
 impl Target {
@@ -53,7 +56,7 @@ impl Target {
     pub(super) fn parse(url: &str) -> Result<Self, Failure> {
         let bad =
             |why: &str| Failure::new(FailureKind::BadConfig).with_detail(format!("`url` {why}"));
-        let parsed = reqwest::Url::parse(url.trim())
+        let mut parsed = reqwest::Url::parse(url.trim())
             .map_err(|error| bad(&format!("is not a URL: {error}")))?;
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(bad(&format!(
@@ -61,6 +64,9 @@ impl Target {
                 parsed.scheme()
             )));
         }
+        let basic = basic_of(&parsed);
+        // Both only fail for URLs without a host, and those are refused below.
+        let _ = (parsed.set_username(""), parsed.set_password(None));
         let uri: Uri = parsed
             .as_str()
             .split('#')
@@ -71,16 +77,20 @@ impl Target {
         if uri.host().is_none_or(str::is_empty) {
             return Err(bad("has no host"));
         }
-        let has_user = !parsed.username().is_empty() || parsed.password().is_some();
         Ok(Self {
             place: place_of(&uri).into(),
             uri,
-            has_user,
+            basic,
         })
     }
 
     pub(super) fn uri(&self) -> &Uri {
         &self.uri
+    }
+
+    /// What the user and password of the URL say in a header.
+    pub(super) fn basic(&self) -> Option<&HeaderValue> {
+        self.basic.as_ref()
     }
 
     /// Scheme, host, port and path, for messages.
@@ -108,6 +118,19 @@ impl Target {
         let next = base.join(location).ok()?;
         next.as_str().split('#').next()?.parse().ok()
     }
+}
+
+/// The user and password of a URL as a header value.
+fn basic_of(url: &reqwest::Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
+    pair.push(b':');
+    pair.extend(percent_decode_str(url.password().unwrap_or_default()));
+    let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// A URL as it may be shown.
@@ -150,7 +173,8 @@ enum Engine {
 impl Client {
     pub(super) fn new(target: &Target, connect: Duration) -> Result<Self, Failure> {
         let plain = target.uri.scheme() == Some(&Scheme::HTTP)
-            && !target.has_user
+            // Rare, and in no hurry: the general engine is the better tested one for everything out of the ordinary.
+            && target.basic.is_none()
             && Matcher::from_system().intercept(&target.uri).is_none();
         if plain {
             let pool = Pool::new(&target.uri, connector(connect), IDLE_MAX, PLAIN_IDLE);
@@ -302,7 +326,9 @@ mod tests {
         let target =
             Target::parse("https://me:pass@example.test:8443/mcp?token=s3cret#part").expect("good");
         assert_eq!(target.place(), "https://example.test:8443/mcp");
-        assert!(target.has_user);
+        assert_eq!(target.uri(), "https://example.test:8443/mcp?token=s3cret");
+        assert_eq!(target.basic().expect("a user"), "Basic bWU6cGFzcw==");
+        assert!(!format!("{:?}", target.basic()).contains("bWU6"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What we say in headers: the config's own headers, then what the era and the session ask for.
 
 use http::header::{
-    ACCEPT, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
+    USER_AGENT,
 };
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::headers;
@@ -41,12 +42,19 @@ pub(super) struct Face {
 
 impl Face {
     /// Before anything is agreed: an `initialize` goes out like this.
-    pub(super) fn bare(config: &[(String, String)]) -> Result<Self, Failure> {
+    /// `basic` is what the URL says; the config's own headers win over it.
+    pub(super) fn bare(
+        config: &[(String, String)],
+        basic: Option<&HeaderValue>,
+    ) -> Result<Self, Failure> {
         let mut common = HeaderMap::with_capacity(config.len() + 8);
         common.insert(
             USER_AGENT,
             HeaderValue::from_static(concat!("mainstay/", env!("CARGO_PKG_VERSION"))),
         );
+        if let Some(basic) = basic {
+            common.insert(AUTHORIZATION, basic.clone());
+        }
         let mut repeated = HeaderMap::new();
         for (name, value) in config {
             let bad = |why: &str| {
@@ -197,7 +205,7 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        Face::bare(&headers)
+        Face::bare(&headers, None)
     }
 
     #[test]
