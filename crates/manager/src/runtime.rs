@@ -14,6 +14,7 @@ pub(crate) mod report;
 pub(crate) mod stdio;
 pub(crate) mod waiters;
 
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -272,12 +273,12 @@ impl Runtime {
                         Err(_closed) => Err(self.broken(&mark)),
                     }
                 };
-                self.within(limits, &mark, sent_and_answered).await
+                self.within(limits, &mark, pin!(sent_and_answered)).await
             }
             Link::Http(link) => {
                 let _registered =
                     progress.map(|sender| self.waiters.watch(id, sender, Arc::clone(&mark)));
-                self.within(limits, &mark, link.exchange(outgoing, self))
+                self.within(limits, &mark, pin!(link.exchange(outgoing, self)))
                     .await
             }
         };
@@ -315,9 +316,8 @@ impl Runtime {
         &self,
         limits: Limits,
         mark: &CallMark,
-        exchange: impl Future<Output = Result<Message, Miss>>,
+        mut exchange: Pin<&mut impl Future<Output = Result<Message, Miss>>>,
     ) -> Result<Message, Miss> {
-        tokio::pin!(exchange);
         let mut idle_from = Instant::now();
         loop {
             let until = limits.deadline.min(idle_from + limits.idle);

@@ -98,7 +98,8 @@ pub(super) async fn read(
             let collected = body::collect(&mut body, asked.limits.message_bytes_max).await;
             from_json(collected, asked, inbound)
         }
-        Framing::Events => from_events(link, face, asked, body, inbound).await,
+        // Boxed: its state is several times that of a plain answer, and would be moved about with every call.
+        Framing::Events => Box::pin(from_events(link, face, asked, body, inbound)).await,
         Framing::Other(what) => {
             let said = verdict::preview(&body::collect_some(body).await);
             let detail = format!("{} answers with {what}: {said}", link.target.place());

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +87,16 @@ impl Target {
 
     pub(super) fn uri(&self) -> &Uri {
         &self.uri
+    }
+
+    /// Whether the server is on this machine: no proxy can reach it there, whatever the environment says.
+    fn is_loopback(&self) -> bool {
+        let host = self.uri.host().unwrap_or_default();
+        let address = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>();
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
     }
 
     /// What the user and password of the URL say in a header.
@@ -172,17 +183,18 @@ enum Engine {
 
 impl Client {
     pub(super) fn new(target: &Target, connect: Duration) -> Result<Self, Failure> {
+        let local = target.is_loopback();
         let plain = target.uri.scheme() == Some(&Scheme::HTTP)
             // Rare, and in no hurry: the general engine is the better tested one for everything out of the ordinary.
             && target.basic.is_none()
-            && Matcher::from_system().intercept(&target.uri).is_none();
+            && (local || Matcher::from_system().intercept(&target.uri).is_none());
         if plain {
             let pool = Pool::new(&target.uri, connector(connect), IDLE_MAX, PLAIN_IDLE);
             let no_host =
                 || Failure::new(FailureKind::BadConfig).with_detail("`url` has no usable host");
             return Ok(Self(Engine::Plain(Arc::new(pool.ok_or_else(no_host)?))));
         }
-        full_client(connect)
+        full_client(connect, local)
             .map(|client| Self(Engine::Full(client)))
             .map_err(|error| {
                 Failure::new(FailureKind::Internal)
@@ -231,12 +243,14 @@ fn connector(connect: Duration) -> HttpConnector {
     connector
 }
 
-fn full_client(connect: Duration) -> reqwest::Result<reqwest::Client> {
+fn full_client(connect: Duration, local: bool) -> reqwest::Result<reqwest::Client> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Losing the race means that somebody else installed one: just as good.
         let _: Result<(), Arc<_>> = rustls::crypto::ring::default_provider().install_default();
     }
-    reqwest::Client::builder()
+    let builder = reqwest::Client::builder();
+    let builder = if local { builder.no_proxy() } else { builder };
+    builder
         .redirect(reqwest::redirect::Policy::none())
         .tcp_nodelay(true)
         .tcp_keepalive(KEEPALIVE)
@@ -329,6 +343,23 @@ mod tests {
         assert_eq!(target.uri(), "https://example.test:8443/mcp?token=s3cret");
         assert_eq!(target.basic().expect("a user"), "Basic bWU6cGFzcw==");
         assert!(!format!("{:?}", target.basic()).contains("bWU6"));
+    }
+
+    #[test]
+    fn f80_servers_on_this_machine_are_never_reached_through_a_proxy() {
+        for (url, local) in [
+            ("http://localhost:1/mcp", true),
+            ("http://127.0.0.2/mcp", true),
+            ("http://[::1]:8080/mcp", true),
+            ("http://10.0.0.1/mcp", false),
+            ("http://localhost.example.test/mcp", false),
+        ] {
+            assert_eq!(
+                Target::parse(url).expect("good").is_loopback(),
+                local,
+                "{url}"
+            );
+        }
     }
 
     #[test]
