@@ -287,7 +287,10 @@ impl Runtime {
         drop(guard);
         match &answered {
             Ok(_) => self.life(),
-            Err(Miss::Rejected(failure)) if failure.kind == FailureKind::SessionLost => {
+            // Rejected, or lost while its answer was being resumed: the session is gone either way, for everybody.
+            Err(Miss::Rejected(failure) | Miss::Lost(Cut::Ended(failure)))
+                if failure.kind == FailureKind::SessionLost =>
+            {
                 self.session_lost()
             }
             Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Lost(_)) => {}

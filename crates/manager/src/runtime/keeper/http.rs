@@ -114,9 +114,7 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
         }
     };
     runtime.greeted(greeting.clone());
-    if let Err(failure) = list_and_report(setup, runtime, &greeting).await {
-        return failure;
-    }
+    // Beside the listing, not after it: a change in between must not be missed (law 23).
     let push = async {
         match link
             .push(&greeting, &**runtime, &|| runtime.dirty.mark())
@@ -127,8 +125,19 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
             }
             PushEnd::SessionLost => runtime.session_lost(),
         }
-        std::future::pending::<()>().await;
+        std::future::pending::<Failure>().await
     };
-    tokio::join!(push, refresh(setup, runtime), probe(setup, runtime));
-    runtime.failure()
+    let serve = async {
+        if let Err(failure) = list_and_report(setup, runtime, &greeting).await {
+            return failure;
+        }
+        tokio::join!(refresh(setup, runtime), probe(setup, runtime));
+        runtime.failure()
+    };
+    tokio::select! {
+        // Cancel-safe: both are dropped together with the generation.
+        failure = serve => failure,
+        // Cancel-safe: never ends; dropping it closes the stream.
+        failure = push => failure,
+    }
 }
