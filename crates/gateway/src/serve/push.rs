@@ -4,7 +4,7 @@
 //! told once, a change that is undone is not told at all, and one that happened while no stream was open is told when
 //! the next one opens (law 21).
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -152,12 +152,9 @@ pub(crate) fn session_stream(
         let silent_until = Instant::now() + state.common.keep_alive();
         loop {
             state.common.version.mark_unchanged();
-            if state.open.is_newest() {
-                let now = Told::now(&state.common.shared, &state.common.endpoint);
-                let said = lock_told(&state.open).next(&now, Wanted::ALL);
-                if let Some(method) = said {
-                    return Step::Say(events::frame(Message::notification(method, None).into()));
-                }
+            let now = Told::now(&state.common.shared, &state.common.endpoint);
+            if let Some(method) = due(&state.open, &now) {
+                return Step::Say(events::frame(Message::notification(method, None).into()));
             }
             let session = Arc::clone(state.open.session());
             tokio::select! {
@@ -247,11 +244,15 @@ pub(crate) fn listen_stream(
     Some(texts.boxed())
 }
 
-fn lock_told(open: &StreamOpen) -> std::sync::MutexGuard<'_, Told> {
-    open.session()
-        .told
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+/// What a session's stream has to say now. Only the newest stream speaks: each change is told on one stream.
+fn due(open: &StreamOpen, now: &Told) -> Option<&'static str> {
+    if !open.is_newest() {
+        return None;
+    }
+    let told = &open.session().told;
+    told.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .next(now, Wanted::ALL)
 }
 
 /// The `_meta` object that ties a message to its subscription: the id keeps its JSON type.
@@ -289,6 +290,8 @@ fn ended(id: &Id) -> Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::sessions::{Opening, Sessions};
+    use mainstay_wire::Revision;
 
     fn digest(text: &str) -> Option<Digest> {
         Some(mainstay_core::catalog::digest(
@@ -320,6 +323,33 @@ mod tests {
         );
         assert_eq!(told.next(&now, Wanted::ALL), None);
         assert_eq!(told, now);
+    }
+
+    #[test]
+    fn law_21_only_the_newest_stream_of_a_session_speaks() {
+        let opening = Opening {
+            server: None,
+            revision: Revision::LATEST_LEGACY,
+            client_info: None,
+        };
+        let sessions = Sessions::new(1, 1_000);
+        let session = sessions.open(opening, Told::default()).unwrap();
+        let (old, new) = (
+            session.open_stream().unwrap(),
+            session.open_stream().unwrap(),
+        );
+        let now = Told {
+            tools: digest("a"),
+            ..Told::default()
+        };
+        assert_eq!(due(&old, &now), None);
+        assert_eq!(due(&new, &now), Some(method::TOOLS_LIST_CHANGED));
+        let later = Told {
+            tools: digest("b"),
+            ..Told::default()
+        };
+        drop(new);
+        assert_eq!(due(&old, &later), Some(method::TOOLS_LIST_CHANGED));
     }
 
     #[test]

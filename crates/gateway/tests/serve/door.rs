@@ -53,8 +53,10 @@ async fn law_32_only_loopback_is_listened_on() {
     let world = World::start([]).await;
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let gateway = Gateway::new(world.manager.clone(), GatewaySettings::default());
-    let refused = serve(listener, gateway, CancellationToken::new())
+    let served = serve(listener, gateway, CancellationToken::new());
+    let refused = tokio::time::timeout(PATIENCE, served)
         .await
+        .expect("it serves")
         .unwrap_err();
     assert!(matches!(refused, ServeError::NotLoopback(_)));
     assert!(

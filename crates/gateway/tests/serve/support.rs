@@ -410,8 +410,14 @@ impl Events {
         }
     }
 
-    /// The data of the next event; `None` at the end. Comments are skipped.
+    /// The data of the next event; `None` at the end. Comments are skipped, and do not extend the patience.
     pub(crate) async fn next(&mut self) -> Option<String> {
+        tokio::time::timeout(PATIENCE, self.read())
+            .await
+            .expect("no event came")
+    }
+
+    async fn read(&mut self) -> Option<String> {
         loop {
             while let Some(at) = self.text.find("\n\n") {
                 let event: String = self.text.drain(..at + 2).collect();
@@ -427,10 +433,7 @@ impl Events {
                     "neither an event nor a comment: {event:?}"
                 );
             }
-            let frame = tokio::time::timeout(PATIENCE, self.body.frame())
-                .await
-                .expect("nothing came")?;
-            let data = frame.unwrap().into_data().unwrap();
+            let data = self.body.frame().await?.unwrap().into_data().unwrap();
             self.text.push_str(std::str::from_utf8(&data).unwrap());
         }
     }
