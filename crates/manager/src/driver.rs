@@ -377,11 +377,24 @@ impl Driver {
         let (Some(slot), Some(status)) = (self.slots.get(&id), self.fleet.status(id)) else {
             return;
         };
+        let now = self.setting.clock.now();
         slot.view.send_modify(|view| {
-            if let Some(cause) = &status.cause
-                && !matches!(status.state, StateWord::Connected)
-            {
-                view.last_failure = Some((cause.clone(), status.since));
+            if let Some(cause) = &status.cause {
+                // Outside the states that a failure leads to the cause is history, unless it is news: a planned replacement
+                // that fails leaves the old connection serving, and people must still hear of it.
+                let is_news = view
+                    .last_failure
+                    .as_ref()
+                    .is_none_or(|(last, _)| last != cause);
+                let is_why = matches!(
+                    status.state,
+                    StateWord::Draining | StateWord::Backoff | StateWord::Parked
+                );
+                if is_why {
+                    view.last_failure = Some((cause.clone(), status.since));
+                } else if is_news {
+                    view.last_failure = Some((cause.clone(), now));
+                }
             }
             view.status = status;
         });
