@@ -63,6 +63,7 @@ pub(crate) enum Verb {
 
 /// One generation as the driver knows it.
 struct Kept {
+    task: tokio::task::Id,
     orders: watch::Sender<Orders>,
     runtime: Option<Arc<Runtime>>,
     staged: Option<Arc<Catalog>>,
@@ -308,13 +309,13 @@ impl Driver {
     ) {
         let Err(error) = ended else { return };
         tracing::error!(%error, "a keeper task failed; its server is treated as gone");
-        let alive: Vec<_> = self
+        // Only the one that failed: another keeper may have just ended well, with its own reports still on their way.
+        let failed = self
             .kept
             .iter()
-            .filter(|(_, kept)| kept.orders.is_closed())
-            .map(|(key, _)| *key)
-            .collect();
-        for (slot, generation) in alive {
+            .find(|(_, kept)| kept.task == error.id())
+            .map(|(key, _)| *key);
+        if let Some((slot, generation)) = failed {
             let failure =
                 mainstay_core::failure::Failure::new(mainstay_core::failure::FailureKind::Internal);
             if let Some(runtime) = self
@@ -351,6 +352,7 @@ impl Driver {
                 },
                 effects,
             );
+            self.kept.remove(&(slot, generation));
         }
     }
 

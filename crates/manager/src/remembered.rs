@@ -20,7 +20,7 @@ pub(crate) fn save(
     let texts = |list: &ItemList| {
         list.items
             .iter()
-            .map(|item| String::from_utf8_lossy(&item.raw).into_owned())
+            .map(|item| item.as_str().to_owned())
             .collect()
     };
     let greeting = &catalog.greeting;

@@ -103,15 +103,17 @@ impl Driver {
             pages_max: self.setting.pages_max,
             stderr_bytes_max: self.setting.stderr_bytes_max,
         };
+        // The keeper's first report comes through the inbox, so it cannot overtake this entry.
+        let task = self.keepers.spawn(keeper::keep(setup)).id();
         self.kept.insert(
             (slot.id, generation),
             Kept {
+                task,
                 orders,
                 runtime: None,
                 staged: None,
             },
         );
-        self.keepers.spawn(keeper::keep(setup));
     }
 
     fn fence(&mut self, slot: &Slot, generation: Generation) {
