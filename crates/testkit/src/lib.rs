@@ -2,3 +2,4 @@
 
 pub mod explorer;
 pub mod http_server;
+pub mod stdio_server;

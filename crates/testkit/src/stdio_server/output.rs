@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::knobs::Knobs;
+use super::knobs::Knobs;
 
 /// Whole lines, from any thread.
 #[derive(Debug)]

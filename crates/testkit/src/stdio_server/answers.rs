@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::knobs::Era;
-use crate::server::Server;
-use crate::tools;
+use super::knobs::Era;
+use super::server::Server;
+use super::tools;
 
 /// A result, or an error object.
 pub(crate) type Answer = Result<Value, Value>;

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::answers::{self, Answer};
-use crate::knobs::{Era, IdForm, Knobs, Point};
-use crate::ledger::Ledger;
-use crate::output::Output;
-use crate::tools;
+use super::answers::{self, Answer};
+use super::knobs::{Era, IdForm, Knobs, Point};
+use super::ledger::Ledger;
+use super::output::Output;
+use super::tools;
 
 /// Cheap to clone: every call that takes time runs on a thread with its own clone.
 #[derive(Debug, Clone)]

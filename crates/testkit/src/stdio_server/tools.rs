@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::answers::{Answer, error};
-use crate::server::Server;
+use super::answers::{Answer, error};
+use super::server::Server;
 
 /// Name, description, argument, the argument's type, read-only?
 const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
