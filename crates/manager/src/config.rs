@@ -56,7 +56,7 @@ pub use self::{
     problem::{ConfigError, Origin, Problem, Severity},
     schema::json_schema,
     server::{
-        Fingerprint, Fingerprints, Keepalive, Restart, ServerConfig, Stop, Timeouts, Transport,
+        Fingerprint, Fingerprints, HttpKind, Keepalive, Restart, ServerConfig, Stop, Timeouts, Transport,
     },
     template::{Reason, Template, Unset},
 };

@@ -224,6 +224,7 @@ impl Driver {
         self.slots.insert(id, Arc::clone(&slot));
         if let (Some(catalog), Start::Enabled) = (catalog, start) {
             slot.era.set(Some(catalog.greeting.revision.era()));
+            slot.era.set_over_sse(catalog.over_sse);
             slot.catalog.store(Some(Arc::clone(&catalog)));
             // Law 22: the last good catalog is served before the server is up.
             self.publish(&slot, Generation::default(), catalog);

@@ -6,11 +6,13 @@
 pub(crate) mod catalog;
 pub(crate) mod era;
 pub(crate) mod greeting;
+pub(crate) mod handshake;
 pub mod http;
 pub(crate) mod keeper;
 pub(crate) mod leases;
 pub(crate) mod refresh;
 pub(crate) mod report;
+pub(crate) mod sse;
 pub(crate) mod stdio;
 pub(crate) mod waiters;
 
@@ -37,6 +39,7 @@ use self::http::HttpLink;
 use self::leases::Leases;
 use self::refresh::Dirty;
 use self::report::Reports;
+use self::sse::SseLink;
 use self::stdio::StdioLink;
 use self::waiters::{CallMark, Waiters};
 use crate::counters::Counters;
@@ -49,6 +52,8 @@ pub(crate) enum Link {
     Stdio(StdioLink),
     /// A streamable HTTP endpoint.
     Http(Arc<HttpLink>),
+    /// The event stream and the message endpoint of an HTTP+SSE server (2024-11-05).
+    Sse(Arc<SseLink>),
 }
 
 /// Where an inbound message came from, which decides whom it can concern.
@@ -58,7 +63,7 @@ pub enum Origin {
     Stdio,
     /// The response stream of one POST (streamable HTTP), whatever it belongs to.
     Exchange,
-    /// The server's push channel: the GET stream (legacy) or a listen stream (modern).
+    /// The server's push channel: the GET stream (legacy) or a listen stream (modern); the one stream of an HTTP+SSE server.
     Push,
 }
 
@@ -275,6 +280,17 @@ impl Runtime {
                 };
                 self.within(limits, &mark, pin!(sent_and_answered)).await
             }
+            Link::Sse(link) => {
+                let answer = self.waiters.register(id, progress, Arc::clone(&mark));
+                // Boxed: the rarest transport must not make the state of every call larger.
+                let mut exchange = Box::pin(async {
+                    match link.exchange(outgoing, answer).await {
+                        Some(answered) => answered,
+                        None => Err(self.broken(&mark)),
+                    }
+                });
+                self.within(limits, &mark, exchange.as_mut()).await
+            }
             Link::Http(link) => {
                 let _registered =
                     progress.map(|sender| self.waiters.watch(id, sender, Arc::clone(&mark)));
@@ -303,6 +319,11 @@ impl Runtime {
         match &self.link {
             Link::Stdio(link) => {
                 if link.send(Parts::from(message), None).await.is_err() {
+                    self.counters.notice_lost();
+                }
+            }
+            Link::Sse(link) => {
+                if link.notify(message).await.is_err() {
                     self.counters.notice_lost();
                 }
             }
@@ -437,7 +458,9 @@ impl Runtime {
                 }
             }
             // Nobody listens there any more: that is the end of this connection, and the driver opens the next one.
-            Err(Miss::NotSent(Cut::Ended(failure))) if matches!(self.link, Link::Http(_)) => {
+            Err(Miss::NotSent(Cut::Ended(failure)))
+                if matches!(self.link, Link::Http(_) | Link::Sse(_)) =>
+            {
                 self.unreachable(failure);
             }
             Err(Miss::Lost(Cut::Idle | Cut::Total | Cut::Ended(_))) => self.suspect.notify_one(),

@@ -8,6 +8,7 @@ mod answer;
 mod control;
 mod faults;
 mod ledger;
+mod old;
 mod push;
 mod script;
 mod service;
@@ -28,6 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::ledger::{Counts, Ledger, Seen};
+pub use self::old::{EndpointForm, OldScript};
 pub use self::script::{
     DiscoverDialect, Eras, Fault, Framing, GetPolicy, LostDialect, Planned, Script,
 };
@@ -70,6 +72,12 @@ impl HttpServer {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/mcp", self.address)
+    }
+
+    /// The address of the event stream of the HTTP+SSE transport of 2024-11-05.
+    #[must_use]
+    pub fn sse_url(&self) -> String {
+        format!("http://{}/sse", self.address)
     }
 
     /// The address it listens on, also while it is stopped.

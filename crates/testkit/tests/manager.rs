@@ -16,4 +16,5 @@ mod manager {
     pub(crate) mod harness;
     pub(crate) mod http;
     pub(crate) mod recovery;
+    pub(crate) mod sse;
 }

@@ -61,7 +61,8 @@ pub(super) struct ServerEntry {
     pub(super) url: Option<String>,
     /// HTTP headers to send with every request, such as `Authorization`.
     pub(super) headers: Option<BTreeMap<String, String>>,
-    /// The transport. Default: `stdio` with `command`, `http` with `url`. `sse` (the transport of 2024) is not supported yet.
+    /// The transport. Default: `stdio` with `command`, `http` with `url`. `http` also finds out by itself whether the server
+    /// only speaks the older HTTP+SSE transport (of 2024-11-05); `sse` insists on that one.
     #[schemars(rename = "type")]
     pub(super) kind: Option<TransportWord>,
     /// A name for people, shown next to the server's own.

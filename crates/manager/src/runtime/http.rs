@@ -5,7 +5,8 @@
 //! never changes, so a late DELETE cannot hit a successor (F113).
 //!
 //! Where the parts are: `client` moves HTTP messages, `face` knows our headers, `stream` reads events, `answer` turns a
-//! response into an answer, `verdict` judges what is no answer, `greet` finds out the era, `push` holds the push stream.
+//! response into an answer, `verdict` judges what is no answer, `greet` finds out the era, `push` holds the push stream,
+//! `old` is what the HTTP+SSE transport of 2024 shares with this one.
 
 mod answer;
 mod body;
@@ -13,6 +14,7 @@ mod client;
 mod direct;
 mod face;
 mod greet;
+mod old;
 mod push;
 mod stream;
 mod verdict;
@@ -34,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use self::body::{InBody, Payload};
 use self::client::{Client, Target};
 use self::face::Face;
+pub(crate) use self::old::{HandedIn, Heard, NoStream, OldStream};
 use self::verdict::{Asked, Verdict};
 use super::{Cut, Inbound, Miss, Outgoing};
 
@@ -88,6 +91,8 @@ pub struct HttpLink {
     /// What we say in headers now; changes only while greeting.
     face: ArcSwap<Face>,
     lost: AtomicBool,
+    /// `initialize` was refused in a way that an HTTP+SSE server would.
+    unserved: AtomicBool,
     drains: TaskTracker,
     closing: CancellationToken,
 }
@@ -119,6 +124,7 @@ impl HttpLink {
             face: ArcSwap::from_pointee(bare.clone()),
             bare,
             lost: AtomicBool::new(false),
+            unserved: AtomicBool::new(false),
             drains: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -320,7 +326,21 @@ impl HttpLink {
         payload: &Payload,
         mark: Option<&Arc<CallMark>>,
     ) -> Result<Response<InBody>, Failure> {
-        let mut uri = self.target.uri().clone();
+        let uri = self.target.uri().clone();
+        self.send_to(client, uri, method, headers, payload, mark)
+            .await
+    }
+
+    /// [`HttpLink::send`] to another address of the same origin.
+    async fn send_to(
+        &self,
+        client: &Client,
+        mut uri: http::Uri,
+        method: Method,
+        headers: impl Fn() -> http::HeaderMap,
+        payload: &Payload,
+        mark: Option<&Arc<CallMark>>,
+    ) -> Result<Response<InBody>, Failure> {
         for _hop in 0..=client::REDIRECTS_MAX {
             let mut request = http::Request::new(payload.body(mark));
             *request.method_mut() = method.clone();

@@ -3,6 +3,7 @@
 //! One task per generation, spawned by the driver and never awaited by it. It decides nothing: it reports, and it obeys.
 
 mod http;
+mod sse;
 mod stdio;
 
 use std::sync::Arc;
@@ -70,7 +71,10 @@ pub(crate) async fn keep(setup: Setup) {
     let reports = setup.reports.clone();
     match &setup.config.transport {
         Transport::Stdio { .. } => stdio::keep(setup).await,
-        Transport::Http { .. } => http::keep(setup).await,
+        Transport::Http { kind, .. } => {
+            let kind = *kind;
+            sse::keep_either(setup, kind).await;
+        }
         Transport::Broken { .. } => {
             let failure = settings::unusable(&setup.config);
             reports

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::old::OldScript;
+
 /// Which revisions of MCP the server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -233,6 +235,8 @@ pub struct Script {
     pub list_changed: bool,
     /// Further headers on every answer.
     pub headers: BTreeMap<String, String>,
+    /// The HTTP+SSE transport of 2024-11-05, at `/sse`.
+    pub old: OldScript,
 }
 
 impl Default for Script {
@@ -259,6 +263,7 @@ impl Default for Script {
             reset_on_close: false,
             list_changed: true,
             headers: BTreeMap::new(),
+            old: OldScript::default(),
         }
     }
 }

@@ -101,6 +101,12 @@ impl State {
             .push(stream);
     }
 
+    /// The newest open stream of a session.
+    pub(crate) fn stream(&self, session: &str) -> Option<mpsc::Sender<Bytes>> {
+        let sessions = lock(&self.sessions);
+        sessions.get(session)?.streams.last().cloned()
+    }
+
     pub(crate) fn add_listener(&self, listener: Listener) {
         lock(&self.listeners).push(listener);
     }
