@@ -78,6 +78,7 @@ pub(crate) struct Setting {
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
     pub(crate) stderr_bytes_max: usize,
+    pub(crate) subscriptions_max: usize,
     pub(crate) guardian: Arc<Guardian>,
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) events: Arc<Events>,
@@ -217,6 +218,7 @@ impl Driver {
             id,
             config,
             self.setting.edge_patience_ms,
+            self.setting.subscriptions_max,
             self.setting.clock,
             blank,
         ));
@@ -224,7 +226,7 @@ impl Driver {
         self.slots.insert(id, Arc::clone(&slot));
         if let (Some(catalog), Start::Enabled) = (catalog, start) {
             slot.era.set(Some(catalog.greeting.revision.era()));
-            slot.era.set_over_sse(catalog.over_sse);
+            slot.set_over_sse(catalog.over_sse);
             slot.catalog.store(Some(Arc::clone(&catalog)));
             // Law 22: the last good catalog is served before the server is up.
             self.publish(&slot, Generation::default(), catalog);

@@ -95,6 +95,7 @@ impl ManagerBuilder {
             },
             pages_max: limits.pages,
             stderr_bytes_max: limits.stderr_bytes,
+            subscriptions_max: limits.subscriptions,
             guardian: Arc::new(Guardian::start()?),
             store: store.clone(),
             events: Arc::clone(&events),

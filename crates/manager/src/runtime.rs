@@ -12,6 +12,7 @@ pub(crate) mod keeper;
 pub(crate) mod leases;
 pub(crate) mod refresh;
 pub(crate) mod report;
+pub(crate) mod restore;
 pub(crate) mod sse;
 pub(crate) mod stdio;
 pub(crate) mod waiters;
@@ -39,11 +40,13 @@ use self::http::HttpLink;
 use self::leases::Leases;
 use self::refresh::Dirty;
 use self::report::Reports;
+use self::restore::Told;
 use self::sse::SseLink;
 use self::stdio::StdioLink;
 use self::waiters::{CallMark, Waiters};
 use crate::counters::Counters;
 use crate::request::{ClientFace, Request};
+use crate::wishes::Wishes;
 
 /// How the bytes of one generation travel.
 #[derive(Debug)]
@@ -146,6 +149,10 @@ pub(crate) struct Runtime {
     last_life_ms: AtomicU64,
     suspect: Notify,
     outbound: mpsc::Sender<Message>,
+    /// What the user of the library wants servers to keep in mind; shared by all generations of the slot.
+    pub(crate) wishes: Arc<Wishes>,
+    /// What this generation was told of it.
+    pub(crate) told: Told,
 }
 
 impl Runtime {
@@ -159,6 +166,7 @@ impl Runtime {
         counters: Arc<Counters>,
         reports: Reports,
         outbound: mpsc::Sender<Message>,
+        wishes: Arc<Wishes>,
     ) -> Self {
         Self {
             server,
@@ -179,6 +187,8 @@ impl Runtime {
             last_life_ms: AtomicU64::new(0),
             suspect: Notify::new(),
             outbound,
+            wishes,
+            told: Told::default(),
         }
     }
 
@@ -217,6 +227,11 @@ impl Runtime {
             .get()
             .cloned()
             .unwrap_or_else(|| Failure::new(FailureKind::StreamClosed))
+    }
+
+    /// Whether this generation may still say what happens at the server (law 3).
+    fn is_live(&self) -> bool {
+        !self.ended.is_cancelled()
     }
 
     /// When something last arrived, on the driver's clock.
@@ -404,6 +419,13 @@ impl Runtime {
                 for (key, value) in greeting.stamp(client) {
                     editor = editor.set(&["params", "_meta", key], value);
                 }
+                // A caller that names a level of its own keeps it.
+                if let Some(level) = self.wishes.log_level()
+                    && message.member(&meta::in_params(meta::LOG_LEVEL)).is_none()
+                {
+                    let word = mainstay_wire::splice::json_string(level.as_str());
+                    editor = editor.set(&meta::in_params(meta::LOG_LEVEL), word);
+                }
             }
             // Before the greeting the request is the greeting itself, and carries what it must.
             None => {}
@@ -513,6 +535,11 @@ impl Runtime {
         let Some(id) = message.id() else { return };
         let reply = if message.method() == Some(method::PING) {
             Message::result_of(id, "{}")
+        } else if message.method() == Some(method::ROOTS_LIST)
+            && self.told.roots_version().is_some()
+            && let Some(roots) = self.wishes.roots()
+        {
+            Message::result_of(id, &roots)
         } else {
             // Requests from servers to clients are bridged by a later layer; until then the honest answer is that we
             // declared no such capability.
@@ -547,6 +574,15 @@ impl Inbound for Runtime {
                 Some(changed) if ListKind::ALL.iter().any(|kind| kind.changed() == changed) => {
                     self.dirty.mark()
                 }
+                Some(method::RESOURCES_UPDATED) if self.is_live() => {
+                    if let Some(uri) = message.string_member(&["params", "uri"]) {
+                        self.wishes.updated(&uri, false);
+                    }
+                }
+                Some(method::MESSAGE) if self.is_live() && self.wishes.has_listeners() => {
+                    self.wishes.logged(message);
+                }
+                Some(method::SUBSCRIPTIONS_ACKNOWLEDGED) => self.told.acknowledge(&message),
                 Some(_) | None => self.counters.unrouted_notification(),
             },
         }

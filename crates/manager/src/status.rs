@@ -141,7 +141,7 @@ impl ServerStatus {
                     kind: HttpKind::Sse,
                     ..
                 } => "sse",
-                Transport::Http { .. } if slot.era.over_sse() => "sse",
+                Transport::Http { .. } if slot.over_sse() => "sse",
                 Transport::Http { .. } => "http",
                 Transport::Broken { .. } => "none",
             },

@@ -409,7 +409,12 @@ pub(super) struct LimitOptions {
     /// Downstream sessions.
     #[schemars(range(min = 1, max = 10_000_000), extend("default" = SESSIONS))]
     pub(super) sessions: Option<u64>,
+    /// Resources that a program which embeds Mainstay may be subscribed to, per server.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = SUBSCRIPTIONS))]
+    pub(super) subscriptions: Option<u64>,
 }
+
+pub(super) const SUBSCRIPTIONS: u64 = 1_000;
 
 pub(super) const MESSAGE_BYTES_MIN: u64 = 4 * 1024;
 pub(super) const MESSAGE_BYTES: u64 = 16 * 1024 * 1024;

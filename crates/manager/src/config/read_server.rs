@@ -311,11 +311,7 @@ fn read_stdio(given: Connection<'_, '_>, sink: &mut Sink<'_>) -> Option<Transpor
     })
 }
 
-fn read_http(
-    given: Connection<'_, '_>,
-    kind: HttpKind,
-    sink: &mut Sink<'_>,
-) -> Option<Transport> {
+fn read_http(given: Connection<'_, '_>, kind: HttpKind, sink: &mut Sink<'_>) -> Option<Transport> {
     let of_programs = [
         ("args", &given.args),
         ("env", &given.env),

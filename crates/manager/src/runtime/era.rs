@@ -1,7 +1,7 @@
 //! What is remembered about a server's era, so that only the first start pays for the probe (F33).
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use mainstay_wire::revision::Era;
 
@@ -18,7 +18,7 @@ pub enum EraHint {
 
 /// The era memory of one server. Lives as long as the slot; the store keeps it over restarts.
 #[derive(Debug, Default)]
-pub(crate) struct EraMemory(Mutex<Option<Era>>, AtomicBool);
+pub(crate) struct EraMemory(Mutex<Option<Era>>);
 
 impl EraMemory {
     /// What to try first.
@@ -33,16 +33,6 @@ impl EraMemory {
     /// The remembered era.
     pub(crate) fn get(&self) -> Option<Era> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the server spoke the HTTP+SSE transport of 2024 when it was last greeted.
-    pub(crate) fn over_sse(&self) -> bool {
-        self.1.load(Ordering::Relaxed)
-    }
-
-    /// Remembers which HTTP transport worked.
-    pub(crate) fn set_over_sse(&self, over_sse: bool) {
-        self.1.store(over_sse, Ordering::Relaxed);
     }
 
     /// Remembers an era that worked, or forgets one that did not.

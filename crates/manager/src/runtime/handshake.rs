@@ -9,7 +9,7 @@ use mainstay_wire::revision::{Era, Revision};
 use mainstay_wire::views::{ErrorView, InitializeResult};
 use tokio::time::Instant;
 
-use super::greeting::{Greeting, OUR_CAPABILITIES, our_info};
+use super::greeting::{Greeting, our_info};
 use super::{Cut, Limits, Miss, Runtime};
 use crate::request::Request;
 
@@ -19,8 +19,9 @@ use crate::request::Request;
 /// What the server answered instead, or why it did not.
 pub(crate) async fn initialize(runtime: &Runtime, within: Duration) -> Result<Greeting, Failure> {
     let params = format!(
-        "{{\"protocolVersion\":\"{}\",\"capabilities\":{OUR_CAPABILITIES},\"clientInfo\":{}}}",
+        "{{\"protocolVersion\":\"{}\",\"capabilities\":{},\"clientInfo\":{}}}",
         Revision::LATEST_LEGACY.as_str(),
+        runtime.declare(),
         our_info()
     );
     let request = Request::new(method::INITIALIZE, Some(&params));

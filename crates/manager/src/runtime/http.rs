@@ -20,8 +20,8 @@ mod stream;
 mod verdict;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -93,6 +93,8 @@ pub struct HttpLink {
     lost: AtomicBool,
     /// `initialize` was refused in a way that an HTTP+SSE server would.
     unserved: AtomicBool,
+    /// What we declare of ourselves in a legacy greeting; nothing if it was never set.
+    declared: OnceLock<String>,
     drains: TaskTracker,
     closing: CancellationToken,
 }
@@ -125,9 +127,21 @@ impl HttpLink {
             bare,
             lost: AtomicBool::new(false),
             unserved: AtomicBool::new(false),
+            declared: OnceLock::new(),
             drains: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
+    }
+
+    /// Sets the capabilities object that a legacy greeting declares. Once per link, before it is greeted.
+    pub(crate) fn declare(&self, capabilities: String) {
+        let _ = self.declared.set(capabilities);
+    }
+
+    fn declared(&self) -> &str {
+        self.declared
+            .get()
+            .map_or(super::greeting::OUR_CAPABILITIES, String::as_str)
     }
 
     /// Finds out the server's era and greets it (modern: `server/discover`, legacy: `initialize` and

@@ -24,8 +24,10 @@ use super::Runtime;
 use super::catalog::list_all;
 use super::greeting::Greeting;
 use super::report::{Report, Reports};
+use super::restore::restore;
 use super::{Cut, Limits, Miss};
 use crate::config::{ServerConfig, Transport};
+use crate::events::Events;
 use crate::process::Guardian;
 use crate::request::Request;
 use crate::settings;
@@ -50,6 +52,7 @@ pub(crate) struct Setup {
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
     pub(crate) stderr_bytes_max: usize,
+    pub(crate) events: Arc<Events>,
 }
 
 /// What the driver wants of a generation. A level, not a queue: a keeper that is busy sees the newest.
@@ -99,6 +102,7 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
         Arc::clone(&setup.slot.counters),
         setup.reports.clone(),
         outbound,
+        Arc::clone(&setup.slot.wishes),
     );
     (Arc::new(runtime), notices)
 }

@@ -134,12 +134,10 @@ impl SseLink {
             Ok(Err(Miss::NotSent(cut) | Miss::Lost(cut))) => {
                 Err(Failure::new(FailureKind::StreamClosed).with_detail(format!("{cut:?}")))
             }
-            Err(_elapsed) => Err(
-                Failure::new(FailureKind::StreamClosed).with_detail(format!(
-                    "the message was not accepted within {} ms",
-                    NOTIFY.as_millis()
-                )),
-            ),
+            Err(_elapsed) => Err(Failure::new(FailureKind::StreamClosed).with_detail(format!(
+                "the message was not accepted within {} ms",
+                NOTIFY.as_millis()
+            ))),
         }
     }
 }

@@ -141,7 +141,11 @@ fn open(state: &Arc<State>, head: &Parts) -> Response<Body> {
         loop {
             tokio::time::sleep(Duration::from_millis(every_ms)).await;
             let Some(sender) = first.upgrade() else { break };
-            if sender.send(Bytes::from_static(b": here\n\n")).await.is_err() {
+            if sender
+                .send(Bytes::from_static(b": here\n\n"))
+                .await
+                .is_err()
+            {
                 break;
             }
         }
@@ -211,10 +215,14 @@ async fn take(state: &Arc<State>, head: &Parts, message: Value) -> io::Result<Re
         Fault::NeverAnswer => return Ok(accepted()),
         Fault::GiantEvent { bytes } => {
             let text = "x".repeat(bytes);
-            say(state, &stream, &format!(
-                "{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{\"text\":\"{text}\"}}}}",
-                message["id"]
-            ))
+            say(
+                state,
+                &stream,
+                &format!(
+                    "{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{\"text\":\"{text}\"}}}}",
+                    message["id"]
+                ),
+            )
             .await;
             return Ok(accepted());
         }

@@ -156,10 +156,7 @@ impl Greeter<'_> {
         let asked = self.link.asked(&face, id);
         let answered = answer::read(self.link, &face, &asked, response, self.inbound).await;
         let discovered = judge_discover(answered);
-        if matches!(
-            discovered,
-            Discovered::Modern(_) | Discovered::Refused(_)
-        ) {
+        if matches!(discovered, Discovered::Modern(_) | Discovered::Refused(_)) {
             self.link.unserved.store(false, Ordering::Relaxed);
         }
         if let Discovered::Modern(greeting) = &discovered {
@@ -173,8 +170,9 @@ impl Greeter<'_> {
     async fn initialize(&self) -> Result<Greeting, NotInitialized> {
         let offered = Revision::LATEST_LEGACY;
         let params = format!(
-            "{{\"protocolVersion\":{},\"capabilities\":{OUR_CAPABILITIES},\"clientInfo\":{}}}",
+            "{{\"protocolVersion\":{},\"capabilities\":{},\"clientInfo\":{}}}",
             json_string(offered.as_str()),
+            self.link.declared(),
             our_info()
         );
         let bare = &self.link.bare;

@@ -7,7 +7,7 @@ use mainstay_core::failure::Failure;
 use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, Phase};
 
-use super::{Orders, Setup, list_and_report, probe, refresh, runtime, send_notices};
+use super::{Orders, Setup, list_and_report, probe, refresh, restore, runtime, send_notices};
 use crate::runtime::http::{HttpLink, HttpSetup, PushEnd};
 use crate::runtime::{Link, Runtime};
 use crate::settings;
@@ -90,6 +90,7 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
             phase: Phase::Greet,
         })
         .await;
+    link.declare(runtime.declare());
     let hint = setup.slot.era.hint(settings::fixed_era(&setup.config));
     let greeting = match link
         .greet(
@@ -124,7 +125,11 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
         if let Err(failure) = list_and_report(setup, runtime, &greeting).await {
             return failure;
         }
-        tokio::join!(refresh(setup, runtime), probe(setup, runtime));
+        tokio::join!(
+            refresh(setup, runtime),
+            probe(setup, runtime),
+            restore(&setup.events, runtime)
+        );
         runtime.failure()
     };
     tokio::select! {

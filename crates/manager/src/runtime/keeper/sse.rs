@@ -15,7 +15,7 @@ use mainstay_wire::envelope::Message;
 use mainstay_wire::method;
 use mainstay_wire::revision::Era;
 
-use super::{Orders, Setup, http, list_and_report, probe, refresh, runtime, send_notices};
+use super::{Orders, Setup, http, list_and_report, probe, refresh, restore, runtime, send_notices};
 use crate::config::HttpKind;
 use crate::runtime::http::{HttpLink, NoStream};
 use crate::runtime::sse::{SseLink, listen};
@@ -51,9 +51,9 @@ pub(super) async fn keep_either(setup: Setup, kind: HttpKind) {
                 report_failed(&setup, failure).await;
             }
         }
-        (HttpKind::Auto, _) if setup.slot.era.over_sse() => {
+        (HttpKind::Auto, _) if setup.slot.over_sse() => {
             if keep(&setup, &link, None).await.is_some() {
-                setup.slot.era.set_over_sse(false);
+                setup.slot.set_over_sse(false);
                 if let Some(failure) = http::keep(&setup, &link).await {
                     report_failed(&setup, failure).await;
                 }
@@ -94,11 +94,7 @@ enum Outcome {
 
 /// Keeps a connection over HTTP+SSE. `Some`: the address does not speak it, and nothing has been reported of that; `None`:
 /// the generation is over. `detecting` bounds the wait for the proof that it does.
-async fn keep(
-    setup: &Setup,
-    http: &Arc<HttpLink>,
-    detecting: Option<Duration>,
-) -> Option<Failure> {
+async fn keep(setup: &Setup, http: &Arc<HttpLink>, detecting: Option<Duration>) -> Option<Failure> {
     let generation = setup.generation;
     let link = Arc::new(SseLink::new(Arc::clone(http)));
     let (runtime, notices) = runtime(setup, Link::Sse(Arc::clone(&link)));
@@ -185,7 +181,11 @@ async fn work(
         let greeting = greet(setup, runtime, link).await?;
         list_and_report(setup, runtime, &greeting).await?;
         opened = true;
-        tokio::join!(refresh(setup, runtime), probe(setup, runtime));
+        tokio::join!(
+            refresh(setup, runtime),
+            probe(setup, runtime),
+            restore(&setup.events, runtime)
+        );
         Err::<(), _>(runtime.failure())
     };
     let ended = tokio::select! {
@@ -228,6 +228,6 @@ async fn greet(
             }
         })?;
     runtime.greeted(greeting.clone());
-    setup.slot.era.set_over_sse(true);
+    setup.slot.set_over_sse(true);
     Ok(greeting)
 }
