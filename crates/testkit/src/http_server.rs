@@ -15,6 +15,7 @@ mod service;
 mod sse;
 mod state;
 mod tools;
+mod wishes;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -116,6 +117,16 @@ impl HttpServer {
     /// Tells clients that a listing changed: `tools`, `prompts` or `resources`.
     pub fn tell_changed(&self, kind: &str) {
         self.state.tell_changed(kind);
+    }
+
+    /// Tells every client that subscribed to a resource that it changed.
+    pub fn tell_updated(&self, uri: &str) {
+        self.state.tell_updated(uri);
+    }
+
+    /// Asks every client with a push stream for its roots. The answers are in the ledger, as requests without a method.
+    pub fn ask_roots(&self) {
+        self.state.ask_roots();
     }
 
     /// Lets every held `slow` call go.

@@ -16,5 +16,6 @@ mod manager {
     pub(crate) mod harness;
     pub(crate) mod http;
     pub(crate) mod recovery;
+    pub(crate) mod restore;
     pub(crate) mod sse;
 }

@@ -105,7 +105,6 @@ pub(crate) async fn restore(events: &Events, runtime: &Runtime) {
         logs: greeting.declares("logging"),
         said_unable: false,
     };
-    runtime.wishes.begin(runtime.generation);
     match greeting.revision.era() {
         Era::Legacy => restorer.legacy().await,
         Era::Modern => restorer.modern().await,

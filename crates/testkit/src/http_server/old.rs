@@ -240,6 +240,7 @@ async fn take(state: &Arc<State>, head: &Parts, message: Value) -> io::Result<Re
     if message.get("id").is_none() || method.is_empty() {
         return Ok(accepted());
     }
+    state.note_wish(&session, &message);
     if old.answer_on_post {
         let answer = reply(state, &message, None).await;
         return Ok(plain(200, "application/json", &answer));

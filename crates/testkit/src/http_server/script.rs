@@ -235,6 +235,8 @@ pub struct Script {
     pub list_changed: bool,
     /// Further headers on every answer.
     pub headers: BTreeMap<String, String>,
+    /// Whether it offers log levels and resource subscriptions.
+    pub subscriptions: bool,
     /// The HTTP+SSE transport of 2024-11-05, at `/sse`.
     pub old: OldScript,
 }
@@ -263,6 +265,7 @@ impl Default for Script {
             reset_on_close: false,
             list_changed: true,
             headers: BTreeMap::new(),
+            subscriptions: false,
             old: OldScript::default(),
         }
     }

@@ -188,6 +188,8 @@ pub(crate) async fn behave(
     if exchange.id().is_null() || exchange.method().is_empty() {
         return Ok(plain(202, "text/plain", ""));
     }
+    let session = exchange.header(SESSION).unwrap_or_default();
+    exchange.state.note_wish(&session, &exchange.message);
     Ok(run(exchange, chatter).await)
 }
 

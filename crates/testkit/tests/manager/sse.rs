@@ -247,7 +247,7 @@ async fn law_19_calls_run_side_by_side_and_each_gets_its_own_answer() {
 }
 
 #[tokio::test]
-async fn law_26_f105_f108_f110_a_wiped_session_costs_one_greeting_however_many_calls_meet_it() {
+async fn law_26_f105_f108_a_wiped_session_costs_one_greeting_however_many_calls_meet_it() {
     for lost_status in [404, 400] {
         let fake = HttpServer::start(old(OldScript {
             lost_status,
