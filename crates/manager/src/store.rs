@@ -435,6 +435,7 @@ mod tests {
         StoredCatalog {
             saved_at_unix_ms: 1_700_000_000_123,
             protocol: Some("2025-11-25".to_owned()),
+            over_sse: true,
             server_info: Some(r#"{"name":"t", "version":1.10}"#.to_owned()),
             capabilities: Some("{ }".to_owned()),
             instructions: Some("Ask\nkindly".to_owned()),
