@@ -16,6 +16,7 @@ use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::counters::Counters;
+use crate::events::Events;
 use crate::process::StderrRing;
 use crate::runtime::Runtime;
 use crate::runtime::era::EraMemory;
@@ -51,6 +52,8 @@ pub(crate) struct Slot {
     /// Request ids never restart, whatever the generation.
     pub(crate) ids: Arc<AtomicU64>,
     pub(crate) era: EraMemory,
+    /// Where it is told what happens to the server.
+    pub(crate) events: Arc<Events>,
     /// What the library's user wants every generation to be told (law 25).
     pub(crate) wishes: Arc<Wishes>,
     /// The server spoke HTTP+SSE (2024-11-05) when it was last greeted; the store keeps it over restarts.
@@ -74,6 +77,7 @@ impl Slot {
         config: ServerConfig,
         edge_patience_ms: u64,
         subscriptions_max: usize,
+        events: Arc<Events>,
         clock: Clock,
         status: Status,
     ) -> Self {
@@ -94,6 +98,7 @@ impl Slot {
             counters: Arc::default(),
             ids: Arc::new(AtomicU64::new(1)),
             era: EraMemory::default(),
+            events,
             wishes: Arc::new(Wishes::new(subscriptions_max)),
             over_sse: AtomicBool::new(false),
             process: Mutex::default(),

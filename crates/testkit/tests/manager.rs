@@ -17,5 +17,6 @@ mod manager {
     pub(crate) mod http;
     pub(crate) mod recovery;
     pub(crate) mod restore;
+    mod soak;
     pub(crate) mod sse;
 }

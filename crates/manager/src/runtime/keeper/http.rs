@@ -128,7 +128,7 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
         tokio::join!(
             refresh(setup, runtime),
             probe(setup, runtime),
-            restore(&setup.events, runtime)
+            restore(&setup.slot.events, runtime)
         );
         runtime.failure()
     };

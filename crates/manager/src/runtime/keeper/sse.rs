@@ -184,7 +184,7 @@ async fn work(
         tokio::join!(
             refresh(setup, runtime),
             probe(setup, runtime),
-            restore(&setup.events, runtime)
+            restore(&setup.slot.events, runtime)
         );
         Err::<(), _>(runtime.failure())
     };
