@@ -166,7 +166,6 @@ impl Runtime {
         counters: Arc<Counters>,
         reports: Reports,
         outbound: mpsc::Sender<Message>,
-        wishes: Arc<Wishes>,
     ) -> Self {
         Self {
             server,
@@ -187,7 +186,7 @@ impl Runtime {
             last_life_ms: AtomicU64::new(0),
             suspect: Notify::new(),
             outbound,
-            wishes,
+            wishes: Arc::default(),
             told: Told::default(),
         }
     }

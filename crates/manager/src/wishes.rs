@@ -110,7 +110,7 @@ pub enum Update {
         maybe: bool,
     },
     /// A log message (`notifications/message`), as it came.
-    Log(Message),
+    Log(Box<Message>),
     /// So many updates were dropped, because the listener was too slow.
     Missed(u64),
 }
@@ -219,6 +219,13 @@ struct Subscription {
     count: usize,
     /// The generation that it was last in force on.
     told: Option<Generation>,
+}
+
+impl Default for Wishes {
+    /// No room for anything: the place of wishes of a runtime that belongs to no slot.
+    fn default() -> Self {
+        Self::new(0)
+    }
 }
 
 impl Wishes {
@@ -404,7 +411,7 @@ impl Wishes {
 
     /// The server sent a log message.
     pub(crate) fn logged(&self, message: Message) {
-        self.tell(&Update::Log(message));
+        self.tell(&Update::Log(Box::new(message)));
     }
 
     fn tell(&self, update: &Update) {

@@ -94,7 +94,7 @@ pub(crate) async fn keep(setup: Setup) {
 /// A runtime and the queue of what it says unasked.
 fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Message>) {
     let (outbound, notices) = mpsc::channel(OUTBOUND);
-    let runtime = Runtime::new(
+    let mut runtime = Runtime::new(
         Arc::clone(&setup.slot.name),
         setup.generation,
         link,
@@ -102,8 +102,8 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
         Arc::clone(&setup.slot.counters),
         setup.reports.clone(),
         outbound,
-        Arc::clone(&setup.slot.wishes),
     );
+    runtime.wishes = Arc::clone(&setup.slot.wishes);
     (Arc::new(runtime), notices)
 }
 

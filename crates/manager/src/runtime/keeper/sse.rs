@@ -217,9 +217,11 @@ async fn greet(
         .map_err(|failure| {
             let detail = format!("{} was refused: {failure}", method::INITIALIZED);
             // A session that is lost before it was ever used is a server problem, not a renewal.
-            let kind = match failure.kind {
-                FailureKind::SessionLost => FailureKind::ProtocolError,
-                kind => kind,
+            let lost = failure.kind == FailureKind::SessionLost;
+            let kind = if lost {
+                FailureKind::ProtocolError
+            } else {
+                failure.kind
             };
             Failure {
                 kind,
