@@ -20,3 +20,5 @@ mod push;
 mod rig;
 #[path = "http/session.rs"]
 mod session;
+#[path = "http/sockets.rs"]
+mod sockets;
