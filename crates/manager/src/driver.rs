@@ -26,6 +26,7 @@ use crate::events::Events;
 use crate::process::Guardian;
 use crate::publish::Publisher;
 use crate::runtime::Runtime;
+use crate::runtime::http::Pauses;
 use crate::runtime::keeper::Orders;
 use crate::runtime::report::{Addressed, Report, Reports};
 use crate::settings;
@@ -78,6 +79,7 @@ pub(crate) struct Setting {
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
     pub(crate) stderr_bytes_max: usize,
+    pub(crate) pauses: Arc<Pauses>,
     pub(crate) guardian: Arc<Guardian>,
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) events: Arc<Events>,

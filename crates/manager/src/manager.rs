@@ -95,6 +95,7 @@ impl ManagerBuilder {
             },
             pages_max: limits.pages,
             stderr_bytes_max: limits.stderr_bytes,
+            pauses: Arc::default(),
             guardian: Arc::new(Guardian::start()?),
             store: store.clone(),
             events: Arc::clone(&events),

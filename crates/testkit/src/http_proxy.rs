@@ -104,12 +104,10 @@ async fn serve(mut client: TcpStream, upstream: SocketAddr, state: &State) -> io
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(text);
-    let refusal = *state
-        .refusal
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let refusal = *state.refusal.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(status) = refusal {
-        let answer = format!("HTTP/1.1 {status} Refused\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let answer =
+            format!("HTTP/1.1 {status} Refused\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         return client.write_all(answer.as_bytes()).await;
     }
     let mut server = TcpStream::connect(upstream).await?;

@@ -64,12 +64,7 @@ impl Wire {
         }
     }
 
-    fn after(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-        then: Then,
-    ) -> Poll<io::Result<usize>> {
+    fn after(&mut self, cx: &mut Context<'_>, bytes: &[u8], then: Then) -> Poll<io::Result<usize>> {
         match then {
             Then::Reset => {
                 // Closing it now sends a reset instead of an end.

@@ -316,10 +316,8 @@ async fn headers_are_those_of_the_era() {
 async fn bad_urls_are_refused_at_once() {
     let limits = Limits::default();
     let setup = |url: &str| mainstay::runtime::http::HttpSetup {
-        url: url.to_owned(),
-        headers: Vec::new(),
         limits,
-        connect_ms: 1_000,
+        ..mainstay::runtime::http::HttpSetup::new(url)
     };
     for url in ["", "localhost:8080/mcp", "file:///etc/passwd", "http://"] {
         let failure = mainstay::runtime::http::HttpLink::new(setup(url)).expect_err(url);

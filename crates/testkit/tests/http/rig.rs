@@ -71,10 +71,9 @@ pub(crate) fn link_to(url: &str, limits: Limits) -> HttpLink {
 /// A link whose connections have to stand within so many milliseconds.
 pub(crate) fn link_within(url: &str, limits: Limits, connect_ms: u64) -> HttpLink {
     let setup = HttpSetup {
-        url: url.to_owned(),
-        headers: Vec::new(),
         limits,
         connect_ms,
+        ..HttpSetup::new(url)
     };
     HttpLink::new(setup).expect("a good URL")
 }
