@@ -22,3 +22,7 @@ mod rig;
 mod session;
 #[path = "http/sockets.rs"]
 mod sockets;
+#[path = "http/secrets.rs"]
+mod secrets;
+#[path = "http/tls.rs"]
+mod tls;
