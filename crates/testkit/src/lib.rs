@@ -3,4 +3,5 @@
 pub mod explorer;
 pub mod http_proxy;
 pub mod http_server;
+pub mod soak;
 pub mod stdio_server;

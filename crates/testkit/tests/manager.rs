@@ -17,5 +17,7 @@ mod manager {
     pub(crate) mod http;
     pub(crate) mod pauses;
     pub(crate) mod recovery;
+    pub(crate) mod routes;
+    mod soak;
     pub(crate) mod statuses;
 }

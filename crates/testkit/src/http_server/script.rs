@@ -125,10 +125,7 @@ pub enum Then {
     /// It stays open and nothing more comes.
     Stall,
     /// The rest comes byte by byte (F88).
-    Drip {
-        /// Between two bytes.
-        every_ms: u64,
-    },
+    Drip,
 }
 
 /// A planned misbehaviour, used up by the request that meets it.
@@ -171,6 +168,9 @@ pub enum Fault {
         after_bytes: u64,
         /// What happens then.
         then: Then,
+        /// Between two bytes of a drip, in milliseconds.
+        #[serde(default)]
+        every_ms: u64,
     },
     /// 200 with an HTML page (F84).
     Html,

@@ -21,6 +21,7 @@ struct Cut {
     /// Bytes that still pass.
     left: u64,
     then: Then,
+    every_ms: u64,
 }
 
 /// Breaks one connection on demand. Shared by its socket and the requests on it.
@@ -29,10 +30,11 @@ pub(crate) struct Knife(Mutex<Option<Cut>>);
 
 impl Knife {
     /// From now on so many bytes pass, and then this happens.
-    pub(crate) fn arm(&self, after_bytes: u64, then: Then) {
+    pub(crate) fn arm(&self, after_bytes: u64, then: Then, every_ms: u64) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Cut {
             left: after_bytes,
             then,
+            every_ms,
         });
     }
 
@@ -64,8 +66,8 @@ impl Wire {
         }
     }
 
-    fn after(&mut self, cx: &mut Context<'_>, bytes: &[u8], then: Then) -> Poll<io::Result<usize>> {
-        match then {
+    fn after(&mut self, cx: &mut Context<'_>, bytes: &[u8], cut: Cut) -> Poll<io::Result<usize>> {
+        match cut.then {
             Then::Reset => {
                 // Closing it now sends a reset instead of an end.
                 let _ = self.stream.set_zero_linger();
@@ -73,8 +75,8 @@ impl Wire {
             }
             Then::Close => Poll::Ready(Err(io::Error::other("planned end"))),
             Then::Stall => Poll::Pending,
-            Then::Drip { every_ms } => {
-                let every = Duration::from_millis(every_ms);
+            Then::Drip => {
+                let every = Duration::from_millis(cut.every_ms);
                 let drip = self
                     .drip
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
@@ -106,7 +108,7 @@ impl AsyncWrite for Wire {
             return Pin::new(&mut self.stream).poll_write(cx, bytes);
         };
         if cut.left == 0 {
-            return self.after(cx, bytes, cut.then);
+            return self.after(cx, bytes, cut);
         }
         let pass = usize::try_from(cut.left).unwrap_or(usize::MAX);
         let pass = bytes.get(..pass).unwrap_or(bytes);

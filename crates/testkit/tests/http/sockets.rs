@@ -1,11 +1,14 @@
 //! What sockets do to answers: resets at any byte, silence, slow drips, connections that never stand.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use mainstay::runtime::http::EraHint;
+use mainstay::runtime::http::{EraHint, HttpLink, HttpSetup, Resolver};
 use mainstay_core::failure::FailureKind;
-use mainstay_testkit::http_server::{AcceptPolicy, Fault, Framing, HttpServer, Script, Then};
+use mainstay_testkit::http_server::{
+    AcceptPolicy, Fault, Framing, GetPolicy, HttpServer, Script, Then,
+};
 use mainstay_wire::envelope::Limits;
 use tokio::net::TcpSocket;
 
@@ -31,7 +34,11 @@ async fn rigs(framing: Framing) -> [Rig; 2] {
 
 /// Cuts the answer of one call after so many bytes and says whether it was answered.
 async fn cut_call(rig: &Rig, after_bytes: u64, then: Then) -> bool {
-    let fault = Fault::Cut { after_bytes, then };
+    let fault = Fault::Cut {
+        after_bytes,
+        then,
+        every_ms: 0,
+    };
     rig.server
         .change(|script| script.then("tools/call", fault.clone()));
     let marker = format!("{then:?}-{after_bytes}");
@@ -84,6 +91,7 @@ async fn f86_f88_an_answer_that_stalls_at_any_part_waits_for_the_caller_and_hold
                 let fault = Fault::Cut {
                     after_bytes,
                     then: Then::Stall,
+                    every_ms: 0,
                 };
                 rig.server.change(|script| script.then("tools/call", fault));
                 let stalled = rig.link.exchange(rig.tool("echo", "{}"), &*rig.ears);
@@ -103,13 +111,13 @@ async fn f86_f88_an_answer_that_stalls_at_any_part_waits_for_the_caller_and_hold
 async fn f86_an_answer_that_comes_byte_by_byte_is_read_to_its_end() {
     for framing in [Framing::Json, Framing::Sse] {
         for rig in &rigs(framing).await {
-            let then = Then::Drip { every_ms: 1 };
             rig.server.change(|script| {
                 script.then(
                     "tools/call",
                     Fault::Cut {
                         after_bytes: 10,
-                        then,
+                        then: Then::Drip,
+                        every_ms: 1,
                     },
                 )
             });
@@ -234,5 +242,143 @@ async fn f86_the_connect_deadline_is_none_for_answers() {
             release
         );
         assert_eq!(outcome(&answered), ("answered", None), "{answered:?}");
+    }
+}
+
+/// A link to a name whose addresses can be changed at any time.
+fn link_by_name(user: &str, addresses: &Arc<Mutex<Vec<SocketAddr>>>) -> HttpLink {
+    let addresses = Arc::clone(addresses);
+    let resolver: Resolver = Arc::new(move |name: &str| {
+        assert_eq!(name, "moving.test");
+        addresses.lock().expect("whole").clone()
+    });
+    let port = |address: &SocketAddr| address.port();
+    let port = resolver("moving.test").first().map_or(80, port);
+    let setup = HttpSetup {
+        resolver: Some(resolver),
+        ..HttpSetup::new(format!("http://{user}moving.test:{port}/mcp"))
+    };
+    HttpLink::new(setup).expect("a link")
+}
+
+/// Two servers on one port of two addresses of this machine.
+async fn twins() -> (HttpServer, HttpServer) {
+    loop {
+        let first = HttpServer::start(Script::modern()).await.expect("a port");
+        let twin = SocketAddr::from(([127, 0, 0, 2], first.address().port()));
+        // Somebody else may have that port there.
+        if let Ok(second) = HttpServer::start_on(twin, Script::modern()).await {
+            return (first, second);
+        }
+    }
+}
+
+#[tokio::test]
+async fn f79_a_name_is_resolved_anew_for_every_connection() {
+    for user in ["", "me:you@"] {
+        let (mut first, second) = twins().await;
+        let addresses = Arc::new(Mutex::new(vec![first.address()]));
+        let link = link_by_name(user, &addresses);
+        let rig = Rig::strangers(Script::modern()).await;
+        in_time(link.greet(&rig.ids, EraHint::Probe, PROBE_MS, &*rig.ears))
+            .await
+            .expect("greeted at its first address");
+        *addresses.lock().expect("whole") = vec![second.address()];
+        first.stop().await;
+        in_time(link.greet(&rig.ids, EraHint::Probe, PROBE_MS, &*rig.ears))
+            .await
+            .expect("greeted at its second address");
+        assert_eq!(
+            (
+                first.ledger().counts().discovers,
+                second.ledger().counts().discovers
+            ),
+            (1, 1)
+        );
+    }
+}
+
+#[tokio::test]
+async fn f78_an_address_that_refuses_does_not_hide_one_that_works() {
+    for user in ["", "me:you@"] {
+        let server = HttpServer::start(Script::modern()).await.expect("a port");
+        // Nobody listens at the first two.
+        let at = |last: u8| SocketAddr::from(([127, 9, 9, last], server.address().port()));
+        let addresses = vec![at(1), at(2), server.address()];
+        let addresses = Arc::new(Mutex::new(addresses));
+        let link = link_by_name(user, &addresses);
+        let rig = Rig::strangers(Script::modern()).await;
+        in_time(link.greet(&rig.ids, EraHint::Probe, PROBE_MS, &*rig.ears))
+            .await
+            .expect("greeted at the address that works");
+    }
+}
+
+#[tokio::test]
+async fn f102_a_push_stream_keeps_the_pause_of_its_host() {
+    for base in [Script::legacy(), Script::modern()] {
+        let mut rig = Rig::strangers(base).await;
+        let greeting = rig.greet(EraHint::Probe).await.expect("greeted");
+        rig.era = greeting.revision.era();
+        let _push = rig.push(greeting);
+        let opened = || {
+            let counts = rig.server.ledger().counts();
+            counts.gets + counts.listens
+        };
+        wait_until("the stream", || {
+            rig.server.ledger().counts().streams_open == 1
+        })
+        .await;
+        let headers = vec![("retry-after".to_owned(), "4".to_owned())];
+        let fault = Fault::Status {
+            status: 429,
+            headers,
+            body: String::new(),
+        };
+        rig.server.change(|script| script.then("tools/call", fault));
+        let began = Instant::now();
+        assert_eq!(
+            outcome(&rig.call("echo", "{}").await),
+            ("rejected", Some(FailureKind::RateLimited))
+        );
+        rig.server.end_streams();
+        wait_until("the stream again", || opened() == 2).await;
+        assert!(
+            began.elapsed() >= Duration::from_millis(3_500),
+            "by itself it would come back within two seconds: {:?}",
+            began.elapsed()
+        );
+    }
+}
+
+#[tokio::test]
+async fn f81_f96_f97_calls_never_wait_behind_a_stream_nor_behind_a_server_that_has_none() {
+    for (user, get) in [
+        ("", GetPolicy::Stream),
+        ("me:you@", GetPolicy::Stream),
+        ("", GetPolicy::NotAllowed),
+        ("", GetPolicy::Text),
+    ] {
+        let mut rig = Rig::strangers(Script {
+            get,
+            ..Script::legacy()
+        })
+        .await;
+        let url = format!("http://{user}{}/mcp", rig.server.address());
+        rig.link = Arc::new(link_within(&url, Limits::default(), 10_000));
+        let greeting = rig.greet(EraHint::Probe).await.expect("greeted");
+        let _push = rig.push(greeting);
+        wait_until("the stream was asked for", || {
+            rig.server.ledger().counts().gets == 1
+        })
+        .await;
+        let calls = (0..20).map(|_| rig.call("echo", "{}"));
+        let answered = in_time(futures_util::future::join_all(calls)).await;
+        assert!(answered.iter().all(Result::is_ok), "{get:?}: {answered:?}");
+        assert_eq!(
+            rig.server.ledger().counts().gets,
+            1,
+            "{get:?}: asked for once"
+        );
     }
 }

@@ -49,9 +49,7 @@ impl Authority {
             false => rcgen::date_time_ymd(2120, 1, 1),
         };
         let key = KeyPair::generate().expect("a key");
-        let certificate = params
-            .signed_by(&key, &self.issuer)
-            .expect("a certificate");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -146,7 +144,8 @@ fn trusting(url: String, authority: &Authority) -> HttpSetup {
 }
 
 #[tokio::test]
-async fn f80_law_16_a_certificate_that_is_not_trusted_is_a_failure_of_its_own_and_nothing_was_sent() {
+async fn f80_law_16_a_certificate_that_is_not_trusted_is_a_failure_of_its_own_and_nothing_was_sent()
+{
     let (ours, theirs) = (Authority::new(), Authority::new());
     for (what, acceptor, setup_ca) in [
         ("unknown authority", theirs.server(NAMES, 1, BOTH), &ours),
@@ -159,7 +158,11 @@ async fn f80_law_16_a_certificate_that_is_not_trusted_is_a_failure_of_its_own_an
         let failure = in_time(link.greet(&AtomicU64::new(1), EraHint::Probe, PROBE_MS, &ears))
             .await
             .expect_err("not trusted");
-        assert_eq!(failure.kind, FailureKind::BadCertificate, "{what}: {failure}");
+        assert_eq!(
+            failure.kind,
+            FailureKind::BadCertificate,
+            "{what}: {failure}"
+        );
         assert_eq!(failure.kind.blame(), Blame::Human);
         assert!(failure.kind.hint().contains("tls.caFile"));
         assert!(
@@ -271,7 +274,8 @@ async fn f80_f242_a_tunnel_through_a_proxy_shows_it_nothing_but_where_it_leads()
 }
 
 #[tokio::test]
-async fn f80_f257_law_16_a_proxy_that_refuses_means_that_nothing_was_sent_and_its_password_is_not_told() {
+async fn f80_f257_law_16_a_proxy_that_refuses_means_that_nothing_was_sent_and_its_password_is_not_told()
+ {
     let authority = Authority::new();
     let secure = Secure::start(Script::modern(), authority.server(NAMES, 1, BOTH)).await;
     let proxy = HttpProxy::start(secure.address).await.expect("a free port");
@@ -372,7 +376,11 @@ async fn f80_the_proxy_of_the_environment_is_used_and_its_exceptions_are_kept() 
         let before = proxy.asked().len();
         let program = std::env::current_exe().expect("our own path");
         let child = tokio::process::Command::new(program)
-            .args(["--ignored", "--exact", "tls::in_an_environment_with_a_proxy"])
+            .args([
+                "--ignored",
+                "--exact",
+                "tls::in_an_environment_with_a_proxy",
+            ])
             .env_clear()
             .env("HTTP_PROXY", format!("http://{}", proxy.address()))
             .env("http_proxy", format!("http://{}", proxy.address()))
@@ -383,7 +391,10 @@ async fn f80_the_proxy_of_the_environment_is_used_and_its_exceptions_are_kept() 
         let output = in_time(child).await.expect("it runs");
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.success(), is_greeted, "{url}: {said}");
-        assert!(said.contains("1 failed") || said.contains("1 passed"), "{said}");
+        assert!(
+            said.contains("1 failed") || said.contains("1 passed"),
+            "{said}"
+        );
         assert_eq!(proxy.asked().len() > before, is_proxied, "{url}");
     }
 }

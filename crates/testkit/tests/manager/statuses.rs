@@ -241,7 +241,8 @@ async fn f88_law_17_a_drip_never_outlasts_the_absolute_limit_of_a_call() {
         Fault::HeadThenStall,
         Fault::Cut {
             after_bytes: 30,
-            then: Then::Drip { every_ms: 200 },
+            then: Then::Drip,
+            every_ms: 200,
         },
     ] {
         fake.change(|script| script.then("tools/call", fault.clone()));
