@@ -79,7 +79,7 @@ fn failure_of(error: &CallError) -> Option<&mainstay_core::failure::Failure> {
     match error {
         CallError::Rejected(lost) | CallError::Unknown(lost) => match lost {
             Lost::Ended { failure, .. } | Lost::Transport { failure, .. } => Some(failure),
-            _ => None,
+            Lost::Idle { .. } | Lost::Total { .. } | Lost::AnswerRefused { .. } => None,
         },
         CallError::Refused(_) => None,
     }
