@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, watch};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::driver::opener::{Keepers, Opener};
-use crate::driver::{Desk, Driver, Setting};
+use crate::driver::{Desk, Driver, Setting, ShutdownReport};
 use crate::error::StartError;
 use crate::events::{Event, Events};
 use crate::handle::ServerHandle;
@@ -106,6 +106,7 @@ impl ManagerBuilder {
             clock,
             start_gate: self.config.gateway.start_gate,
             edge_patience_ms: self.config.gateway.edge_patience_ms,
+            shutdown_ms: self.config.gateway.shutdown_ms,
             seed,
             opener,
             store: store.clone(),
@@ -185,10 +186,12 @@ impl Manager {
     }
 
     /// Ends everything: running calls get their drain time, then servers are stopped, all in parallel and each by the
-    /// clock. When this returns no process, task, socket or timer of Mainstay's servers exists (law 6). Idempotent.
-    /// Dropping the future does not stop the shutdown.
-    pub async fn shutdown(&self) {
-        self.desk.shutdown(false).await;
+    /// clock. When this returns no process, task, socket or timer of Mainstay's servers exists (law 6), except for what
+    /// the report names as left. Takes at most `mainstay.shutdownMs` (default 15 s) and a moment: whatever is left shortly
+    /// before that is killed. New calls are refused as shutting down from the first moment on (F222). Idempotent: every
+    /// caller gets the same report. Dropping the future does not stop the shutdown.
+    pub async fn shutdown(&self) -> ShutdownReport {
+        self.desk.shutdown(false).await
     }
 
     /// Skips what is left of the grace: everything is killed now. For a second signal; does not wait.

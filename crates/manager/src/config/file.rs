@@ -398,6 +398,10 @@ pub(super) struct GatewayOptions {
     /// How long a call waits for a server that is connecting.
     #[schemars(range(min = 0, max = DURATION_MS_MAX), extend("default" = EDGE_PATIENCE_MS))]
     pub(super) edge_patience_ms: Option<u64>,
+    /// How long a shutdown may take in all: servers are stopped in parallel, and what is left one second before the end is
+    /// killed.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = SHUTDOWN_MS))]
+    pub(super) shutdown_ms: Option<u64>,
     /// How many servers may be starting at the same time. Default: twice the number of cores, at least 4.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) start_gate: Option<u64>,
@@ -406,6 +410,8 @@ pub(super) struct GatewayOptions {
     /// Settings for every server that does not set them itself.
     pub(super) defaults: Option<ServerOptions>,
 }
+
+pub(super) const SHUTDOWN_MS: u64 = 15_000;
 
 pub(super) const LISTEN: &str = "127.0.0.1:8808";
 

@@ -110,7 +110,7 @@ const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "retry": {"trustAnnotations": true}, "concurrency": 21, "envPolicy": "inherit",
             "stop": {"closeMs": 22, "terminateMs": 23, "killMs": 24}, "drainMs": 25, "label": "L"
           } },
-          "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26,
+          "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26, "shutdownMs": 31,
             "startGate": 27, "limits": {"messageBytes": 5000, "eventBytes": 5001, "depth": 28, "pages": 29,
             "stderrBytes": 5002, "sessions": 30} } }"#;
 
@@ -191,6 +191,7 @@ fn every_setting_of_the_gateway_is_read() {
     assert_eq!(gateway.state_dir.as_deref(), Some(Path::new("state")));
     assert_eq!(gateway.socket.as_deref(), Some(Path::new("/run/m.sock")));
     assert_eq!((gateway.edge_patience_ms, gateway.start_gate), (26, 27));
+    assert_eq!(gateway.shutdown_ms, 31);
     let l = &gateway.limits;
     assert_eq!(
         [
