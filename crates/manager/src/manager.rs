@@ -83,6 +83,7 @@ impl ManagerBuilder {
             },
             pages_max: limits.pages,
             stderr_bytes_max: limits.stderr_bytes,
+            pauses: Arc::default(),
         };
         Ok(self
             .start_with(Box::new(keepers), u64::from_le_bytes(seed))

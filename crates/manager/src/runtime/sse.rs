@@ -47,6 +47,11 @@ impl SseLink {
         }
     }
 
+    /// What moves its bytes.
+    pub(crate) fn http(&self) -> &HttpLink {
+        &self.http
+    }
+
     /// Opens the stream and waits for the `endpoint` event. Without any limit in time; cancel-safe: dropping it closes the
     /// stream.
     ///

@@ -109,7 +109,7 @@ impl HttpLink {
         let response = self
             .send(&self.streams, Method::GET, headers, &Payload::Empty, None)
             .await
-            .map_err(NoStream::Failed)?;
+            .map_err(|failure| NoStream::Failed(self.told(failure)))?;
         if !response.status().is_success() || framing(response.headers()) != Framing::Events {
             return Err(self.no_stream(response).await);
         }
@@ -151,7 +151,7 @@ impl HttpLink {
                     Failure::new(FailureKind::NotMcp).with_detail(bounded(&detail)),
                 )
             }
-            _ => NoStream::Failed(failure),
+            _ => NoStream::Failed(self.told(failure)),
         }
     }
 
@@ -163,6 +163,17 @@ impl HttpLink {
 
     /// Hands in one message. `id` is ours if it is a request. Without any limit in time: deadlines are the caller's.
     pub(crate) async fn hand_in(
+        &self,
+        endpoint: Uri,
+        message: Parts,
+        id: Option<u64>,
+        mark: &Arc<CallMark>,
+    ) -> Result<HandedIn, Miss> {
+        let handed = self.hand_over(endpoint, message, id, mark).await;
+        handed.map_err(|miss| self.told_miss(miss))
+    }
+
+    async fn hand_over(
         &self,
         endpoint: Uri,
         message: Parts,
