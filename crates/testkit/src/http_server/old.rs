@@ -177,12 +177,7 @@ async fn take(state: &Arc<State>, head: &Parts, message: Value) -> io::Result<Re
         .unwrap_or_default()
         .to_owned();
     let method = message["method"].as_str().unwrap_or_default().to_owned();
-    match method.as_str() {
-        "notifications/initialized" => state.ledger.count(|counts| counts.initialized += 1),
-        "notifications/cancelled" => state.ledger.count(|counts| counts.cancels += 1),
-        "" => state.ledger.count(|counts| counts.responses += 1),
-        _ => {}
-    }
+    count(state, &method);
     let (old, fault) = {
         let mut script = state.script();
         (script.old.clone(), script.take_fault(&method))
@@ -202,40 +197,10 @@ async fn take(state: &Arc<State>, head: &Parts, message: Value) -> io::Result<Re
             "No transport found for sessionId",
         ));
     };
-    match fault.unwrap_or(Fault::Pass) {
-        Fault::Status {
-            status,
-            headers: _,
-            body,
-        } => return Ok(plain(status, "text/plain", &body)),
-        Fault::Drop => return Err(io::Error::other("planned drop")),
-        // The POST itself is stuck.
-        Fault::HeadThenStall => std::future::pending().await,
-        // Accepted, and never heard of again.
-        Fault::NeverAnswer => return Ok(accepted()),
-        Fault::GiantEvent { bytes } => {
-            let text = "x".repeat(bytes);
-            say(
-                state,
-                &stream,
-                &format!(
-                    "{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{\"text\":\"{text}\"}}}}",
-                    message["id"]
-                ),
-            )
-            .await;
-            return Ok(accepted());
-        }
-        Fault::BreakBeforeAnswer | Fault::EndBeforeAnswer => {
-            state.end_session(&session);
-            return Ok(accepted());
-        }
-        Fault::RunThenNotFound => {
-            let _ran = answer::answer(state, false, &message, None).await;
-            return Ok(plain(404, "text/plain", ""));
-        }
-        // Everything else belongs to the other transport.
-        _ => {}
+    if let Some(fault) = fault
+        && let Some(response) = misbehave(state, &session, &stream, &message, fault).await
+    {
+        return response;
     }
     if message.get("id").is_none() || method.is_empty() {
         return Ok(accepted());
@@ -259,6 +224,56 @@ async fn take(state: &Arc<State>, head: &Parts, message: Value) -> io::Result<Re
         }
     });
     Ok(accepted())
+}
+
+fn count(state: &State, method: &str) {
+    match method {
+        "notifications/initialized" => state.ledger.count(|counts| counts.initialized += 1),
+        "notifications/cancelled" => state.ledger.count(|counts| counts.cancels += 1),
+        "" => state.ledger.count(|counts| counts.responses += 1),
+        _ => {}
+    }
+}
+
+/// A planned misbehaviour; `None`: one that this transport does not know, so it behaves.
+async fn misbehave(
+    state: &Arc<State>,
+    session: &str,
+    stream: &mpsc::Sender<Bytes>,
+    message: &Value,
+    fault: Fault,
+) -> Option<io::Result<Response<Body>>> {
+    if let Fault::Status { status, body, .. } = fault {
+        return Some(Ok(plain(status, "text/plain", &body)));
+    }
+    if let Fault::GiantEvent { bytes } = fault {
+        let text = "x".repeat(bytes);
+        let id = &message["id"];
+        let answer =
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"text\":\"{text}\"}}}}");
+        say(state, stream, &answer).await;
+        return Some(Ok(accepted()));
+    }
+    if fault == Fault::Drop {
+        return Some(Err(io::Error::other("planned drop")));
+    }
+    if fault == Fault::HeadThenStall {
+        // The POST itself is stuck.
+        return std::future::pending().await;
+    }
+    if fault == Fault::NeverAnswer {
+        // Accepted, and never heard of again.
+        return Some(Ok(accepted()));
+    }
+    if matches!(fault, Fault::BreakBeforeAnswer | Fault::EndBeforeAnswer) {
+        state.forget_session(session);
+        return Some(Ok(accepted()));
+    }
+    if fault == Fault::RunThenNotFound {
+        let _ran = answer::answer(state, false, message, None).await;
+        return Some(Ok(plain(404, "text/plain", "")));
+    }
+    None
 }
 
 fn accepted() -> Response<Body> {

@@ -89,6 +89,11 @@ impl State {
         lock(&self.sessions).remove(session).is_some()
     }
 
+    /// Forgets one session; its streams end.
+    pub(crate) fn forget_session(&self, session: &str) {
+        lock(&self.sessions).remove(session);
+    }
+
     /// Forgets all sessions without telling anybody; their streams end.
     pub(crate) fn forget_sessions(&self) {
         lock(&self.sessions).clear();

@@ -219,7 +219,7 @@ impl HttpLink {
                 .to_ascii_lowercase()
                 .contains("session");
         if of_session {
-            let detail = format!("HTTP 400: {}", verdict::preview(&said));
+            let detail = format!("HTTP 400: {}", verdict::preview(&self.target, &said));
             return Err(Miss::Rejected(
                 Failure::new(FailureKind::SessionLost).with_detail(bounded(&detail)),
             ));
