@@ -484,18 +484,15 @@ async fn f99_refused_posts_are_typed_and_hurt_nobody_else() {
         script.then(
             "tools/call",
             Fault::Status {
-                status: 429,
+                status: 403,
                 headers: Vec::new(),
                 body: String::new(),
             },
         );
         script.then("tools/call", Fault::Drop);
     });
-    let throttled = call(&server, "echo", json!({"text": "x"})).await;
-    assert!(
-        matches!(throttled, Err(CallError::Rejected(_))),
-        "{throttled:?}"
-    );
+    let refused = call(&server, "echo", json!({"text": "x"})).await;
+    assert!(matches!(refused, Err(CallError::Rejected(_))), "{refused:?}");
     let dropped = call(&server, "echo", json!({"text": "x"})).await;
     assert!(matches!(dropped, Err(CallError::Unknown(_))), "{dropped:?}");
     echo(&server, "others go on").await;
