@@ -6,6 +6,7 @@
 mod desk;
 pub(crate) mod opener;
 mod perform;
+mod wake;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 
 pub(crate) use self::desk::{Desk, Directory, Place};
 use self::opener::Opener;
+use self::wake::Wake;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
@@ -57,6 +59,11 @@ pub(crate) enum Verb {
         input: Input,
         done: oneshot::Sender<()>,
     },
+    /// Something happened to the whole machine; answered when every server has heard of it.
+    Machine {
+        input: FleetInput,
+        done: oneshot::Sender<()>,
+    },
     /// End everything.
     Shutdown { impatient: bool },
 }
@@ -85,6 +92,7 @@ pub(crate) struct Setting {
 pub(crate) struct Driver {
     setting: Setting,
     fleet: Fleet,
+    wake: Wake,
     slots: BTreeMap<SlotId, Arc<Slot>>,
     directory: Arc<Directory>,
     kept: BTreeMap<(SlotId, Generation), Kept>,
@@ -114,6 +122,7 @@ impl Driver {
                 seed: setting.seed,
             }),
             setting,
+            wake: Wake::start(),
             slots: BTreeMap::new(),
             directory,
             kept: BTreeMap::new(),
@@ -158,6 +167,8 @@ impl Driver {
                 Some(ended) = self.keepers.join_next() => self.keeper_ended(ended, &mut effects),
                 // Cancel-safe: an unread report stays queued.
                 Some(addressed) = self.reports.recv() => self.report(addressed, &mut effects),
+                // Cancel-safe: the readiness stays. The step itself looks whether the machine slept.
+                () = self.wake.noticed() => self.step(FleetInput::Timeout, &mut effects),
                 // Cancel-safe: a sleep holds nothing.
                 () = timer => self.step(FleetInput::Timeout, &mut effects),
             }
@@ -181,6 +192,10 @@ impl Driver {
             Verb::Order { slot, input, done } => {
                 self.step(FleetInput::Slot { slot, input }, effects);
                 // The caller may have left; the order stands.
+                let _ = done.send(());
+            }
+            Verb::Machine { input, done } => {
+                self.step(input, effects);
                 let _ = done.send(());
             }
             Verb::Shutdown { impatient } => {
@@ -356,6 +371,12 @@ impl Driver {
     /// Lets the fleet decide, does what it decided, and shows the result to observers.
     fn step(&mut self, input: FleetInput, effects: &mut FleetEffects) {
         let now = self.setting.clock.now();
+        // Before anything else that happens after a sleep (law 12).
+        if let Some(asleep_ms) = self.wake.slept_ms() {
+            tracing::info!(asleep_ms, "the machine slept");
+            self.fleet
+                .step(now, FleetInput::Woke { asleep_ms }, effects);
+        }
         self.fleet.step(now, input, effects);
         let decided: Vec<_> = effects.drain().collect();
         let mut touched = Vec::new();
