@@ -256,6 +256,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 | FailureKind::ProtocolError
                 | FailureKind::StreamClosed
                 | FailureKind::SessionLost
+                | FailureKind::SessionUnstable
                 | FailureKind::VersionMismatch
                 | FailureKind::ListingFailed
                 | FailureKind::ProbeFailed => true,
