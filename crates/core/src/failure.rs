@@ -69,6 +69,8 @@ pub enum FailureKind {
     RateLimited,
     /// The session is gone on the server (404 and its dialects).
     SessionLost,
+    /// Sessions vanish more often than the policy takes for granted: the mark of a load balancer without affinity (F107).
+    SessionUnstable,
     /// The server broke the protocol in a way that leaves the connection useless.
     ProtocolError,
     /// The server greeted but could not list its catalog.
@@ -119,6 +121,7 @@ impl FailureKind {
             | FailureKind::Unreachable
             | FailureKind::HttpStatus(_)
             | FailureKind::RateLimited
+            | FailureKind::SessionUnstable
             | FailureKind::ProtocolError
             | FailureKind::ListingFailed
             | FailureKind::ProbeFailed
@@ -151,6 +154,7 @@ impl FailureKind {
             FailureKind::HttpStatus(_) => "http-status",
             FailureKind::RateLimited => "rate-limited",
             FailureKind::SessionLost => "session-lost",
+            FailureKind::SessionUnstable => "session-unstable",
             FailureKind::ProtocolError => "protocol-error",
             FailureKind::ListingFailed => "listing-failed",
             FailureKind::ProbeFailed => "probe-failed",
@@ -202,6 +206,9 @@ impl FailureKind {
             FailureKind::RateLimited => "wait, or ask for a higher limit",
             FailureKind::SessionLost => {
                 "if sessions keep vanishing, give the load balancer sticky routing"
+            }
+            FailureKind::SessionUnstable => {
+                "give the load balancer sticky routing: requests of one session reach servers that do not know it"
             }
             FailureKind::ProtocolError => "report the detail to the server's authors",
             FailureKind::ListingFailed => {
@@ -283,6 +290,7 @@ impl fmt::Display for FailureKind {
             FailureKind::HttpStatus(status) => write!(f, "HTTP status {status}"),
             FailureKind::RateLimited => f.write_str("rate limited"),
             FailureKind::SessionLost => f.write_str("session lost"),
+            FailureKind::SessionUnstable => f.write_str("sessions vanish too often"),
             FailureKind::ProtocolError => f.write_str("protocol error"),
             FailureKind::ListingFailed => f.write_str("listing failed"),
             FailureKind::ProbeFailed => f.write_str("does not answer probes"),

@@ -491,7 +491,7 @@ fn deadlines_of_all_slots_are_one_deadline() {
         .fleet
         .next_deadline()
         .map(|(at, slot, why)| (at.since(bench.now), slot, why));
-    assert_eq!(next, Some((4_000, SlotId(2), Why::Stable)));
+    assert_eq!(next, Some((4_000, Some(SlotId(2)), Why::Stable)));
     bench.advance(20_000).give(FleetInput::Timeout);
     assert_eq!(bench.fleet.next_deadline(), None);
     assert!(bench.status(1).proven && bench.status(2).proven);
