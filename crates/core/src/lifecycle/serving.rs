@@ -237,7 +237,11 @@ impl Lifecycle {
         });
         if let Some(Successor::Opening(opening)) = successor {
             // It was about to be replaced anyway: that goes on, and the end of the old one is not charged (law 7).
-            self.notes.failure = Some(failure);
+            if failure.kind.blame() == Blame::Cleanup {
+                self.note_noise(step, generation, failure);
+            } else {
+                self.notes.failure = Some(failure);
+            }
             if let Some(how) = how {
                 self.retire(step, generation, how);
             }

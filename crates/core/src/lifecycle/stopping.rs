@@ -109,14 +109,23 @@ impl Lifecycle {
         else {
             return;
         };
-        if is_an_end(failure.kind) {
-            return;
+        if !is_an_end(failure.kind) {
+            self.note_noise(step, *generation, failure.clone());
         }
+    }
+
+    /// One fault raised while closing: counted and told apart from failures.
+    pub(super) fn note_noise(
+        &mut self,
+        step: &mut Step<'_>,
+        generation: Generation,
+        failure: Failure,
+    ) {
         self.notes.cleanup_faults = self.notes.cleanup_faults.saturating_add(1);
         self.notes.cleanup_fault = Some(failure.clone());
         step.emit(Effect::CleanupFault {
-            generation: *generation,
-            failure: failure.clone(),
+            generation,
+            failure,
         });
     }
 
