@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::driver::opener::{Keepers, Opener};
+use crate::driver::opener::Keepers;
 use crate::driver::{Desk, Driver, Setting, ShutdownReport};
 use crate::error::StartError;
 use crate::events::{Event, Events};
@@ -85,13 +85,6 @@ impl ManagerBuilder {
             stderr_bytes_max: limits.stderr_bytes,
             pauses: Arc::default(),
         };
-        Ok(self
-            .start_with(Box::new(keepers), u64::from_le_bytes(seed))
-            .await)
-    }
-
-    /// Starts with this opener and this seed of all jitter.
-    pub(crate) async fn start_with(self, opener: Box<dyn Opener>, seed: u64) -> Manager {
         let store = self.state_dir.and_then(|dir| match Store::open(&dir) {
             Ok(store) => Some(Arc::new(store)),
             Err(error) => {
@@ -107,8 +100,8 @@ impl ManagerBuilder {
             start_gate: self.config.gateway.start_gate,
             edge_patience_ms: self.config.gateway.edge_patience_ms,
             shutdown_ms: self.config.gateway.shutdown_ms,
-            seed,
-            opener,
+            seed: u64::from_le_bytes(seed),
+            opener: Box::new(keepers),
             store: store.clone(),
             events: Arc::clone(&events),
             publisher,
@@ -121,11 +114,11 @@ impl ManagerBuilder {
             // The driver has just started; it ends only on shutdown.
             let _ = desk.add(server, catalog).await;
         }
-        Manager {
+        Ok(Manager {
             desk,
             shared,
             events,
-        }
+        })
     }
 }
 
