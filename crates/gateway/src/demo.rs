@@ -367,6 +367,7 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
         }
         EventKind::Published { .. }
         | EventKind::Retracted { .. }
+        | EventKind::DiedTogether { .. }
         | EventKind::RestoreFailed { .. } => Ok(()),
     }
 }

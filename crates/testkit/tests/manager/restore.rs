@@ -276,15 +276,16 @@ async fn law_25_f110_a_refused_restore_is_an_event_and_tried_again_and_hurts_no_
     let told: Vec<_> = manager
         .recent_events()
         .into_iter()
-        .filter_map(|event| match event.kind {
-            EventKind::RestoreFailed {
+        .filter_map(|event| {
+            let EventKind::RestoreFailed {
                 what,
                 detail,
                 again_in_ms,
-            } => Some((what, detail, again_in_ms)),
-            EventKind::Transition { .. }
-            | EventKind::Published { .. }
-            | EventKind::Retracted { .. } => None,
+            } = event.kind
+            else {
+                return None;
+            };
+            Some((what, detail, again_in_ms))
         })
         .collect();
     assert_eq!(
