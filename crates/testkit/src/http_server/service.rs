@@ -96,7 +96,9 @@ pub(crate) async fn serve(
     let streamable = at == "/mcp"
         || (at == "/sse" && head.method == Method::POST && state.script().old.post_status == 200);
     if !streamable {
-        return old::serve(&state, &head, message).await;
+        let mut response = old::serve(&state, &head, message).await?;
+        add_headers(&state, &mut response);
+        return Ok(response);
     }
     let mut response = match head.method {
         Method::POST => {
@@ -117,13 +119,18 @@ pub(crate) async fn serve(
         Method::DELETE => delete(&state, &head.headers),
         _ => plain(405, "text/plain", ""),
     };
+    add_headers(&state, &mut response);
+    Ok(response)
+}
+
+/// The further headers of the script.
+fn add_headers(state: &State, response: &mut Response<Body>) {
     let extra = state.script().headers.clone();
     for (name, value) in extra {
         if let (Ok(name), Ok(value)) = (axum::http::HeaderName::try_from(name), value.parse()) {
             response.headers_mut().insert(name, value);
         }
     }
-    Ok(response)
 }
 
 async fn post(exchange: Exchange) -> io::Result<Response<Body>> {
