@@ -256,6 +256,7 @@ impl Runtime {
         match &self.link {
             Link::Stdio(_) => failure,
             Link::Http(link) => link.told(failure),
+            Link::Sse(link) => link.http().told(failure),
         }
     }
 

@@ -68,6 +68,7 @@ impl Stage {
             clock: Clock::start(),
             start_gate,
             edge_patience_ms: 15_000,
+            subscriptions_max: 1_000,
             shutdown_ms: SHUTDOWN_MS,
             seed,
             opener,

@@ -402,6 +402,7 @@ pub(crate) fn catalog(name: &str) -> Catalog {
         templates: ItemList::default(),
         hidden: Vec::new(),
         listed_at_unix_ms: 0,
+        over_sse: false,
         remembered: false,
     }
 }
