@@ -55,8 +55,10 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
     ),
 ];
 
-pub(crate) fn default_names() -> Vec<String> {
-    TOOLS.iter().map(|(name, ..)| (*name).to_owned()).collect()
+/// `touch` is there only where resources can be subscribed to.
+pub(crate) fn default_names(wishes: bool) -> Vec<String> {
+    let names = TOOLS.iter().map(|(name, ..)| (*name).to_owned());
+    names.filter(|name| wishes || name != "touch").collect()
 }
 
 pub(crate) fn list(names: &[String]) -> Value {
