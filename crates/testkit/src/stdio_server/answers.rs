@@ -13,6 +13,9 @@ const LEGACY: &[&str] = &["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"
 const MODERN: &str = "2026-07-28";
 const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
+/// The code of an answer to a method that it does not know.
+pub(crate) const UNKNOWN: i64 = -32601;
+
 pub(crate) fn error(code: i64, message: &str) -> Value {
     json!({"code": code, "message": message})
 }
@@ -33,7 +36,9 @@ pub(crate) fn answer(server: &Server, method: &str, params: &Value) -> Answer {
         return Err(refusal);
     }
     match method {
-        "initialize" if era != Era::Modern && asked.is_none() => Ok(initialize(params)),
+        "initialize" if era != Era::Modern && asked.is_none() => {
+            Ok(initialize(params, server.knobs().claim_version.as_deref()))
+        }
         "server/discover" if era != Era::Legacy => Ok(json!({
             "supportedVersions": [MODERN],
             "capabilities": capabilities(),
@@ -45,7 +50,7 @@ pub(crate) fn answer(server: &Server, method: &str, params: &Value) -> Answer {
             era,
             json!({"tools": tools::list(&server.tools())}),
         )),
-        _ => Err(error(-32601, &format!("no such method: {method}"))),
+        _ => Err(error(UNKNOWN, &format!("no such method: {method}"))),
     }
 }
 
@@ -57,13 +62,14 @@ fn cacheable(era: Era, mut result: Value) -> Value {
     result
 }
 
-fn initialize(params: &Value) -> Value {
+fn initialize(params: &Value, claim: Option<&str>) -> Value {
     let asked = params["protocolVersion"].as_str().unwrap_or_default();
     let version = if LEGACY.contains(&asked) {
         asked
     } else {
         LEGACY[0]
     };
+    let version = claim.unwrap_or(version);
     json!({"protocolVersion": version, "capabilities": capabilities(), "serverInfo": identity()})
 }
 
