@@ -22,6 +22,7 @@ pub(crate) use self::desk::{Desk, Directory, Place};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
+use crate::counters::Announcer;
 use crate::events::Events;
 use crate::process::Guardian;
 use crate::publish::Publisher;
@@ -78,6 +79,8 @@ pub(crate) struct Setting {
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
     pub(crate) stderr_bytes_max: usize,
+    /// The rest of the limits of the config.
+    pub(crate) caps: crate::config::Limits,
     pub(crate) guardian: Arc<Guardian>,
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) events: Arc<Events>,
@@ -220,6 +223,11 @@ impl Driver {
             self.setting.clock,
             blank,
         ));
+        slot.counters.announce_to(Announcer {
+            server: Arc::clone(&slot.name),
+            events: Arc::clone(&self.setting.events),
+            noise_lines: u64::try_from(self.setting.caps.noise_lines).unwrap_or(u64::MAX),
+        });
         let reports = Reports::new(id, self.report_sender.clone(), self.setting.clock);
         self.slots.insert(id, Arc::clone(&slot));
         if let (Some(catalog), Start::Enabled) = (catalog, start) {

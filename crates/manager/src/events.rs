@@ -10,11 +10,6 @@ use tokio::sync::broadcast;
 
 use crate::catalog::unix_ms;
 
-/// Events kept for those who ask later.
-const KEPT: usize = 512;
-
-/// Events a slow listener may be behind before it is told that it lagged.
-const BACKLOG: usize = 512;
 
 /// One thing that happened to one server.
 #[derive(Debug, Clone, Serialize)]
@@ -64,6 +59,22 @@ pub enum EventKind {
         /// The new version.
         version: u64,
     },
+    /// A limit was exceeded. Emitted for the first excess and for every doubling of their number.
+    Exceeded {
+        /// Which one, as one stable word.
+        limit: &'static str,
+        /// The setting that it is.
+        setting: &'static str,
+        /// How often since Mainstay started.
+        count: u64,
+        /// The newest case in words, or the beginning of what was skipped. Control characters are replaced.
+        sample: String,
+    },
+    /// A process that the server started has left its process group and lives on after its end: out of our reach.
+    Escaped {
+        /// The processes, where the system tells.
+        pids: Vec<u32>,
+    },
 }
 
 /// Where events go.
@@ -71,14 +82,17 @@ pub enum EventKind {
 pub(crate) struct Events {
     live: broadcast::Sender<Event>,
     recent: Mutex<VecDeque<Event>>,
+    kept: usize,
 }
 
 impl Events {
-    /// An empty ring.
-    pub(crate) fn new() -> Self {
+    /// An empty ring that keeps so many events for those who ask later; a listener may be as far behind before it is
+    /// told that it lagged.
+    pub(crate) fn new(kept: usize) -> Self {
         Self {
-            live: broadcast::Sender::new(BACKLOG),
-            recent: Mutex::new(VecDeque::with_capacity(KEPT)),
+            live: broadcast::Sender::new(kept.max(1)),
+            recent: Mutex::default(),
+            kept: kept.max(1),
         }
     }
 
@@ -91,7 +105,7 @@ impl Events {
             kind,
         };
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() == KEPT {
+        while recent.len() >= self.kept {
             recent.pop_front();
         }
         recent.push_back(event.clone());

@@ -81,7 +81,7 @@ impl ManagerBuilder {
             }
         });
         let (publisher, shared) = Publisher::new();
-        let events = Arc::new(Events::new());
+        let events = Arc::new(Events::new(self.config.gateway.limits.events));
         let limits = &self.config.gateway.limits;
         let clock = Clock::start();
         let desk = Driver::start(Setting {
@@ -95,6 +95,7 @@ impl ManagerBuilder {
             },
             pages_max: limits.pages,
             stderr_bytes_max: limits.stderr_bytes,
+            caps: *limits,
             guardian: Arc::new(Guardian::start()?),
             store: store.clone(),
             events: Arc::clone(&events),

@@ -19,6 +19,7 @@ use crate::counters::Counters;
 use crate::process::StderrRing;
 use crate::runtime::Runtime;
 use crate::runtime::era::EraMemory;
+use crate::runtime::keeper::MissingModule;
 
 /// The lifecycle as observers see it: a status and when it was taken.
 #[derive(Debug, Clone)]
@@ -50,6 +51,7 @@ pub(crate) struct Slot {
     /// Request ids never restart, whatever the generation.
     pub(crate) ids: Arc<AtomicU64>,
     pub(crate) era: EraMemory,
+    pub(crate) missing_module: MissingModule,
     process: Mutex<ProcessFace>,
 }
 
@@ -88,6 +90,7 @@ impl Slot {
             counters: Arc::default(),
             ids: Arc::new(AtomicU64::new(1)),
             era: EraMemory::default(),
+            missing_module: MissingModule::default(),
             process: Mutex::default(),
         }
     }

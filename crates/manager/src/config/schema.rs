@@ -85,7 +85,7 @@ mod tests {
         paths(&schema, &schema, "", &mut described);
         described.retain(|path| !path.starts_with("servers."));
 
-        let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "stop": {}"#;
+        let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "suspicion": {}, "stop": {}"#;
         let text = format!(
             r#"{{ "mcpServers": {{ "s": {{ "command": "x", {groups} }} }},
                  "mainstay": {{ "limits": {{}}, "defaults": {{ {groups} }} }} }}"#
@@ -115,6 +115,7 @@ mod tests {
         server["timeouts"] = group("TimeoutOptions");
         server["restart"] = group("RestartOptions");
         server["keepalive"] = group("KeepaliveGroup");
+        server["suspicion"] = group("SuspicionOptions");
         server["retry"] = group("RetryOptions");
         server["stop"] = group("StopOptions");
         // Setting the connect limit moves the phases that are not set, so it cannot be written down alone.

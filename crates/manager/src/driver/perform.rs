@@ -102,6 +102,7 @@ impl Driver {
             limits: self.setting.limits,
             pages_max: self.setting.pages_max,
             stderr_bytes_max: self.setting.stderr_bytes_max,
+            caps: self.setting.caps,
         };
         // The keeper's first report comes through the inbox, so it cannot overtake this entry.
         let task = self.keepers.spawn(keeper::keep(setup)).id();
