@@ -62,6 +62,8 @@ counters! {
     unrouted_notifications => unrouted_notification,
     /// Notices of ours (cancel, answers to the server) that could not be sent.
     notices_lost => notice_lost,
+    /// Times that a process had to be killed, because it did not end when it was asked to.
+    forced_kills => forced_kill,
     /// Times that a process was found to have left its process group.
     escapes,
     /// Messages from generations that are no longer current.

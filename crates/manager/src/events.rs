@@ -10,7 +10,6 @@ use tokio::sync::broadcast;
 
 use crate::catalog::unix_ms;
 
-
 /// One thing that happened to one server.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -602,7 +602,8 @@ impl Inbound for Runtime {
     fn skipped(&self, what: &'static str, sample: &str) {
         // Not the sample: half of somebody's answer may be in it (F233).
         tracing::debug!(server = %self.server, generation = self.generation.0, what, shown_bytes = sample.len(), "skipped");
-        self.counters.exceeded(Limit::Noise, self.generation.0, what);
+        self.counters
+            .exceeded(Limit::Noise, self.generation.0, what);
     }
 }
 

@@ -16,4 +16,8 @@ mod manager {
     pub(crate) mod harness;
     pub(crate) mod http;
     pub(crate) mod recovery;
+    pub(crate) mod stdio_end;
+    pub(crate) mod stdio_greet;
+    pub(crate) mod stdio_noise;
+    pub(crate) mod stdio_start;
 }

@@ -153,7 +153,9 @@ impl Waiters {
         let waiters = std::mem::take(&mut *self.lock());
         for sender in waiters.into_values().filter_map(|waiter| waiter.answer) {
             // A caller that has left needs no words.
-            let _ = sender.send(Err(format!("{why}; it may have been the answer to this call")));
+            let _ = sender.send(Err(format!(
+                "{why}; it may have been the answer to this call"
+            )));
         }
     }
 

@@ -11,7 +11,7 @@ pub(crate) type Answer = Result<Value, Value>;
 
 const LEGACY: &[&str] = &["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 const MODERN: &str = "2026-07-28";
-const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+pub(crate) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
 /// The code of an answer to a method that it does not know.
 pub(crate) const UNKNOWN: i64 = -32601;

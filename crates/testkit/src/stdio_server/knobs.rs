@@ -38,6 +38,7 @@ processes
   --stop-self-after N    stop (SIGSTOP) when N messages are read (0: at once)
 silence
   --stop-writing-after N swallow everything after N lines
+  --never-answer-modern METHOD  stay silent on this method when it is asked the modern way; may be repeated
   --silent-on-unknown    stay silent on methods that it does not know
   --crash-on-unknown     exit on methods that it does not know
   --late METHOD:MS       answer this method so much later (`any`: every method); may be repeated
@@ -50,7 +51,8 @@ noise
   --crlf                 end lines with a carriage return and a line feed
 protocol
   --malformed FORM       answer calls with both (result and error), neither, pretty (several lines), two (messages on one
-                         line) or half (an answer) and then exit
+                         line), huge (100,000 bytes without an id) or half (an answer) and then exit
+  --unknown-code N       the code of the error about a method that it does not know (default -32601)
   --foreign-error        an error for somebody else's id before every answer
   --chatter              a log notification and a ping before the answer to initialize
   --claim-version V      answer initialize with this protocol version
@@ -74,6 +76,7 @@ pub(crate) enum Malformed {
     Neither,
     Pretty,
     Two,
+    Huge,
     Half,
 }
 
@@ -128,6 +131,8 @@ pub(crate) struct Knobs {
     pub(crate) escapee: bool,
     pub(crate) stop_self_after: Option<u64>,
     pub(crate) stop_writing_after: Option<u64>,
+    pub(crate) never_answer_modern: BTreeSet<String>,
+    pub(crate) unknown_code: Option<i64>,
     pub(crate) silent_on_unknown: bool,
     pub(crate) crash_on_unknown: bool,
     /// Milliseconds by method; `any` stands for every other.
@@ -209,6 +214,10 @@ impl Knobs {
             "--close-stdout-after" => self.close_stdout_after = Some(number(flag, value)?),
             "--big-result" => self.big_result_bytes = Some(number(flag, value)?),
             "--id-as" => self.id_form = id_form(value)?,
+            "--never-answer-modern" => {
+                self.never_answer_modern.insert(value.to_owned());
+            }
+            "--unknown-code" => self.unknown_code = Some(number(flag, value)?),
             "--exit-on" => self.exit_on = Some(value.to_owned()),
             "--exit-after" => self.exit_after = Some(value.to_owned()),
             "--exit-after-ms" => self.exit_after_ms = Some(number(flag, value)?),
@@ -279,9 +288,10 @@ fn malformed(value: &str) -> Result<Malformed, String> {
         "neither" => Ok(Malformed::Neither),
         "pretty" => Ok(Malformed::Pretty),
         "two" => Ok(Malformed::Two),
+        "huge" => Ok(Malformed::Huge),
         "half" => Ok(Malformed::Half),
         _ => Err(format!(
-            "--malformed wants both, neither, pretty, two or half, not {value:?}"
+            "--malformed wants both, neither, pretty, two, huge or half, not {value:?}"
         )),
     }
 }

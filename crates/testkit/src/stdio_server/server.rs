@@ -164,7 +164,10 @@ impl Server {
         }
         let Some(id) = message.get("id") else { return };
         self.note(method, &message["params"]);
-        if self.knobs().never_answer.contains(method) {
+        let is_modern = message["params"]["_meta"][answers::META_VERSION].is_string();
+        if self.knobs().never_answer.contains(method)
+            || (is_modern && self.knobs().never_answer_modern.contains(method))
+        {
             return;
         }
         let late = self.knobs().late.get(method);
@@ -189,19 +192,22 @@ impl Server {
 
     /// Answers anything but a call.
     fn reply(&self, method: &str, id: &Value, params: &Value) {
-        let answer = if self.is_too_early(method) {
+        let mut answer = if self.is_too_early(method) {
             self.ledger().write("too-early", method);
             Err(answers::error(-32002, "not initialized"))
         } else {
             answers::answer(self, method, params)
         };
-        if matches!(&answer, Err(error) if error["code"] == answers::UNKNOWN) {
+        if let Err(error) = &mut answer
+            && error["code"] == answers::UNKNOWN
+        {
             if self.knobs().crash_on_unknown {
                 self.exit();
             }
             if self.knobs().silent_on_unknown {
                 return;
             }
+            error["code"] = json!(self.knobs().unknown_code.unwrap_or(answers::UNKNOWN));
         }
         if method == "initialize" && self.knobs().chatter {
             let data = json!({"level": "info", "data": "hello"});
@@ -296,6 +302,9 @@ impl Server {
             Malformed::Neither => self.output().message(&json!({"jsonrpc": "2.0", "id": id})),
             Malformed::Pretty => self.output().line(&format!("{good:#}")),
             Malformed::Two => self.output().line(&format!("{good}{good}")),
+            Malformed::Huge => self.output().message(
+                &json!({"jsonrpc": "2.0", "result": {"content": [], "filler": "h".repeat(100_000)}}),
+            ),
             Malformed::Half => {
                 let text = good.to_string();
                 self.output().bytes(&text.as_bytes()[..text.len() / 2]);

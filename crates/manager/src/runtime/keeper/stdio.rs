@@ -321,6 +321,11 @@ impl Child<'_> {
             }
             Some(StopStep::Kill) => {
                 self.close();
+                if before.stop != wanted.stop && self.process.exited().borrow().is_none() {
+                    let (server, pid) = (&self.setup.slot.name, self.process.pid());
+                    tracing::warn!(%server, pid, "the process did not end when it was asked to; killing it");
+                    self.setup.slot.counters.forced_kill();
+                }
                 self.process.kill();
             }
         }
@@ -445,7 +450,9 @@ impl Child<'_> {
                     generation: self.setup.generation,
                 })
                 .await;
-            tokio::time::sleep(LIFE_INTERVAL).await;
+            // Often enough for a phase that is set to be short.
+            let phase = Duration::from_millis(self.setup.config.timeouts.greet_ms);
+            tokio::time::sleep(LIFE_INTERVAL.min(phase / 4)).await;
         }
         std::future::pending().await
     }

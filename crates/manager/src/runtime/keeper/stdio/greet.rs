@@ -151,8 +151,10 @@ impl Child<'_> {
             .filter(|revision| revision.era() == Era::Legacy)
         else {
             let words = format!(
-                "the server wants protocol version `{}`, which Mainstay does not know",
-                view.protocol_version
+                "the server wants protocol version `{}`; Mainstay offered `{}` and knows {}",
+                view.protocol_version,
+                Revision::LATEST_LEGACY.as_str(),
+                known_revisions()
             );
             let failure = Failure::new(FailureKind::VersionMismatch).with_detail(words);
             return Err(Refused {
@@ -165,6 +167,15 @@ impl Child<'_> {
             .await;
         Ok(Greeting::from_initialize(revision, view))
     }
+}
+
+/// For people: what a handshake may agree on.
+fn known_revisions() -> String {
+    let legacy = Revision::ALL
+        .iter()
+        .filter(|revision| revision.era() == Era::Legacy)
+        .map(|revision| format!("`{}`", revision.as_str()));
+    legacy.collect::<Vec<_>>().join(", ")
 }
 
 /// An initialize that came to nothing, and whether the server itself said so.

@@ -70,12 +70,16 @@ fn is_taken(tail: &[String]) -> bool {
 
 fn remedy(command: &str) -> &'static str {
     match command.rsplit('/').next().unwrap_or_default() {
-        "npx" | "npm" => "run `npm cache clean --force`, delete `~/.npm/_npx`, and restart the server",
+        "npx" | "npm" => {
+            "run `npm cache clean --force`, delete `~/.npm/_npx`, and restart the server"
+        }
         "uvx" | "uv" => "run `uv cache clean`, and restart the server",
         "pipx" => "run `pipx` with `--no-cache` once, and restart the server",
         "bunx" | "bun" => "run `bun pm cache rm`, and restart the server",
         "pnpm" | "pnpx" => "run `pnpm store prune`, and restart the server",
-        _ => "install what the server needs, or clear the cache of what installs it, and restart the server",
+        _ => {
+            "install what the server needs, or clear the cache of what installs it, and restart the server"
+        }
     }
 }
 
@@ -106,7 +110,11 @@ mod tests {
         assert_eq!(missing.failed(&other, "uvx"), None, "a start in between");
         missing.failed(&words("segmentation fault"), "uvx");
         missing.failed(&other, "uvx");
-        assert_eq!(missing.failed(&other, "uvx"), None, "another end in between");
+        assert_eq!(
+            missing.failed(&other, "uvx"),
+            None,
+            "another end in between"
+        );
     }
 
     #[test]
