@@ -31,6 +31,8 @@ mod discover;
 mod file;
 mod filter;
 mod gateway;
+#[cfg(test)]
+mod limits_doc;
 mod problem;
 mod read;
 mod read_options;

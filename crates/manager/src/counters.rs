@@ -119,16 +119,15 @@ impl Counters {
             Limit::Message | Limit::Requests | Limit::Notices => 1,
         };
         if !is_news(count, threshold) {
-            tracing::debug!(server = %to.server, generation, limit = limit.word(), count, "skipped");
+            tracing::debug!(server = %to.server, generation, limit = limit.setting(), count, "skipped");
             return;
         }
-        let (limit, setting) = (limit.word(), limit.setting());
-        tracing::warn!(server = %to.server, generation, limit, setting, count, sample, "a limit was exceeded");
-        let kind = EventKind::Exceeded {
-            limit,
-            setting,
+        let limit = limit.setting();
+        tracing::warn!(server = %to.server, generation, limit, count, sample, "limit exceeded");
+        let kind = EventKind::LimitExceeded {
+            limit: limit.to_owned(),
             count,
-            sample: sample.to_owned(),
+            detail: sample.to_owned(),
         };
         to.events.emit(&to.server, generation, kind);
     }

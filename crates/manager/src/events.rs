@@ -58,16 +58,14 @@ pub enum EventKind {
         /// The new version.
         version: u64,
     },
-    /// A limit was exceeded. Emitted for the first excess and for every doubling of their number.
-    Exceeded {
-        /// Which one, as one stable word.
-        limit: &'static str,
-        /// The setting that it is.
-        setting: &'static str,
+    /// A limit was exceeded. Told at once, and then for every doubling of their number.
+    LimitExceeded {
+        /// The setting.
+        limit: String,
         /// How often since Mainstay started.
         count: u64,
         /// The newest case in words, or the beginning of what was skipped. Control characters are replaced.
-        sample: String,
+        detail: String,
     },
     /// A process that the server started has left its process group and lives on after its end: out of our reach.
     Escaped {

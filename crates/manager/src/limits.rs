@@ -19,21 +19,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Message, Self::Noise, Self::Requests, Self::Notices];
-
-    /// One stable word, as in the events.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Message => "message",
-            Self::Noise => "noise",
-            Self::Requests => "requests",
-            Self::Notices => "notices",
-        }
-    }
-
-    /// The setting, as a path in the config.
+    /// The setting, as a path in the config; events name it.
     #[must_use]
     pub const fn setting(self) -> &'static str {
         match self {
@@ -49,7 +35,7 @@ impl Limit {
 /// is a handful of events, and each carries the count (F232).
 pub(crate) fn is_news(count: u64, threshold: u64) -> bool {
     let threshold = threshold.max(1);
-    count % threshold == 0 && (count / threshold).is_power_of_two()
+    count.is_multiple_of(threshold) && (count / threshold).is_power_of_two()
 }
 
 /// A token bucket: so many per second, and as many at once. Plain arithmetic on the driver's clock.

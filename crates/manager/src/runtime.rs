@@ -329,6 +329,11 @@ impl Runtime {
             {
                 self.session_lost()
             }
+            // On stdio the reader has counted it: there it may have been nobody's answer.
+            Err(Miss::Lost(Cut::AnswerRefused(why))) if matches!(self.link, Link::Http(_)) => {
+                self.counters
+                    .exceeded(Limit::Message, self.generation.0, why);
+            }
             Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Lost(_)) => {}
         }
         answered

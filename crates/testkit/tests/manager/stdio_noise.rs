@@ -34,12 +34,11 @@ async fn echoes(server: &ServerHandle) {
 /// The events about one limit: count and sample.
 fn excesses(manager: &Manager, wanted: &str) -> Vec<(u64, String)> {
     let of = |event: mainstay::Event| match event.kind {
-        EventKind::Exceeded {
+        EventKind::LimitExceeded {
             limit,
             count,
-            sample,
-            ..
-        } if limit == wanted => Some((count, sample)),
+            detail,
+        } if limit == wanted => Some((count, detail)),
         _ => None,
     };
     manager.recent_events().into_iter().filter_map(of).collect()
@@ -54,7 +53,7 @@ async fn f42_f43_f45_noise_between_answers_is_skipped_counted_sampled_and_never_
     }
     // 80 lines for each of three answers to the start and twenty to calls.
     assert_eq!(server.status().counts.noise, 80 * 23);
-    let told = excesses(&manager, "noise");
+    let told = excesses(&manager, "mainstay.limits.noiseLines");
     let counts: Vec<u64> = told.iter().map(|(count, _)| *count).collect();
     assert_eq!(counts, [50, 100, 200, 400, 800, 1600]);
     assert!(
@@ -99,7 +98,7 @@ async fn law_30_f47_a_huge_answer_without_an_id_is_told_to_every_call_in_flight(
     }
     let status = server.status();
     assert_eq!((status.generation, status.counts.oversized), (1, 1));
-    assert_eq!(excesses(&manager, "message").len(), 1);
+    assert_eq!(excesses(&manager, "mainstay.limits.messageBytes").len(), 1);
     manager.shutdown().await;
 }
 
@@ -118,7 +117,7 @@ async fn law_30_f47_a_huge_answer_with_an_id_is_told_to_its_call_and_is_an_event
     );
     echoes(&server).await;
     assert_eq!(server.status().counts.oversized, 1);
-    assert!(!excesses(&manager, "message").is_empty());
+    assert!(!excesses(&manager, "mainstay.limits.messageBytes").is_empty());
     manager.shutdown().await;
 }
 
@@ -238,7 +237,7 @@ async fn f258_a_server_that_asks_too_much_is_refused_counted_and_serves_on() {
     })
     .await;
     echoes(&server).await;
-    let told = excesses(&manager, "requests");
+    let told = excesses(&manager, "mainstay.limits.requestsPerSecond");
     assert!(!told.is_empty() && told.len() < 20, "{told:?}");
     assert!(told[0].1.contains("requestsPerSecond"), "{told:?}");
     let answered = || {
@@ -266,7 +265,7 @@ async fn f44_f55_notices_to_a_server_that_does_not_read_are_dropped_counted_and_
     }
     let lost = || server.status().counts.notices_lost;
     until("notices to be dropped", || lost() > 100).await;
-    let told = excesses(&manager, "notices");
+    let told = excesses(&manager, "mainstay.limits.notices");
     assert!(!told.is_empty() && told.len() < 12, "{told:?}");
     let stopped = tokio::time::timeout(Duration::from_secs(30), manager.shutdown()).await;
     assert!(stopped.is_ok(), "F56: the stop is not held up");
