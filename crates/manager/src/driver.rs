@@ -8,6 +8,8 @@ mod desk;
 mod ending;
 pub(crate) mod opener;
 mod perform;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::driver::opener::{Keepers, Opener};
+use crate::driver::opener::Keepers;
 use crate::driver::{Desk, Driver, Setting, ShutdownReport};
 use crate::error::StartError;
 use crate::events::{Event, Events};
@@ -74,7 +74,7 @@ impl ManagerBuilder {
     pub async fn start(self) -> Result<Manager, StartError> {
         let mut seed = [0_u8; 8];
         getrandom::fill(&mut seed).map_err(|error| StartError::Random(error.to_string()))?;
-        let limits = &self.config.gateway.limits;
+        let limits = self.config.gateway.limits;
         let keepers = Keepers {
             guardian: Arc::new(Guardian::start()?),
             limits: envelope::Limits {
@@ -83,16 +83,9 @@ impl ManagerBuilder {
             },
             pages_max: limits.pages,
             stderr_bytes_max: limits.stderr_bytes,
-            caps: *limits,
+            caps: limits,
             pauses: Arc::default(),
         };
-        Ok(self
-            .start_with(Box::new(keepers), u64::from_le_bytes(seed))
-            .await)
-    }
-
-    /// Starts with this opener and this seed of all jitter.
-    pub(crate) async fn start_with(self, opener: Box<dyn Opener>, seed: u64) -> Manager {
         let store = self.state_dir.and_then(|dir| match Store::open(&dir) {
             Ok(store) => Some(Arc::new(store)),
             Err(error) => {
@@ -101,7 +94,6 @@ impl ManagerBuilder {
             }
         });
         let (publisher, shared) = Publisher::new();
-        let limits = self.config.gateway.limits;
         let events = Arc::new(Events::new(limits.events));
         let clock = Clock::start();
         let desk = Driver::start(Setting {
@@ -109,9 +101,9 @@ impl ManagerBuilder {
             start_gate: self.config.gateway.start_gate,
             edge_patience_ms: self.config.gateway.edge_patience_ms,
             shutdown_ms: self.config.gateway.shutdown_ms,
-            seed,
+            seed: u64::from_le_bytes(seed),
             caps: limits,
-            opener,
+            opener: Box::new(keepers),
             store: store.clone(),
             events: Arc::clone(&events),
             publisher,
@@ -124,11 +116,11 @@ impl ManagerBuilder {
             // The driver has just started; it ends only on shutdown.
             let _ = desk.add(server, catalog).await;
         }
-        Manager {
+        Ok(Manager {
             desk,
             shared,
             events,
-        }
+        })
     }
 }
 
