@@ -368,7 +368,8 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
         EventKind::Published { .. }
         | EventKind::Retracted { .. }
         | EventKind::LimitExceeded { .. }
-        | EventKind::Escaped { .. } => Ok(()),
+        | EventKind::Escaped { .. }
+        | EventKind::DiedTogether { .. } => Ok(()),
     }
 }
 
