@@ -367,6 +367,8 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
         }
         EventKind::Published { .. }
         | EventKind::Retracted { .. }
+        | EventKind::LimitExceeded { .. }
+        | EventKind::Escaped { .. }
         | EventKind::DiedTogether { .. }
         | EventKind::RestoreFailed { .. } => Ok(()),
     }
