@@ -31,6 +31,8 @@ mod discover;
 mod file;
 mod filter;
 mod gateway;
+#[cfg(test)]
+mod limits_doc;
 mod problem;
 mod read;
 mod read_options;
@@ -57,7 +59,7 @@ pub use self::{
     schema::json_schema,
     server::{
         Fingerprint, Fingerprints, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
-        Timeouts, Transport,
+        Suspicion, Timeouts, Transport,
     },
     template::{Reason, Template, Unset},
 };

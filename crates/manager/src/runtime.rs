@@ -25,12 +25,12 @@ use std::time::Duration;
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::input::{Input, Proof};
-use mainstay_wire::envelope::{Kind, Message};
+use mainstay_wire::envelope::{Kind, Message, Refused, Why};
 use mainstay_wire::id::Id;
 use mainstay_wire::listing::ListKind;
 use mainstay_wire::revision::Era;
 use mainstay_wire::splice::Parts;
-use mainstay_wire::{headers, meta, method};
+use mainstay_wire::{codes, headers, meta, method};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,7 @@ use self::sse::SseLink;
 use self::stdio::StdioLink;
 use self::waiters::{CallMark, Waiters};
 use crate::counters::Counters;
+use crate::limits::{Limit, RateGate};
 use crate::request::{ClientFace, Request};
 use crate::wishes::Wishes;
 
@@ -153,6 +154,7 @@ pub(crate) struct Runtime {
     pub(crate) wishes: Arc<Wishes>,
     /// What this generation was told of it.
     pub(crate) told: Told,
+    requests: RateGate,
 }
 
 impl Runtime {
@@ -188,7 +190,14 @@ impl Runtime {
             outbound,
             wishes: Arc::default(),
             told: Told::default(),
+            requests: RateGate::new(usize::MAX),
         }
+    }
+
+    /// The same with a limit on the requests of the server (F258).
+    pub(crate) fn admitting(mut self, requests: RateGate) -> Self {
+        self.requests = requests;
+        self
     }
 
     /// What the server said of itself when it was greeted; `None` before that.
@@ -363,6 +372,11 @@ impl Runtime {
                 if failure.kind == FailureKind::SessionLost =>
             {
                 self.session_lost()
+            }
+            // On stdio the reader has counted it: there it may have been nobody's answer.
+            Err(Miss::Lost(Cut::AnswerRefused(why))) if matches!(self.link, Link::Http(_)) => {
+                self.counters
+                    .exceeded(Limit::Message, self.generation.0, why);
             }
             Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Lost(_)) => {}
         }
@@ -576,6 +590,16 @@ impl Runtime {
 
     fn receive_request(&self, message: &Message) {
         let Some(id) = message.id() else { return };
+        if !self.requests.admits(self.reports.now().0) {
+            let words = format!(
+                "too many requests per second (setting `{}`)",
+                Limit::Requests.setting()
+            );
+            self.counters
+                .exceeded(Limit::Requests, self.generation.0, &words);
+            let reply = Message::error_of(Some(id), codes::INVALID_REQUEST, &words, None);
+            return self.say(reply);
+        }
         let reply = if message.method() == Some(method::PING) {
             Message::result_of(id, "{}")
         } else if message.method() == Some(method::ROOTS_LIST)
@@ -588,14 +612,60 @@ impl Runtime {
             // declared no such capability.
             Message::error_of(
                 Some(id),
-                mainstay_wire::codes::METHOD_NOT_FOUND,
+                codes::METHOD_NOT_FOUND,
                 "Mainstay declared no such capability",
                 None,
             )
         };
-        if self.outbound.try_send(reply).is_err() {
-            self.counters.notice_lost();
+        self.say(reply);
+    }
+
+    /// Says something unasked. Never waits: the reader must not wait for the writer (F44).
+    fn say(&self, message: Message) {
+        if self.outbound.try_send(message).is_err() {
+            let words = "the server does not read what we say";
+            self.counters
+                .exceeded(Limit::Notices, self.generation.0, words);
         }
+    }
+
+    /// A line that is no message at all: skipped, counted, never answered (F42 to F45).
+    pub(crate) fn noise(&self, sample: &str) {
+        self.counters
+            .exceeded(Limit::Noise, self.generation.0, sample);
+    }
+
+    /// Something meant to be a message and is none. The call concerned is told; if nobody knows which one that is, and it
+    /// was too large to be anything but an answer, all calls in flight are, because one of them waits for ever (F47).
+    pub(crate) fn refused(&self, refused: &Refused) {
+        let why = refused.to_string();
+        let too_large = matches!(refused.why, Why::TooLong { .. } | Why::TooDeep { .. });
+        let told = match (&refused.method, &refused.id) {
+            (None, Some(id)) => self.refuse_answer(Some(id), why.clone()),
+            (None, None) if too_large => {
+                self.waiters.refuse_all(&why);
+                true
+            }
+            (None, None) => false,
+            // A request of the server: it is told too.
+            (Some(_), Some(id)) => {
+                self.say(Message::error_of(
+                    Some(id),
+                    codes::INVALID_REQUEST,
+                    &why,
+                    None,
+                ));
+                true
+            }
+            (Some(_), None) => false,
+        };
+        if too_large {
+            self.counters
+                .exceeded(Limit::Message, self.generation.0, &why);
+        } else {
+            self.counters.malformed();
+        }
+        tracing::debug!(server = %self.server, generation = self.generation.0, why, told, "refused a message");
     }
 }
 
@@ -637,8 +707,10 @@ impl Inbound for Runtime {
     }
 
     fn skipped(&self, what: &'static str, sample: &str) {
-        self.counters.noise();
-        tracing::debug!(server = %self.server, generation = self.generation.0, what, sample, "skipped");
+        // Not the sample: half of somebody's answer may be in it (F233).
+        tracing::debug!(server = %self.server, generation = self.generation.0, what, shown_bytes = sample.len(), "skipped");
+        self.counters
+            .exceeded(Limit::Noise, self.generation.0, what);
     }
 }
 
@@ -662,14 +734,8 @@ impl Drop for Guard<'_> {
                 "{{\"requestId\":{},\"reason\":\"no longer wanted\"}}",
                 self.id
             );
-            if self
-                .runtime
-                .outbound
-                .try_send(Message::notification(method::CANCELLED, Some(&params)))
-                .is_err()
-            {
-                self.runtime.counters.notice_lost();
-            }
+            self.runtime
+                .say(Message::notification(method::CANCELLED, Some(&params)));
         }
     }
 }

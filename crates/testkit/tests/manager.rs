@@ -22,4 +22,8 @@ mod manager {
     mod soak;
     pub(crate) mod sse;
     pub(crate) mod statuses;
+    pub(crate) mod stdio_end;
+    pub(crate) mod stdio_greet;
+    pub(crate) mod stdio_noise;
+    pub(crate) mod stdio_start;
 }

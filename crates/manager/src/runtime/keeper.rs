@@ -6,6 +6,8 @@ mod http;
 mod sse;
 mod stdio;
 
+pub(crate) use self::stdio::MissingModule;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,17 +31,11 @@ use super::restore::restore;
 use super::{Cut, Limits, Miss};
 use crate::config::{ServerConfig, Transport};
 use crate::driver::opener::Remains;
+use crate::limits::RateGate;
 use crate::process::Guardian;
 use crate::request::Request;
 use crate::settings;
 use crate::slot::Slot;
-
-/// Notices of ours waiting for the wire (cancel notices, answers to the server). Full means that the server has stopped
-/// reading; further notices are dropped and counted.
-const OUTBOUND: usize = 64;
-
-/// The answer to a probe of a server without keepalive settings may take this long, in milliseconds.
-const PROBE_TIMEOUT_MS: u64 = 10_000;
 
 /// Everything that a keeper needs.
 pub(crate) struct Setup {
@@ -55,6 +51,7 @@ pub(crate) struct Setup {
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
     pub(crate) stderr_bytes_max: usize,
+    pub(crate) caps: crate::config::Limits,
     pub(crate) pauses: Arc<Pauses>,
 }
 
@@ -95,7 +92,9 @@ pub(crate) async fn keep(setup: Setup) {
 
 /// A runtime and the queue of what it says unasked.
 fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Message>) {
-    let (outbound, notices) = mpsc::channel(OUTBOUND);
+    // Cancel notices and answers to the server. Full means that it has stopped reading; further ones are dropped and
+    // counted.
+    let (outbound, notices) = mpsc::channel(setup.caps.notices);
     let mut runtime = Runtime::new(
         Arc::clone(&setup.slot.name),
         setup.generation,
@@ -104,7 +103,8 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
         Arc::clone(&setup.slot.counters),
         setup.reports.clone(),
         outbound,
-    );
+    )
+    .admitting(RateGate::new(setup.caps.requests_per_second));
     runtime.wishes = Arc::clone(&setup.slot.wishes);
     (Arc::new(runtime), notices)
 }
@@ -241,7 +241,9 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
         .config
         .keepalive
         .as_ref()
-        .map_or(PROBE_TIMEOUT_MS, |keepalive| keepalive.timeout_ms);
+        .map_or(setup.config.suspicion.timeout_ms, |keepalive| {
+            keepalive.timeout_ms
+        });
     let life = runtime.last_life_ms();
     // Law 14: a link with traffic inside the window needs no probe; the answer is the traffic.
     if life > 0 && life >= since_ms {

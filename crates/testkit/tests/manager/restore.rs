@@ -20,11 +20,10 @@ async fn restored(server: &ServerHandle) {
 
 /// The next changed resource and whether it is only feared to have changed.
 async fn changed(updates: &mut Updates) -> (String, bool) {
-    let update = within("an update", updates.next()).await;
-    let Update::Resource { uri, maybe } = update else {
-        panic!("{update:?}");
-    };
-    (uri.into(), maybe)
+    match within("an update", updates.next()).await {
+        Update::Resource { uri, maybe } => (uri.into(), maybe),
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn fake(mut script: Script) -> HttpServer {
@@ -206,10 +205,10 @@ async fn law_25_f110_f130_a_modern_server_gets_the_level_with_each_request_and_o
     restored(&server).await;
     let filter = || {
         let all = bodies(&fake, "subscriptions/listen");
-        let mut with = all
+        let with = all
             .into_iter()
             .filter(|body| body.contains("resourceSubscriptions"));
-        with.next_back().unwrap_or_default()
+        with.last().unwrap_or_default()
     };
     assert!(filter().contains("[\"x:a\",\"x:b\"]"), "{}", filter());
     fake.tell_updated("x:b");
@@ -278,15 +277,16 @@ async fn law_25_f110_a_refused_restore_is_an_event_and_tried_again_and_hurts_no_
         .recent_events()
         .into_iter()
         .filter_map(|event| {
-            let EventKind::RestoreFailed {
+            if let EventKind::RestoreFailed {
                 what,
                 detail,
                 again_in_ms,
             } = event.kind
-            else {
-                return None;
-            };
-            Some((what, detail, again_in_ms))
+            {
+                Some((what, detail, again_in_ms))
+            } else {
+                None
+            }
         })
         .collect();
     assert_eq!(
