@@ -14,6 +14,7 @@ use mainstay_wire::method;
 use mainstay_wire::views::ToolHints;
 use tokio::time::Instant;
 
+use crate::config::Replay;
 use crate::error::{CallError, Lost, ParkedRefusal, Refusal};
 use crate::request::{Answer, CallOptions, Request};
 use crate::runtime::leases::Lease;
@@ -93,6 +94,7 @@ impl<'a> Caller<'a> {
         let _permit = self.admit().await?;
         let mut served = Duration::ZERO;
         let mut attempt = 0;
+        let mut listed_anew = false;
         loop {
             let lease = self.lease().await.map_err(CallError::Refused)?;
             attempt += 1;
@@ -113,6 +115,14 @@ impl<'a> Caller<'a> {
             served += sent.elapsed();
             let miss = match answered {
                 Ok(message) => {
+                    // F136: refused before it ran, because our listing is old. Once; a second refusal is the answer.
+                    if !listed_anew && runtime.wants_other_headers(&message) {
+                        listed_anew = true;
+                        if runtime.list_anew(self.deadline).await {
+                            self.slot.counters.resent();
+                            continue;
+                        }
+                    }
                     return Ok(Answer {
                         message,
                         generation: runtime.generation,
@@ -257,12 +267,24 @@ impl<'a> Caller<'a> {
     fn may_send_again(&self, miss: &Miss) -> bool {
         match miss {
             Miss::NotSent(Cut::Ended(_)) => true,
-            Miss::Rejected(failure) => failure.kind == FailureKind::SessionLost,
+            // F106: what the server itself refused for its session was not run; what only somebody refused may have been.
+            Miss::Rejected(failure) => {
+                failure.kind == FailureKind::SessionLost && self.replay() != Replay::Never
+            }
+            Miss::Doubted(_) => match self.replay() {
+                Replay::Never => false,
+                Replay::Safe => self.safe_to_repeat(),
+                Replay::Always => true,
+            },
             Miss::Lost(Cut::Ended(_)) => self.safe_to_repeat(),
             // The answer came and was too large, or time is up: sending again would not help.
             Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_))
             | Miss::Lost(Cut::Idle | Cut::Total | Cut::AnswerRefused(_)) => false,
         }
+    }
+
+    fn replay(&self) -> Replay {
+        self.slot.config.load().replay_after_session_loss
     }
 
     fn safe_to_repeat(&self) -> bool {
@@ -299,7 +321,9 @@ impl<'a> Caller<'a> {
                 })
             }
             Miss::Rejected(failure) => CallError::Rejected(Lost::Transport { server, failure }),
-            Miss::Lost(Cut::Ended(failure)) => CallError::Unknown(Lost::Ended { server, failure }),
+            Miss::Doubted(failure) | Miss::Lost(Cut::Ended(failure)) => {
+                CallError::Unknown(Lost::Ended { server, failure })
+            }
             Miss::Lost(Cut::Idle) => CallError::Unknown(Lost::Idle {
                 server,
                 idle_ms: ms(self.idle),

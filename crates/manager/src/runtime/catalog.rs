@@ -11,7 +11,9 @@ use mainstay_wire::listing::{self, ListKind, RawItem};
 use mainstay_wire::views::ErrorView;
 use tokio::time::Instant;
 
+use super::freshness::Ttls;
 use super::greeting::Greeting;
+use super::params::Draft;
 use super::{Cut, Limits, Miss, Runtime};
 use crate::catalog::{Catalog, Hidden, ItemList, unix_ms};
 use crate::config::ToolFilter;
@@ -30,6 +32,8 @@ pub(crate) async fn list_all(
 ) -> Result<Catalog, Failure> {
     let deadline = Instant::now() + within;
     let mut hidden = Vec::new();
+    let mut ttls = Ttls::default();
+    let mut headers = Draft::default();
     let mut lists = Vec::with_capacity(4);
     for (kind, capability) in [
         (ItemKind::Tool, "tools"),
@@ -38,15 +42,20 @@ pub(crate) async fn list_all(
         (ItemKind::ResourceTemplate, "resources"),
     ] {
         let mut items = if greeting.declares(capability) {
-            list_kind(runtime, kind, pages_max, deadline, &mut hidden).await?
+            let found = list_kind(runtime, kind, pages_max, deadline, &mut hidden).await?;
+            ttls.note(wire_kind(kind), found.ttl_ms);
+            found.items
         } else {
             Vec::new()
         };
         if kind == ItemKind::Tool {
             items.retain(|tool| is_offered(runtime, filter, tool, &mut hidden));
+            items.retain(|tool| is_callable(runtime, tool, &mut headers, &mut hidden));
         }
         lists.push(ItemList::new(items));
     }
+    runtime.freshness.set_ttls(ttls);
+    runtime.tool_headers.replace(headers);
     let mut lists = lists.into_iter();
     let mut next = || lists.next().unwrap_or_default();
     Ok(Catalog {
@@ -79,15 +88,45 @@ fn is_offered(
     offered
 }
 
+/// Whether a tool can be called over this transport: an annotation that makes no header hides it, visibly (F137).
+fn is_callable(
+    runtime: &Runtime,
+    tool: &RawItem,
+    headers: &mut Draft,
+    hidden: &mut Vec<Hidden>,
+) -> bool {
+    if !runtime.speaks_modern_http() {
+        return true;
+    }
+    let Err(reason) = headers.read(tool) else {
+        return true;
+    };
+    tracing::warn!(server = %runtime.server, tool = %tool.name, reason, "tool hidden");
+    hidden.push(Hidden {
+        server: runtime.server.to_string(),
+        name: tool.name.clone(),
+        reason,
+    });
+    false
+}
+
+/// One kind, all pages.
+#[derive(Default)]
+struct Found {
+    items: Vec<RawItem>,
+    /// The shortest time to live of its pages.
+    ttl_ms: Option<u64>,
+}
+
 async fn list_kind(
     runtime: &Runtime,
     kind: ItemKind,
     pages_max: usize,
     deadline: Instant,
     hidden: &mut Vec<Hidden>,
-) -> Result<Vec<RawItem>, Failure> {
+) -> Result<Found, Failure> {
     let method = wire_kind(kind).method();
-    let mut items = Vec::new();
+    let mut found = Found::default();
     let mut cursor: Option<String> = None;
     let mut seen = HashSet::new();
     for _page in 0..pages_max {
@@ -117,7 +156,7 @@ async fn list_kind(
                     .as_ref()
                     .is_some_and(|error| error.code == Some(codes::METHOD_NOT_FOUND))
             {
-                return Ok(items);
+                return Ok(found);
             }
             let words =
                 error.map_or_else(|| "an unreadable error".to_owned(), |error| error.message);
@@ -127,13 +166,17 @@ async fn list_kind(
         let result = Bytes::copy_from_slice(&result);
         let page = listing::parse_page(wire_kind(kind), &result)
             .map_err(|error| listing_failed(method, &error.to_string()))?;
-        items.extend(page.items);
+        found.ttl_ms = match (found.ttl_ms, page.ttl_ms) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        found.items.extend(page.items);
         hidden.extend(page.bad.into_iter().map(|bad| Hidden {
             server: runtime.server.to_string(),
             name: bad.name.unwrap_or_else(|| format!("#{}", bad.index)),
             reason: bad.reason,
         }));
-        if items.len() > ITEMS_MAX {
+        if found.items.len() > ITEMS_MAX {
             return Err(listing_failed(
                 method,
                 &format!("more than {ITEMS_MAX} items"),
@@ -141,7 +184,7 @@ async fn list_kind(
         }
         // An empty string is a cursor; only its absence ends the listing (F165).
         let Some(next) = page.next_cursor else {
-            return Ok(items);
+            return Ok(found);
         };
         if !seen.insert(next.clone()) {
             return Err(listing_failed(
@@ -171,6 +214,7 @@ fn miss_failure(method: &str, miss: Miss) -> Failure {
     match miss {
         Miss::NotSent(Cut::Ended(failure))
         | Miss::Rejected(failure)
+        | Miss::Doubted(failure)
         | Miss::Lost(Cut::Ended(failure)) => failure,
         Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => {
             listing_failed(method, "no answer in time")
