@@ -65,6 +65,8 @@ pub enum FailureKind {
     RateLimited,
     /// The session is gone on the server (404 and its dialects).
     SessionLost,
+    /// Sessions are lost more often than can be taken for granted (F107).
+    SessionUnstable,
     /// The server broke the protocol in a way that leaves the connection useless.
     ProtocolError,
     /// The server greeted but could not list its catalog.
@@ -113,6 +115,7 @@ impl FailureKind {
             | FailureKind::Unreachable
             | FailureKind::HttpStatus(_)
             | FailureKind::RateLimited
+            | FailureKind::SessionUnstable
             | FailureKind::ProtocolError
             | FailureKind::ListingFailed
             | FailureKind::ProbeFailed
@@ -143,6 +146,7 @@ impl FailureKind {
             FailureKind::HttpStatus(_) => "http-status",
             FailureKind::RateLimited => "rate-limited",
             FailureKind::SessionLost => "session-lost",
+            FailureKind::SessionUnstable => "session-unstable",
             FailureKind::ProtocolError => "protocol-error",
             FailureKind::ListingFailed => "listing-failed",
             FailureKind::ProbeFailed => "probe-failed",
@@ -186,6 +190,10 @@ impl FailureKind {
             }
             FailureKind::HttpStatus(_) => "see the server's log for this status",
             FailureKind::RateLimited => "wait, or ask for a higher limit",
+            FailureKind::SessionUnstable => {
+                "give the load balancer sticky routing (by cookie or by the Mcp-Session-Id header), or let the instances \
+                 share their sessions"
+            }
             FailureKind::SessionLost => {
                 "if sessions keep vanishing, give the load balancer sticky routing"
             }
@@ -267,6 +275,7 @@ impl fmt::Display for FailureKind {
             FailureKind::HttpStatus(status) => write!(f, "HTTP status {status}"),
             FailureKind::RateLimited => f.write_str("rate limited"),
             FailureKind::SessionLost => f.write_str("session lost"),
+            FailureKind::SessionUnstable => f.write_str("sessions are lost again and again"),
             FailureKind::ProtocolError => f.write_str("protocol error"),
             FailureKind::ListingFailed => f.write_str("listing failed"),
             FailureKind::ProbeFailed => f.write_str("does not answer probes"),
@@ -384,6 +393,7 @@ mod tests {
             FailureKind::Unreachable,
             FailureKind::StreamClosed,
             FailureKind::SessionLost,
+            FailureKind::SessionUnstable,
             FailureKind::Internal,
             FailureKind::NeedsLogin,
         ] {

@@ -7,7 +7,9 @@
 mod answer;
 mod control;
 mod faults;
+mod fleet;
 mod ledger;
+mod params;
 mod push;
 mod script;
 mod service;

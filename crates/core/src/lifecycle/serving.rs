@@ -276,6 +276,11 @@ impl Lifecycle {
             Next::Open(OpenMode::Renewal)
         } else {
             // A session that never proved itself, or too many of them, is a failure like any other (F107, S-13).
+            let failure = if proven {
+                Failure::from(FailureKind::SessionUnstable)
+            } else {
+                failure
+            };
             self.after_failure(step, failure, false)
         };
         if self.retiring_is_full(step.policy) {

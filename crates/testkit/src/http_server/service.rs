@@ -12,7 +12,7 @@ use super::answer::{self, Answer, MODERN};
 use super::ledger::Seen;
 use super::script::{DiscoverDialect, Eras, Fault, Framing, LostDialect};
 use super::state::{Listener, State};
-use super::{control, faults, push, sse};
+use super::{control, faults, fleet, push, sse};
 
 /// The biggest request body that is read.
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -25,6 +25,7 @@ pub(crate) struct Exchange {
     pub(crate) headers: HeaderMap,
     pub(crate) message: Value,
     pub(crate) modern: bool,
+    pub(crate) replica: usize,
 }
 
 impl Exchange {
@@ -84,6 +85,7 @@ pub(crate) async fn serve(state: Arc<State>, request: Request<Body>) -> io::Resu
     if wanted.is_some() && wanted != header(&head.headers, "authorization") {
         return Ok(plain(401, "text/plain", "who are you?"));
     }
+    let replica = fleet::route(&state, &head.headers);
     let mut response = match head.method {
         Method::POST => {
             state.ledger.count(|counts| counts.posts += 1);
@@ -95,13 +97,15 @@ pub(crate) async fn serve(state: Arc<State>, request: Request<Body>) -> io::Resu
                 headers: head.headers,
                 message,
                 modern,
+                replica,
             };
             post(exchange).await?
         }
-        Method::GET => push::get(&state, &head.headers)?,
-        Method::DELETE => delete(&state, &head.headers),
+        Method::GET => push::get(&state, &head.headers, replica)?,
+        Method::DELETE => delete(&state, &head.headers, replica),
         _ => plain(405, "text/plain", ""),
     };
+    fleet::pin(&state.script(), replica, &mut response);
     let extra = state.script().headers.clone();
     for (name, value) in extra {
         if let (Ok(name), Ok(value)) = (axum::http::HeaderName::try_from(name), value.parse()) {
@@ -145,7 +149,7 @@ pub(crate) async fn behave(
     exchange: Exchange,
     chatter: Option<Bytes>,
 ) -> io::Result<Response<Body>> {
-    let eras = exchange.state.script().eras;
+    let eras = fleet::eras(&exchange.state.script(), exchange.replica);
     if exchange.modern {
         if eras == Eras::Legacy {
             return Ok(refuse_modern(&exchange).await);
@@ -205,7 +209,7 @@ fn initialize(exchange: &Exchange, chatter: Option<Bytes>) -> Response<Body> {
         None => framed(state.script().framing, &answer),
     };
     if state.script().sessions {
-        let session = state.open_session();
+        let session = state.open_session(exchange.replica);
         if let Ok(value) = session.parse() {
             response.headers_mut().insert(SESSION, value);
         }
@@ -228,7 +232,7 @@ fn session_fault(exchange: &Exchange) -> Option<Response<Body>> {
             None,
         )));
     };
-    if state.knows(&session) {
+    if state.knows(&session, exchange.replica) {
         return None;
     }
     state.ledger.count(|counts| counts.lost_sessions += 1);
@@ -355,11 +359,15 @@ fn listen(exchange: &Exchange) -> Response<Body> {
     if !state.script().listen {
         return json_answer(&Answer::error(404, &id, -32601, "Method not found", None));
     }
-    let filter = exchange
+    let mut filter = exchange
         .message
         .pointer("/params/notifications")
         .cloned()
         .unwrap_or_default();
+    if let Some(filter) = filter.as_object_mut() {
+        let omitted = state.script().listen_omits.clone();
+        filter.retain(|key, _| !omitted.contains(key));
+    }
     let meta = json!({"io.modelcontextprotocol/subscriptionId": id});
     let acknowledged = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
         "params": {"_meta": meta, "notifications": filter}});
@@ -374,9 +382,10 @@ fn listen(exchange: &Exchange) -> Response<Body> {
     stream_of(body)
 }
 
-fn delete(state: &State, headers: &HeaderMap) -> Response<Body> {
+fn delete(state: &State, headers: &HeaderMap, replica: usize) -> Response<Body> {
     state.ledger.count(|counts| counts.deletes += 1);
-    let known = header(headers, SESSION).is_some_and(|session| state.end_session(&session));
+    let known =
+        header(headers, SESSION).is_some_and(|session| state.end_session(&session, replica));
     let status = state.script().delete_status;
     plain(if known { status } else { 404 }, "text/plain", "")
 }

@@ -320,6 +320,7 @@ async fn bad_urls_are_refused_at_once() {
         headers: Vec::new(),
         limits,
         connect_ms: 1_000,
+        push_idle_ms: 1_000,
     };
     for url in ["", "localhost:8080/mcp", "file:///etc/passwd", "http://"] {
         let failure = mainstay::runtime::http::HttpLink::new(setup(url)).expect_err(url);

@@ -367,6 +367,13 @@ fn too_many_renewals_are_charged_f107() {
             .give(Input::SessionLost { generation })
             .give(Input::Gone { generation });
         assert_eq!(bench.charges(), u32::from(round >= 10));
+        if round >= 10 {
+            let cause = bench.lifecycle.status(bench.now).cause;
+            assert_eq!(
+                cause.map(|failure| failure.kind),
+                Some(FailureKind::SessionUnstable)
+            );
+        }
         if bench.word() == StateWord::Backoff {
             bench.wake();
         }

@@ -214,10 +214,10 @@ impl Greeter<'_> {
             .await
             .map_err(|failure| {
                 let detail = format!("{} was refused: {failure}", method::INITIALIZED);
-                // A session that is lost before it was ever used is a server problem, not a renewal.
+                // A session that is lost before it was ever used went to another instance (F107).
                 let lost = failure.kind == FailureKind::SessionLost;
                 let kind = if lost {
-                    FailureKind::ProtocolError
+                    FailureKind::SessionUnstable
                 } else {
                     failure.kind
                 };
@@ -268,6 +268,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 | FailureKind::ProtocolError
                 | FailureKind::StreamClosed
                 | FailureKind::SessionLost
+                | FailureKind::SessionUnstable
                 | FailureKind::VersionMismatch
                 | FailureKind::ListingFailed
                 | FailureKind::ProbeFailed => true,

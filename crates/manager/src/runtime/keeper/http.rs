@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use mainstay_core::failure::Failure;
+use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, OpenMode, Phase};
 
@@ -146,7 +146,15 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
     let serve = async {
         if let Err(failure) = list_and_report(setup, runtime, &greeting).await {
             setup.slot.era.no_verdict();
-            return failure;
+            // A session that is lost before it was ever of use went to another instance (F107).
+            return if failure.kind == FailureKind::SessionLost {
+                Failure {
+                    kind: FailureKind::SessionUnstable,
+                    ..failure
+                }
+            } else {
+                failure
+            };
         }
         tokio::join!(refresh(setup, runtime), probe(setup, runtime));
         runtime.failure()
