@@ -15,5 +15,8 @@ mod manager {
     pub(crate) mod ends;
     pub(crate) mod harness;
     pub(crate) mod http;
+    pub(crate) mod modern;
+    pub(crate) mod push;
     pub(crate) mod recovery;
+    pub(crate) mod sessions;
 }
