@@ -65,7 +65,7 @@ pub enum FailureKind {
     RateLimited,
     /// The session is gone on the server (404 and its dialects).
     SessionLost,
-    /// Sessions are lost more often than can be taken for granted (F107).
+    /// Sessions are lost before they are of any use, or more often than can be taken for granted (F107).
     SessionUnstable,
     /// The server broke the protocol in a way that leaves the connection useless.
     ProtocolError,
@@ -275,7 +275,7 @@ impl fmt::Display for FailureKind {
             FailureKind::HttpStatus(status) => write!(f, "HTTP status {status}"),
             FailureKind::RateLimited => f.write_str("rate limited"),
             FailureKind::SessionLost => f.write_str("session lost"),
-            FailureKind::SessionUnstable => f.write_str("sessions are lost again and again"),
+            FailureKind::SessionUnstable => f.write_str("sessions do not last"),
             FailureKind::ProtocolError => f.write_str("protocol error"),
             FailureKind::ListingFailed => f.write_str("listing failed"),
             FailureKind::ProbeFailed => f.write_str("does not answer probes"),

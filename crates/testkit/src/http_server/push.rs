@@ -47,6 +47,14 @@ pub(crate) fn get(
         GetPolicy::End => stream_of(Body::from(head.unwrap_or_default())),
         GetPolicy::Reset => stream_of(sse::broken_after(Bytes::from_static(b": welcome\n\n"))),
         GetPolicy::Unavailable => plain(503, "text/plain", "starting"),
+        GetPolicy::EventThenGiant => {
+            let told = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+            let event = sse::event(Some("before-the-giant"), told);
+            let giant = [&b"id: giant\ndata: \""[..], &vec![b'x'; 1024 * 1024]].concat();
+            stream_of(sse::stalled_after(Bytes::from(
+                [event.to_vec(), giant].concat(),
+            )))
+        }
         GetPolicy::Comments => {
             let (stream, body) = sse::channel();
             count_stream(state, &stream);

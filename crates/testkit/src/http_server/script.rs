@@ -98,6 +98,8 @@ pub enum GetPolicy {
     NotFound,
     /// One event with an id, then the end (F123).
     EventThenEnd,
+    /// One event with an id, then an event that goes on and on, for at least a megabyte (F126).
+    EventThenGiant,
     /// An event stream on which a comment comes 20 times a second, and nothing else (law 14).
     Comments,
     /// 401.

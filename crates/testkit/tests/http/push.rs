@@ -126,6 +126,46 @@ async fn f90_f111_words_under_500_on_the_stream_are_checked_with_the_session() {
 }
 
 #[tokio::test]
+async fn f96_f111_a_404_on_the_stream_of_a_living_session_is_only_a_missing_stream() {
+    let (rig, greeting) = rig(Script {
+        get: GetPolicy::NotFound,
+        ..Script::legacy()
+    })
+    .await;
+    let mut pushing = rig.push(greeting);
+    assert_eq!(
+        in_time(&mut pushing.0).await.expect("ends"),
+        PushEnd::Unsupported
+    );
+    assert_eq!(rig.server.ledger().counts().gets, 1);
+    rig.call("echo", "{}").await.expect("the session lives");
+}
+
+#[tokio::test]
+async fn f126_a_giant_event_on_the_stream_is_not_resumed_but_left_behind_with_a_gap() {
+    let get_plan = [GetPolicy::EventThenGiant].into();
+    let (mut rig, _) = rig(Script {
+        get_plan,
+        ..Script::legacy()
+    })
+    .await;
+    let limits = mainstay_wire::envelope::Limits {
+        message_bytes_max: 64 * 1024,
+        ..mainstay_wire::envelope::Limits::default()
+    };
+    rig.link = std::sync::Arc::new(link_with(&rig.server.url(), limits, 20_000));
+    let greeting = rig.greet(EraHint::Probe).await.expect("greeted");
+    let _pushing = rig.push(greeting);
+    wait_until("the gap is told", || {
+        rig.ears.gaps.load(Ordering::Relaxed) == 1
+    })
+    .await;
+    let gets = rig.server.ledger().seen_by("GET");
+    assert_eq!(gets[1].header("last-event-id"), None);
+    assert_eq!(rig.ears.methods(), ["notifications/tools/list_changed"]);
+}
+
+#[tokio::test]
 async fn f111_a_stream_that_is_denied_is_given_up_after_three_attempts_and_calls_go_on() {
     for get in [GetPolicy::Unauthorized, GetPolicy::Forbidden] {
         let (rig, greeting) = rig(Script {

@@ -204,8 +204,14 @@ async fn f33_only_the_first_start_pays_for_the_probe_also_after_an_outage() {
     let (manager, server) = connect(&fake).await;
     call(&server, "echo", json!({"text": "x"})).await.unwrap();
     fake.stop().await;
-    let _ = call(&server, "add_marker", json!({"marker": "m"})).await;
+    within("the outage to be noticed", async {
+        while server.status().state == "connected" {
+            let _ = server.call("echo", Some(&json!({"text": "x"}))).await;
+        }
+    })
+    .await;
     fake.start_again().await.unwrap();
+    within("restart", server.restart()).await.unwrap();
     generation(&server, 2).await;
     assert_eq!(fake.ledger().counts().discovers, 1);
     manager.shutdown().await;

@@ -145,7 +145,7 @@ async fn read_first(
     let (head, mut body) = response.into_parts();
     if !head.status.is_success() {
         let said = body::collect_some(body).await;
-        return refusal(link, face, asked, &head, said).await;
+        return Box::pin(refusal(link, face, asked, &head, said)).await;
     }
     if matches!(head.status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
         link.drain(body);

@@ -290,16 +290,18 @@ async fn refused(link: &HttpLink, face: &super::Face, response: Response<InBody>
         ..link.asked(face, 0)
     };
     let failure = match verdict::judge(&link.target, head.status, &head.headers, said, &asked) {
-        Verdict::Suspected(_) if link.session_is_gone(face).await => {
-            return Ended::Final(PushEnd::SessionLost);
-        }
-        Verdict::Suspected(_) => return Ended::in_vain(Wish::Nothing),
-        Verdict::Rejected(failure) | Verdict::Doubted(failure) | Verdict::Lost(failure) => failure,
+        Verdict::Rejected(failure)
+        | Verdict::Doubted(failure)
+        | Verdict::Suspected(failure)
+        | Verdict::Lost(failure) => failure,
         Verdict::Answer(error) => verdict::error_failure(&error),
     };
     tracing::debug!(place = link.target.place(), %failure, "push stream refused");
     match (failure.kind, head.status) {
-        (FailureKind::SessionLost, _) => Ended::Final(PushEnd::SessionLost),
+        // F111, unless the session says that it lives: then this server just has no GET, or is in trouble (F90).
+        (FailureKind::SessionLost, _) if link.session_is_gone(face).await => {
+            Ended::Final(PushEnd::SessionLost)
+        }
         (FailureKind::NeedsLogin | FailureKind::Forbidden, _) => Ended::Denied,
         (FailureKind::RateLimited, _) => Ended::in_vain(Wish::of(&failure)),
         (_, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::CONFLICT) => {
@@ -343,7 +345,10 @@ async fn hold(
             Said::Refused(fault) => inbound.skipped("refused message", &fault.to_string()),
             Said::Runaway(fault) => {
                 inbound.skipped("refused message", &fault.to_string());
-                return Ended::in_vain(Wish::retry(position.retry_ms));
+                let wish = Wish::retry(position.retry_ms);
+                // Resumed, the stream would begin with the same event: a new one it is, with a gap (F126).
+                *position = Position::default();
+                return Ended::in_vain(wish);
             }
             Said::End(failure) => {
                 log_end(link, failure);

@@ -30,12 +30,13 @@ impl HttpLink {
     /// session or something of the tool's own (F90, F91). However many calls ask at once, one question is in flight, and
     /// a session found gone is never asked again. Bounded by 5 seconds; cancel-safe.
     pub(super) async fn session_is_gone(&self, face: &Face) -> bool {
-        let asking = self.gone.get_or_try_init(|| async {
+        // Boxed: it is rare, and would otherwise be part of the state of every call.
+        let asking = Box::pin(self.gone.get_or_try_init(|| async {
             match tokio::time::timeout(CHECK, self.refuses_session(face)).await {
                 Ok(true) => Ok(()),
                 Ok(false) | Err(_) => Err(()),
             }
-        });
+        }));
         asking.await.is_ok()
     }
 
