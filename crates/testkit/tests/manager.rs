@@ -16,7 +16,11 @@ mod manager {
     pub(crate) mod harness;
     pub(crate) mod http;
     pub(crate) mod modern;
+    pub(crate) mod pauses;
     pub(crate) mod push;
     pub(crate) mod recovery;
+    pub(crate) mod routes;
     pub(crate) mod sessions;
+    mod soak;
+    pub(crate) mod statuses;
 }

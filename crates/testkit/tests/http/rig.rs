@@ -78,17 +78,25 @@ pub(crate) struct Rig {
 }
 
 pub(crate) fn link_to(url: &str, limits: Limits) -> HttpLink {
-    link_with(url, limits, 300_000)
+    link_within(url, limits, 10_000)
 }
 
 /// A link whose push stream may be silent for so long.
 pub(crate) fn link_with(url: &str, limits: Limits, push_idle_ms: u64) -> HttpLink {
-    let setup = HttpSetup {
-        url: url.to_owned(),
-        headers: Vec::new(),
+    HttpLink::new(HttpSetup {
         limits,
-        connect_ms: 10_000,
         push_idle_ms,
+        ..HttpSetup::new(url)
+    })
+    .expect("a good URL")
+}
+
+/// A link whose connections have to stand within so many milliseconds.
+pub(crate) fn link_within(url: &str, limits: Limits, connect_ms: u64) -> HttpLink {
+    let setup = HttpSetup {
+        limits,
+        connect_ms,
+        ..HttpSetup::new(url)
     };
     HttpLink::new(setup).expect("a good URL")
 }

@@ -266,6 +266,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 FailureKind::HttpStatus(status) => status < 502,
                 FailureKind::NotMcp
                 | FailureKind::ProtocolError
+                | FailureKind::Incompatible
                 | FailureKind::StreamClosed
                 | FailureKind::SessionLost
                 | FailureKind::SessionUnstable
@@ -277,6 +278,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 | FailureKind::SpawnDenied
                 | FailureKind::SpawnFailed
                 | FailureKind::BadConfig
+                | FailureKind::BadCertificate
                 | FailureKind::ExitedEarly { .. }
                 | FailureKind::Exited { .. }
                 | FailureKind::ConnectTimeout(_)

@@ -179,7 +179,7 @@ async fn open_listen(
         Ok(response) => Err(listen_refused(link, response).await),
         Err(failure) => {
             tracing::debug!(place = link.target.place(), %failure, "listen stream not reached");
-            Err(Ended::in_vain(Wish::Nothing))
+            Err(Ended::in_vain(Wish::of(&failure)))
         }
     }
 }

@@ -268,7 +268,7 @@ async fn open(link: &HttpLink, resuming: Option<&str>) -> Result<InBody, Ended> 
         Ok(response) => response,
         Err(failure) => {
             tracing::debug!(place = link.target.place(), %failure, "push stream not reached");
-            return Err(Ended::in_vain(Wish::Nothing));
+            return Err(Ended::in_vain(Wish::of(&failure)));
         }
     };
     if opens_stream(&response) {
