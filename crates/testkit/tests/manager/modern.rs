@@ -154,28 +154,6 @@ async fn f138_a_legacy_server_that_becomes_modern_is_followed() {
 }
 
 #[tokio::test]
-async fn f139_replicas_of_both_eras_behind_one_url_are_not_chased() {
-    let fake = HttpServer::start(Script {
-        replicas: 2,
-        replica_eras: vec![Eras::Modern, Eras::Legacy],
-        ..script(Eras::Dual)
-    })
-    .await
-    .unwrap();
-    let manager = start([quick(ServerConfig::http("h", fake.url().as_str()))]).await;
-    let server = manager.server("h").unwrap();
-    for number in 0..40 {
-        // Whether a call finds its replica is chance; that no call runs twice is not.
-        let _ = call(&server, "add_marker", json!({"marker": number.to_string()})).await;
-    }
-    let counts = fake.ledger().counts();
-    assert!(counts.markers.values().all(|runs| *runs == 1), "{counts:?}");
-    let greetings = counts.initializes + counts.discovers;
-    assert!(greetings <= 60, "{greetings} greetings");
-    manager.shutdown().await;
-}
-
-#[tokio::test]
 async fn f32_a_catalog_that_never_comes_after_a_modern_greeting_is_tried_in_the_legacy_era() {
     let mut script = script(Eras::Dual);
     script.then("tools/list", Fault::NeverAnswer);
