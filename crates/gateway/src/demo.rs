@@ -367,7 +367,8 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
         }
         EventKind::ServerChanged { .. }
         | EventKind::Published { .. }
-        | EventKind::Retracted { .. } => Ok(()),
+        | EventKind::Retracted { .. }
+        | EventKind::DiedTogether { .. } => Ok(()),
     }
 }
 

@@ -133,7 +133,8 @@ async fn list_and_report(
                     setup.pages_max,
                     within,
                 )
-                .await?,
+                .await
+                .map_err(|failure| runtime.told(failure))?,
             ))
         }
         OpenMode::Renewal => {
@@ -215,6 +216,7 @@ async fn refresh(setup: &Setup, runtime: &Runtime) {
             // Law 22: the last good catalog stays, and what was missed is asked for again.
             Err(failure) => {
                 failed = failed.saturating_add(1);
+                let failure = runtime.told(failure);
                 tracing::warn!(server = %runtime.server, %failure, "listing again failed; the last good catalog stays")
             }
         }

@@ -345,7 +345,8 @@ async fn law_25_f38_a_server_that_changed_behind_its_session_is_compared_and_pub
             EventKind::ServerChanged { what } => Some(what),
             EventKind::Transition { .. }
             | EventKind::Published { .. }
-            | EventKind::Retracted { .. } => None,
+            | EventKind::Retracted { .. }
+            | EventKind::DiedTogether { .. } => None,
         })
         .collect();
     assert_eq!(told, [["identity", "capabilities", "instructions"]]);
