@@ -10,6 +10,7 @@ use mainstay_core::failure::FailureKind;
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::input::Input;
 use mainstay_core::lifecycle::status::StateWord;
+use mainstay_wire::envelope::Message;
 use mainstay_wire::method;
 use mainstay_wire::views::ToolHints;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use crate::error::{CallError, Lost, ParkedRefusal, Refusal};
 use crate::request::{Answer, CallOptions, Request};
 use crate::runtime::leases::Lease;
 use crate::runtime::report::Reports;
-use crate::runtime::{Cut, Limits, Miss};
+use crate::runtime::{Cut, Limits, Miss, Runtime};
 use crate::slot::Slot;
 
 /// How often one call is sent at most. Each attempt needs a new generation or a refused session, so this only bounds
@@ -132,14 +133,7 @@ impl<'a> Caller<'a> {
                             continue;
                         }
                     }
-                    return Ok(Answer {
-                        message,
-                        generation: runtime.generation,
-                        era: runtime.era(),
-                        queued: self.started.elapsed().saturating_sub(served),
-                        served,
-                        attempts: attempt,
-                    });
+                    return Ok(self.answer(message, runtime, served, attempt));
                 }
                 Err(miss) => miss,
             };
@@ -171,6 +165,23 @@ impl<'a> Caller<'a> {
             let broken = runtime.generation;
             drop(lease);
             self.until_replaced(broken).await;
+        }
+    }
+
+    fn answer(
+        &self,
+        message: Message,
+        runtime: &Runtime,
+        served: Duration,
+        attempts: u32,
+    ) -> Answer {
+        Answer {
+            message,
+            generation: runtime.generation,
+            era: runtime.era(),
+            queued: self.started.elapsed().saturating_sub(served),
+            served,
+            attempts,
         }
     }
 
@@ -307,10 +318,10 @@ impl<'a> Caller<'a> {
         match miss {
             Miss::NotSent(Cut::Ended(_)) => true,
             // F106: what the server itself refused for its session was not run; what only somebody refused may have been.
-            Miss::Rejected(failure) => match failure.kind {
-                FailureKind::SessionLost => self.replay() != Replay::Never,
-                kind => kind == FailureKind::RateLimited,
-            },
+            Miss::Rejected(failure) if failure.kind == FailureKind::SessionLost => {
+                self.replay() != Replay::Never
+            }
+            Miss::Rejected(failure) => failure.kind == FailureKind::RateLimited,
             Miss::Doubted(_) => match self.replay() {
                 Replay::Never => false,
                 Replay::Safe => self.safe_to_repeat(),

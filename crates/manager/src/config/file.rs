@@ -536,16 +536,7 @@ impl ServerOptions {
             below.keepalive.as_ref(),
             KeepaliveOptions::over,
         );
-        self.retry = over_group(self.retry, below.retry.as_ref(), |above, below| {
-            over!(
-                above,
-                below,
-                RetryOptions {
-                    trust_annotations,
-                    replay_after_session_loss
-                }
-            )
-        });
+        self.retry = over_group(self.retry, below.retry.as_ref(), RetryOptions::over);
         self.stop = over_group(self.stop, below.stop.as_ref(), |above, below| {
             over!(
                 above,
@@ -607,6 +598,19 @@ impl TimeoutOptions {
                 probe_ms,
                 edge_patience_ms,
                 push_idle_ms,
+            }
+        )
+    }
+}
+
+impl RetryOptions {
+    fn over(self, below: &RetryOptions) -> RetryOptions {
+        over!(
+            self,
+            below,
+            RetryOptions {
+                trust_annotations,
+                replay_after_session_loss,
             }
         )
     }

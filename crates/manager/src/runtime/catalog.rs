@@ -42,9 +42,7 @@ pub(crate) async fn list_all(
         (ItemKind::ResourceTemplate, "resources"),
     ] {
         let mut items = if greeting.declares(capability) {
-            let found = list_kind(runtime, kind, pages_max, deadline, &mut hidden).await?;
-            ttls.note(wire_kind(kind), found.ttl_ms);
-            found.items
+            list_kind(runtime, kind, pages_max, deadline, &mut hidden, &mut ttls).await?
         } else {
             Vec::new()
         };
@@ -110,23 +108,16 @@ fn is_callable(
     false
 }
 
-/// One kind, all pages.
-#[derive(Default)]
-struct Found {
-    items: Vec<RawItem>,
-    /// The shortest time to live of its pages.
-    ttl_ms: Option<u64>,
-}
-
 async fn list_kind(
     runtime: &Runtime,
     kind: ItemKind,
     pages_max: usize,
     deadline: Instant,
     hidden: &mut Vec<Hidden>,
-) -> Result<Found, Failure> {
+    ttls: &mut Ttls,
+) -> Result<Vec<RawItem>, Failure> {
     let method = wire_kind(kind).method();
-    let mut found = Found::default();
+    let mut items = Vec::new();
     let mut cursor: Option<String> = None;
     let mut seen = HashSet::new();
     for _page in 0..pages_max {
@@ -156,7 +147,7 @@ async fn list_kind(
                     .as_ref()
                     .is_some_and(|error| error.code == Some(codes::METHOD_NOT_FOUND))
             {
-                return Ok(found);
+                return Ok(items);
             }
             let words =
                 error.map_or_else(|| "an unreadable error".to_owned(), |error| error.message);
@@ -166,17 +157,14 @@ async fn list_kind(
         let result = Bytes::copy_from_slice(&result);
         let page = listing::parse_page(wire_kind(kind), &result)
             .map_err(|error| listing_failed(method, &error.to_string()))?;
-        found.ttl_ms = match (found.ttl_ms, page.ttl_ms) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
-        found.items.extend(page.items);
+        ttls.note(wire_kind(kind), page.ttl_ms);
+        items.extend(page.items);
         hidden.extend(page.bad.into_iter().map(|bad| Hidden {
             server: runtime.server.to_string(),
             name: bad.name.unwrap_or_else(|| format!("#{}", bad.index)),
             reason: bad.reason,
         }));
-        if found.items.len() > ITEMS_MAX {
+        if items.len() > ITEMS_MAX {
             return Err(listing_failed(
                 method,
                 &format!("more than {ITEMS_MAX} items"),
@@ -184,7 +172,7 @@ async fn list_kind(
         }
         // An empty string is a cursor; only its absence ends the listing (F165).
         let Some(next) = page.next_cursor else {
-            return Ok(found);
+            return Ok(items);
         };
         if !seen.insert(next.clone()) {
             return Err(listing_failed(

@@ -13,7 +13,7 @@ use mainstay_wire::splice::{Parts, json_string};
 use mainstay_wire::views::ListenFilter;
 
 use super::body::{self, InBody, Payload};
-use super::push::{Ended, Pace, Vigil, Vigilance, Wish, log_end, log_idle, opens_stream};
+use super::push::{Ended, Pace, Vigil, Wish, log_end, log_idle, opens_stream};
 use super::stream::{Events, Position, Said};
 use super::verdict::{self, Asked, Verdict};
 use super::{HttpLink, PushEnd, PushStage, PushWatch, Routing};
@@ -75,12 +75,10 @@ impl Listening<'_> {
         let mut position = Position::default();
         let mut events = Events::new(body, self.link.limits);
         loop {
-            let said = match vigil.next(&mut events, &mut position, self.watch).await {
-                Vigilance::Said(said) => said,
-                Vigilance::Idle => {
-                    log_idle(self.link);
-                    return again(&vigil);
-                }
+            let next = vigil.next(&mut events, &mut position, self.watch);
+            let Some(said) = next.await else {
+                log_idle(self.link);
+                return again(&vigil);
             };
             match said {
                 Said::Message(message) => {

@@ -156,14 +156,6 @@ pub(super) struct Vigil {
     messages: u64,
 }
 
-/// What the watch found.
-pub(super) enum Vigilance {
-    /// The stream says this.
-    Said(Said),
-    /// Nothing came for so long that it may be dead without our knowing (F124).
-    Idle,
-}
-
 impl Vigil {
     pub(super) fn new(idle: Duration) -> Self {
         let now = Instant::now();
@@ -200,13 +192,14 @@ impl Vigil {
         self.messages > 0 || self.opened.elapsed() >= WORTH
     }
 
-    /// What the stream says next, or that it has been silent for too long. Cancel-safe.
+    /// What the stream says next; `None`: nothing came for so long that it may be dead without our knowing (F124).
+    /// Cancel-safe.
     pub(super) async fn next(
         &mut self,
         events: &mut Events,
         position: &mut Position,
         watch: &dyn PushWatch,
-    ) -> Vigilance {
+    ) -> Option<Said> {
         loop {
             let idle_at = self.last + self.idle;
             let worth_at = self.opened + WORTH;
@@ -217,9 +210,9 @@ impl Vigil {
             match tokio::time::timeout_at(until, events.next(position)).await {
                 Ok(said) => {
                     self.last = Instant::now();
-                    return Vigilance::Said(said);
+                    return Some(said);
                 }
-                Err(_elapsed) if Instant::now() >= idle_at => return Vigilance::Idle,
+                Err(_elapsed) if Instant::now() >= idle_at => return None,
                 Err(_elapsed) => self.announce(watch),
             }
         }
@@ -325,15 +318,12 @@ async fn hold(
 ) -> Ended {
     let mut events = Events::new(body, link.limits);
     loop {
-        let said = match vigil.next(&mut events, position, watch).await {
-            Vigilance::Said(said) => said,
-            Vigilance::Idle => {
-                log_idle(link);
-                return Ended::Again {
-                    worth_it: vigil.was_worth_it(),
-                    wish: Wish::retry(position.retry_ms),
-                };
-            }
+        let Some(said) = vigil.next(&mut events, position, watch).await else {
+            log_idle(link);
+            return Ended::Again {
+                worth_it: vigil.was_worth_it(),
+                wish: Wish::retry(position.retry_ms),
+            };
         };
         match said {
             Said::Message(message) => {
