@@ -1,0 +1,258 @@
+//! Settings of an HTTP server: the members of its script, faults planned for requests, and what happens by itself.
+
+use serde_json::{Map, Value, json};
+
+use super::lines::{self, Line, camel, kebab};
+use super::{Action, Problem, Server, Step, When};
+use crate::http_server::{Fault, GetPolicy, Planned, Script};
+
+/// Members of the script that have lines of their own.
+const PLANS: [&str; 2] = ["plan", "getPlan"];
+/// The longest list of planned GET answers.
+const GETS_MAX: u64 = 1_000;
+
+pub(super) fn server(place: &str, lines: &[Line]) -> Result<Server, Problem> {
+    let mut script = Script::default();
+    let mut steps = Vec::new();
+    for line in lines {
+        if let Some(request) = line.key.strip_prefix("on ") {
+            plan(place, line, request, &mut script)?;
+        } else if let Some(when) = line.key.strip_prefix("after ") {
+            steps.push(step(place, line, when, false)?);
+        } else if let Some(when) = line.key.strip_prefix("every ") {
+            steps.push(step(place, line, when, true)?);
+        } else {
+            script = set(place, line, &script)?;
+        }
+    }
+    Ok(Server::Http {
+        script: Box::new(script),
+        steps,
+    })
+}
+
+/// Changes one member, whatever members there are: what a value looks like is decided by the value it replaces.
+fn set(place: &str, line: &Line, script: &Script) -> Result<Script, Problem> {
+    let mut members = match serde_json::to_value(script) {
+        Ok(Value::Object(members)) => members,
+        Ok(_) | Err(_) => Map::new(),
+    };
+    let name = camel(&line.key);
+    let known = || {
+        members
+            .keys()
+            .filter(|name| !PLANS.contains(&name.as_str()))
+            .map(|name| kebab(name))
+            .collect::<Vec<_>>()
+    };
+    let Some(now) = members
+        .get(&name)
+        .filter(|_| !PLANS.contains(&name.as_str()))
+    else {
+        let known = known();
+        let hint = match lines::nearest(&line.key, known.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!(
+                "an http script knows {}, and lines with `on`, `after` and `every`",
+                known.join(", ")
+            ),
+        };
+        return Err(line.wrong(
+            place,
+            format!("`{}` is no setting of an HTTP server", line.key),
+            hint,
+        ));
+    };
+    let value = like(place, line, now)?;
+    // A word may be free text or the name of a choice; choices are in camel case behind the scenes.
+    let choice = value.as_str().map(|text| json!(camel(text)));
+    members.insert(name.clone(), value);
+    let as_written = serde_json::from_value(Value::Object(members.clone()));
+    let read = match (as_written, choice) {
+        (Err(_), Some(choice)) => {
+            members.insert(name, choice);
+            serde_json::from_value(Value::Object(members))
+        }
+        (read, _) => read,
+    };
+    read.map_err(|error| {
+        line.wrong(
+            place,
+            format!("`{}` cannot be `{}`", line.key, line.value),
+            allowed(&error),
+        )
+    })
+}
+
+fn like(place: &str, line: &Line, now: &Value) -> Result<Value, Problem> {
+    let text = &line.value;
+    Ok(match now {
+        Value::Bool(_) => match text.as_str() {
+            "yes" => json!(true),
+            "no" => json!(false),
+            other => {
+                return Err(line.wrong(
+                    place,
+                    format!("`{other}` is neither yes nor no"),
+                    "write yes or no",
+                ));
+            }
+        },
+        Value::Number(_) => json!(lines::number(place, line, text)?),
+        Value::String(_) => json!(text),
+        Value::Null => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+        Value::Array(_) => json!(text.split_whitespace().collect::<Vec<_>>()),
+        Value::Object(_) => Value::Object(pairs(place, line, text, str::to_owned)?),
+    })
+}
+
+/// What serde would have accepted, in the words of scripts.
+fn allowed(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.split_once("expected ") {
+        Some((_, expected)) => {
+            let words: Vec<String> = expected.split('`').skip(1).step_by(2).map(kebab).collect();
+            if words.is_empty() {
+                format!("write {expected}")
+            } else {
+                format!("write one of {}", words.join(", "))
+            }
+        }
+        None => text,
+    }
+}
+
+fn plan(place: &str, line: &Line, request: &str, script: &mut Script) -> Result<(), Problem> {
+    let (request, times) = lines::repeated(place, line, request)?;
+    if request == "GET" {
+        let policy: GetPolicy =
+            serde_json::from_value(json!(camel(&line.value))).map_err(|error| {
+                line.wrong(
+                    place,
+                    format!("`{}` is no answer to GET", line.value),
+                    allowed(&error),
+                )
+            })?;
+        if times == u64::MAX {
+            script.get = policy;
+            return Ok(());
+        }
+        if times > GETS_MAX {
+            return Err(line.wrong(
+                place,
+                format!("{times} times are too many"),
+                format!("write at most {GETS_MAX}, or `always`"),
+            ));
+        }
+        (0..times).for_each(|_| script.get_plan.push_back(policy));
+        return Ok(());
+    }
+    script.plan.push_back(Planned {
+        method: (request != "any").then(|| request.to_owned()),
+        times,
+        fault: fault(place, line)?,
+    });
+    Ok(())
+}
+
+/// `NAME` or `NAME MEMBER=VALUE ...`; further members of `status` are headers, and `body=` takes the rest of the line.
+fn fault(place: &str, line: &Line) -> Result<Fault, Problem> {
+    let (name, rest) = line.value.split_once(' ').unwrap_or((&line.value, ""));
+    let variant = camel(name);
+    let wrong = |error: &serde_json::Error| {
+        line.wrong(
+            place,
+            format!("`{}` is no fault", line.value),
+            allowed(error),
+        )
+    };
+    if rest.is_empty()
+        && let Ok(fault) = serde_json::from_value(json!(variant))
+    {
+        return Ok(fault);
+    }
+    let (rest, body) = match rest.split_once("body=") {
+        Some((rest, body)) => (rest, Some(body)),
+        None => (rest, None),
+    };
+    let mut members = pairs(place, line, rest, |name| name.replace('-', "_"))?;
+    if variant == "status" {
+        let headers: Vec<Value> = pairs(place, line, rest, str::to_owned)?
+            .into_iter()
+            .filter(|(name, _)| name != "status")
+            .map(|(name, value)| match value {
+                Value::String(text) => json!([name, text]),
+                other => json!([name, other.to_string()]),
+            })
+            .collect();
+        members.retain(|name, _| name == "status");
+        members.insert("headers".to_owned(), headers.into());
+    }
+    if let Some(body) = body {
+        members.insert("body".to_owned(), json!(body));
+    }
+    serde_json::from_value(json!({ (variant): members })).map_err(|error| wrong(&error))
+}
+
+/// `NAME=VALUE NAME=VALUE`.
+fn pairs(
+    place: &str,
+    line: &Line,
+    text: &str,
+    name_of: impl Fn(&str) -> String,
+) -> Result<Map<String, Value>, Problem> {
+    let pair = |word: &str| {
+        let (name, value) = word.split_once('=').ok_or_else(|| {
+            line.wrong(
+                place,
+                format!("`{word}` has no `=`"),
+                "write NAME=VALUE, without blanks in it",
+            )
+        })?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
+        Ok((name_of(name), value))
+    };
+    text.split_whitespace().map(pair).collect()
+}
+
+fn step(place: &str, line: &Line, when: &str, again: bool) -> Result<Step, Problem> {
+    let words: Vec<&str> = when.split_whitespace().collect();
+    let number = |word: &str| lines::number(place, line, word);
+    let when = match words[..] {
+        [count, "calls" | "call"] => When::Calls(number(count)?),
+        [count, "ms"] => When::Ms(number(count)?),
+        _ => {
+            return Err(line.wrong(
+                place,
+                format!("`{when}` is no moment"),
+                "write `after 3 calls:`, `after 500 ms:`, or the same with `every`",
+            ));
+        }
+    };
+    if again && matches!(when, When::Calls(0) | When::Ms(0)) {
+        return Err(line.wrong(
+            place,
+            "every zero is for ever at once",
+            "write a number above zero",
+        ));
+    }
+    let words: Vec<&str> = line.value.split_whitespace().collect();
+    let action = match words[..] {
+        ["forget-sessions"] => Action::ForgetSessions,
+        ["end-streams"] => Action::EndStreams,
+        ["tell-changed"] => Action::TellChanged,
+        ["restart", ms] => Action::Restart(number(ms)?),
+        _ => {
+            return Err(line.wrong(
+                place,
+                format!("`{}` cannot happen to a server", line.value),
+                "write forget-sessions, end-streams, tell-changed or `restart MS`",
+            ));
+        }
+    };
+    Ok(Step {
+        when,
+        again,
+        action,
+    })
+}
