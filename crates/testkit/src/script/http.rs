@@ -180,9 +180,11 @@ fn fault(place: &str, line: &Line) -> Result<Fault, Problem> {
         let headers: Vec<Value> = pairs(place, line, rest, str::to_owned)?
             .into_iter()
             .filter(|(name, _)| name != "status")
-            .map(|(name, value)| match value {
-                Value::String(text) => json!([name, text]),
-                other => json!([name, other.to_string()]),
+            .map(|(name, value)| {
+                let text = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
+                json!([name, text])
             })
             .collect();
         members.retain(|name, _| name == "status");

@@ -182,6 +182,10 @@ fn what_makes_no_sense_is_told_with_its_line_and_its_remedy() {
         "t.chaos:2: ",
         &["pigeon", "stdio or http"],
     );
+}
+
+#[test]
+fn what_makes_no_sense_in_an_http_script_is_told_in_the_words_of_scripts() {
     let line = |line: &str| format!("about: a\ntransport: http\n{line}\n");
     refused(
         &line("frame: sse"),
