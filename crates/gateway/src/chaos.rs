@@ -71,7 +71,7 @@ fn list(args: &ChaosListArgs, output: Output) -> Result<Exit, Stop> {
         let scripts: Vec<_> = scripts
             .iter()
             .map(|script| {
-                json!({ "name": script.name, "transport": script.transport().word(),
+                json!({ "name": script.name, "transport": script.transport.word(),
                     "about": script.about, "faults": script.faults })
             })
             .collect();
@@ -91,7 +91,7 @@ fn list(args: &ChaosListArgs, output: Output) -> Result<Exit, Stop> {
     for script in &scripts {
         sheet.row(vec![
             (script.name.clone(), Paint::Bold),
-            (script.transport().word().to_owned(), Paint::Plain),
+            (script.transport.word().to_owned(), Paint::Plain),
             (script.about.clone(), Paint::Plain),
         ]);
     }

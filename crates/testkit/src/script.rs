@@ -49,6 +49,8 @@ pub enum Transport {
     Stdio,
     /// Streamable HTTP, of either era.
     Http,
+    /// HTTP+SSE, as of 2024-11-05.
+    Sse,
 }
 
 impl Transport {
@@ -58,6 +60,17 @@ impl Transport {
         match self {
             Self::Stdio => "stdio",
             Self::Http => "http",
+            Self::Sse => "sse",
+        }
+    }
+
+    /// The path of its endpoint, if it has one.
+    #[must_use]
+    pub fn path(self) -> Option<&'static str> {
+        match self {
+            Self::Stdio => None,
+            Self::Http => Some("/mcp"),
+            Self::Sse => Some("/sse"),
         }
     }
 }
@@ -71,6 +84,8 @@ pub struct Chaos {
     pub about: String,
     /// The rows of the fault catalogue that it shows, as `F62`.
     pub faults: Vec<String>,
+    /// How it is reached.
+    pub transport: Transport,
     /// The server itself.
     pub server: Server,
     /// The text it was read from.
@@ -161,15 +176,6 @@ pub enum Action {
 }
 
 impl Chaos {
-    /// The transport it is for.
-    #[must_use]
-    pub fn transport(&self) -> Transport {
-        match self.server {
-            Server::Stdio(_) => Transport::Stdio,
-            Server::Http { .. } => Transport::Http,
-        }
-    }
-
     /// Understands a script. `place` is what problems are reported against: a name or a path.
     ///
     /// # Errors
@@ -178,12 +184,13 @@ impl Chaos {
         let script = lines::read(place, text)?;
         let server = match script.transport {
             Transport::Stdio => Server::Stdio(stdio::server(place, &script.rest)?),
-            Transport::Http => http::server(place, &script.rest)?,
+            Transport::Http | Transport::Sse => http::server(place, &script.rest)?,
         };
         Ok(Self {
             name: name.to_owned(),
             about: script.about,
             faults: script.faults,
+            transport: script.transport,
             server,
             text: text.to_owned(),
         })

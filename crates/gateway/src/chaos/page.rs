@@ -71,13 +71,13 @@ fn page() -> String {
     }
     page.push('\n');
     page.push_str(FORMAT);
-    for transport in [Transport::Stdio, Transport::Http] {
+    for transport in [Transport::Stdio, Transport::Http, Transport::Sse] {
         page.push_str(&format!(
             "\n## Scripts: {}\n\n| script | what the server does | faults |\n|---|---|---|\n",
             transport.word()
         ));
         for script in names().filter_map(|name| serve::find(name).ok()) {
-            if script.transport() == transport {
+            if script.transport == transport {
                 page.push_str(&format!(
                     "| [`{0}`](../crates/testkit/scripts/{0}.chaos) | {1} | {2} |\n",
                     script.name,

@@ -255,7 +255,7 @@ fn prepare(scenario: &Scenario, dir: &Path) -> Result<Vec<Upstream>, Stop> {
         dir,
     )?];
     if let Some(script) = scenario.neighbour() {
-        let transport = super::serve::find(script)?.transport();
+        let transport = super::serve::find(script)?.transport;
         // Sorts before every other name: whoever goes through the servers one by one meets it first.
         upstreams.push(Upstream::prepare(
             "a-neighbour",

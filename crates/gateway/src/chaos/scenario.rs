@@ -108,7 +108,7 @@ impl Scenario {
 
     /// The transport of the upstream.
     pub(super) fn transport(&self) -> Result<Transport, Problem> {
-        self.chaos().map(|chaos| chaos.transport())
+        self.chaos().map(|chaos| chaos.transport)
     }
 
     /// The script of the second upstream, if there is one.
@@ -154,7 +154,7 @@ impl Scenario {
             (_, Ok(Transport::Stdio)) => {
                 asked.push("no process is left after the target ended".to_owned());
             }
-            (_, Ok(Transport::Http) | Err(_)) => {}
+            (_, Ok(Transport::Http | Transport::Sse) | Err(_)) => {}
         }
         asked.join("; ")
     }

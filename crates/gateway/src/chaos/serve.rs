@@ -94,7 +94,8 @@ pub(super) async fn http(args: ChaosServeArgs, output: Output) -> Result<Exit, S
                 .hint("choose another port; port 0 takes a free one")
         })?;
     open_ledger(&server, args.ledger.as_deref())?;
-    output.line(&server.url())?;
+    let path = chaos.transport.path().unwrap_or_default();
+    output.line(&format!("http://{}{path}", server.address()))?;
     let ended = tokio::select! {
         // Cancel-safe: the server is stopped right after, whatever the steps had reached.
         ended = happen(&mut server, &steps) => ended,
@@ -139,7 +140,7 @@ fn mismatch(chaos: &Chaos, right: &str) -> Stop {
         format!(
             "`{}` is a script for {}",
             chaos.name,
-            chaos.transport().word()
+            chaos.transport.word()
         ),
     )
     .hint(format!("use `{right}`"))

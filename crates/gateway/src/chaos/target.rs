@@ -103,7 +103,7 @@ impl Kind {
             Self::Command { words, .. } => {
                 let has = |what: &str| words.iter().any(|word| word.contains(what));
                 let fits = match transport {
-                    Transport::Http => has("{upstream-url}"),
+                    Transport::Http | Transport::Sse => has("{upstream-url}"),
                     Transport::Stdio => has("{upstream-command}"),
                 };
                 has("{config}") || (alone && fits)

@@ -45,6 +45,8 @@ pub(super) struct Upstream {
 /// The process of an HTTP server.
 #[derive(Debug)]
 struct Http {
+    transport: Transport,
+    path: &'static str,
     port: u16,
     child: Option<Child>,
     /// The server on its way back.
@@ -64,8 +66,10 @@ impl Upstream {
             .map_err(|error| Stop::unexpected("cannot find this program's own file", error))?;
         let http = match transport {
             Transport::Stdio => None,
-            Transport::Http => Some(Http {
+            Transport::Http | Transport::Sse => Some(Http {
                 port: processes::free_port()?,
+                path: transport.path().unwrap_or_default(),
+                transport,
                 child: None,
                 returning: None,
             }),
@@ -113,13 +117,14 @@ impl Upstream {
     /// The endpoint of an HTTP server.
     pub(super) fn url(&self) -> Option<String> {
         let http = self.http.as_ref()?;
-        Some(format!("http://127.0.0.1:{}/mcp", http.port))
+        Some(format!("http://127.0.0.1:{}{}", http.port, http.path))
     }
 
     /// Its entry in `mcpServers`.
     pub(super) fn entry(&self) -> Value {
+        let kind = self.http.as_ref().map(|http| http.transport.word());
         match (self.url(), self.command()) {
-            (Some(url), _) => json!({ "type": "http", "url": url }),
+            (Some(url), _) => json!({ "type": kind, "url": url }),
             (None, Some(command)) => json!({ "command": command[0], "args": command[1..] }),
             (None, None) => Value::Null,
         }

@@ -32,48 +32,29 @@ pub(super) fn server(place: &str, lines: &[Line]) -> Result<Server, Problem> {
 }
 
 /// Changes one member, whatever members there are: what a value looks like is decided by the value it replaces.
+/// `a.b` is the member `b` of the member `a`.
 fn set(place: &str, line: &Line, script: &Script) -> Result<Script, Problem> {
-    let mut members = match serde_json::to_value(script) {
-        Ok(Value::Object(members)) => members,
-        Ok(_) | Err(_) => Map::new(),
+    let mut members = serde_json::to_value(script).unwrap_or_default();
+    let pointer: String = line
+        .key
+        .split('.')
+        .map(|word| format!("/{}", camel(word)))
+        .collect();
+    let is_plan = PLANS.iter().any(|plan| pointer == format!("/{plan}"));
+    let Some(member) = members.pointer_mut(&pointer).filter(|_| !is_plan) else {
+        return Err(unknown(place, line, &members));
     };
-    let name = camel(&line.key);
-    let known = || {
-        members
-            .keys()
-            .filter(|name| !PLANS.contains(&name.as_str()))
-            .map(|name| kebab(name))
-            .collect::<Vec<_>>()
-    };
-    let Some(now) = members
-        .get(&name)
-        .filter(|_| !PLANS.contains(&name.as_str()))
-    else {
-        let known = known();
-        let hint = match lines::nearest(&line.key, known.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!(
-                "an http script knows {}, and lines with `on`, `after` and `every`",
-                known.join(", ")
-            ),
-        };
-        return Err(line.wrong(
-            place,
-            format!("`{}` is no setting of an HTTP server", line.key),
-            hint,
-        ));
-    };
-    let value = like(place, line, now)?;
+    let value = like(place, line, member)?;
     // A word may be free text or the name of a choice; choices are in camel case behind the scenes.
     let choice = value.as_str().map(|text| json!(camel(text)));
-    members.insert(name.clone(), value);
-    let as_written = serde_json::from_value(Value::Object(members.clone()));
-    let read = match (as_written, choice) {
-        (Err(_), Some(choice)) => {
-            members.insert(name, choice);
-            serde_json::from_value(Value::Object(members))
+    *member = value;
+    let as_written = serde_json::from_value(members.clone());
+    let read = match (as_written, choice, members.pointer_mut(&pointer)) {
+        (Err(_), Some(choice), Some(member)) => {
+            *member = choice;
+            serde_json::from_value(members)
         }
-        (read, _) => read,
+        (read, ..) => read,
     };
     read.map_err(|error| {
         line.wrong(
@@ -82,6 +63,37 @@ fn set(place: &str, line: &Line, script: &Script) -> Result<Script, Problem> {
             allowed(&error),
         )
     })
+}
+
+/// The member is not there: which are?
+fn unknown(place: &str, line: &Line, members: &Value) -> Problem {
+    let mut known = Vec::new();
+    for (name, value) in members.as_object().into_iter().flatten() {
+        // A map of free names has no members before it is filled; a group of settings has.
+        match value.as_object().filter(|group| !group.is_empty()) {
+            Some(group) => {
+                known.extend(
+                    group
+                        .keys()
+                        .map(|inner| format!("{}.{}", kebab(name), kebab(inner))),
+                );
+            }
+            None if PLANS.contains(&name.as_str()) => {}
+            None => known.push(kebab(name)),
+        }
+    }
+    let hint = match lines::nearest(&line.key, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!(
+            "an http script knows {}, and lines with `on`, `after` and `every`",
+            known.join(", ")
+        ),
+    };
+    line.wrong(
+        place,
+        format!("`{}` is no setting of an HTTP server", line.key),
+        hint,
+    )
 }
 
 fn like(place: &str, line: &Line, now: &Value) -> Result<Value, Problem> {

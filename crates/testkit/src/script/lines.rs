@@ -75,8 +75,12 @@ pub(super) fn read(place: &str, text: &str) -> Result<Read, Problem> {
             .filter(|about| !about.is_empty())
             .ok_or_else(|| missing("about", "say in one sentence what the server does"))?,
         faults,
-        transport: transport
-            .ok_or_else(|| missing("transport", "add `transport: stdio` or `transport: http`"))?,
+        transport: transport.ok_or_else(|| {
+            missing(
+                "transport",
+                "add `transport: stdio`, `transport: http` or `transport: sse`",
+            )
+        })?,
         rest,
     })
 }
@@ -85,10 +89,11 @@ fn transport_of(place: &str, line: &Line) -> Result<Transport, Problem> {
     match line.value.as_str() {
         "stdio" => Ok(Transport::Stdio),
         "http" => Ok(Transport::Http),
+        "sse" => Ok(Transport::Sse),
         other => Err(line.wrong(
             place,
             format!("`{other}` is no transport"),
-            "write stdio or http",
+            "write stdio, http or sse",
         )),
     }
 }

@@ -51,7 +51,7 @@ fn every_script_of_the_library_makes_sense_and_every_file_is_in_it() {
         "the list in library.rs is stale"
     );
     let both = |transport| {
-        let of = |name| Chaos::find(name).is_ok_and(|chaos| chaos.transport() == transport);
+        let of = |name| Chaos::find(name).is_ok_and(|chaos| chaos.transport == transport);
         names().filter(|name| of(name)).count()
     };
     assert!(LIBRARY.len() >= 30 && both(Transport::Stdio) >= 12 && both(Transport::Http) >= 12);
@@ -180,7 +180,7 @@ fn what_makes_no_sense_is_told_with_its_line_and_its_remedy() {
     refused(
         "about: a\ntransport: pigeon",
         "t.chaos:2: ",
-        &["pigeon", "stdio or http"],
+        &["pigeon", "stdio, http or sse"],
     );
 }
 
