@@ -337,6 +337,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         &[Calls(3)],
     ),
     plain(
+        "http-connections-reset-at-start",
+        "The first three connections are reset",
+        "F85",
+        "resets-connections",
+        &[Calls(3)],
+    ),
+    plain(
         "http-throttled-at-start",
         "The first request is answered with 429",
         "F102",
@@ -522,6 +529,20 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "F195",
         "honest-http",
         &[Calls(1), Big(1_000_000), Calls(1)],
+    ),
+    plain(
+        "http-answer-cut",
+        "The connection is reset in the middle of an answer to a call that ran",
+        "F82 F87 F175",
+        "cuts-an-answer",
+        &[Calls(2), Risky(1), Calls(3)],
+    ),
+    plain(
+        "http-drips",
+        "Answers come byte by byte",
+        "F88",
+        "drips",
+        &[Calls(4)],
     ),
     // Push streams.
     plain(

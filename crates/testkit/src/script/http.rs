@@ -4,12 +4,12 @@ use serde_json::{Map, Value, json};
 
 use super::lines::{self, Line, camel, kebab};
 use super::{Action, Problem, Server, Step, When};
-use crate::http_server::{Fault, GetPolicy, Planned, Script};
+use crate::http_server::{AcceptPolicy, Fault, GetPolicy, Planned, Script};
 
 /// Members of the script that have lines of their own.
-const PLANS: [&str; 2] = ["plan", "getPlan"];
-/// The longest list of planned GET answers.
-const GETS_MAX: u64 = 1_000;
+const PLANS: [&str; 3] = ["plan", "getPlan", "acceptPlan"];
+/// The longest list of answers to GET, or to connections, that is planned one by one.
+const PLANNED_MAX: u64 = 1_000;
 
 pub(super) fn server(place: &str, lines: &[Line]) -> Result<Server, Problem> {
     let mut script = Script::default();
@@ -136,35 +136,56 @@ fn allowed(error: &serde_json::Error) -> String {
 
 fn plan(place: &str, line: &Line, request: &str, script: &mut Script) -> Result<(), Problem> {
     let (request, times) = lines::repeated(place, line, request)?;
-    if request == "GET" {
-        let policy: GetPolicy =
-            serde_json::from_value(json!(camel(&line.value))).map_err(|error| {
-                line.wrong(
-                    place,
-                    format!("`{}` is no answer to GET", line.value),
-                    allowed(&error),
-                )
-            })?;
-        if times == u64::MAX {
-            script.get = policy;
-            return Ok(());
+    match request {
+        "GET" => {
+            let policy: GetPolicy = choice(place, line, "answer to GET")?;
+            match few(place, line, times)? {
+                None => script.get = policy,
+                Some(times) => script.get_plan.extend(vec![policy; times]),
+            }
         }
-        if times > GETS_MAX {
-            return Err(line.wrong(
-                place,
-                format!("{times} times are too many"),
-                format!("write at most {GETS_MAX}, or `always`"),
-            ));
+        "connect" => {
+            let policy: AcceptPolicy = choice(place, line, "way to take a connection")?;
+            match few(place, line, times)? {
+                None => script.accept = policy,
+                Some(times) => script.accept_plan.extend(vec![policy; times]),
+            }
         }
-        (0..times).for_each(|_| script.get_plan.push_back(policy));
-        return Ok(());
+        method => script.plan.push_back(Planned {
+            method: (method != "any").then(|| method.to_owned()),
+            times,
+            fault: fault(place, line)?,
+        }),
     }
-    script.plan.push_back(Planned {
-        method: (request != "any").then(|| request.to_owned()),
-        times,
-        fault: fault(place, line)?,
-    });
     Ok(())
+}
+
+/// The line's value as the name of a choice.
+fn choice<T: serde::de::DeserializeOwned>(
+    place: &str,
+    line: &Line,
+    what: &str,
+) -> Result<T, Problem> {
+    serde_json::from_value(json!(camel(&line.value))).map_err(|error| {
+        line.wrong(
+            place,
+            format!("`{}` is no {what}", line.value),
+            allowed(&error),
+        )
+    })
+}
+
+/// A number of entries that fits into a list; `None` stands for always.
+fn few(place: &str, line: &Line, times: u64) -> Result<Option<usize>, Problem> {
+    match usize::try_from(times) {
+        _ if times == u64::MAX => Ok(None),
+        Ok(few) if times <= PLANNED_MAX => Ok(Some(few)),
+        Ok(_) | Err(_) => Err(line.wrong(
+            place,
+            format!("{times} times are too many"),
+            format!("write at most {PLANNED_MAX}, or `always`"),
+        )),
+    }
 }
 
 /// `NAME` or `NAME MEMBER=VALUE ...`; further members of `status` are headers, and `body=` takes the rest of the line.
