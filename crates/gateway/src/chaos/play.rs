@@ -56,7 +56,7 @@ pub(super) struct Played {
     pub(super) calls: Vec<Call>,
     /// Moments at which the tools should have been listed and were not.
     pub(super) lost: Vec<String>,
-    /// Why the target never served, if it did not.
+    /// Why the target never served, or no longer does.
     pub(super) down: Option<String>,
 }
 

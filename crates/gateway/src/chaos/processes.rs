@@ -1,7 +1,9 @@
 //! Processes by their numbers: signals, whether they are still there, and free ports for those that will be.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -71,12 +73,29 @@ fn process(line: &str) -> Option<(u32, String)> {
     (!state.starts_with('Z')).then(|| (pid, command.join(" ")))
 }
 
-/// A port that was free a moment ago.
+/// Ports below the ones that systems give to outgoing connections, which come and go all the time while a target starts.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// More attempts than any machine needs.
+const PORT_TRIES: usize = 200;
+
+/// A port that was free a moment ago, and that nobody else in this process gets.
 pub(super) fn free_port() -> Result<u16, Stop> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|error| Stop::unexpected("cannot find a free port", error))
+    static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let failed = |why: String| Stop::unexpected("cannot find a free port", why);
+    for _ in 0..PORT_TRIES {
+        let mut random = [0; 2];
+        getrandom::fill(&mut random).map_err(|error| failed(error.to_string()))?;
+        let port = PORTS.start + u16::from_ne_bytes(random) % (PORTS.end - PORTS.start);
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if !taken.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            taken.insert(port);
+            return Ok(port);
+        }
+    }
+    Err(failed(format!(
+        "{PORT_TRIES} of the ports {}..{} are taken",
+        PORTS.start, PORTS.end
+    )))
 }
 
 #[cfg(test)]

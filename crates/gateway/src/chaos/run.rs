@@ -228,6 +228,10 @@ async fn alone(
     }
     let lonely = upstreams.len() == 1;
     let mut played = play::play(scenario, &mut target, &mut upstreams[0], lonely, patience).await?;
+    if let Some(status) = target.ended() {
+        let ended = format!("the target ended by itself: {status}");
+        played.down.get_or_insert(ended);
+    }
     let signal = match scenario.scene {
         Scene::TargetKilled => Signal::KILL,
         Scene::Plain | Scene::Launcher | Scene::Neighbour(_) | Scene::Late(_) => Signal::TERM,

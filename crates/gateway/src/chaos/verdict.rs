@@ -33,7 +33,7 @@ pub(super) enum Verdict {
     WrongAnswer,
     /// A call ran twice.
     ExecutedTwice,
-    /// The target never served.
+    /// The target never served, or ended by itself.
     NoTarget,
 }
 
@@ -95,7 +95,7 @@ impl Verdict {
                 "An answer belonged to another call, or a call was answered that never ran."
             }
             Self::ExecutedTwice => "The upstream ran one call more than once.",
-            Self::NoTarget => "The target never served, so nothing was tested.",
+            Self::NoTarget => "The target never served, or ended by itself.",
         }
     }
 }
