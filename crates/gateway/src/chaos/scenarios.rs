@@ -391,10 +391,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     .greetings(3),
     plain(
         "http-session-lost-empty",
-        "A lost session is told with 404 and nothing else",
+        "A lost session is told with 404 and nothing else, which a proxy might have said as well",
         "F105",
         "lost-404-empty",
-        &[Calls(2), Act(Forget), Calls(2)],
+        &[Calls(2), Act(Forget), Risky(1), Calls(2)],
     ),
     plain(
         "http-session-lost-400",
