@@ -44,7 +44,7 @@ fn assert_verdicts(ended: &Ended, wanted: &[(&str, &str)]) {
 }
 
 #[test]
-fn f60_f61_f62_f63_f70_f66_f74_mainstay_survives_what_happens_to_processes() {
+fn f60_f66_f70_mainstay_survives_what_happens_to_processes() {
     let scenarios = [
         "stdio-control",
         "stdio-killed-idle",
@@ -64,7 +64,7 @@ fn f60_f61_f62_f63_f70_f66_f74_mainstay_survives_what_happens_to_processes() {
 }
 
 #[test]
-fn f85_f87_f89_f105_f108_f115_f116_mainstay_survives_what_happens_to_http_servers() {
+fn f87_f105_mainstay_survives_what_happens_to_http_servers() {
     let scenarios = [
         "http-control",
         "http-stateless-control",
