@@ -129,7 +129,8 @@ async fn list_and_report(
                     setup.pages_max,
                     within,
                 )
-                .await?,
+                .await
+                .map_err(|failure| runtime.told(failure))?,
             ))
         }
         OpenMode::Renewal => {
@@ -191,6 +192,7 @@ async fn refresh(setup: &Setup, runtime: &Runtime) {
             Err(failure) if failure.kind == FailureKind::RateLimited => runtime.dirty.mark(),
             // Law 22: the last good catalog stays. A later change, or the next connection, lists again.
             Err(failure) => {
+                let failure = runtime.told(failure);
                 tracing::warn!(server = %runtime.server, %failure, "listing again failed; the last good catalog stays")
             }
         }
