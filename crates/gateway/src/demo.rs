@@ -367,7 +367,8 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
         }
         EventKind::Published { .. }
         | EventKind::Retracted { .. }
-        | EventKind::DiedTogether { .. } => Ok(()),
+        | EventKind::DiedTogether { .. }
+        | EventKind::RestoreFailed { .. } => Ok(()),
     }
 }
 

@@ -98,6 +98,7 @@ pub(crate) struct Setting {
     /// How long a shutdown may take in all.
     pub(crate) shutdown_ms: u64,
     pub(crate) seed: u64,
+    pub(crate) subscriptions_max: usize,
     pub(crate) opener: Box<dyn Opener>,
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) events: Arc<Events>,
@@ -345,6 +346,8 @@ impl Driver {
             id,
             config,
             self.setting.edge_patience_ms,
+            self.setting.subscriptions_max,
+            Arc::clone(&self.setting.events),
             self.setting.clock,
             blank,
         ));
@@ -352,6 +355,7 @@ impl Driver {
         self.slots.insert(id, Arc::clone(&slot));
         if let (Some(catalog), Start::Enabled) = (catalog, start) {
             slot.era.set(Some(catalog.greeting.revision.era()));
+            slot.set_over_sse(catalog.over_sse);
             slot.catalog.store(Some(Arc::clone(&catalog)));
             // Law 22: the last good catalog is served before the server is up.
             self.publish(&slot, Generation::default(), catalog);

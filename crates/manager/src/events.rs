@@ -73,6 +73,17 @@ pub enum EventKind {
         /// The new version.
         version: u64,
     },
+    /// Something that every connection of the server is to be told could not be told to this one (law 25). The
+    /// connection serves on.
+    RestoreFailed {
+        /// What: `log-level`, `subscription` or `roots`.
+        what: &'static str,
+        /// Why, in words, and which resource.
+        detail: String,
+        /// When it is tried again, in milliseconds; absent if only the next connection could do better.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        again_in_ms: Option<u64>,
+    },
 }
 
 /// Where events go.

@@ -6,11 +6,14 @@
 pub(crate) mod catalog;
 pub(crate) mod era;
 pub(crate) mod greeting;
+pub(crate) mod handshake;
 pub mod http;
 pub(crate) mod keeper;
 pub(crate) mod leases;
 pub(crate) mod refresh;
 pub(crate) mod report;
+pub(crate) mod restore;
+pub(crate) mod sse;
 pub(crate) mod stdio;
 pub(crate) mod waiters;
 
@@ -37,10 +40,13 @@ use self::http::HttpLink;
 use self::leases::Leases;
 use self::refresh::Dirty;
 use self::report::Reports;
+use self::restore::Told;
+use self::sse::SseLink;
 use self::stdio::StdioLink;
 use self::waiters::{CallMark, Waiters};
 use crate::counters::Counters;
 use crate::request::{ClientFace, Request};
+use crate::wishes::Wishes;
 
 /// How the bytes of one generation travel.
 #[derive(Debug)]
@@ -49,6 +55,8 @@ pub(crate) enum Link {
     Stdio(StdioLink),
     /// A streamable HTTP endpoint.
     Http(Arc<HttpLink>),
+    /// The event stream and the message endpoint of an HTTP+SSE server (2024-11-05).
+    Sse(Arc<SseLink>),
 }
 
 /// Where an inbound message came from, which decides whom it can concern.
@@ -58,7 +66,7 @@ pub enum Origin {
     Stdio,
     /// The response stream of one POST (streamable HTTP), whatever it belongs to.
     Exchange,
-    /// The server's push channel: the GET stream (legacy) or a listen stream (modern).
+    /// The server's push channel: the GET stream (legacy) or a listen stream (modern); the one stream of an HTTP+SSE server.
     Push,
 }
 
@@ -141,6 +149,10 @@ pub(crate) struct Runtime {
     last_life_ms: AtomicU64,
     suspect: Notify,
     outbound: mpsc::Sender<Message>,
+    /// What the user of the library wants servers to keep in mind; shared by all generations of the slot.
+    pub(crate) wishes: Arc<Wishes>,
+    /// What this generation was told of it.
+    pub(crate) told: Told,
 }
 
 impl Runtime {
@@ -174,6 +186,8 @@ impl Runtime {
             last_life_ms: AtomicU64::new(0),
             suspect: Notify::new(),
             outbound,
+            wishes: Arc::default(),
+            told: Told::default(),
         }
     }
 
@@ -214,11 +228,17 @@ impl Runtime {
             .unwrap_or_else(|| Failure::new(FailureKind::StreamClosed))
     }
 
+    /// Whether this generation may still say what happens at the server (law 3).
+    fn is_live(&self) -> bool {
+        !self.ended.is_cancelled()
+    }
+
     /// When the pause that the server's host asked for ends, if there is one now (F102).
     pub(crate) fn paused_until(&self) -> Option<Instant> {
         match &self.link {
             Link::Stdio(_) => None,
             Link::Http(link) => link.paused_until(),
+            Link::Sse(link) => link.http().paused_until(),
         }
     }
 
@@ -227,6 +247,7 @@ impl Runtime {
         match &self.link {
             Link::Stdio(_) => {}
             Link::Http(link) => link.unpaused().await,
+            Link::Sse(link) => link.http().unpaused().await,
         }
     }
 
@@ -235,17 +256,21 @@ impl Runtime {
         match &self.link {
             Link::Stdio(_) => failure,
             Link::Http(link) => link.told(failure),
+            Link::Sse(link) => link.http().told(failure),
         }
     }
 
     /// Whether this generation goes on after a miss: over HTTP a request that was lost is only that (F99).
     pub(crate) fn survives(&self, miss: &Miss) -> bool {
         match (&self.link, miss) {
-            (Link::Http(_), Miss::Lost(Cut::Ended(failure))) => {
+            (Link::Http(_) | Link::Sse(_), Miss::Lost(Cut::Ended(failure))) => {
                 failure.kind != FailureKind::SessionLost && !self.ended.is_cancelled()
             }
-            (Link::Http(_), Miss::Rejected(failure)) => failure.kind != FailureKind::SessionLost,
-            (Link::Http(_), Miss::NotSent(_) | Miss::Lost(_)) | (Link::Stdio(_), _) => false,
+            (Link::Http(_) | Link::Sse(_), Miss::Rejected(failure)) => {
+                failure.kind != FailureKind::SessionLost
+            }
+            (Link::Http(_) | Link::Sse(_), Miss::NotSent(_) | Miss::Lost(_))
+            | (Link::Stdio(_), _) => false,
         }
     }
 
@@ -310,6 +335,17 @@ impl Runtime {
                 };
                 self.within(limits, &mark, pin!(sent_and_answered)).await
             }
+            Link::Sse(link) => {
+                let answer = self.waiters.register(id, progress, Arc::clone(&mark));
+                // Boxed: the rarest transport must not make the state of every call larger.
+                let mut exchange = Box::pin(async {
+                    match link.exchange(outgoing, answer).await {
+                        Some(answered) => answered,
+                        None => Err(self.broken(&mark)),
+                    }
+                });
+                self.within(limits, &mark, exchange.as_mut()).await
+            }
             Link::Http(link) => {
                 let _registered =
                     progress.map(|sender| self.waiters.watch(id, sender, Arc::clone(&mark)));
@@ -338,6 +374,11 @@ impl Runtime {
         match &self.link {
             Link::Stdio(link) => {
                 if link.send(Parts::from(message), None).await.is_err() {
+                    self.counters.notice_lost();
+                }
+            }
+            Link::Sse(link) => {
+                if link.notify(message).await.is_err() {
                     self.counters.notice_lost();
                 }
             }
@@ -418,6 +459,13 @@ impl Runtime {
                 for (key, value) in greeting.stamp(client) {
                     editor = editor.set(&["params", "_meta", key], value);
                 }
+                // A caller that names a level of its own keeps it.
+                if let Some(level) = self.wishes.log_level()
+                    && message.member(&meta::in_params(meta::LOG_LEVEL)).is_none()
+                {
+                    let word = mainstay_wire::splice::json_string(level.as_str());
+                    editor = editor.set(&meta::in_params(meta::LOG_LEVEL), word);
+                }
             }
             // Before the greeting the request is the greeting itself, and carries what it must.
             None => {}
@@ -475,7 +523,9 @@ impl Runtime {
             Err(Miss::NotSent(Cut::Ended(failure)) | Miss::Lost(Cut::Ended(failure)))
                 if failure.kind == FailureKind::RateLimited => {}
             // Nobody listens there any more: that is the end of this connection, and the driver opens the next one.
-            Err(Miss::NotSent(Cut::Ended(failure))) if matches!(self.link, Link::Http(_)) => {
+            Err(Miss::NotSent(Cut::Ended(failure)))
+                if matches!(self.link, Link::Http(_) | Link::Sse(_)) =>
+            {
                 self.unreachable(failure);
             }
             Err(Miss::Lost(Cut::Idle | Cut::Total | Cut::Ended(_))) => self.suspect.notify_one(),
@@ -528,6 +578,11 @@ impl Runtime {
         let Some(id) = message.id() else { return };
         let reply = if message.method() == Some(method::PING) {
             Message::result_of(id, "{}")
+        } else if message.method() == Some(method::ROOTS_LIST)
+            && self.told.roots_version().is_some()
+            && let Some(roots) = self.wishes.roots()
+        {
+            Message::result_of(id, &roots)
         } else {
             // Requests from servers to clients are bridged by a later layer; until then the honest answer is that we
             // declared no such capability.
@@ -562,6 +617,15 @@ impl Inbound for Runtime {
                 Some(changed) if ListKind::ALL.iter().any(|kind| kind.changed() == changed) => {
                     self.dirty.mark()
                 }
+                Some(method::RESOURCES_UPDATED) if self.is_live() => {
+                    if let Some(uri) = message.string_member(&["params", "uri"]) {
+                        self.wishes.updated(&uri, false);
+                    }
+                }
+                Some(method::MESSAGE) if self.is_live() && self.wishes.has_listeners() => {
+                    self.wishes.logged(message);
+                }
+                Some(method::SUBSCRIPTIONS_ACKNOWLEDGED) => self.told.acknowledge(&message),
                 Some(_) | None => self.counters.unrouted_notification(),
             },
         }

@@ -110,7 +110,7 @@ pub(crate) fn resolve_command(config: &ServerConfig) -> Result<ResolvedCommand, 
 /// Resolves the endpoint of an HTTP server.
 pub(crate) fn resolve_endpoint(config: &ServerConfig) -> Result<ResolvedEndpoint, Failure> {
     match &config.transport {
-        Transport::Http { url, headers } => Ok(ResolvedEndpoint {
+        Transport::Http { url, headers, .. } => Ok(ResolvedEndpoint {
             url: resolve(url)?,
             headers: resolve_pairs(headers)?,
             route: Route {

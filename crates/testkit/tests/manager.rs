@@ -17,7 +17,9 @@ mod manager {
     pub(crate) mod http;
     pub(crate) mod pauses;
     pub(crate) mod recovery;
+    pub(crate) mod restore;
     pub(crate) mod routes;
     mod soak;
+    pub(crate) mod sse;
     pub(crate) mod statuses;
 }

@@ -62,7 +62,8 @@ pub(super) struct ServerEntry {
     pub(super) url: Option<String>,
     /// HTTP headers to send with every request, such as `Authorization`.
     pub(super) headers: Option<BTreeMap<String, String>>,
-    /// The transport. Default: `stdio` with `command`, `http` with `url`. `sse` (the transport of 2024) is not supported yet.
+    /// The transport. Default: `stdio` with `command`, `http` with `url`. `http` also finds out by itself whether the server
+    /// only speaks the older HTTP+SSE transport (of 2024-11-05); `sse` insists on that one.
     #[schemars(rename = "type")]
     pub(super) kind: Option<TransportWord>,
     /// A name for people, shown next to the server's own.
@@ -437,7 +438,12 @@ pub(super) struct LimitOptions {
     /// Downstream sessions.
     #[schemars(range(min = 1, max = 10_000_000), extend("default" = SESSIONS))]
     pub(super) sessions: Option<u64>,
+    /// Resources that a program which embeds Mainstay may be subscribed to, per server.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = SUBSCRIPTIONS))]
+    pub(super) subscriptions: Option<u64>,
 }
+
+pub(super) const SUBSCRIPTIONS: u64 = 1_000;
 
 pub(super) const MESSAGE_BYTES_MIN: u64 = 4 * 1024;
 pub(super) const MESSAGE_BYTES: u64 = 16 * 1024 * 1024;

@@ -320,6 +320,14 @@ fn read_limits(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> LimitOptions 
             },
             sink,
         ),
+        subscriptions: fields.whole(
+            "subscriptions",
+            Range {
+                min: 1,
+                max: 1_000_000,
+            },
+            sink,
+        ),
     };
     fields.finish(sink);
     options

@@ -90,10 +90,12 @@ pub enum Transport {
         /// The directory to start it in; `None`: ours.
         cwd: Option<Template>,
     },
-    /// An endpoint that speaks streamable HTTP.
+    /// An endpoint that speaks HTTP.
     Http {
         /// Its address.
         url: Template,
+        /// Which of the two HTTP transports.
+        kind: HttpKind,
         /// Headers for every request, in the order of the file. Names are valid; none of them is one that MCP itself sets.
         headers: Vec<(String, Template)>,
     },
@@ -102,6 +104,17 @@ pub enum Transport {
         /// Why. At least one is an error.
         problems: Vec<Problem>,
     },
+}
+
+/// Which HTTP transport a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum HttpKind {
+    /// Found out as the specification says: streamable HTTP first, and the HTTP+SSE transport of 2024-11-05 if the
+    /// address refuses that with 400, 404 or 405. What was found is remembered.
+    #[default]
+    Auto,
+    /// The HTTP+SSE transport of 2024-11-05, and nothing else.
+    Sse,
 }
 
 impl fmt::Debug for Transport {
@@ -120,9 +133,10 @@ impl fmt::Debug for Transport {
                 .field("env", env)
                 .field("cwd", cwd)
                 .finish(),
-            Transport::Http { url, headers } => f
+            Transport::Http { url, kind, headers } => f
                 .debug_struct("Http")
                 .field("url", url)
+                .field("kind", kind)
                 .field("headers", headers)
                 .finish(),
             Transport::Broken { problems } => f
@@ -241,13 +255,23 @@ impl ServerConfig {
         ServerConfig::with_options(name.into(), None, transport, &ServerOptions::default())
     }
 
-    /// A server behind a URL.
+    /// A server behind a URL. Its transport is found out, see [`HttpKind::Auto`].
     pub fn http(name: impl Into<String>, url: impl Into<Template>) -> ServerConfig {
+        ServerConfig::behind_url(name.into(), url.into(), HttpKind::Auto)
+    }
+
+    /// A server behind the URL of its event stream, as of 2024-11-05 (HTTP+SSE).
+    pub fn sse(name: impl Into<String>, url: impl Into<Template>) -> ServerConfig {
+        ServerConfig::behind_url(name.into(), url.into(), HttpKind::Sse)
+    }
+
+    fn behind_url(name: String, url: Template, kind: HttpKind) -> ServerConfig {
         let transport = Transport::Http {
-            url: url.into().hide(),
+            url: url.hide(),
+            kind,
             headers: Vec::new(),
         };
-        ServerConfig::with_options(name.into(), None, transport, &ServerOptions::default())
+        ServerConfig::with_options(name, None, transport, &ServerOptions::default())
     }
 
     /// Adds arguments. No effect on an HTTP server.
@@ -345,7 +369,7 @@ impl ServerConfig {
                     .chain(cwd)
                     .collect()
             }
-            Transport::Http { url, headers } => std::iter::once(url)
+            Transport::Http { url, headers, .. } => std::iter::once(url)
                 .chain(headers.iter().map(|(_, value)| value))
                 .chain(self.reach.parts().into_iter().flatten())
                 .collect(),
@@ -427,8 +451,11 @@ impl ServerConfig {
                     EnvPolicy::Inherit => "inherit",
                 });
             }
-            Transport::Http { url, headers } => {
-                hash.word("http");
+            Transport::Http { url, kind, headers } => {
+                hash.word(match kind {
+                    HttpKind::Auto => "http",
+                    HttpKind::Sse => "sse",
+                });
                 hash.word(url.raw());
                 hash.pairs(
                     headers

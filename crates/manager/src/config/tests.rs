@@ -112,7 +112,7 @@ const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
           } },
           "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26, "shutdownMs": 31,
             "startGate": 27, "limits": {"messageBytes": 5000, "eventBytes": 5001, "depth": 28, "pages": 29,
-            "stderrBytes": 5002, "sessions": 30} } }"#;
+            "stderrBytes": 5002, "sessions": 30, "subscriptions": 31} } }"#;
 
 #[test]
 fn every_setting_of_a_server_is_read() {
@@ -200,9 +200,10 @@ fn every_setting_of_the_gateway_is_read() {
             l.depth,
             l.pages,
             l.stderr_bytes,
-            l.sessions
+            l.sessions,
+            l.subscriptions
         ],
-        [5000, 5001, 28, 29, 5002, 30]
+        [5000, 5001, 28, 29, 5002, 30, 31]
     );
 }
 

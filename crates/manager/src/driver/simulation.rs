@@ -69,6 +69,7 @@ impl Stage {
             start_gate,
             edge_patience_ms: 15_000,
             shutdown_ms: SHUTDOWN_MS,
+            subscriptions_max: 16,
             seed,
             opener,
             store: None,

@@ -3,6 +3,7 @@
 //! One task per generation, spawned by the driver and never awaited by it. It decides nothing: it reports, and it obeys.
 
 mod http;
+mod sse;
 mod stdio;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use super::catalog::list_all;
 use super::greeting::Greeting;
 use super::http::Pauses;
 use super::report::{Report, Reports};
+use super::restore::restore;
 use super::{Cut, Limits, Miss};
 use crate::config::{ServerConfig, Transport};
 use crate::driver::opener::Remains;
@@ -74,7 +76,10 @@ pub(crate) async fn keep(setup: Setup) {
     let generation = setup.generation;
     match &setup.config.transport {
         Transport::Stdio { .. } => stdio::keep(setup).await,
-        Transport::Http { .. } => http::keep(setup).await,
+        Transport::Http { kind, .. } => {
+            let kind = *kind;
+            sse::keep_either(setup, kind).await;
+        }
         Transport::Broken { .. } => {
             let failure = settings::unusable(&setup.config);
             setup
@@ -91,7 +96,7 @@ pub(crate) async fn keep(setup: Setup) {
 /// A runtime and the queue of what it says unasked.
 fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Message>) {
     let (outbound, notices) = mpsc::channel(OUTBOUND);
-    let runtime = Runtime::new(
+    let mut runtime = Runtime::new(
         Arc::clone(&setup.slot.name),
         setup.generation,
         link,
@@ -100,6 +105,7 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
         setup.reports.clone(),
         outbound,
     );
+    runtime.wishes = Arc::clone(&setup.slot.wishes);
     (Arc::new(runtime), notices)
 }
 
@@ -140,6 +146,8 @@ async fn list_and_report(
         }
     };
     setup.slot.era.set(Some(greeting.revision.era()));
+    // Before anybody can see the generation: what it was told must not be confused with what a former one was.
+    runtime.wishes.begin(generation);
     let runtime = Arc::clone(runtime);
     setup
         .reports

@@ -26,6 +26,7 @@ flags, all optional; N counts from 1 where nothing else is said
   --big-result BYTES     every tool result is this long
   --id-as FORM           answer with ids as string, float, or wrong (a number nobody asked with)
   --duplicate-answers    send every answer twice
+  --wishes               offer log levels and resource subscriptions, and ask for roots
   --no-final-newline     leave out the newline after the last answer before an exit
 ";
 
@@ -81,6 +82,7 @@ pub(crate) struct Knobs {
     pub(crate) id_form: IdForm,
     pub(crate) duplicate_answers: bool,
     pub(crate) no_final_newline: bool,
+    pub(crate) wishes: bool,
     /// What the grandchild is started with: do nothing at all.
     pub(crate) hold: bool,
 }
@@ -109,6 +111,7 @@ impl Knobs {
             "--one-byte-writes" => &mut self.one_byte_writes,
             "--duplicate-answers" => &mut self.duplicate_answers,
             "--no-final-newline" => &mut self.no_final_newline,
+            "--wishes" => &mut self.wishes,
             "--hold" => &mut self.hold,
             _ => return false,
         };

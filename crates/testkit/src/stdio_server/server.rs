@@ -111,14 +111,20 @@ impl Server {
     fn handle(&self, message: &Value) {
         // No method: an answer to a request of ours, and we send none.
         let Some(method) = message["method"].as_str() else {
+            if message["id"] == "roots" {
+                self.ledger()
+                    .write("roots", &message["result"]["roots"].to_string());
+            }
             return;
         };
+        self.wish(method, &message["params"]);
         if method == "notifications/cancelled" {
             self.cancel(&message["params"]["requestId"]);
         }
         let Some(id) = message.get("id") else { return };
         self.note(method, &message["params"]);
-        if self.knobs().never_answer.contains(method) {
+        let stays_open = method == "subscriptions/listen" && self.knobs().wishes;
+        if stays_open || self.knobs().never_answer.contains(method) {
             return;
         }
         if method == "tools/call" {
@@ -130,6 +136,39 @@ impl Server {
         }
         let answer = answers::answer(self, method, &message["params"]);
         self.answer(id, answer, "\n");
+    }
+
+    /// What a client wants it to keep in mind.
+    fn wish(&self, method: &str, params: &Value) {
+        if !self.knobs().wishes {
+            return;
+        }
+        let word = |key: &str| params[key].as_str().unwrap_or("-").to_owned();
+        match method {
+            "logging/setLevel" => self.ledger().write("level", &word("level")),
+            "resources/subscribe" => self.ledger().write("subscribe", &word("uri")),
+            "resources/unsubscribe" => self.ledger().write("unsubscribe", &word("uri")),
+            "initialize" => self.ledger().write(
+                "declared",
+                &params["capabilities"]["roots"]["listChanged"].to_string(),
+            ),
+            "notifications/initialized" | "notifications/roots/list_changed" => self
+                .output()
+                .message(&json!({"jsonrpc": "2.0", "id": "roots", "method": "roots/list"})),
+            "subscriptions/listen" => self.listen(params),
+            _ => {}
+        }
+    }
+
+    /// Acknowledges a listen stream; it ends with the process.
+    fn listen(&self, params: &Value) {
+        let filter = &params["notifications"];
+        self.ledger()
+            .write("listen", &filter["resourceSubscriptions"].to_string());
+        self.output().message(
+            &json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
+                "params": {"notifications": filter}}),
+        );
     }
 
     fn note(&self, method: &str, params: &Value) {

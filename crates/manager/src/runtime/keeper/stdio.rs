@@ -16,7 +16,7 @@ use mainstay_wire::revision::Era;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{Orders, Setup, list_and_report, probe, refresh, runtime, send_notices};
+use super::{Orders, Setup, list_and_report, probe, refresh, restore, runtime, send_notices};
 use crate::process::{self, SpawnSpec, Spawned};
 use crate::runtime::stdio::{StdioLink, read_lines, write_lines};
 use crate::runtime::{Link, Runtime};
@@ -275,7 +275,8 @@ impl Child<'_> {
         }
         tokio::join!(
             refresh(self.setup, self.runtime),
-            probe(self.setup, self.runtime)
+            probe(self.setup, self.runtime),
+            restore(&self.setup.slot.events, self.runtime)
         );
         self.runtime.failure()
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Child;
 use crate::request::Request;
 use crate::runtime::era::EraHint;
-use crate::runtime::greeting::{Greeting, OUR_CAPABILITIES, our_info};
+use crate::runtime::greeting::{Greeting, our_info};
 use crate::runtime::{Cut, Limits, Miss};
 use crate::settings;
 
@@ -104,8 +104,9 @@ impl Child<'_> {
     /// The legacy handshake.
     async fn initialize(&self, within: Duration) -> Result<Greeting, Refused> {
         let params = format!(
-            "{{\"protocolVersion\":\"{}\",\"capabilities\":{OUR_CAPABILITIES},\"clientInfo\":{}}}",
+            "{{\"protocolVersion\":\"{}\",\"capabilities\":{},\"clientInfo\":{}}}",
             Revision::LATEST_LEGACY.as_str(),
+            self.runtime.declare(),
             our_info()
         );
         let request = Request::new(method::INITIALIZE, Some(&params));
