@@ -100,6 +100,14 @@ impl HttpServer {
         &self.state.ledger
     }
 
+    /// Writes the ledger's events from now on to a file as well, for readers that outlive this process.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or written.
+    pub fn write_ledger_to(&self, path: &std::path::Path) -> io::Result<()> {
+        self.state.ledger.write_to(path)
+    }
+
     /// Changes the script; applies from the next request on.
     pub fn change(&self, change: impl FnOnce(&mut Script)) {
         change(&mut self.state.script());

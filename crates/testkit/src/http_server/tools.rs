@@ -89,6 +89,8 @@ pub(crate) async fn call(
             state
                 .ledger
                 .count(|counts| *counts.markers.entry(marker.to_owned()).or_default() += 1);
+            // Executed, but not yet answered: time for whoever wants to break something in between.
+            tokio::time::sleep(Duration::from_millis(number("ms"))).await;
             text(marker)
         }
         "slow" => {

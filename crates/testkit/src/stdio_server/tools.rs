@@ -12,7 +12,7 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
     ("echo", "Returns `text`", "text", "string", true),
     (
         "add_marker",
-        "Appends `marker` to the ledger: one line per execution",
+        "Appends `marker` to the ledger: one line per execution; then answers, after `ms` milliseconds if given",
         "marker",
         "string",
         false,
@@ -88,6 +88,10 @@ pub(crate) fn call(server: &Server, id: &Value, params: &Value) -> Option<Answer
         "add_marker" => {
             let marker = arguments["marker"].as_str().unwrap_or_default();
             server.ledger().write("marker", marker);
+            let time = Duration::from_millis(arguments["ms"].as_u64().unwrap_or_default());
+            if !server.passes(id, time) {
+                return None;
+            }
             marker.to_owned()
         }
         "slow" => {
