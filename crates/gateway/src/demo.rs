@@ -365,7 +365,9 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
                 &format!("{from} -> {to}, generation {}{why}", event.generation),
             )
         }
-        EventKind::Published { .. } | EventKind::Retracted { .. } => Ok(()),
+        EventKind::Published { .. }
+        | EventKind::Retracted { .. }
+        | EventKind::DiedTogether { .. } => Ok(()),
     }
 }
 

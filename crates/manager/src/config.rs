@@ -56,7 +56,8 @@ pub use self::{
     problem::{ConfigError, Origin, Problem, Severity},
     schema::json_schema,
     server::{
-        Fingerprint, Fingerprints, Keepalive, Restart, ServerConfig, Stop, Timeouts, Transport,
+        Fingerprint, Fingerprints, Keepalive, Reach, Restart, ServerConfig, Stop, Timeouts,
+        Transport,
     },
     template::{Reason, Template, Unset},
 };

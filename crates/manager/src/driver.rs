@@ -10,6 +10,7 @@ pub(crate) mod opener;
 mod perform;
 #[cfg(test)]
 mod simulation;
+mod wake;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use mainstay_core::ids::{Generation, SlotId};
 use mainstay_core::lifecycle::Start;
 use mainstay_core::lifecycle::input::Input;
 use mainstay_core::lifecycle::status::StateWord;
+use mainstay_core::time::Time;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -30,6 +32,7 @@ pub(crate) use self::desk::{Desk, Directory, Place};
 pub use self::ending::ShutdownReport;
 use self::ending::{Due, Ending};
 use self::opener::Opener;
+use self::wake::Wake;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
@@ -70,6 +73,11 @@ pub(crate) enum Verb {
         input: Input,
         done: oneshot::Sender<()>,
     },
+    /// Something happened to the whole machine; answered when every server has heard of it.
+    Machine {
+        input: FleetInput,
+        done: oneshot::Sender<()>,
+    },
     /// End everything.
     Shutdown { impatient: bool },
 }
@@ -100,6 +108,7 @@ pub(crate) struct Setting {
 pub(crate) struct Driver {
     setting: Setting,
     fleet: Fleet,
+    wake: Wake,
     slots: BTreeMap<SlotId, Arc<Slot>>,
     directory: Arc<Directory>,
     kept: BTreeMap<(SlotId, Generation), Kept>,
@@ -139,6 +148,7 @@ impl Driver {
                 seed: setting.seed,
             }),
             setting,
+            wake: Wake::start(),
             slots: BTreeMap::new(),
             directory,
             kept: BTreeMap::new(),
@@ -201,6 +211,8 @@ impl Driver {
                 Some(ended) = self.keepers.join_next() => self.keeper_ended(ended, &mut effects),
                 // Cancel-safe: an unread report stays queued.
                 Some(addressed) = self.reports.recv() => self.report(addressed, &mut effects),
+                // Cancel-safe: the readiness stays. The step itself looks whether the machine slept.
+                () = self.wake.noticed() => self.step(FleetInput::Timeout, &mut effects),
                 // Cancel-safe: a sleep holds nothing. What is due is done at the top.
                 () = timer => {}
             }
@@ -301,6 +313,10 @@ impl Driver {
             Verb::Order { slot, input, done } => {
                 self.step(FleetInput::Slot { slot, input }, effects);
                 // The caller may have left; the order stands.
+                let _ = done.send(());
+            }
+            Verb::Machine { input, done } => {
+                self.step(input, effects);
                 let _ = done.send(());
             }
             Verb::Shutdown { impatient } => self.shut_down(impatient, effects),
@@ -469,9 +485,18 @@ impl Driver {
 
     /// Lets the fleet decide, does what it decided, and shows the result to observers.
     fn step(&mut self, input: FleetInput, effects: &mut FleetEffects) {
+        // Before anything else that happens after a sleep (law 12).
+        let mut woke = self.wake.slept_ms().map(|asleep_ms| {
+            tracing::info!(asleep_ms, "the machine slept");
+            FleetInput::Woke { asleep_ms }
+        });
         let mut next = Some(input);
         let mut touched = Vec::new();
-        while let Some(input) = next.take().or_else(|| self.answers.pop_front()) {
+        while let Some(input) = woke
+            .take()
+            .or_else(|| next.take())
+            .or_else(|| self.answers.pop_front())
+        {
             self.sweeping = matches!(
                 &input,
                 FleetInput::Slot {
@@ -480,17 +505,32 @@ impl Driver {
                 }
             );
             let now = self.setting.clock.now();
+            // An input can change what people see without any effect: a proof of health takes the charges away.
+            touched.extend(self.concerned(&input, now));
             self.fleet.step(now, input, effects);
             for effect in effects.drain().collect::<Vec<_>>() {
-                if let Some(slot) = self.perform(effect)
-                    && !touched.contains(&slot)
-                {
-                    touched.push(slot);
-                }
+                touched.extend(self.perform(effect));
             }
         }
+        touched.sort_unstable();
+        touched.dedup();
         for slot in touched {
             self.show(slot);
+        }
+    }
+
+    /// The slots that an input is about. Others may be touched by what it leads to.
+    fn concerned(&self, input: &FleetInput, now: Time) -> Vec<SlotId> {
+        match input {
+            FleetInput::Add { slot, .. }
+            | FleetInput::Patch { slot, .. }
+            | FleetInput::Replace { slot, .. }
+            | FleetInput::Remove { slot }
+            | FleetInput::Slot { slot, .. } => vec![*slot],
+            FleetInput::Timeout => self.fleet.due(now).collect(),
+            FleetInput::Woke { .. } | FleetInput::NetworkChanged | FleetInput::Shutdown { .. } => {
+                self.slots.keys().copied().collect()
+            }
         }
     }
 
@@ -500,7 +540,8 @@ impl Driver {
             return;
         };
         let now = self.setting.clock.now();
-        slot.view.send_modify(|view| {
+        slot.view.send_if_modified(|view| {
+            let mut changed = view.status != status;
             if let Some(cause) = &status.cause {
                 // Outside the states that a failure leads to the cause is history, unless it is news: a planned replacement
                 // that fails leaves the old connection serving, and people must still hear of it.
@@ -516,9 +557,11 @@ impl Driver {
                     view.last_failure = Some((cause.clone(), status.since));
                 } else if is_news {
                     view.last_failure = Some((cause.clone(), now));
+                    changed = true;
                 }
             }
             view.status = status;
+            changed
         });
     }
 }

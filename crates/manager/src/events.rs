@@ -59,6 +59,15 @@ pub enum EventKind {
         /// How many resources.
         resources: usize,
     },
+    /// Several servers died within a second of each other: whatever killed them is probably one thing. Emitted once,
+    /// under the name of the first.
+    DiedTogether {
+        /// All of them, in the order of their deaths.
+        servers: Vec<String>,
+        /// Between the first and the last death, in milliseconds.
+        #[serde(rename = "withinMs")]
+        within_ms: u64,
+    },
     /// The server was taken out of the publication.
     Retracted {
         /// The new version.

@@ -15,5 +15,9 @@ mod manager {
     pub(crate) mod ends;
     pub(crate) mod harness;
     pub(crate) mod http;
+    pub(crate) mod pauses;
     pub(crate) mod recovery;
+    pub(crate) mod routes;
+    mod soak;
+    pub(crate) mod statuses;
 }

@@ -550,3 +550,51 @@ fn the_example_has_no_problems() {
     assert_eq!(loaded.problems, []);
     assert_eq!(loaded.config.servers.len(), 3);
 }
+
+#[test]
+fn f80_the_way_to_a_server_is_read_resolved_and_part_of_its_connection() {
+    let text = r#"{
+        "mcpServers": {
+            "own": {
+                "url": "https://far.test/mcp",
+                "tls": { "caFile": "ca.pem" },
+                "proxy": "http://me:${PASSWORD}@proxy.test:3128",
+                "noProxy": "intern.test",
+                "timeouts": { "tcpConnectMs": 7 },
+            },
+            "usual": { "url": "https://far.test/mcp" },
+        },
+        "mainstay": { "defaults": { "proxy": "direct", "tls": { "caFile": "/etc/ca.pem" } } },
+    }"#;
+    let read = Config::parse(text, Path::new("/etc/mainstay/mcp.json")).unwrap();
+    assert_eq!(read.problems, []);
+    let own = read.config.server("own").unwrap();
+    assert_eq!(own.timeouts.tcp_connect_ms, 7);
+    assert!(
+        own.reach
+            .proxy
+            .as_ref()
+            .unwrap()
+            .raw()
+            .contains("${PASSWORD}")
+    );
+    assert!(!format!("{own:?}").contains("//me"), "law 31: {own:?}");
+    let variables: Vec<&str> = own
+        .templates()
+        .into_iter()
+        .flat_map(|template| template.variables())
+        .collect();
+    assert_eq!(variables, ["PASSWORD"], "what is unset can be told");
+    let usual = read.config.server("usual").unwrap();
+    assert_eq!(usual.reach.proxy.as_ref().unwrap().raw(), "direct");
+    let bare = ServerConfig::http("usual", "https://far.test/mcp");
+    assert_ne!(
+        usual.fingerprints().connection,
+        bare.fingerprints().connection,
+        "another way is another connection"
+    );
+    let wrong = r#"{ "mcpServers": { "s": { "url": "http://x/", "tls": { "cafile": "x" }, "proxy": 1 } } }"#;
+    let wrong = Config::parse(wrong, Path::new("mcp.json")).unwrap();
+    let told = format!("{:?}", wrong.problems);
+    assert!(told.contains("caFile") && told.contains("proxy"), "{told}");
+}

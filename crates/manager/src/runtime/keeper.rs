@@ -8,7 +8,7 @@ mod stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_core::failure::Failure;
+use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, OpenMode, Phase, Proof};
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::Runtime;
 use super::catalog::list_all;
 use super::greeting::Greeting;
+use super::http::Pauses;
 use super::report::{Report, Reports};
 use super::{Cut, Limits, Miss};
 use crate::config::{ServerConfig, Transport};
@@ -52,6 +53,7 @@ pub(crate) struct Setup {
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
     pub(crate) stderr_bytes_max: usize,
+    pub(crate) pauses: Arc<Pauses>,
 }
 
 /// What the driver wants of a generation. A level, not a queue: a keeper that is busy sees the newest.
@@ -127,7 +129,8 @@ async fn list_and_report(
                     setup.pages_max,
                     within,
                 )
-                .await?,
+                .await
+                .map_err(|failure| runtime.told(failure))?,
             ))
         }
         OpenMode::Renewal => {
@@ -164,6 +167,8 @@ async fn refresh(setup: &Setup, runtime: &Runtime) {
         let Some(greeting) = runtime.greeting() else {
             continue;
         };
+        // The change is remembered meanwhile: a throttled listing is a later one, not a lost one (F102).
+        runtime.unpaused().await;
         let within = Duration::from_millis(setup.config.timeouts.list_ms);
         match list_all(
             runtime,
@@ -184,8 +189,10 @@ async fn refresh(setup: &Setup, runtime: &Runtime) {
                     })
                     .await;
             }
+            Err(failure) if failure.kind == FailureKind::RateLimited => runtime.dirty.mark(),
             // Law 22: the last good catalog stays. A later change, or the next connection, lists again.
             Err(failure) => {
+                let failure = runtime.told(failure);
                 tracing::warn!(server = %runtime.server, %failure, "listing again failed; the last good catalog stays")
             }
         }
@@ -266,6 +273,15 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
             generation,
             proof: Proof::ProbeAnswered,
         },
+        // Law 15: throttling is an answer, and a host that asked to be left alone is left alone (F102).
+        Err(Miss::NotSent(Cut::Ended(failure)) | Miss::Lost(Cut::Ended(failure)))
+            if failure.kind == FailureKind::RateLimited =>
+        {
+            Input::Traffic {
+                generation,
+                at: setup.reports.now(),
+            }
+        }
         Err(Miss::NotSent(_) | Miss::Lost(Cut::Idle | Cut::Total | Cut::Ended(_))) => {
             Input::ProbeMissed { generation }
         }

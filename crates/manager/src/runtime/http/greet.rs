@@ -254,8 +254,10 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 FailureKind::HttpStatus(status) => status < 502,
                 FailureKind::NotMcp
                 | FailureKind::ProtocolError
+                | FailureKind::Incompatible
                 | FailureKind::StreamClosed
                 | FailureKind::SessionLost
+                | FailureKind::SessionUnstable
                 | FailureKind::VersionMismatch
                 | FailureKind::ListingFailed
                 | FailureKind::ProbeFailed => true,
@@ -264,6 +266,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 | FailureKind::SpawnDenied
                 | FailureKind::SpawnFailed
                 | FailureKind::BadConfig
+                | FailureKind::BadCertificate
                 | FailureKind::ExitedEarly { .. }
                 | FailureKind::Exited { .. }
                 | FailureKind::ConnectTimeout(_)
