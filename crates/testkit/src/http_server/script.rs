@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::old::OldScript;
+
 /// Which revisions of MCP the server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -276,6 +278,10 @@ pub struct Script {
     pub list_changed: bool,
     /// Further headers on every answer.
     pub headers: BTreeMap<String, String>,
+    /// Whether it offers log levels and resource subscriptions.
+    pub subscriptions: bool,
+    /// The HTTP+SSE transport of 2024-11-05, at `/sse`.
+    pub old: OldScript,
 }
 
 impl Default for Script {
@@ -304,6 +310,8 @@ impl Default for Script {
             reset_on_close: false,
             list_changed: true,
             headers: BTreeMap::new(),
+            subscriptions: false,
+            old: OldScript::default(),
         }
     }
 }
