@@ -1,5 +1,6 @@
 //! Fake servers that misbehave on request, and the means to watch what clients do to them. Test only.
 
 pub mod explorer;
+pub mod history;
 pub mod http_server;
 pub mod stdio_server;
