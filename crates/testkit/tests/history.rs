@@ -43,7 +43,7 @@ fn histories_keep_the_laws_and_end_well() {
         ("bursts", all.bursts),
         ("shut", all.shut),
     ] {
-        assert!(seen > 300, "only {seen} {what}");
+        assert!(seen > 100, "only {seen} {what}");
     }
 }
 
@@ -90,12 +90,24 @@ fn survey() {
     let mut seen: std::collections::BTreeMap<String, (usize, String)> = Default::default();
     for seed in 0..2_000_u64 {
         if let Err(failed) = run(seed, 250, None) {
-            let key: String = failed.broke.to_string().chars().filter(|c| !c.is_ascii_digit()).take(70).collect();
+            let key: String = failed
+                .broke
+                .to_string()
+                .chars()
+                .filter(|c| !c.is_ascii_digit())
+                .take(70)
+                .collect();
             let e = seen.entry(key).or_insert((0, failed.to_string()));
             e.0 += 1;
-            if failed.to_string().len() < e.1.len() { e.1 = failed.to_string(); }
-            if seen.values().map(|e| e.0).sum::<usize>() > 150 { break; }
+            if failed.to_string().len() < e.1.len() {
+                e.1 = failed.to_string();
+            }
+            if seen.values().map(|e| e.0).sum::<usize>() > 150 {
+                break;
+            }
         }
     }
-    for (_, (n, text)) in seen { println!("### {n} times: {text}\n"); }
+    for (_, (n, text)) in seen {
+        println!("### {n} times: {text}\n");
+    }
 }

@@ -44,6 +44,8 @@ pub(super) struct Model {
     pub(super) highest: Generation,
     /// When the accepting generation last began to last.
     lasting_since: Time,
+    /// How long that has to be to prove its health: what the config said then.
+    stable_ms: u64,
     /// A generation is asked whether it still lives.
     pub(super) probing: bool,
     open_allowed_at: Time,
@@ -65,6 +67,7 @@ impl Model {
             accepting: None,
             highest: Generation::NONE,
             lasting_since: Time::ZERO,
+            stable_ms: 0,
             probing: false,
             open_allowed_at: Time::ZERO,
             last_trial: None,
@@ -78,7 +81,10 @@ impl Model {
     /// What the input means, before the fleet hears of it.
     pub(super) fn hears(&mut self, policy: &Policy, now: Time, before: &Status, heard: &Heard) {
         let forget = match heard {
-            Heard::Config => true,
+            Heard::Config => {
+                self.poked |= before.state == StateWord::Connecting;
+                true
+            }
             Heard::Said(Input::Disable) => {
                 self.disabled = true;
                 true
@@ -100,6 +106,7 @@ impl Model {
                 self.retry_not_before = self.retry_not_before.back(*asleep_ms);
                 self.last_trial = None;
                 self.lasting_since = now;
+                self.stable_ms = policy.stable_ms;
                 if !matches!(before.state, StateWord::Disabled | StateWord::Idle) {
                     self.slept = Slept::Until(now + policy.wake.grace_ms);
                 }
@@ -181,13 +188,19 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn accepts(&mut self, now: Time, generation: Generation) -> Result<(), Broke> {
+    pub(super) fn accepts(
+        &mut self,
+        policy: &Policy,
+        now: Time,
+        generation: Generation,
+    ) -> Result<(), Broke> {
         law!(
             !self.disabled && !self.shut,
             "takes calls although it was disabled or shut down (laws 5, 6)"
         );
         self.accepting = Some(generation);
         self.lasting_since = now;
+        self.stable_ms = policy.stable_ms;
         self.probing = false;
         Ok(())
     }
@@ -210,15 +223,15 @@ impl Model {
             after.generation.0
         );
         law!(
-            after.charges <= policy.budget + 1,
+            after.charges <= before.charges.max(policy.budget + 1),
             "more charges than the budget has"
         );
         if after.state == StateWord::Backoff {
+            let until = after.next_attempt.unwrap_or(now);
             law!(
-                after.charges <= policy.budget,
+                after.charges <= policy.budget || until <= self.open_allowed_at,
                 "out of budget, and retried like one that is not (law 9)"
             );
-            let until = after.next_attempt.unwrap_or(now);
             law!(
                 until <= now + super::WAIT_MS_MAX,
                 "waits longer than any wait is (law 10)"
@@ -263,6 +276,10 @@ impl Model {
     ) -> Result<(), Broke> {
         let (had, has) = (before.charges, after.charges);
         let culprit = culprit(before, heard);
+        let served = before.state == StateWord::Connected;
+        let proof = served
+            && matches!(heard, Heard::Said(Input::Proof { generation, .. }) if *generation == before.generation);
+        let stable = served && timeout && !before.proven && after.proven;
         if has > had {
             law!(has == had + 1, "charged {} times at once", has - had);
             let by_clock = timeout && (self.probing || before.phase.is_some() || opens(before));
@@ -273,27 +290,29 @@ impl Model {
             );
         }
         if has < had {
-            law!(has == 0, "a charge is taken back");
-            let proof = match heard {
-                Heard::Said(Input::Proof { generation, .. }) => self.accepting == Some(*generation),
+            // A config that allows fewer failures counts no further than to its own limit.
+            law!(
+                has == 0 || has == policy.budget + 1,
+                "a charge is taken back"
+            );
+            let cured = match heard {
                 Heard::Said(Input::Restart | Input::Replace | Input::Enable | Input::Poke(_))
                 | Heard::Config => true,
                 Heard::Said(_) | Heard::Nothing => false,
             };
             let lasted = timeout
                 && before.state == StateWord::Connected
-                && now.since(self.lasting_since) >= policy.stable_ms;
+                && now.since(self.lasting_since) >= self.stable_ms;
             law!(
-                proof || lasted || self.poked,
+                has > 0 || proof || cured || lasted || self.poked,
                 "forgets failures without proof of health (law 9)"
             );
         }
-        let proof = matches!(heard, Heard::Said(Input::Proof { generation, .. }) if self.accepting == Some(*generation));
-        if proof || has < had {
+        if proof || stable || has < had {
             self.last_trial = None;
             self.retry_not_before = Time::ZERO;
             let alone = before.marks.successor.is_none() && !before.marks.degraded;
-            if proof && alone {
+            if (proof || stable) && alone {
                 self.slept = Slept::Until(Time::ZERO);
             } else {
                 self.unsure(now);

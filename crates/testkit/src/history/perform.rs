@@ -156,7 +156,8 @@ impl World {
                 self.begins(dice, slot, *generation);
             }
             Effect::Accept { generation } => {
-                place.model.accepts(now, *generation)?;
+                let policy = place.policy.clone();
+                place.model.accepts(&policy, now, *generation)?;
                 if let Some(runtime) = runtime(&mut place.runtimes, *generation) {
                     law!(runtime.stop.is_none(), "accepts what is being stopped");
                     runtime.served = true;

@@ -222,6 +222,7 @@ impl World {
         }
         let stranger = self.is_strange(&input);
         self.take_ghost(&input);
+        self.release(&input);
         let mut effects = FleetEffects::new();
         let given = match self.defect {
             Some(defect) => defect.input(&self.fleet, input.clone()),
@@ -249,6 +250,20 @@ impl World {
             "a generation vanished and its calls were never told (law 16)"
         );
         self.compare(&input, &before)
+    }
+
+    /// A generation that says that its last call has ended knows best.
+    fn release(&mut self, input: &FleetInput) {
+        if let FleetInput::Slot {
+            slot,
+            input: Input::Drained { generation },
+        } = input
+            && let Some(place) = self.places.get_mut(slot)
+            && place.model.accepting != Some(*generation)
+            && let Some(runtime) = runtime(&mut place.runtimes, *generation)
+        {
+            runtime.leases = false;
+        }
     }
 
     /// What really exists no longer when the fleet hears that it is gone.
