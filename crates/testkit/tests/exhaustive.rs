@@ -104,6 +104,9 @@ fn waking() -> Setup {
         "poke (credentials)",
         "server closing",
         "replace",
+        "suspect",
+        "wanted",
+        "unused",
     ];
     Setup {
         name: "waking http",

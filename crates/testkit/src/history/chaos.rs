@@ -310,6 +310,15 @@ impl World {
         if self.kind {
             return;
         }
+        if self.places.get(&slot).is_some_and(|place| place.forgetful) {
+            let served = Input::Proof {
+                generation,
+                proof: Proof::ServedCall,
+            };
+            self.send(1, Mail::Word(slot, served));
+            let lost_ms = 2 + dice.below(100);
+            return self.send(lost_ms, Mail::Word(slot, Input::SessionLost { generation }));
+        }
         let after_ms = if dice.percent(50) {
             dice.below(1_000)
         } else {

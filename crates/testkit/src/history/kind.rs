@@ -7,7 +7,7 @@ use mainstay_core::lifecycle::StateWord;
 use mainstay_core::time::Time;
 
 use super::dice::Dice;
-use super::world::{Mail, World};
+use super::world::World;
 use super::{Broke, law};
 
 /// How long a message of the hostile phase may still be on its way.
@@ -19,7 +19,6 @@ impl World {
         self.kind = true;
         self.tell(|| "from here on the world is kind".to_owned());
         let ends = self.now + MAIL_MS_MAX + self.patience_ms();
-        self.nothing_hangs();
         loop {
             if self.is_settled() && self.mail.is_empty() {
                 break;
@@ -63,24 +62,6 @@ impl World {
         });
         let open_ms = worst(|policy| policy.connect.total_ms + policy.open_interval_ms) * slots;
         2 * (2 * stop_ms + 2 * wait_ms + 2 * probe_ms + 2 * open_ms)
-    }
-
-    /// Whatever ignored its stop before, obeys the next one; whatever hangs half-way ends.
-    fn nothing_hangs(&mut self) {
-        let stopped: Vec<(SlotId, mainstay_core::ids::Generation)> = self
-            .places
-            .iter()
-            .flat_map(|(slot, place)| {
-                let stopped = place
-                    .runtimes
-                    .iter()
-                    .filter(|runtime| runtime.stop.is_some());
-                stopped.map(|runtime| (*slot, runtime.generation))
-            })
-            .collect();
-        for (slot, generation) in stopped {
-            self.send(0, Mail::End(slot, generation));
-        }
     }
 
     fn is_settled(&self) -> bool {

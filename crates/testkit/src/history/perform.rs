@@ -7,7 +7,7 @@ use mainstay_core::lifecycle::{Effect, StateWord, Status, StopStep};
 use mainstay_core::time::Time;
 
 use super::dice::Dice;
-use super::world::{Runtime, World};
+use super::world::{Place, Runtime, World};
 use super::{Broke, law};
 
 impl World {
@@ -139,33 +139,9 @@ impl World {
             Effect::Open { generation, .. } => {
                 let had = before.iter().find(|(other, _)| *other == slot);
                 let charges = had.map_or(0, |(_, status)| status.charges);
-                let policy = place.policy.clone();
-                place.model.opens(&policy, now, *generation, charges)?;
-                law!(
-                    !policy.exclusive || place.runtimes.is_empty(),
-                    "two processes of an exclusive server (law 2)"
-                );
-                place.runtimes.push(Runtime {
-                    generation: *generation,
-                    served: false,
-                    leases: false,
-                    stop: None,
-                    ended: false,
-                });
-                self.seen.opens += 1;
-                self.begins(dice, slot, *generation);
+                self.opens(dice, slot, *generation, charges)?;
             }
-            Effect::Accept { generation } => {
-                let policy = place.policy.clone();
-                place.model.accepts(&policy, now, *generation)?;
-                if let Some(runtime) = runtime(&mut place.runtimes, *generation) {
-                    law!(runtime.stop.is_none(), "accepts what is being stopped");
-                    runtime.served = true;
-                    runtime.leases = true;
-                }
-                self.seen.served += 1;
-                self.serves(dice, slot, *generation);
-            }
+            Effect::Accept { generation } => self.accepts(dice, slot, *generation)?,
             Effect::Fence { generation } => {
                 if place.model.accepting == Some(*generation) {
                     place.model.accepting = None;
@@ -228,6 +204,65 @@ impl World {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn opens(
+        &mut self,
+        dice: &mut Dice,
+        slot: SlotId,
+        generation: Generation,
+        charges: u32,
+    ) -> Result<(), Broke> {
+        let now = self.now;
+        if let Some(Place {
+            policy,
+            model,
+            runtimes,
+            ..
+        }) = self.places.get_mut(&slot)
+        {
+            model.opens(policy, now, generation, charges)?;
+            law!(
+                !policy.exclusive || runtimes.is_empty(),
+                "two processes of an exclusive server (law 2)"
+            );
+            runtimes.push(Runtime {
+                generation,
+                served: false,
+                leases: false,
+                stop: None,
+                ended: false,
+            });
+        }
+        self.seen.opens += 1;
+        self.begins(dice, slot, generation);
+        Ok(())
+    }
+
+    fn accepts(
+        &mut self,
+        dice: &mut Dice,
+        slot: SlotId,
+        generation: Generation,
+    ) -> Result<(), Broke> {
+        let now = self.now;
+        if let Some(Place {
+            policy,
+            model,
+            runtimes,
+            ..
+        }) = self.places.get_mut(&slot)
+        {
+            model.accepts(policy, now, generation)?;
+            if let Some(runtime) = runtime(runtimes, generation) {
+                law!(runtime.stop.is_none(), "accepts what is being stopped");
+                runtime.served = true;
+                runtime.leases = true;
+            }
+        }
+        self.seen.served += 1;
+        self.serves(dice, slot, generation);
         Ok(())
     }
 

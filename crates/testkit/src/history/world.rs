@@ -47,6 +47,8 @@ pub(super) struct Place {
     pub(super) model: Model,
     pub(super) runtimes: Vec<Runtime>,
     pub(super) removing: bool,
+    /// It stands behind a load balancer without affinity: every session serves a call and is lost.
+    pub(super) forgetful: bool,
 }
 
 /// Something that runs.
@@ -120,6 +122,7 @@ impl World {
             model: Model::new(start == Start::Disabled),
             runtimes: Vec::new(),
             removing: false,
+            forgetful: dice.percent(15),
         };
         if !self.shut {
             self.places.insert(slot, place);
