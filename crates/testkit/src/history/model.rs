@@ -341,7 +341,7 @@ impl Model {
         let replaced = before.state == StateWord::Connected
             && (before.marks.successor.is_some() || before.marks.degraded);
         if failure.kind.blame() != Blame::Server || replaced || self.poked {
-            if failure.kind.blame() != Blame::Human {
+            if self.poked || failure.kind.blame() != Blame::Human {
                 self.unsure(now);
             }
             return Ok(());

@@ -77,16 +77,11 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn perform(
-        &mut self,
-        dice: &mut Dice,
-        effect: &FleetEffect,
-        before: &[(SlotId, Status)],
-    ) -> Result<(), Broke> {
+    pub(super) fn perform(&mut self, dice: &mut Dice, effect: &FleetEffect) -> Result<(), Broke> {
         match effect {
             FleetEffect::Slot { slot, effect } => {
                 self.tell(|| format!("    {}: {}", slot.0, what(effect)));
-                self.perform_on(dice, *slot, effect, before)
+                self.perform_on(dice, *slot, effect)
                     .map_err(|broke| Broke(format!("server {}: {broke}", slot.0)))
             }
             FleetEffect::Removed { slot } => {
@@ -121,13 +116,7 @@ impl World {
         }
     }
 
-    fn perform_on(
-        &mut self,
-        dice: &mut Dice,
-        slot: SlotId,
-        effect: &Effect,
-        before: &[(SlotId, Status)],
-    ) -> Result<(), Broke> {
+    fn perform_on(&mut self, dice: &mut Dice, slot: SlotId, effect: &Effect) -> Result<(), Broke> {
         let now = self.now;
         let Some(place) = self.places.get_mut(&slot) else {
             return Err(Broke("acts after it was removed".to_owned()));
@@ -136,11 +125,7 @@ impl World {
             Effect::RequestOpen { .. } => {
                 return Err(Broke("asks the world instead of the gate".to_owned()));
             }
-            Effect::Open { generation, .. } => {
-                let had = before.iter().find(|(other, _)| *other == slot);
-                let charges = had.map_or(0, |(_, status)| status.charges);
-                self.opens(dice, slot, *generation, charges)?;
-            }
+            Effect::Open { generation, .. } => self.opens(dice, slot, *generation)?,
             Effect::Accept { generation } => self.accepts(dice, slot, *generation)?,
             Effect::Fence { generation } => {
                 if place.model.accepting == Some(*generation) {
@@ -186,20 +171,14 @@ impl World {
                 self.is_probed(dice, slot, *generation, fresh);
             }
             Effect::FenceIfUnused { generation, .. } => self.is_asked(dice, slot, *generation),
-            Effect::CleanupFault { generation, .. } => {
-                law!(
-                    place.model.accepting != Some(*generation),
-                    "what serves cannot have been closed (law 4)"
-                );
-            }
+            Effect::CleanupFault { generation, .. } => law!(
+                place.model.accepting != Some(*generation),
+                "what serves cannot have been closed (law 4)"
+            ),
             Effect::Changed(change) => {
                 place.model.changed(change)?;
-                let died =
-                    change.from == StateWord::Connected && matches!(change.cause, Cause::Failed(_));
-                if change.to == StateWord::Parked {
-                    self.seen.parked += 1;
-                }
-                if died {
+                self.seen.parked += u64::from(change.to == StateWord::Parked);
+                if change.from == StateWord::Connected && matches!(change.cause, Cause::Failed(_)) {
                     self.dies(slot);
                 }
             }
@@ -212,9 +191,9 @@ impl World {
         dice: &mut Dice,
         slot: SlotId,
         generation: Generation,
-        charges: u32,
     ) -> Result<(), Broke> {
         let now = self.now;
+        let charges = self.fleet.status(slot).map_or(0, |status| status.charges);
         if let Some(Place {
             policy,
             model,

@@ -244,7 +244,7 @@ impl World {
         for effect in decided {
             let copies = self.defect.map_or(1, |defect| defect.copies(&effect));
             for _ in 0..copies {
-                self.perform(dice, &effect, &before)?;
+                self.perform(dice, &effect)?;
             }
         }
         let untold = self.ghost.take().is_some_and(|(_, ghost)| ghost.leases);
