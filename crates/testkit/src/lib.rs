@@ -2,5 +2,7 @@
 
 pub mod explorer;
 pub mod history;
+pub mod http_proxy;
 pub mod http_server;
+pub mod soak;
 pub mod stdio_server;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::state::State;
-use super::tools;
+use super::{tools, wishes};
 
 /// The modern revision that the fake speaks.
 pub(crate) const MODERN: &str = "2026-07-28";
@@ -37,7 +37,9 @@ impl Answer {
 /// What both greetings declare.
 fn capabilities(state: &State) -> Value {
     let told = state.script().list_changed;
-    json!({"tools": {"listChanged": told}, "prompts": {"listChanged": told}, "resources": {}})
+    let all =
+        json!({"tools": {"listChanged": told}, "prompts": {"listChanged": told}, "resources": {}});
+    wishes::declared(all, state)
 }
 
 /// Answers any request that is no greeting. `emit` takes notifications, if there is a stream for them.
@@ -64,6 +66,7 @@ pub(crate) async fn answer(
             cacheable = false;
             tools::call(state, &params, emit).await
         }
+        wish if !modern && wishes::is_one(wish) && state.script().subscriptions => json!({}),
         "resources/read" => json!({"contents": [{"uri": params.get("uri"), "text": "fixed"}]}),
         other => {
             return Answer::error(

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer, MODERN};
 use super::ledger::Seen;
 use super::script::{DiscoverDialect, Eras, Fault, Framing, LostDialect};
+use super::socket::Knife;
 use super::state::{Listener, State};
-use super::{control, faults, push, sse};
+use super::{control, faults, old, push, sse};
 
 /// The biggest request body that is read.
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -25,6 +26,8 @@ pub(crate) struct Exchange {
     pub(crate) headers: HeaderMap,
     pub(crate) message: Value,
     pub(crate) modern: bool,
+    /// For breaking the connection it came on.
+    pub(crate) knife: Arc<Knife>,
 }
 
 impl Exchange {
@@ -52,17 +55,23 @@ pub(crate) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// Serves one request. `Err` closes the connection without an answer.
-pub(crate) async fn serve(state: Arc<State>, request: Request<Body>) -> io::Result<Response<Body>> {
+pub(crate) async fn serve(
+    state: Arc<State>,
+    knife: Arc<Knife>,
+    request: Request<Body>,
+) -> io::Result<Response<Body>> {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, BODY_BYTES_MAX)
         .await
         .map_err(io::Error::other)?;
-    if head.uri.path() != "/mcp" {
+    let at = head.uri.path().to_owned();
+    if !matches!(at.as_str(), "/mcp" | "/sse" | "/messages") {
         return Ok(control::serve(&state, head.uri.path(), &body));
     }
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
     state.ledger.record(Seen {
         verb: head.method.to_string(),
+        version: format!("{:?}", head.version),
         method: message
             .get("method")
             .and_then(Value::as_str)
@@ -84,6 +93,11 @@ pub(crate) async fn serve(state: Arc<State>, request: Request<Body>) -> io::Resu
     if wanted.is_some() && wanted != header(&head.headers, "authorization") {
         return Ok(plain(401, "text/plain", "who are you?"));
     }
+    let streamable = at == "/mcp"
+        || (at == "/sse" && head.method == Method::POST && state.script().old.post_status == 200);
+    if !streamable {
+        return old::serve(&state, &head, message).await;
+    }
     let mut response = match head.method {
         Method::POST => {
             state.ledger.count(|counts| counts.posts += 1);
@@ -95,6 +109,7 @@ pub(crate) async fn serve(state: Arc<State>, request: Request<Body>) -> io::Resu
                 headers: head.headers,
                 message,
                 modern,
+                knife,
             };
             post(exchange).await?
         }
@@ -182,6 +197,8 @@ pub(crate) async fn behave(
     if exchange.id().is_null() || exchange.method().is_empty() {
         return Ok(plain(202, "text/plain", ""));
     }
+    let session = exchange.header(SESSION).unwrap_or_default();
+    exchange.state.note_wish(&session, &exchange.message);
     Ok(run(exchange, chatter).await)
 }
 

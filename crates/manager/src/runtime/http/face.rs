@@ -104,6 +104,13 @@ impl Face {
         Self::of(common, session, revision.era() == Era::Modern)
     }
 
+    /// The same, and these cookies, unless the config sets its own.
+    pub(super) fn with_cookies(&self, cookies: HeaderValue) -> Self {
+        let mut common = self.common.clone();
+        common.entry(COOKIE).or_insert(cookies);
+        Self::of(common, self.session.clone(), self.routed)
+    }
+
     fn of(common: HeaderMap, session: Option<Box<str>>, routed: bool) -> Self {
         let mut post = common.clone();
         post.insert(CONTENT_TYPE, HeaderValue::from_static(headers::JSON));

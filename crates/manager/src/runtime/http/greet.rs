@@ -116,6 +116,9 @@ impl Greeter<'_> {
             }
             // `initialize` was only the last resort: what the modern server said is the better explanation.
             Err(NotInitialized::Modern(failure) | NotInitialized::Unfit(failure)) => {
+                if refused.is_some() {
+                    self.link.unserved.store(false, Ordering::Relaxed);
+                }
                 Err(refused.unwrap_or(failure))
             }
             Err(NotInitialized::Outage(failure)) => Err(failure),
@@ -153,6 +156,9 @@ impl Greeter<'_> {
         let asked = self.link.asked(&face, id);
         let answered = answer::read(self.link, &face, &asked, response, self.inbound).await;
         let discovered = judge_discover(answered);
+        if matches!(discovered, Discovered::Modern(_) | Discovered::Refused(_)) {
+            self.link.unserved.store(false, Ordering::Relaxed);
+        }
         if let Discovered::Modern(greeting) = &discovered {
             self.link
                 .face
@@ -164,8 +170,9 @@ impl Greeter<'_> {
     async fn initialize(&self) -> Result<Greeting, NotInitialized> {
         let offered = Revision::LATEST_LEGACY;
         let params = format!(
-            "{{\"protocolVersion\":{},\"capabilities\":{OUR_CAPABILITIES},\"clientInfo\":{}}}",
+            "{{\"protocolVersion\":{},\"capabilities\":{},\"clientInfo\":{}}}",
             json_string(offered.as_str()),
+            self.link.declared(),
             our_info()
         );
         let bare = &self.link.bare;
@@ -174,6 +181,11 @@ impl Greeter<'_> {
             .ask(bare, id, method::INITIALIZE, &params)
             .await
             .map_err(NotInitialized::Outage)?;
+        // What an HTTP+SSE server says at the address of its event stream; a modern one speaks up below.
+        let status = response.status().as_u16();
+        self.link
+            .unserved
+            .store(matches!(status, 400 | 404 | 405), Ordering::Relaxed);
         let (session, cookies) =
             session_and_cookies(response.headers()).map_err(NotInitialized::Unfit)?;
         // From here on the server may ask us something on this very stream, and our answers belong to the session (F35).
@@ -254,6 +266,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 FailureKind::HttpStatus(status) => status < 502,
                 FailureKind::NotMcp
                 | FailureKind::ProtocolError
+                | FailureKind::Incompatible
                 | FailureKind::StreamClosed
                 | FailureKind::SessionLost
                 | FailureKind::SessionUnstable
@@ -265,6 +278,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 | FailureKind::SpawnDenied
                 | FailureKind::SpawnFailed
                 | FailureKind::BadConfig
+                | FailureKind::BadCertificate
                 | FailureKind::ExitedEarly { .. }
                 | FailureKind::Exited { .. }
                 | FailureKind::ConnectTimeout(_)
