@@ -3,6 +3,7 @@
 //! The fake servers and their scripts ship as `mainstay chaos`; everything else is test only.
 
 pub mod explorer;
+pub mod history;
 pub mod http_proxy;
 pub mod http_server;
 pub mod script;

@@ -104,6 +104,9 @@ fn waking() -> Setup {
         "poke (credentials)",
         "server closing",
         "replace",
+        "suspect",
+        "wanted",
+        "unused",
     ];
     Setup {
         name: "waking http",
@@ -176,8 +179,16 @@ fn setups() -> [Setup; 5] {
 fn every_reachable_state_keeps_the_laws() {
     let mut atlas = Atlas::default();
     let (mut worlds, mut transitions) = (0, 0);
-    for setup in setups() {
-        let report = explore(&setup, None);
+    let explored = std::thread::scope(|scope| {
+        let running = setups().map(|setup| {
+            scope.spawn(move || {
+                let report = explore(&setup, None);
+                (setup, report)
+            })
+        });
+        running.map(|thread| thread.join().expect("an exploration that does not panic"))
+    });
+    for (setup, report) in explored {
         println!(
             "{}: {} worlds, {} transitions, {:.1} s",
             setup.name,

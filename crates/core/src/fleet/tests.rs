@@ -530,9 +530,11 @@ fn a_deadline_that_was_replaced_wakes_nobody() {
     assert_eq!(next(&bench), Some((60_000, Why::Stable)));
 }
 
-#[test]
-fn f23_every_way_to_open_leads_through_the_gate_and_its_interval() {
-    let ways: [(&str, fn(&mut Bench)); 8] = [
+type Way = (&'static str, fn(&mut Bench));
+
+/// Everything that makes the connected server 2 open a new generation.
+fn ways_to_open() -> [Way; 8] {
+    [
         ("reload", |bench| {
             bench.give(FleetInput::Replace {
                 slot: SlotId(2),
@@ -577,8 +579,12 @@ fn f23_every_way_to_open_leads_through_the_gate_and_its_interval() {
             }
             bench.gone(2);
         }),
-    ];
-    for (name, way) in ways {
+    ]
+}
+
+#[test]
+fn f23_every_way_to_open_leads_through_the_gate_and_its_interval() {
+    for (name, way) in ways_to_open() {
         let mut bench = Bench::new(1);
         bench.add(2, Policy::for_http()).proven(2).advance(30_000);
         // Somebody else holds the only permit.

@@ -203,6 +203,10 @@ impl Lifecycle {
                 }
             }
             State::Draining(draining) => {
+                let no_rest = poke == Poke::Config && !rests_idle(step.policy);
+                if no_rest && draining.next == Next::Idle {
+                    draining.next = Next::Open(OpenMode::Fresh);
+                }
                 if matches!(draining.next, Next::Retry { .. } | Next::Park { .. }) {
                     draining.next = Next::Open(OpenMode::Fresh);
                     self.clean_slate();

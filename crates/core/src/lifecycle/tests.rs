@@ -499,3 +499,16 @@ fn nothing_happens_before_start_except_that_it_may_be_disabled() {
         State::Disabled(DisabledBy::Operator)
     );
 }
+
+#[test]
+fn a_server_that_is_no_longer_lazy_while_it_goes_to_rest_does_not_rest() {
+    let mut bench = Bench::new(Policy {
+        idle_shutdown_ms: Some(5_000),
+        ..Policy::for_process()
+    });
+    bench.proven().advance(5_000);
+    bench.give(Input::Unused { generation: G1 });
+    bench.policy.idle_shutdown_ms = None;
+    bench.give(Input::Poke(Poke::Config)).gone();
+    assert_eq!(bench.word(), StateWord::Connecting);
+}
