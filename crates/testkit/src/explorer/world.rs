@@ -526,9 +526,13 @@ impl World {
                 failure,
             } if failure.kind == FailureKind::RateLimited
                 && failure.retry_after_ms.is_some()
-                && before
-                    .opening()
-                    .is_some_and(|opening| opening.generation == *generation) =>
+                && match before.opening() {
+                    Some(opening) => opening.generation == *generation,
+                    None => {
+                        matches!(before.state(), State::Connected(_))
+                            && before.state().generation() == Some(*generation)
+                    }
+                } =>
             {
                 self.unproven = self.unproven.saturating_sub(1);
             }
