@@ -365,9 +365,13 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
                 &format!("{from} -> {to}, generation {}{why}", event.generation),
             )
         }
-        EventKind::Published { .. }
+        EventKind::ServerChanged { .. }
+        | EventKind::Published { .. }
         | EventKind::Retracted { .. }
-        | EventKind::DiedTogether { .. } => Ok(()),
+        | EventKind::LimitExceeded { .. }
+        | EventKind::Escaped { .. }
+        | EventKind::DiedTogether { .. }
+        | EventKind::RestoreFailed { .. } => Ok(()),
     }
 }
 
