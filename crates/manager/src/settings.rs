@@ -77,6 +77,8 @@ pub(crate) fn policy(config: &ServerConfig) -> Policy {
             // costs a caller nothing but a short wait. Nobody has a reason to change it.
             ..Policy::default().renewals
         },
+        // Everything that is no setting.
+        ..Policy::default()
     }
 }
 
