@@ -365,11 +365,13 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
                 &format!("{from} -> {to}, generation {}{why}", event.generation),
             )
         }
-        EventKind::Published { .. }
+        EventKind::ServerChanged { .. }
+        | EventKind::Published { .. }
         | EventKind::Retracted { .. }
         | EventKind::LimitExceeded { .. }
         | EventKind::Escaped { .. }
-        | EventKind::DiedTogether { .. } => Ok(()),
+        | EventKind::DiedTogether { .. }
+        | EventKind::RestoreFailed { .. } => Ok(()),
     }
 }
 

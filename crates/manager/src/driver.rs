@@ -40,6 +40,7 @@ use crate::counters::Announcer;
 use crate::events::Events;
 use crate::publish::Publisher;
 use crate::runtime::Runtime;
+use crate::runtime::era::ERA_AGE_MAX;
 use crate::runtime::keeper::Orders;
 use crate::runtime::report::{Addressed, Report, Reports};
 use crate::settings;
@@ -99,6 +100,7 @@ pub(crate) struct Setting {
     /// How long a shutdown may take in all.
     pub(crate) shutdown_ms: u64,
     pub(crate) seed: u64,
+    pub(crate) subscriptions_max: usize,
     /// The limits of the config.
     pub(crate) caps: crate::config::Limits,
     pub(crate) opener: Box<dyn Opener>,
@@ -348,6 +350,8 @@ impl Driver {
             id,
             config,
             self.setting.edge_patience_ms,
+            self.setting.subscriptions_max,
+            Arc::clone(&self.setting.events),
             self.setting.clock,
             blank,
         ));
@@ -359,7 +363,11 @@ impl Driver {
         let reports = Reports::new(id, self.report_sender.clone(), self.setting.clock);
         self.slots.insert(id, Arc::clone(&slot));
         if let (Some(catalog), Start::Enabled) = (catalog, start) {
-            slot.era.set(Some(catalog.greeting.revision.era()));
+            let age_ms = crate::catalog::unix_ms().saturating_sub(catalog.listed_at_unix_ms);
+            if Duration::from_millis(age_ms) < ERA_AGE_MAX {
+                slot.era.set(Some(catalog.greeting.revision.era()));
+            }
+            slot.set_over_sse(catalog.over_sse);
             slot.catalog.store(Some(Arc::clone(&catalog)));
             // Law 22: the last good catalog is served before the server is up.
             self.publish(&slot, Generation::default(), catalog);

@@ -42,6 +42,11 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
     },
+    /// The server is not what it was: after a reconnect or a renewed session it says other things of itself (law 25).
+    ServerChanged {
+        /// What differs: `revision`, `identity`, `capabilities`, `instructions`.
+        what: Vec<&'static str>,
+    },
     /// Clients see a new publication because of this server.
     Published {
         /// The new version.
@@ -66,6 +71,17 @@ pub enum EventKind {
     Retracted {
         /// The new version.
         version: u64,
+    },
+    /// Something that every connection of the server is to be told could not be told to this one (law 25). The
+    /// connection serves on.
+    RestoreFailed {
+        /// What: `log-level`, `subscription` or `roots`.
+        what: &'static str,
+        /// Why, in words, and which resource.
+        detail: String,
+        /// When it is tried again, in milliseconds; absent if only the next connection could do better.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        again_in_ms: Option<u64>,
     },
     /// A limit was exceeded. Told at once, and then for every doubling of their number.
     LimitExceeded {

@@ -101,6 +101,7 @@ impl ManagerBuilder {
             clock,
             start_gate: self.config.gateway.start_gate,
             edge_patience_ms: self.config.gateway.edge_patience_ms,
+            subscriptions_max: self.config.gateway.limits.subscriptions,
             shutdown_ms: self.config.gateway.shutdown_ms,
             seed: u64::from_le_bytes(seed),
             caps: limits,

@@ -77,8 +77,8 @@ pub(crate) fn policy(config: &ServerConfig) -> Policy {
             // costs a caller nothing but a short wait. Nobody has a reason to change it.
             ..Policy::default().renewals
         },
-        // Everything that is no setting.
-        ..Policy::default()
+        // How wide a crowd is spread after a sleep: a matter between servers, of which none has a reason to differ.
+        wake: Policy::default().wake,
     }
 }
 
@@ -162,7 +162,7 @@ pub(crate) fn resolve_command(config: &ServerConfig) -> Result<ResolvedCommand, 
 /// Resolves the endpoint of an HTTP server.
 pub(crate) fn resolve_endpoint(config: &ServerConfig) -> Result<ResolvedEndpoint, Failure> {
     match &config.transport {
-        Transport::Http { url, headers } => Ok(ResolvedEndpoint {
+        Transport::Http { url, headers, .. } => Ok(ResolvedEndpoint {
             url: resolve(url)?,
             headers: resolve_pairs(headers)?,
             route: Route {

@@ -46,6 +46,8 @@ pub struct Limits {
     pub stderr_bytes: usize,
     /// Downstream sessions. Default: 10 000.
     pub sessions: usize,
+    /// Resources that may be subscribed to, per server. Default: 1000.
+    pub subscriptions: usize,
     /// Noise lines of one server before it is an event (F42). Default: 20.
     pub noise_lines: usize,
     /// Requests of one server per second (F258). Default: 100.
@@ -91,6 +93,7 @@ impl Limits {
             pages: saturated(options.pages.unwrap_or(file::PAGES)),
             stderr_bytes: saturated(options.stderr_bytes.unwrap_or(file::STDERR_BYTES)),
             sessions: saturated(options.sessions.unwrap_or(file::SESSIONS)),
+            subscriptions: saturated(options.subscriptions.unwrap_or(file::SUBSCRIPTIONS)),
             noise_lines: saturated(options.noise_lines.unwrap_or(file::NOISE_LINES)),
             requests_per_second: saturated(
                 options

@@ -326,6 +326,14 @@ fn read_limits(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> LimitOptions 
             },
             sink,
         ),
+        subscriptions: fields.whole(
+            "subscriptions",
+            Range {
+                min: 1,
+                max: 1_000_000,
+            },
+            sink,
+        ),
         noise_lines: fields.whole("noiseLines", COUNT, sink),
         requests_per_second: fields.whole("requestsPerSecond", COUNT, sink),
         notices: fields.whole("notices", COUNT, sink),

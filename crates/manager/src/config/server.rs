@@ -8,7 +8,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    file::{self, EnvPolicy, KeepaliveOptions, Protocol, ServerOptions, Startup},
+    file::{self, EnvPolicy, KeepaliveOptions, Protocol, Push, Replay, ServerOptions, Startup},
     filter::{Glob, ToolFilter},
     problem::Problem,
     template::Template,
@@ -52,6 +52,12 @@ pub struct ServerConfig {
     pub keepalive: Option<Keepalive>,
     /// Probing on suspicion, where there is no keepalive.
     pub suspicion: Suspicion,
+    /// Whether its push stream is held. Default: where it has one.
+    pub push: Push,
+    /// Milliseconds between two listings, at least, where it has no way to tell changes; `None`: never. Default: 60 s.
+    pub poll_ms: Option<u64>,
+    /// Whether calls are sent again after the loss of their session (F106). Default: where that is safe.
+    pub replay_after_session_loss: Replay,
     /// Whether its word is believed when it calls a tool read-only or idempotent (law 16). Default: false.
     pub trust_annotations: bool,
     /// Calls that may be at the server at the same time. Default: 1024.
@@ -92,10 +98,12 @@ pub enum Transport {
         /// The directory to start it in; `None`: ours.
         cwd: Option<Template>,
     },
-    /// An endpoint that speaks streamable HTTP.
+    /// An endpoint that speaks HTTP.
     Http {
         /// Its address.
         url: Template,
+        /// Which of the two HTTP transports.
+        kind: HttpKind,
         /// Headers for every request, in the order of the file. Names are valid; none of them is one that MCP itself sets.
         headers: Vec<(String, Template)>,
     },
@@ -104,6 +112,17 @@ pub enum Transport {
         /// Why. At least one is an error.
         problems: Vec<Problem>,
     },
+}
+
+/// Which HTTP transport a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum HttpKind {
+    /// Found out as the specification says: streamable HTTP first, and the HTTP+SSE transport of 2024-11-05 if the
+    /// address refuses that with 400, 404 or 405. What was found is remembered.
+    #[default]
+    Auto,
+    /// The HTTP+SSE transport of 2024-11-05, and nothing else.
+    Sse,
 }
 
 impl fmt::Debug for Transport {
@@ -122,9 +141,10 @@ impl fmt::Debug for Transport {
                 .field("env", env)
                 .field("cwd", cwd)
                 .finish(),
-            Transport::Http { url, headers } => f
+            Transport::Http { url, kind, headers } => f
                 .debug_struct("Http")
                 .field("url", url)
+                .field("kind", kind)
                 .field("headers", headers)
                 .finish(),
             Transport::Broken { problems } => f
@@ -159,6 +179,8 @@ pub struct Timeouts {
     pub probe_ms: u64,
     /// A call's wait for a server that is connecting; `None`: what the gateway says.
     pub edge_patience_ms: Option<u64>,
+    /// A push stream without a byte. Default: 5 min.
+    pub push_idle_ms: u64,
 }
 
 /// How a server is started again after failures. Durations in milliseconds.
@@ -265,13 +287,23 @@ impl ServerConfig {
         ServerConfig::with_options(name.into(), None, transport, &ServerOptions::default())
     }
 
-    /// A server behind a URL.
+    /// A server behind a URL. Its transport is found out, see [`HttpKind::Auto`].
     pub fn http(name: impl Into<String>, url: impl Into<Template>) -> ServerConfig {
+        ServerConfig::behind_url(name.into(), url.into(), HttpKind::Auto)
+    }
+
+    /// A server behind the URL of its event stream, as of 2024-11-05 (HTTP+SSE).
+    pub fn sse(name: impl Into<String>, url: impl Into<Template>) -> ServerConfig {
+        ServerConfig::behind_url(name.into(), url.into(), HttpKind::Sse)
+    }
+
+    fn behind_url(name: String, url: Template, kind: HttpKind) -> ServerConfig {
         let transport = Transport::Http {
-            url: url.into().hide(),
+            url: url.hide(),
+            kind,
             headers: Vec::new(),
         };
-        ServerConfig::with_options(name.into(), None, transport, &ServerOptions::default())
+        ServerConfig::with_options(name, None, transport, &ServerOptions::default())
     }
 
     /// Adds arguments. No effect on an HTTP server.
@@ -369,7 +401,7 @@ impl ServerConfig {
                     .chain(cwd)
                     .collect()
             }
-            Transport::Http { url, headers } => std::iter::once(url)
+            Transport::Http { url, headers, .. } => std::iter::once(url)
                 .chain(headers.iter().map(|(_, value)| value))
                 .chain(self.reach.parts().into_iter().flatten())
                 .collect(),
@@ -414,6 +446,13 @@ impl ServerConfig {
             restart: Restart::from_options(&options.restart.clone().unwrap_or_default()),
             keepalive,
             suspicion: Suspicion::from_options(&options.suspicion.clone().unwrap_or_default()),
+            push: options.push.unwrap_or_default(),
+            poll_ms: options.poll_ms.unwrap_or(Some(file::POLL_MS)),
+            replay_after_session_loss: options
+                .retry
+                .as_ref()
+                .and_then(|retry| retry.replay_after_session_loss)
+                .unwrap_or_default(),
             trust_annotations: options
                 .retry
                 .as_ref()
@@ -452,8 +491,11 @@ impl ServerConfig {
                     EnvPolicy::Inherit => "inherit",
                 });
             }
-            Transport::Http { url, headers } => {
-                hash.word("http");
+            Transport::Http { url, kind, headers } => {
+                hash.word(match kind {
+                    HttpKind::Auto => "http",
+                    HttpKind::Sse => "sse",
+                });
                 hash.word(url.raw());
                 hash.pairs(
                     headers
@@ -497,6 +539,9 @@ impl ServerConfig {
             restart,
             keepalive,
             suspicion,
+            push,
+            poll_ms,
+            replay_after_session_loss,
             trust_annotations,
             concurrency,
             env_policy: _,
@@ -510,6 +555,7 @@ impl ServerConfig {
             restart,
             keepalive,
             suspicion,
+            (push, poll_ms, replay_after_session_loss),
             trust_annotations,
             concurrency,
             stop,
@@ -546,6 +592,7 @@ impl Timeouts {
             runner_ms: phase(options.runner_ms, file::RUNNER_MS),
             probe_ms: options.probe_ms.unwrap_or(file::PROBE_MS),
             edge_patience_ms: options.edge_patience_ms,
+            push_idle_ms: options.push_idle_ms.unwrap_or(file::PUSH_IDLE_MS),
         }
     }
 }

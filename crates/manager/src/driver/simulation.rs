@@ -69,6 +69,7 @@ impl Stage {
             start_gate,
             edge_patience_ms: 15_000,
             shutdown_ms: SHUTDOWN_MS,
+            subscriptions_max: 16,
             seed,
             caps: crate::config::Limits::default(),
             opener,
@@ -135,7 +136,7 @@ async fn call(
 /// Runs a body on virtual time. Whatever waits for ever fails here.
 fn on_virtual_time<T>(body: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .start_paused(true)
         .build()
         .unwrap();

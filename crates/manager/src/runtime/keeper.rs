@@ -3,6 +3,7 @@
 //! One task per generation, spawned by the driver and never awaited by it. It decides nothing: it reports, and it obeys.
 
 mod http;
+mod sse;
 mod stdio;
 
 pub(crate) use self::stdio::MissingModule;
@@ -26,6 +27,7 @@ use super::catalog::list_all;
 use super::greeting::Greeting;
 use super::http::Pauses;
 use super::report::{Report, Reports};
+use super::restore::restore;
 use super::{Cut, Limits, Miss};
 use crate::config::{ServerConfig, Transport};
 use crate::driver::opener::Remains;
@@ -34,6 +36,10 @@ use crate::process::Guardian;
 use crate::request::Request;
 use crate::settings;
 use crate::slot::Slot;
+
+/// The pause before a listing that failed is tried again, and how often it doubles: 2 s to 64 s.
+const LIST_RETRY: Duration = Duration::from_secs(2);
+const LIST_RETRY_DOUBLINGS: u32 = 5;
 
 /// Everything that a keeper needs.
 pub(crate) struct Setup {
@@ -71,7 +77,10 @@ pub(crate) async fn keep(setup: Setup) {
     let generation = setup.generation;
     match &setup.config.transport {
         Transport::Stdio { .. } => stdio::keep(setup).await,
-        Transport::Http { .. } => http::keep(setup).await,
+        Transport::Http { kind, .. } => {
+            let kind = *kind;
+            sse::keep_either(setup, kind).await;
+        }
         Transport::Broken { .. } => {
             let failure = settings::unusable(&setup.config);
             setup
@@ -90,7 +99,7 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
     // Cancel notices and answers to the server. Full means that it has stopped reading; further ones are dropped and
     // counted.
     let (outbound, notices) = mpsc::channel(setup.caps.notices);
-    let runtime = Runtime::new(
+    let mut runtime = Runtime::new(
         Arc::clone(&setup.slot.name),
         setup.generation,
         link,
@@ -100,6 +109,7 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
         outbound,
     )
     .admitting(RateGate::new(setup.caps.requests_per_second));
+    runtime.wishes = Arc::clone(&setup.slot.wishes);
     (Arc::new(runtime), notices)
 }
 
@@ -140,6 +150,8 @@ async fn list_and_report(
         }
     };
     setup.slot.era.set(Some(greeting.revision.era()));
+    // Before anybody can see the generation: what it was told must not be confused with what a former one was.
+    runtime.wishes.begin(generation);
     let runtime = Arc::clone(runtime);
     setup
         .reports
@@ -159,17 +171,32 @@ async fn send_notices(runtime: &Runtime, mut notices: mpsc::Receiver<Message>) {
     }
 }
 
-/// Lists again whenever the server said that something changed (law 23). Never ends by itself.
+/// Lists again whenever the server said that something changed (law 23), whenever it has no way to say so and the time
+/// has come (F131, F132), and until it works: after a renewal nobody else would (law 25). Never ends by itself.
 async fn refresh(setup: &Setup, runtime: &Runtime) {
+    let poll = setup.config.poll_ms.map(Duration::from_millis);
+    let within = Duration::from_millis(setup.config.timeouts.list_ms);
+    // A fresh generation has just listed; one that was renewed is marked, and lists first of all.
+    let mut since = Instant::now();
     let mut last = None;
+    let mut failed = 0_u32;
+    let jitter = getrandom::u32().unwrap_or(0);
     loop {
-        runtime.dirty.due(last).await;
+        let by_itself = || {
+            let after = match failed {
+                0 => runtime
+                    .freshness
+                    .poll_after(runtime.greeting()?, poll, jitter)?,
+                failed => LIST_RETRY * (1 << (failed - 1).min(LIST_RETRY_DOUBLINGS)),
+            };
+            Some(since + after)
+        };
+        let mark = runtime.dirty.due(last, by_itself).await;
         let Some(greeting) = runtime.greeting() else {
             continue;
         };
         // The change is remembered meanwhile: a throttled listing is a later one, not a lost one (F102).
         runtime.unpaused().await;
-        let within = Duration::from_millis(setup.config.timeouts.list_ms);
         match list_all(
             runtime,
             greeting,
@@ -180,6 +207,7 @@ async fn refresh(setup: &Setup, runtime: &Runtime) {
         .await
         {
             Ok(catalog) => {
+                failed = 0;
                 let catalog = Arc::new(catalog);
                 setup
                     .reports
@@ -188,15 +216,20 @@ async fn refresh(setup: &Setup, runtime: &Runtime) {
                         catalog,
                     })
                     .await;
+                runtime.dirty.listed(mark);
             }
-            Err(failure) if failure.kind == FailureKind::RateLimited => runtime.dirty.mark(),
-            // Law 22: the last good catalog stays. A later change, or the next connection, lists again.
+            Err(failure) if failure.kind == FailureKind::RateLimited => {
+                runtime.dirty.mark();
+            }
+            // Law 22: the last good catalog stays, and what was missed is asked for again.
             Err(failure) => {
+                failed = failed.saturating_add(1);
                 let failure = runtime.told(failure);
                 tracing::warn!(server = %runtime.server, %failure, "listing again failed; the last good catalog stays")
             }
         }
-        last = Some(Instant::now());
+        since = Instant::now();
+        last = Some(since);
     }
 }
 
@@ -267,7 +300,7 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
             generation,
             proof: Proof::ProbeAnswered,
         },
-        Err(Miss::Rejected(_)) => Input::Traffic {
+        Err(Miss::Rejected(_) | Miss::Doubted(_)) => Input::Traffic {
             generation,
             at: setup.reports.now(),
         },

@@ -36,16 +36,20 @@ pub(crate) fn answer(server: &Server, method: &str, params: &Value) -> Answer {
         return Err(refusal);
     }
     match method {
-        "initialize" if era != Era::Modern && asked.is_none() => {
-            Ok(initialize(params, server.knobs().claim_version.as_deref()))
-        }
+        "initialize" if era != Era::Modern && asked.is_none() => Ok(initialize(server, params)),
         "server/discover" if era != Era::Legacy => Ok(json!({
             "supportedVersions": [MODERN],
-            "capabilities": capabilities(),
+            "capabilities": capabilities(server),
             "ttlMs": 0,
             "cacheScope": "private",
         })),
         "ping" if era != Era::Modern => Ok(json!({})),
+        "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe"
+            if server.knobs().wishes && era != Era::Modern =>
+        {
+            Ok(json!({}))
+        }
+        "resources/list" if server.knobs().wishes => Ok(cacheable(era, json!({"resources": []}))),
         "tools/list" => Ok(cacheable(
             era,
             json!({"tools": tools::list(&server.tools())}),
@@ -62,17 +66,22 @@ fn cacheable(era: Era, mut result: Value) -> Value {
     result
 }
 
-fn initialize(params: &Value, claim: Option<&str>) -> Value {
+fn initialize(server: &Server, params: &Value) -> Value {
     let asked = params["protocolVersion"].as_str().unwrap_or_default();
     let version = if LEGACY.contains(&asked) {
         asked
     } else {
         LEGACY[0]
     };
-    let version = claim.unwrap_or(version);
-    json!({"protocolVersion": version, "capabilities": capabilities(), "serverInfo": identity()})
+    let version = server.knobs().claim_version.as_deref().unwrap_or(version);
+    json!({"protocolVersion": version, "capabilities": capabilities(server), "serverInfo": identity()})
 }
 
-fn capabilities() -> Value {
-    json!({"tools": {"listChanged": true}})
+fn capabilities(server: &Server) -> Value {
+    let mut all = json!({"tools": {"listChanged": true}});
+    if server.knobs().wishes {
+        all["logging"] = json!({});
+        all["resources"] = json!({"subscribe": true});
+    }
+    all
 }

@@ -26,6 +26,7 @@ flags, all optional; N counts from 1 where nothing else is said
   --big-result BYTES     every tool result is this long
   --id-as FORM           answer with ids as string, float, or wrong (a number nobody asked with)
   --duplicate-answers    send every answer twice
+  --wishes               offer log levels and resource subscriptions, and ask for roots
   --no-final-newline     leave out the newline after the last answer before an exit
 exits
   --exit-on METHOD       exit when this request or notification arrives, without answering
@@ -123,6 +124,7 @@ pub(crate) struct Knobs {
     pub(crate) id_form: IdForm,
     pub(crate) duplicate_answers: bool,
     pub(crate) no_final_newline: bool,
+    pub(crate) wishes: bool,
     pub(crate) exit_on: Option<String>,
     pub(crate) exit_after: Option<String>,
     pub(crate) exit_after_ms: Option<u64>,
@@ -179,6 +181,7 @@ impl Knobs {
             "--one-byte-writes" => &mut self.one_byte_writes,
             "--duplicate-answers" => &mut self.duplicate_answers,
             "--no-final-newline" => &mut self.no_final_newline,
+            "--wishes" => &mut self.wishes,
             "--runner" => &mut self.runner,
             "--escapee" => &mut self.escapee,
             "--silent-on-unknown" => &mut self.silent_on_unknown,

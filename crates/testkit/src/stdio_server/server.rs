@@ -146,6 +146,10 @@ impl Server {
     fn handle(&self, message: &Value) {
         let Some(method) = message["method"].as_str() else {
             // An answer to a request of ours, or to something that was none.
+            if message["id"] == "roots" {
+                self.ledger()
+                    .write("roots", &message["result"]["roots"].to_string());
+            }
             let what = if message.get("error").is_some() {
                 "error"
             } else {
@@ -157,6 +161,7 @@ impl Server {
         if self.knobs().exit_on.as_deref() == Some(method) {
             self.exit();
         }
+        self.wish(method, &message["params"]);
         match method {
             "notifications/cancelled" => self.cancel(&message["params"]["requestId"]),
             "notifications/initialized" => self.start_requests(),
@@ -165,7 +170,9 @@ impl Server {
         let Some(id) = message.get("id") else { return };
         self.note(method, &message["params"]);
         let is_modern = message["params"]["_meta"][answers::META_VERSION].is_string();
-        if self.knobs().never_answer.contains(method)
+        let stays_open = method == "subscriptions/listen" && self.knobs().wishes;
+        if stays_open
+            || self.knobs().never_answer.contains(method)
             || (is_modern && self.knobs().never_answer_modern.contains(method))
         {
             return;
@@ -244,6 +251,39 @@ impl Server {
                 );
             }
         });
+    }
+
+    /// What a client wants it to keep in mind.
+    fn wish(&self, method: &str, params: &Value) {
+        if !self.knobs().wishes {
+            return;
+        }
+        let word = |key: &str| params[key].as_str().unwrap_or("-").to_owned();
+        match method {
+            "logging/setLevel" => self.ledger().write("level", &word("level")),
+            "resources/subscribe" => self.ledger().write("subscribe", &word("uri")),
+            "resources/unsubscribe" => self.ledger().write("unsubscribe", &word("uri")),
+            "initialize" => self.ledger().write(
+                "declared",
+                &params["capabilities"]["roots"]["listChanged"].to_string(),
+            ),
+            "notifications/initialized" | "notifications/roots/list_changed" => self
+                .output()
+                .message(&json!({"jsonrpc": "2.0", "id": "roots", "method": "roots/list"})),
+            "subscriptions/listen" => self.listen(params),
+            _ => {}
+        }
+    }
+
+    /// Acknowledges a listen stream; it ends with the process.
+    fn listen(&self, params: &Value) {
+        let filter = &params["notifications"];
+        self.ledger()
+            .write("listen", &filter["resourceSubscriptions"].to_string());
+        self.output().message(
+            &json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
+                "params": {"notifications": filter}}),
+        );
     }
 
     fn note(&self, method: &str, params: &Value) {

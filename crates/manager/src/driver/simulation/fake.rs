@@ -403,5 +403,6 @@ pub(crate) fn catalog(name: &str) -> Catalog {
         hidden: Vec::new(),
         listed_at_unix_ms: 0,
         remembered: false,
+        over_sse: false,
     }
 }

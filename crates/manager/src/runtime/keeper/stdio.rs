@@ -17,7 +17,7 @@ use mainstay_wire::revision::Era;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{Orders, Setup, list_and_report, probe, refresh, runtime, send_notices};
+use super::{Orders, Setup, list_and_report, probe, refresh, restore, runtime, send_notices};
 use crate::config::Transport;
 use crate::process::{self, PipeId, SpawnSpec, Spawned};
 use crate::runtime::stdio::{StdioLink, read_lines, write_lines};
@@ -309,7 +309,8 @@ impl Child<'_> {
         }
         tokio::join!(
             refresh(self.setup, self.runtime),
-            probe(self.setup, self.runtime)
+            probe(self.setup, self.runtime),
+            restore(&self.setup.slot.events, self.runtime)
         );
         self.runtime.failure()
     }

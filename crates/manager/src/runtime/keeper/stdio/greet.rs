@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Child;
 use crate::request::Request;
 use crate::runtime::era::EraHint;
-use crate::runtime::greeting::{Greeting, OUR_CAPABILITIES, our_info};
+use crate::runtime::greeting::{Greeting, our_info};
 use crate::runtime::{Cut, Limits, Miss};
 use crate::settings;
 
@@ -32,8 +32,8 @@ impl Child<'_> {
                     .with_detail("no answer to server/discover")),
             },
             EraHint::Fixed(Era::Legacy) => self.initialize(whole).await.map_err(|refused| refused.failure),
-            EraHint::Remembered(Era::Legacy) => self.initialize_or_discover(whole).await,
-            EraHint::Remembered(Era::Modern) => match self.discover(whole).await? {
+            EraHint::Remembered(Era::Legacy) | EraHint::Pinned(Era::Legacy) => self.initialize_or_discover(whole).await,
+            EraHint::Remembered(Era::Modern) | EraHint::Pinned(Era::Modern) => match self.discover(whole).await? {
                 Discovered::Modern(greeting) => Ok(*greeting),
                 Discovered::Legacy(_) | Discovered::Silent => {
                     self.setup.slot.era.set(None);
@@ -111,8 +111,9 @@ impl Child<'_> {
     /// The legacy handshake.
     async fn initialize(&self, within: Duration) -> Result<Greeting, Refused> {
         let params = format!(
-            "{{\"protocolVersion\":\"{}\",\"capabilities\":{OUR_CAPABILITIES},\"clientInfo\":{}}}",
+            "{{\"protocolVersion\":\"{}\",\"capabilities\":{},\"clientInfo\":{}}}",
             Revision::LATEST_LEGACY.as_str(),
+            self.runtime.declare(),
             our_info()
         );
         let request = Request::new(method::INITIALIZE, Some(&params));
@@ -216,6 +217,7 @@ fn failure_of(miss: Miss) -> Failure {
     match miss {
         Miss::NotSent(Cut::Ended(failure))
         | Miss::Rejected(failure)
+        | Miss::Doubted(failure)
         | Miss::Lost(Cut::Ended(failure)) => failure,
         Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => {
             Failure::new(FailureKind::ConnectTimeout(Phase::Greet))
