@@ -5,6 +5,7 @@
 
 pub(crate) mod catalog;
 pub(crate) mod era;
+mod excess;
 pub(crate) mod freshness;
 pub(crate) mod greeting;
 pub(crate) mod handshake;
@@ -28,7 +29,7 @@ use ::http::{HeaderName, HeaderValue};
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::input::{Input, Proof};
-use mainstay_wire::envelope::{Kind, Message, Refused, Why};
+use mainstay_wire::envelope::{Kind, Message};
 use mainstay_wire::id::Id;
 use mainstay_wire::listing::ListKind;
 use mainstay_wire::revision::Era;
@@ -681,45 +682,6 @@ impl Runtime {
             self.counters
                 .exceeded(Limit::Notices, self.generation.0, words);
         }
-    }
-
-    /// A line that is no message at all: skipped, counted, never answered (F42 to F45).
-    pub(crate) fn noise(&self, sample: &str) {
-        self.counters
-            .exceeded(Limit::Noise, self.generation.0, sample);
-    }
-
-    /// Something meant to be a message and is none. The call concerned is told; if nobody knows which one that is, and it
-    /// was too large to be anything but an answer, all calls in flight are, because one of them waits for ever (F47).
-    pub(crate) fn refused(&self, refused: &Refused) {
-        let why = refused.to_string();
-        let too_large = matches!(refused.why, Why::TooLong { .. } | Why::TooDeep { .. });
-        let told = match (&refused.method, &refused.id) {
-            (None, Some(id)) => self.refuse_answer(Some(id), why.clone()),
-            (None, None) if too_large => {
-                self.waiters.refuse_all(&why);
-                true
-            }
-            (None, None) => false,
-            // A request of the server: it is told too.
-            (Some(_), Some(id)) => {
-                self.say(Message::error_of(
-                    Some(id),
-                    codes::INVALID_REQUEST,
-                    &why,
-                    None,
-                ));
-                true
-            }
-            (Some(_), None) => false,
-        };
-        if too_large {
-            self.counters
-                .exceeded(Limit::Message, self.generation.0, &why);
-        } else {
-            self.counters.malformed();
-        }
-        tracing::debug!(server = %self.server, generation = self.generation.0, why, told, "refused a message");
     }
 }
 

@@ -146,7 +146,6 @@ fn every_setting_of_a_server_is_read() {
         ],
         [6, 7, 8, 9]
     );
-    assert_eq!(t.runner_ms, 36);
     let r = &server.restart;
     assert_eq!((r.budget, r.parked_probe_ms), (10, None));
     assert_eq!(
@@ -165,11 +164,6 @@ fn every_setting_of_a_server_is_read() {
             r.retry_after_max_ms
         ],
         [15, 16, 17]
-    );
-    assert_eq!((r.renewals, r.renewal_window_ms), (37, 38));
-    assert_eq!(
-        (server.suspicion.timeout_ms, server.suspicion.misses),
-        (39, 40)
     );
     let keepalive = server.keepalive.as_ref().unwrap();
     assert_eq!(
@@ -196,6 +190,19 @@ fn every_setting_of_a_server_is_read() {
         [22, 23, 24, 25]
     );
     assert_eq!(server.label.as_deref(), Some("L"));
+}
+
+#[test]
+fn every_setting_of_processes_and_renewals_is_read() {
+    let loaded = read(EVERY_SETTING);
+    let server = loaded.config.server("s").unwrap();
+    assert_eq!(server.timeouts.runner_ms, 36);
+    let r = &server.restart;
+    assert_eq!((r.renewals, r.renewal_window_ms), (37, 38));
+    assert_eq!(
+        (server.suspicion.timeout_ms, server.suspicion.misses),
+        (39, 40)
+    );
 }
 
 #[test]
