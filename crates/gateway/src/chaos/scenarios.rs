@@ -186,7 +186,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "The server runs below two shells and is killed",
         "F64 F65",
         "honest-stdio",
-        &[Calls(2), Act(Kill), Calls(2)],
+        &[Calls(2), Act(Kill), Pause(500), Calls(2)],
     )
     .scene(Launcher),
     plain(
