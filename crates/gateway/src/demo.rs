@@ -365,8 +365,11 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
                 &format!("{from} -> {to}, generation {}{why}", event.generation),
             )
         }
-        EventKind::Published { .. }
+        EventKind::ServerChanged { .. }
+        | EventKind::Published { .. }
         | EventKind::Retracted { .. }
+        | EventKind::LimitExceeded { .. }
+        | EventKind::Escaped { .. }
         | EventKind::DiedTogether { .. }
         | EventKind::RestoreFailed { .. } => Ok(()),
     }

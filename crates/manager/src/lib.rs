@@ -34,6 +34,7 @@ mod driver;
 pub mod error;
 pub mod events;
 mod handle;
+pub mod limits;
 mod manager;
 pub mod preflight;
 #[doc(hidden)]

@@ -20,6 +20,7 @@ use crate::events::Events;
 use crate::process::StderrRing;
 use crate::runtime::Runtime;
 use crate::runtime::era::EraMemory;
+use crate::runtime::keeper::MissingModule;
 use crate::wishes::Wishes;
 
 /// The lifecycle as observers see it: a status and when it was taken.
@@ -58,6 +59,7 @@ pub(crate) struct Slot {
     pub(crate) wishes: Arc<Wishes>,
     /// The server spoke HTTP+SSE (2024-11-05) when it was last greeted; the store keeps it over restarts.
     over_sse: AtomicBool,
+    pub(crate) missing_module: MissingModule,
     process: Mutex<ProcessFace>,
 }
 
@@ -101,6 +103,7 @@ impl Slot {
             events,
             wishes: Arc::new(Wishes::new(subscriptions_max)),
             over_sse: AtomicBool::new(false),
+            missing_module: MissingModule::default(),
             process: Mutex::default(),
         }
     }

@@ -7,8 +7,10 @@
 mod answer;
 mod control;
 mod faults;
+mod fleet;
 mod ledger;
 mod old;
+mod params;
 mod push;
 mod script;
 mod service;

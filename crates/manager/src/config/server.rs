@@ -8,7 +8,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    file::{self, EnvPolicy, KeepaliveOptions, Protocol, ServerOptions, Startup},
+    file::{self, EnvPolicy, KeepaliveOptions, Protocol, Push, Replay, ServerOptions, Startup},
     filter::{Glob, ToolFilter},
     problem::Problem,
     template::Template,
@@ -50,6 +50,14 @@ pub struct ServerConfig {
     pub restart: Restart,
     /// Probing of a connection without traffic. Default: on for HTTP, off for stdio, where the process is watched.
     pub keepalive: Option<Keepalive>,
+    /// Probing on suspicion, where there is no keepalive.
+    pub suspicion: Suspicion,
+    /// Whether its push stream is held. Default: where it has one.
+    pub push: Push,
+    /// Milliseconds between two listings, at least, where it has no way to tell changes; `None`: never. Default: 60 s.
+    pub poll_ms: Option<u64>,
+    /// Whether calls are sent again after the loss of their session (F106). Default: where that is safe.
+    pub replay_after_session_loss: Replay,
     /// Whether its word is believed when it calls a tool read-only or idempotent (law 16). Default: false.
     pub trust_annotations: bool,
     /// Calls that may be at the server at the same time. Default: 1024.
@@ -165,10 +173,14 @@ pub struct Timeouts {
     pub greet_ms: u64,
     /// Its phase of listing. Default: 30 s.
     pub list_ms: u64,
+    /// A connection attempt as a whole, for a package runner that keeps talking on stderr (F4). Default: 5 min.
+    pub runner_ms: u64,
     /// Finding out the generation of MCP. Default: 3 s.
     pub probe_ms: u64,
     /// A call's wait for a server that is connecting; `None`: what the gateway says.
     pub edge_patience_ms: Option<u64>,
+    /// A push stream without a byte. Default: 5 min.
+    pub push_idle_ms: u64,
 }
 
 /// How a server is started again after failures. Durations in milliseconds.
@@ -193,6 +205,10 @@ pub struct Restart {
     pub retry_after_min_ms: u64,
     /// The most that `Retry-After` counts for. Default: 10 min.
     pub retry_after_max_ms: u64,
+    /// Lost sessions that are renewed for nothing in one window (F107). Default: 10.
+    pub renewals: u32,
+    /// That window. Default: 60 s.
+    pub renewal_window_ms: u64,
 }
 
 /// Probing of a connection without traffic. Durations in milliseconds.
@@ -204,6 +220,16 @@ pub struct Keepalive {
     /// Time for its answer. Default: 10 s.
     pub timeout_ms: u64,
     /// Misses in a row that prove death. Default: 3.
+    pub misses: u32,
+}
+
+/// Probing of a connection on which a call met silence, where there is no keepalive (F74).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Suspicion {
+    /// Milliseconds for the answer to a probe. Default: 10 s.
+    pub timeout_ms: u64,
+    /// Misses in a row that prove death. Default: 2.
     pub misses: u32,
 }
 
@@ -234,6 +260,12 @@ impl Default for Restart {
 impl Default for Keepalive {
     fn default() -> Keepalive {
         Keepalive::from_options(&file::KeepaliveGroup::default())
+    }
+}
+
+impl Default for Suspicion {
+    fn default() -> Suspicion {
+        Suspicion::from_options(&file::SuspicionOptions::default())
     }
 }
 
@@ -413,6 +445,14 @@ impl ServerConfig {
             timeouts: Timeouts::from_options(&options.timeouts.clone().unwrap_or_default()),
             restart: Restart::from_options(&options.restart.clone().unwrap_or_default()),
             keepalive,
+            suspicion: Suspicion::from_options(&options.suspicion.clone().unwrap_or_default()),
+            push: options.push.unwrap_or_default(),
+            poll_ms: options.poll_ms.unwrap_or(Some(file::POLL_MS)),
+            replay_after_session_loss: options
+                .retry
+                .as_ref()
+                .and_then(|retry| retry.replay_after_session_loss)
+                .unwrap_or_default(),
             trust_annotations: options
                 .retry
                 .as_ref()
@@ -498,6 +538,10 @@ impl ServerConfig {
             timeouts,
             restart,
             keepalive,
+            suspicion,
+            push,
+            poll_ms,
+            replay_after_session_loss,
             trust_annotations,
             concurrency,
             env_policy: _,
@@ -510,6 +554,8 @@ impl ServerConfig {
             timeouts,
             restart,
             keepalive,
+            suspicion,
+            (push, poll_ms, replay_after_session_loss),
             trust_annotations,
             concurrency,
             stop,
@@ -543,8 +589,10 @@ impl Timeouts {
             tcp_connect_ms: options.tcp_connect_ms.unwrap_or(file::TCP_CONNECT_MS),
             greet_ms: phase(options.greet_ms, file::GREET_MS),
             list_ms: phase(options.list_ms, file::LIST_MS),
+            runner_ms: phase(options.runner_ms, file::RUNNER_MS),
             probe_ms: options.probe_ms.unwrap_or(file::PROBE_MS),
             edge_patience_ms: options.edge_patience_ms,
+            push_idle_ms: options.push_idle_ms.unwrap_or(file::PUSH_IDLE_MS),
         }
     }
 }
@@ -569,6 +617,8 @@ impl Restart {
             retry_after_max_ms: options
                 .retry_after_max_ms
                 .unwrap_or(file::RETRY_AFTER_MAX_MS),
+            renewals: small(options.renewals.unwrap_or(file::RENEWALS)),
+            renewal_window_ms: options.renewal_window_ms.unwrap_or(file::RENEWAL_WINDOW_MS),
         }
     }
 }
@@ -579,6 +629,15 @@ impl Keepalive {
             idle_ms: options.idle_ms.unwrap_or(file::KEEPALIVE_IDLE_MS),
             timeout_ms: options.timeout_ms.unwrap_or(file::KEEPALIVE_TIMEOUT_MS),
             misses: small(options.misses.unwrap_or(file::KEEPALIVE_MISSES)),
+        }
+    }
+}
+
+impl Suspicion {
+    fn from_options(options: &file::SuspicionOptions) -> Suspicion {
+        Suspicion {
+            timeout_ms: options.timeout_ms.unwrap_or(file::SUSPICION_TIMEOUT_MS),
+            misses: small(options.misses.unwrap_or(file::SUSPICION_MISSES)),
         }
     }
 }

@@ -63,7 +63,7 @@ impl Stage {
         servers: impl IntoIterator<Item = ServerConfig>,
     ) -> Self {
         let (publisher, shared) = Publisher::new();
-        let events = Arc::new(Events::new());
+        let events = Arc::new(Events::new(512));
         let desk = Driver::start(Setting {
             clock: Clock::start(),
             start_gate,
@@ -71,6 +71,7 @@ impl Stage {
             shutdown_ms: SHUTDOWN_MS,
             subscriptions_max: 16,
             seed,
+            caps: crate::config::Limits::default(),
             opener,
             store: None,
             events: Arc::clone(&events),
@@ -135,7 +136,7 @@ async fn call(
 /// Runs a body on virtual time. Whatever waits for ever fails here.
 fn on_virtual_time<T>(body: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .start_paused(true)
         .build()
         .unwrap();

@@ -33,6 +33,19 @@ pub(crate) async fn misbehave(exchange: Exchange, fault: Fault) -> io::Result<Re
             let _ran = behave(exchange, None).await?;
             plain(404, "text/plain", "")
         }
+        Fault::RunThen {
+            status,
+            headers,
+            body,
+            forget,
+        } => {
+            let state = Arc::clone(&exchange.state);
+            let _ran = behave(exchange, None).await?;
+            if forget {
+                state.forget_sessions();
+            }
+            status_answer(status, headers, &body)
+        }
         Fault::NeverAnswer => std::future::pending().await,
         Fault::Trickle { every_ms } => trickle(&exchange, every_ms),
         Fault::Resume {

@@ -11,7 +11,10 @@ pub(crate) type Answer = Result<Value, Value>;
 
 const LEGACY: &[&str] = &["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 const MODERN: &str = "2026-07-28";
-const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+pub(crate) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+
+/// The code of an answer to a method that it does not know.
+pub(crate) const UNKNOWN: i64 = -32601;
 
 pub(crate) fn error(code: i64, message: &str) -> Value {
     json!({"code": code, "message": message})
@@ -51,7 +54,7 @@ pub(crate) fn answer(server: &Server, method: &str, params: &Value) -> Answer {
             era,
             json!({"tools": tools::list(&server.tools())}),
         )),
-        _ => Err(error(-32601, &format!("no such method: {method}"))),
+        _ => Err(error(UNKNOWN, &format!("no such method: {method}"))),
     }
 }
 
@@ -70,6 +73,7 @@ fn initialize(server: &Server, params: &Value) -> Value {
     } else {
         LEGACY[0]
     };
+    let version = server.knobs().claim_version.as_deref().unwrap_or(version);
     json!({"protocolVersion": version, "capabilities": capabilities(server), "serverInfo": identity()})
 }
 

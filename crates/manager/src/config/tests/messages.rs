@@ -507,7 +507,7 @@ fn a_name_that_occurs_twice_breaks_that_server_only() {
     );
 }
 #[test]
-fn an_unset_reference_breaks_its_server_and_names_the_variable_and_its_place() {
+fn f10_an_unset_reference_breaks_its_server_and_names_the_variable_and_its_place() {
     let mut loaded = read(
         "{\"mcpServers\": {\n\"a\": {\"command\": \"x\", \"env\": {\"K\": \"${TOKEN} ${OTHER}\"}},\n\"b\": {\"command\": \"${SHELL}\"},\n\
          \"c\": {\"command\": \"x\", \"args\": [\"${TOKEN}\"], \"disabled\": true}}}",
