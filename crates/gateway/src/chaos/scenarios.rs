@@ -186,7 +186,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "The server runs below two shells and is killed",
         "F64 F65",
         "honest-stdio",
-        &[Calls(2), Act(Kill), Calls(2)],
+        &[Calls(2), Act(Kill), Pause(500), Calls(2)],
     )
     .scene(Launcher),
     plain(
@@ -617,6 +617,64 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         &[Calls(2), Pause(3_000), Calls(2)],
     )
     .streams(12),
+    // HTTP+SSE, as of 2024-11-05.
+    plain(
+        "sse-control",
+        "Nothing is wrong, over HTTP+SSE",
+        "",
+        "honest-sse",
+        &[Calls(5), Together(8)],
+    ),
+    plain(
+        "sse-redeployed",
+        "The HTTP+SSE server is away for a second",
+        "F85",
+        "honest-sse",
+        &[Calls(2), Act(Redeploy(1_000)), Listed, Calls(4)],
+    ),
+    plain(
+        "sse-redeployed-in-call",
+        "The HTTP+SSE server is redeployed while it executes a call",
+        "F87 F175",
+        "honest-sse",
+        &[Calls(2), Caught(Redeploy(500)), Calls(3)],
+    ),
+    plain(
+        "sse-streams-end",
+        "The event stream ends, twice",
+        "F123",
+        "honest-sse",
+        &[
+            Calls(2),
+            Act(EndStreams),
+            Pause(1_500),
+            Calls(2),
+            Act(EndStreams),
+            Pause(1_500),
+            Calls(2),
+        ],
+    ),
+    plain(
+        "sse-relative",
+        "The address for messages is relative",
+        "",
+        "sse-relative",
+        &[Calls(3)],
+    ),
+    plain(
+        "sse-byte-by-byte",
+        "The event stream comes byte by byte, with comments",
+        "F128",
+        "sse-byte-by-byte",
+        &[Calls(3)],
+    ),
+    plain(
+        "sse-session-lost-400",
+        "An HTTP+SSE session is forgotten, and told with 400",
+        "F89",
+        "sse-lost-400",
+        &[Calls(2), Act(Forget), Pause(1_500), Calls(2)],
+    ),
     // Catalogs and neighbours.
     plain(
         "http-pages",
