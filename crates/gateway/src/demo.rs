@@ -368,7 +368,10 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
         EventKind::ServerChanged { .. }
         | EventKind::Published { .. }
         | EventKind::Retracted { .. }
-        | EventKind::DiedTogether { .. } => Ok(()),
+        | EventKind::LimitExceeded { .. }
+        | EventKind::Escaped { .. }
+        | EventKind::DiedTogether { .. }
+        | EventKind::RestoreFailed { .. } => Ok(()),
     }
 }
 

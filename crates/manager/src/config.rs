@@ -31,6 +31,8 @@ mod discover;
 mod file;
 mod filter;
 mod gateway;
+#[cfg(test)]
+mod limits_doc;
 mod problem;
 mod read;
 mod read_options;
@@ -56,8 +58,8 @@ pub use self::{
     problem::{ConfigError, Origin, Problem, Severity},
     schema::json_schema,
     server::{
-        Fingerprint, Fingerprints, Keepalive, Reach, Restart, ServerConfig, Stop, Timeouts,
-        Transport,
+        Fingerprint, Fingerprints, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
+        Suspicion, Timeouts, Transport,
     },
     template::{Reason, Template, Unset},
 };

@@ -36,6 +36,7 @@ use self::wake::Wake;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
+use crate::counters::Announcer;
 use crate::events::Events;
 use crate::publish::Publisher;
 use crate::runtime::Runtime;
@@ -99,6 +100,9 @@ pub(crate) struct Setting {
     /// How long a shutdown may take in all.
     pub(crate) shutdown_ms: u64,
     pub(crate) seed: u64,
+    pub(crate) subscriptions_max: usize,
+    /// The limits of the config.
+    pub(crate) caps: crate::config::Limits,
     pub(crate) opener: Box<dyn Opener>,
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) events: Arc<Events>,
@@ -346,9 +350,16 @@ impl Driver {
             id,
             config,
             self.setting.edge_patience_ms,
+            self.setting.subscriptions_max,
+            Arc::clone(&self.setting.events),
             self.setting.clock,
             blank,
         ));
+        slot.counters.announce_to(Announcer {
+            server: Arc::clone(&slot.name),
+            events: Arc::clone(&self.setting.events),
+            noise_lines: u64::try_from(self.setting.caps.noise_lines).unwrap_or(u64::MAX),
+        });
         let reports = Reports::new(id, self.report_sender.clone(), self.setting.clock);
         self.slots.insert(id, Arc::clone(&slot));
         if let (Some(catalog), Start::Enabled) = (catalog, start) {
@@ -356,6 +367,7 @@ impl Driver {
             if Duration::from_millis(age_ms) < ERA_AGE_MAX {
                 slot.era.set(Some(catalog.greeting.revision.era()));
             }
+            slot.set_over_sse(catalog.over_sse);
             slot.catalog.store(Some(Arc::clone(&catalog)));
             // Law 22: the last good catalog is served before the server is up.
             self.publish(&slot, Generation::default(), catalog);

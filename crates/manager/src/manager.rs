@@ -75,7 +75,7 @@ impl ManagerBuilder {
     pub async fn start(self) -> Result<Manager, StartError> {
         let mut seed = [0_u8; 8];
         getrandom::fill(&mut seed).map_err(|error| StartError::Random(error.to_string()))?;
-        let limits = &self.config.gateway.limits;
+        let limits = self.config.gateway.limits;
         let keepers = Keepers {
             guardian: Arc::new(Guardian::start()?),
             limits: envelope::Limits {
@@ -84,6 +84,7 @@ impl ManagerBuilder {
             },
             pages_max: limits.pages,
             stderr_bytes_max: limits.stderr_bytes,
+            caps: limits,
             pauses: Arc::default(),
         };
         let store = self.state_dir.and_then(|dir| match Store::open(&dir) {
@@ -94,14 +95,16 @@ impl ManagerBuilder {
             }
         });
         let (publisher, shared) = Publisher::new();
-        let events = Arc::new(Events::new());
+        let events = Arc::new(Events::new(limits.events));
         let clock = Clock::start();
         let desk = Driver::start(Setting {
             clock,
             start_gate: self.config.gateway.start_gate,
             edge_patience_ms: self.config.gateway.edge_patience_ms,
+            subscriptions_max: self.config.gateway.limits.subscriptions,
             shutdown_ms: self.config.gateway.shutdown_ms,
             seed: u64::from_le_bytes(seed),
+            caps: limits,
             opener: Box::new(keepers),
             store: store.clone(),
             events: Arc::clone(&events),

@@ -7,12 +7,15 @@ pub(crate) mod catalog;
 pub(crate) mod era;
 pub(crate) mod freshness;
 pub(crate) mod greeting;
+pub(crate) mod handshake;
 pub mod http;
 pub(crate) mod keeper;
 pub(crate) mod leases;
 pub(crate) mod params;
 pub(crate) mod refresh;
 pub(crate) mod report;
+pub(crate) mod restore;
+pub(crate) mod sse;
 pub(crate) mod stdio;
 pub(crate) mod waiters;
 
@@ -25,7 +28,7 @@ use ::http::{HeaderName, HeaderValue};
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::input::{Input, Proof};
-use mainstay_wire::envelope::{Kind, Message};
+use mainstay_wire::envelope::{Kind, Message, Refused, Why};
 use mainstay_wire::id::Id;
 use mainstay_wire::listing::ListKind;
 use mainstay_wire::revision::Era;
@@ -42,10 +45,14 @@ use self::leases::Leases;
 use self::params::ToolHeaders;
 use self::refresh::Dirty;
 use self::report::Reports;
+use self::restore::Told;
+use self::sse::SseLink;
 use self::stdio::StdioLink;
 use self::waiters::{CallMark, Waiters};
 use crate::counters::Counters;
+use crate::limits::{Limit, RateGate};
 use crate::request::{ClientFace, Request};
+use crate::wishes::Wishes;
 
 /// How the bytes of one generation travel.
 #[derive(Debug)]
@@ -54,6 +61,8 @@ pub(crate) enum Link {
     Stdio(StdioLink),
     /// A streamable HTTP endpoint.
     Http(Arc<HttpLink>),
+    /// The event stream and the message endpoint of an HTTP+SSE server (2024-11-05).
+    Sse(Arc<SseLink>),
 }
 
 /// Where an inbound message came from, which decides whom it can concern.
@@ -63,7 +72,7 @@ pub enum Origin {
     Stdio,
     /// The response stream of one POST (streamable HTTP), whatever it belongs to.
     Exchange,
-    /// The server's push channel: the GET stream (legacy) or a listen stream (modern).
+    /// The server's push channel: the GET stream (legacy) or a listen stream (modern); the one stream of an HTTP+SSE server.
     Push,
 }
 
@@ -152,6 +161,11 @@ pub(crate) struct Runtime {
     last_life_ms: AtomicU64,
     suspect: Notify,
     outbound: mpsc::Sender<Message>,
+    /// What the user of the library wants servers to keep in mind; shared by all generations of the slot.
+    pub(crate) wishes: Arc<Wishes>,
+    /// What this generation was told of it.
+    pub(crate) told: Told,
+    requests: RateGate,
 }
 
 impl Runtime {
@@ -187,7 +201,16 @@ impl Runtime {
             last_life_ms: AtomicU64::new(0),
             suspect: Notify::new(),
             outbound,
+            wishes: Arc::default(),
+            told: Told::default(),
+            requests: RateGate::new(usize::MAX),
         }
+    }
+
+    /// The same with a limit on the requests of the server (F258).
+    pub(crate) fn admitting(mut self, requests: RateGate) -> Self {
+        self.requests = requests;
+        self
     }
 
     /// What the server said of itself when it was greeted; `None` before that.
@@ -227,11 +250,17 @@ impl Runtime {
             .unwrap_or_else(|| Failure::new(FailureKind::StreamClosed))
     }
 
+    /// Whether this generation may still say what happens at the server (law 3).
+    fn is_live(&self) -> bool {
+        !self.ended.is_cancelled()
+    }
+
     /// When the pause that the server's host asked for ends, if there is one now (F102).
     pub(crate) fn paused_until(&self) -> Option<Instant> {
         match &self.link {
             Link::Stdio(_) => None,
             Link::Http(link) => link.paused_until(),
+            Link::Sse(link) => link.http().paused_until(),
         }
     }
 
@@ -240,6 +269,7 @@ impl Runtime {
         match &self.link {
             Link::Stdio(_) => {}
             Link::Http(link) => link.unpaused().await,
+            Link::Sse(link) => link.http().unpaused().await,
         }
     }
 
@@ -248,17 +278,20 @@ impl Runtime {
         match &self.link {
             Link::Stdio(_) => failure,
             Link::Http(link) => link.told(failure),
+            Link::Sse(link) => link.http().told(failure),
         }
     }
 
     /// Whether this generation goes on after a miss: over HTTP a request that was lost is only that (F99).
     pub(crate) fn survives(&self, miss: &Miss) -> bool {
         match (&self.link, miss) {
-            (Link::Http(_), Miss::Lost(Cut::Ended(failure))) => {
+            (Link::Http(_) | Link::Sse(_), Miss::Lost(Cut::Ended(failure))) => {
                 failure.kind != FailureKind::SessionLost && !self.ended.is_cancelled()
             }
-            (Link::Http(_), Miss::Rejected(failure)) => failure.kind != FailureKind::SessionLost,
-            (Link::Http(_), Miss::NotSent(_) | Miss::Doubted(_) | Miss::Lost(_))
+            (Link::Http(_) | Link::Sse(_), Miss::Rejected(failure)) => {
+                failure.kind != FailureKind::SessionLost
+            }
+            (Link::Http(_) | Link::Sse(_), Miss::NotSent(_) | Miss::Doubted(_) | Miss::Lost(_))
             | (Link::Stdio(_), _) => false,
         }
     }
@@ -324,6 +357,17 @@ impl Runtime {
                 };
                 self.within(limits, &mark, pin!(sent_and_answered)).await
             }
+            Link::Sse(link) => {
+                let answer = self.waiters.register(id, progress, Arc::clone(&mark));
+                // Boxed: the rarest transport must not make the state of every call larger.
+                let mut exchange = Box::pin(async {
+                    match link.exchange(outgoing, answer).await {
+                        Some(answered) => answered,
+                        None => Err(self.broken(&mark)),
+                    }
+                });
+                self.within(limits, &mark, exchange.as_mut()).await
+            }
             Link::Http(link) => {
                 let _registered =
                     progress.map(|sender| self.waiters.watch(id, sender, Arc::clone(&mark)));
@@ -340,6 +384,11 @@ impl Runtime {
             Err(
                 Miss::Rejected(failure) | Miss::Doubted(failure) | Miss::Lost(Cut::Ended(failure)),
             ) if failure.kind == FailureKind::SessionLost => self.session_lost(),
+            // On stdio the reader has counted it: there it may have been nobody's answer.
+            Err(Miss::Lost(Cut::AnswerRefused(why))) if matches!(self.link, Link::Http(_)) => {
+                self.counters
+                    .exceeded(Limit::Message, self.generation.0, why);
+            }
             Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Doubted(_) | Miss::Lost(_)) => {}
         }
         answered
@@ -350,6 +399,11 @@ impl Runtime {
         match &self.link {
             Link::Stdio(link) => {
                 if link.send(Parts::from(message), None).await.is_err() {
+                    self.counters.notice_lost();
+                }
+            }
+            Link::Sse(link) => {
+                if link.notify(message).await.is_err() {
                     self.counters.notice_lost();
                 }
             }
@@ -430,6 +484,13 @@ impl Runtime {
                 for (key, value) in greeting.stamp(client) {
                     editor = editor.set(&["params", "_meta", key], value);
                 }
+                // A caller that names a level of its own keeps it.
+                if let Some(level) = self.wishes.log_level()
+                    && message.member(&meta::in_params(meta::LOG_LEVEL)).is_none()
+                {
+                    let word = mainstay_wire::splice::json_string(level.as_str());
+                    editor = editor.set(&meta::in_params(meta::LOG_LEVEL), word);
+                }
             }
             // Before the greeting the request is the greeting itself, and carries what it must.
             None => {}
@@ -494,7 +555,9 @@ impl Runtime {
             Err(Miss::NotSent(Cut::Ended(failure)) | Miss::Lost(Cut::Ended(failure)))
                 if failure.kind == FailureKind::RateLimited => {}
             // Nobody listens there any more: that is the end of this connection, and the driver opens the next one.
-            Err(Miss::NotSent(Cut::Ended(failure))) if matches!(self.link, Link::Http(_)) => {
+            Err(Miss::NotSent(Cut::Ended(failure)))
+                if matches!(self.link, Link::Http(_) | Link::Sse(_)) =>
+            {
                 self.unreachable(failure);
             }
             Err(Miss::Lost(Cut::Idle | Cut::Total | Cut::Ended(_))) => self.suspect.notify_one(),
@@ -581,8 +644,23 @@ impl Runtime {
 
     fn receive_request(&self, message: &Message) {
         let Some(id) = message.id() else { return };
+        if !self.requests.admits(self.reports.now().0) {
+            let words = format!(
+                "too many requests per second (setting `{}`)",
+                Limit::Requests.setting()
+            );
+            self.counters
+                .exceeded(Limit::Requests, self.generation.0, &words);
+            let reply = Message::error_of(Some(id), codes::INVALID_REQUEST, &words, None);
+            return self.say(reply);
+        }
         let reply = if message.method() == Some(method::PING) {
             Message::result_of(id, "{}")
+        } else if message.method() == Some(method::ROOTS_LIST)
+            && self.told.roots_version().is_some()
+            && let Some(roots) = self.wishes.roots()
+        {
+            Message::result_of(id, &roots)
         } else {
             // Requests from servers to clients are bridged by a later layer; until then the honest answer is that we
             // declared no such capability.
@@ -593,9 +671,55 @@ impl Runtime {
                 None,
             )
         };
-        if self.outbound.try_send(reply).is_err() {
-            self.counters.notice_lost();
+        self.say(reply);
+    }
+
+    /// Says something unasked. Never waits: the reader must not wait for the writer (F44).
+    fn say(&self, message: Message) {
+        if self.outbound.try_send(message).is_err() {
+            let words = "the server does not read what we say";
+            self.counters
+                .exceeded(Limit::Notices, self.generation.0, words);
         }
+    }
+
+    /// A line that is no message at all: skipped, counted, never answered (F42 to F45).
+    pub(crate) fn noise(&self, sample: &str) {
+        self.counters
+            .exceeded(Limit::Noise, self.generation.0, sample);
+    }
+
+    /// Something meant to be a message and is none. The call concerned is told; if nobody knows which one that is, and it
+    /// was too large to be anything but an answer, all calls in flight are, because one of them waits for ever (F47).
+    pub(crate) fn refused(&self, refused: &Refused) {
+        let why = refused.to_string();
+        let too_large = matches!(refused.why, Why::TooLong { .. } | Why::TooDeep { .. });
+        let told = match (&refused.method, &refused.id) {
+            (None, Some(id)) => self.refuse_answer(Some(id), why.clone()),
+            (None, None) if too_large => {
+                self.waiters.refuse_all(&why);
+                true
+            }
+            (None, None) => false,
+            // A request of the server: it is told too.
+            (Some(_), Some(id)) => {
+                self.say(Message::error_of(
+                    Some(id),
+                    codes::INVALID_REQUEST,
+                    &why,
+                    None,
+                ));
+                true
+            }
+            (Some(_), None) => false,
+        };
+        if too_large {
+            self.counters
+                .exceeded(Limit::Message, self.generation.0, &why);
+        } else {
+            self.counters.malformed();
+        }
+        tracing::debug!(server = %self.server, generation = self.generation.0, why, told, "refused a message");
     }
 }
 
@@ -627,6 +751,15 @@ impl Inbound for Runtime {
                 Some(changed) if ListKind::ALL.iter().any(|kind| kind.changed() == changed) => {
                     self.dirty.mark();
                 }
+                Some(method::RESOURCES_UPDATED) if self.is_live() => {
+                    if let Some(uri) = message.string_member(&["params", "uri"]) {
+                        self.wishes.updated(&uri, false);
+                    }
+                }
+                Some(method::MESSAGE) if self.is_live() && self.wishes.has_listeners() => {
+                    self.wishes.logged(message);
+                }
+                Some(method::SUBSCRIPTIONS_ACKNOWLEDGED) => self.told.acknowledge(&message),
                 Some(_) | None => self.counters.unrouted_notification(),
             },
         }
@@ -638,8 +771,10 @@ impl Inbound for Runtime {
     }
 
     fn skipped(&self, what: &'static str, sample: &str) {
-        self.counters.noise();
-        tracing::debug!(server = %self.server, generation = self.generation.0, what, sample, "skipped");
+        // Not the sample: half of somebody's answer may be in it (F233).
+        tracing::debug!(server = %self.server, generation = self.generation.0, what, shown_bytes = sample.len(), "skipped");
+        self.counters
+            .exceeded(Limit::Noise, self.generation.0, what);
     }
 }
 
@@ -663,14 +798,8 @@ impl Drop for Guard<'_> {
                 "{{\"requestId\":{},\"reason\":\"no longer wanted\"}}",
                 self.id
             );
-            if self
-                .runtime
-                .outbound
-                .try_send(Message::notification(method::CANCELLED, Some(&params)))
-                .is_err()
-            {
-                self.runtime.counters.notice_lost();
-            }
+            self.runtime
+                .say(Message::notification(method::CANCELLED, Some(&params)));
         }
     }
 }

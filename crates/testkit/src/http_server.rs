@@ -9,6 +9,7 @@ mod control;
 mod faults;
 mod fleet;
 mod ledger;
+mod old;
 mod params;
 mod push;
 mod script;
@@ -17,6 +18,7 @@ mod socket;
 mod sse;
 mod state;
 mod tools;
+mod wishes;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,6 +35,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::ledger::{Counts, Ledger, Seen};
+pub use self::old::{EndpointForm, OldScript};
 pub use self::script::{
     AcceptPolicy, DiscoverDialect, Eras, Fault, Framing, GetPolicy, LostDialect, Planned, Script,
     Then,
@@ -79,6 +82,12 @@ impl HttpServer {
         format!("http://{}/mcp", self.address)
     }
 
+    /// The address of the event stream of the HTTP+SSE transport of 2024-11-05.
+    #[must_use]
+    pub fn sse_url(&self) -> String {
+        format!("http://{}/sse", self.address)
+    }
+
     /// The address it listens on, also while it is stopped.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -121,6 +130,16 @@ impl HttpServer {
     /// Tells clients that a listing changed: `tools`, `prompts` or `resources`.
     pub fn tell_changed(&self, kind: &str) {
         self.state.tell_changed(kind);
+    }
+
+    /// Tells every client that subscribed to a resource that it changed.
+    pub fn tell_updated(&self, uri: &str) {
+        self.state.tell_updated(uri);
+    }
+
+    /// Asks every client with a push stream for its roots. The answers are in the ledger, as requests without a method.
+    pub fn ask_roots(&self) {
+        self.state.ask_roots();
     }
 
     /// Lets every held `slow` call go.

@@ -19,8 +19,14 @@ mod manager {
     pub(crate) mod pauses;
     pub(crate) mod push;
     pub(crate) mod recovery;
+    pub(crate) mod restore;
     pub(crate) mod routes;
     pub(crate) mod sessions;
     mod soak;
+    pub(crate) mod sse;
     pub(crate) mod statuses;
+    pub(crate) mod stdio_end;
+    pub(crate) mod stdio_greet;
+    pub(crate) mod stdio_noise;
+    pub(crate) mod stdio_start;
 }

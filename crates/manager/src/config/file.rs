@@ -62,7 +62,8 @@ pub(super) struct ServerEntry {
     pub(super) url: Option<String>,
     /// HTTP headers to send with every request, such as `Authorization`.
     pub(super) headers: Option<BTreeMap<String, String>>,
-    /// The transport. Default: `stdio` with `command`, `http` with `url`. `sse` (the transport of 2024) is not supported yet.
+    /// The transport. Default: `stdio` with `command`, `http` with `url`. `http` also finds out by itself whether the server
+    /// only speaks the older HTTP+SSE transport (of 2024-11-05); `sse` insists on that one.
     #[schemars(rename = "type")]
     pub(super) kind: Option<TransportWord>,
     /// A name for people, shown next to the server's own.
@@ -123,6 +124,8 @@ pub(super) struct ServerOptions {
     /// watched instead).
     #[schemars(with = "Option<KeepaliveOrOff>")]
     pub(super) keepalive: Option<KeepaliveOptions>,
+    /// Probing of a connection on which a call met silence, where there is no `keepalive`.
+    pub(super) suspicion: Option<SuspicionOptions>,
     /// Whether the server's push stream is held, over which it tells that its catalog changed; `off` for servers whose host
     /// bills for open streams. Without it listings are repeated as `pollMs` says. Has no effect on `command`.
     #[schemars(extend("default" = "auto"))]
@@ -304,6 +307,10 @@ pub(super) struct TimeoutOptions {
     /// Listing the catalog. Default: 30000, or `connectMs` when that is set.
     #[schemars(range(min = 1, max = DURATION_MS_MAX))]
     pub(super) list_ms: Option<u64>,
+    /// The same as `connectMs` for a package runner (`npx`, `uvx`, `pipx run`, `docker run` and the like) that keeps talking
+    /// on stderr: it may be downloading. Default: 300000, or `connectMs` when that is set.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX))]
+    pub(super) runner_ms: Option<u64>,
     /// Finding out which generation of MCP the server speaks.
     #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = PROBE_MS))]
     pub(super) probe_ms: Option<u64>,
@@ -323,6 +330,7 @@ pub(super) const SPAWN_MS: u64 = 30_000;
 pub(super) const TCP_CONNECT_MS: u64 = 10_000;
 pub(super) const GREET_MS: u64 = 60_000;
 pub(super) const LIST_MS: u64 = 30_000;
+pub(super) const RUNNER_MS: u64 = 5 * 60 * 1000;
 pub(super) const PROBE_MS: u64 = 3_000;
 pub(super) const EDGE_PATIENCE_MS: u64 = 15_000;
 
@@ -357,6 +365,13 @@ pub(super) struct RestartOptions {
     /// The most that a server's own `Retry-After` counts for.
     #[schemars(range(min = 0, max = DURATION_MS_MAX), extend("default" = RETRY_AFTER_MAX_MS))]
     pub(super) retry_after_max_ms: Option<u64>,
+    /// Lost sessions of a proven server that are renewed for nothing within `renewalWindowMs`; further ones count as
+    /// failures.
+    #[schemars(range(min = 0, max = COUNT_MAX), extend("default" = RENEWALS))]
+    pub(super) renewals: Option<u64>,
+    /// The window of `renewals`.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = RENEWAL_WINDOW_MS))]
+    pub(super) renewal_window_ms: Option<u64>,
 }
 
 pub(super) const BUDGET: u64 = 5;
@@ -368,6 +383,8 @@ pub(super) const PARKED_PROBE_MS: u64 = 5 * 60 * 1000;
 pub(super) const PARKED_CALL_INTERVAL_MS: u64 = 10_000;
 pub(super) const RETRY_AFTER_MIN_MS: u64 = 1_000;
 pub(super) const RETRY_AFTER_MAX_MS: u64 = 10 * 60 * 1000;
+pub(super) const RENEWALS: u64 = 10;
+pub(super) const RENEWAL_WINDOW_MS: u64 = 60_000;
 
 /// What `keepalive` says: off, or on with what is set.
 #[derive(Debug, Clone)]
@@ -394,6 +411,21 @@ pub(super) struct KeepaliveGroup {
 pub(super) const KEEPALIVE_IDLE_MS: u64 = 60_000;
 pub(super) const KEEPALIVE_TIMEOUT_MS: u64 = 10_000;
 pub(super) const KEEPALIVE_MISSES: u64 = 3;
+
+/// Probing of a connection on which a call met silence.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct SuspicionOptions {
+    /// Time for the answer to a probe.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = SUSPICION_TIMEOUT_MS))]
+    pub(super) timeout_ms: Option<u64>,
+    /// Probes without an answer in a row, after which the connection is dead.
+    #[schemars(range(min = 1, max = COUNT_MAX), extend("default" = SUSPICION_MISSES))]
+    pub(super) misses: Option<u64>,
+}
+
+pub(super) const SUSPICION_TIMEOUT_MS: u64 = 10_000;
+pub(super) const SUSPICION_MISSES: u64 = 2;
 
 /// When a call may be sent again.
 #[derive(Debug, Clone, Default, JsonSchema)]
@@ -480,7 +512,27 @@ pub(super) struct LimitOptions {
     /// Downstream sessions.
     #[schemars(range(min = 1, max = 10_000_000), extend("default" = SESSIONS))]
     pub(super) sessions: Option<u64>,
+    /// Resources that a program which embeds Mainstay may be subscribed to, per server.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = SUBSCRIPTIONS))]
+    pub(super) subscriptions: Option<u64>,
+    /// Lines on a server's stdout that are no MCP messages after which it is an event and a warning; they are always skipped.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = NOISE_LINES))]
+    pub(super) noise_lines: Option<u64>,
+    /// Requests that one server may send us per second; further ones are refused.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = REQUESTS_PER_SECOND))]
+    pub(super) requests_per_second: Option<u64>,
+    /// Cancel notices and answers that may wait for one server; further ones are dropped.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = NOTICES))]
+    pub(super) notices: Option<u64>,
+    /// Messages that may wait for the stdin of one server; the calls of further ones wait within their own deadlines.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = QUEUED_LINES))]
+    pub(super) queued_lines: Option<u64>,
+    /// Events that are kept; also how many a listener may be behind before it is told that it missed some.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = EVENTS))]
+    pub(super) events: Option<u64>,
 }
+
+pub(super) const SUBSCRIPTIONS: u64 = 1_000;
 
 pub(super) const MESSAGE_BYTES_MIN: u64 = 4 * 1024;
 pub(super) const MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
@@ -492,6 +544,11 @@ pub(super) const PAGES: u64 = 1_000;
 pub(super) const STDERR_BYTES_MIN: u64 = 1024;
 pub(super) const STDERR_BYTES: u64 = 64 * 1024;
 pub(super) const SESSIONS: u64 = 10_000;
+pub(super) const NOISE_LINES: u64 = 20;
+pub(super) const REQUESTS_PER_SECOND: u64 = 100;
+pub(super) const NOTICES: u64 = 64;
+pub(super) const QUEUED_LINES: u64 = 64;
+pub(super) const EVENTS: u64 = 512;
 
 /// The field-wise merge of two groups of settings: what is set above wins over what is set below.
 macro_rules! over {
@@ -537,6 +594,9 @@ impl ServerOptions {
             KeepaliveOptions::over,
         );
         self.retry = over_group(self.retry, below.retry.as_ref(), RetryOptions::over);
+        self.suspicion = over_group(self.suspicion, below.suspicion.as_ref(), |above, below| {
+            over!(above, below, SuspicionOptions { timeout_ms, misses })
+        });
         self.stop = over_group(self.stop, below.stop.as_ref(), |above, below| {
             over!(
                 above,
@@ -566,6 +626,7 @@ impl ServerOptions {
                 timeouts,
                 restart,
                 keepalive,
+                suspicion,
                 push,
                 poll_ms,
                 retry,
@@ -595,6 +656,7 @@ impl TimeoutOptions {
                 tcp_connect_ms,
                 greet_ms,
                 list_ms,
+                runner_ms,
                 probe_ms,
                 edge_patience_ms,
                 push_idle_ms,
@@ -631,6 +693,8 @@ impl RestartOptions {
                 parked_call_interval_ms,
                 retry_after_min_ms,
                 retry_after_max_ms,
+                renewals,
+                renewal_window_ms,
             }
         )
     }

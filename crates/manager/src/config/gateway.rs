@@ -46,6 +46,18 @@ pub struct Limits {
     pub stderr_bytes: usize,
     /// Downstream sessions. Default: 10 000.
     pub sessions: usize,
+    /// Resources that may be subscribed to, per server. Default: 1000.
+    pub subscriptions: usize,
+    /// Noise lines of one server before it is an event (F42). Default: 20.
+    pub noise_lines: usize,
+    /// Requests of one server per second (F258). Default: 100.
+    pub requests_per_second: usize,
+    /// Notices that wait for one server. Default: 64.
+    pub notices: usize,
+    /// Messages that wait for the stdin of one server. Default: 64.
+    pub queued_lines: usize,
+    /// Events that are kept. Default: 512.
+    pub events: usize,
 }
 
 pub(super) const LISTEN: SocketAddr =
@@ -81,6 +93,16 @@ impl Limits {
             pages: saturated(options.pages.unwrap_or(file::PAGES)),
             stderr_bytes: saturated(options.stderr_bytes.unwrap_or(file::STDERR_BYTES)),
             sessions: saturated(options.sessions.unwrap_or(file::SESSIONS)),
+            subscriptions: saturated(options.subscriptions.unwrap_or(file::SUBSCRIPTIONS)),
+            noise_lines: saturated(options.noise_lines.unwrap_or(file::NOISE_LINES)),
+            requests_per_second: saturated(
+                options
+                    .requests_per_second
+                    .unwrap_or(file::REQUESTS_PER_SECOND),
+            ),
+            notices: saturated(options.notices.unwrap_or(file::NOTICES)),
+            queued_lines: saturated(options.queued_lines.unwrap_or(file::QUEUED_LINES)),
+            events: saturated(options.events.unwrap_or(file::EVENTS)),
         }
     }
 }

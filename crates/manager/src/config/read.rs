@@ -280,6 +280,12 @@ fn read_gateway(
     (gateway, defaults)
 }
 
+/// A limit that counts things.
+const COUNT: Range = Range {
+    min: 1,
+    max: 1_000_000,
+};
+
 fn read_limits(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> LimitOptions {
     let bytes = Range {
         min: file::MESSAGE_BYTES_MIN,
@@ -320,6 +326,19 @@ fn read_limits(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> LimitOptions 
             },
             sink,
         ),
+        subscriptions: fields.whole(
+            "subscriptions",
+            Range {
+                min: 1,
+                max: 1_000_000,
+            },
+            sink,
+        ),
+        noise_lines: fields.whole("noiseLines", COUNT, sink),
+        requests_per_second: fields.whole("requestsPerSecond", COUNT, sink),
+        notices: fields.whole("notices", COUNT, sink),
+        queued_lines: fields.whole("queuedLines", COUNT, sink),
+        events: fields.whole("events", COUNT, sink),
     };
     fields.finish(sink);
     options

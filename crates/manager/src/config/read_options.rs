@@ -5,7 +5,7 @@ use super::{
     file::{
         COUNT_MAX, DURATION_MS, DURATION_OR_ZERO_MS, EnvPolicy, KeepaliveGroup, KeepaliveOptions,
         Protocol, Push, Replay, Reserved, RestartOptions, RetryOptions, Scope, ServerOptions,
-        Startup, StopOptions, TimeoutOptions, TlsOptions, ToolOptions,
+        Startup, StopOptions, SuspicionOptions, TimeoutOptions, TlsOptions, ToolOptions,
     },
     read_server::read_template,
     reader::{Fields, Range, Sink, kind, list, text},
@@ -37,6 +37,9 @@ pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> 
             .map(|group| read_timeouts(group, sink)),
         restart: read_restart(fields, sink),
         keepalive: read_keepalive(fields, sink),
+        suspicion: fields
+            .object("suspicion", sink)
+            .map(|group| read_suspicion(group, sink)),
         push: fields.choice("push", &[("auto", Push::Auto), ("off", Push::Off)], sink),
         poll_ms: fields.whole_or_never("pollMs", DURATION_MS, sink),
         retry: fields
@@ -189,6 +192,7 @@ fn read_timeouts(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> TimeoutOpti
         tcp_connect_ms: fields.whole("tcpConnectMs", DURATION_MS, sink),
         greet_ms: fields.whole("greetMs", DURATION_MS, sink),
         list_ms: fields.whole("listMs", DURATION_MS, sink),
+        runner_ms: fields.whole("runnerMs", DURATION_MS, sink),
         probe_ms: fields.whole("probeMs", DURATION_MS, sink),
         edge_patience_ms: fields.whole("edgePatienceMs", DURATION_OR_ZERO_MS, sink),
         push_idle_ms: fields.whole("pushIdleMs", DURATION_MS, sink),
@@ -230,6 +234,15 @@ fn read_restart(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<Rest
         parked_call_interval_ms: group.whole("parkedCallIntervalMs", DURATION_MS, sink),
         retry_after_min_ms: group.whole("retryAfterMinMs", DURATION_OR_ZERO_MS, sink),
         retry_after_max_ms: group.whole("retryAfterMaxMs", DURATION_OR_ZERO_MS, sink),
+        renewals: group.whole(
+            "renewals",
+            Range {
+                min: 0,
+                max: COUNT_MAX,
+            },
+            sink,
+        ),
+        renewal_window_ms: group.whole("renewalWindowMs", DURATION_MS, sink),
     };
     group.finish(sink);
     Some(options)
@@ -266,6 +279,22 @@ fn read_keepalive(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<Ke
     };
     group.finish(sink);
     Some(KeepaliveOptions::On(options))
+}
+
+fn read_suspicion(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> SuspicionOptions {
+    let options = SuspicionOptions {
+        timeout_ms: fields.whole("timeoutMs", DURATION_MS, sink),
+        misses: fields.whole(
+            "misses",
+            Range {
+                min: 1,
+                max: COUNT_MAX,
+            },
+            sink,
+        ),
+    };
+    fields.finish(sink);
+    options
 }
 
 fn read_retry(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> RetryOptions {

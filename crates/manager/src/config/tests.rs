@@ -103,9 +103,11 @@ const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "command": "x", "enabled": false, "required": true, "startup": "lazy", "idleShutdownMs": 1,
             "protocol": "modern", "scope": "shared", "tools": {"include": ["a*"], "exclude": ["ab"]},
             "timeouts": {"callIdleMs": 2, "callTotalMs": 3, "connectMs": 4, "spawnMs": 5, "greetMs": 6, "listMs": 7,
-                         "probeMs": 8, "edgePatienceMs": 9, "pushIdleMs": 31},
+                         "probeMs": 8, "edgePatienceMs": 9, "runnerMs": 36, "pushIdleMs": 31},
             "restart": {"budget": 10, "backoffBaseMs": 11, "backoffCapMs": 12, "openIntervalMs": 13, "stableMs": 14,
-                        "parkedProbeMs": false, "parkedCallIntervalMs": 15, "retryAfterMinMs": 16, "retryAfterMaxMs": 17},
+                        "parkedProbeMs": false, "parkedCallIntervalMs": 15, "retryAfterMinMs": 16, "retryAfterMaxMs": 17,
+                        "renewals": 37, "renewalWindowMs": 38},
+            "suspicion": {"timeoutMs": 39, "misses": 40},
             "keepalive": {"idleMs": 18, "timeoutMs": 19, "misses": 20},
             "push": "off", "pollMs": false,
             "retry": {"trustAnnotations": true, "replayAfterSessionLoss": "never"}, "concurrency": 21, "envPolicy": "inherit",
@@ -113,7 +115,8 @@ const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
           } },
           "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26, "shutdownMs": 31,
             "startGate": 27, "limits": {"messageBytes": 5000, "eventBytes": 5001, "depth": 28, "pages": 29,
-            "stderrBytes": 5002, "sessions": 30} } }"#;
+            "stderrBytes": 5002, "sessions": 30, "subscriptions": 31, "noiseLines": 41, "requestsPerSecond": 42, "notices": 43,
+            "queuedLines": 44, "events": 45} } }"#;
 
 #[test]
 fn every_setting_of_a_server_is_read() {
@@ -143,6 +146,7 @@ fn every_setting_of_a_server_is_read() {
         ],
         [6, 7, 8, 9]
     );
+    assert_eq!(t.runner_ms, 36);
     let r = &server.restart;
     assert_eq!((r.budget, r.parked_probe_ms), (10, None));
     assert_eq!(
@@ -161,6 +165,11 @@ fn every_setting_of_a_server_is_read() {
             r.retry_after_max_ms
         ],
         [15, 16, 17]
+    );
+    assert_eq!((r.renewals, r.renewal_window_ms), (37, 38));
+    assert_eq!(
+        (server.suspicion.timeout_ms, server.suspicion.misses),
+        (39, 40)
     );
     let keepalive = server.keepalive.as_ref().unwrap();
     assert_eq!(
@@ -206,9 +215,20 @@ fn every_setting_of_the_gateway_is_read() {
             l.depth,
             l.pages,
             l.stderr_bytes,
-            l.sessions
+            l.sessions,
+            l.subscriptions
         ],
-        [5000, 5001, 28, 29, 5002, 30]
+        [5000, 5001, 28, 29, 5002, 30, 31]
+    );
+    assert_eq!(
+        [
+            l.noise_lines,
+            l.requests_per_second,
+            l.notices,
+            l.queued_lines,
+            l.events
+        ],
+        [41, 42, 43, 44, 45]
     );
 }
 

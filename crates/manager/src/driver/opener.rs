@@ -45,6 +45,7 @@ pub(crate) struct Keepers {
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
     pub(crate) stderr_bytes_max: usize,
+    pub(crate) caps: crate::config::Limits,
     pub(crate) pauses: Arc<Pauses>,
 }
 
@@ -62,6 +63,7 @@ impl Opener for Keepers {
             limits: self.limits,
             pages_max: self.pages_max,
             stderr_bytes_max: self.stderr_bytes_max,
+            caps: self.caps,
             pauses: Arc::clone(&self.pauses),
         })
         .boxed()

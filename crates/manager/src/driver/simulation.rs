@@ -63,13 +63,15 @@ impl Stage {
         servers: impl IntoIterator<Item = ServerConfig>,
     ) -> Self {
         let (publisher, shared) = Publisher::new();
-        let events = Arc::new(Events::new());
+        let events = Arc::new(Events::new(512));
         let desk = Driver::start(Setting {
             clock: Clock::start(),
             start_gate,
             edge_patience_ms: 15_000,
             shutdown_ms: SHUTDOWN_MS,
+            subscriptions_max: 16,
             seed,
+            caps: crate::config::Limits::default(),
             opener,
             store: None,
             events: Arc::clone(&events),

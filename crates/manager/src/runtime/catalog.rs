@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::freshness::Ttls;
 use super::greeting::Greeting;
 use super::params::Draft;
-use super::{Cut, Limits, Miss, Runtime};
+use super::{Cut, Limits, Link, Miss, Runtime};
 use crate::catalog::{Catalog, Hidden, ItemList, unix_ms};
 use crate::config::ToolFilter;
 use crate::request::Request;
@@ -64,6 +64,7 @@ pub(crate) async fn list_all(
         templates: next(),
         hidden,
         listed_at_unix_ms: unix_ms(),
+        over_sse: matches!(runtime.link(), Link::Sse(_)),
         remembered: false,
     })
 }

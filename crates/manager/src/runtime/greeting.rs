@@ -7,8 +7,8 @@ use mainstay_wire::views::{DiscoverResult, InitializeResult};
 
 use crate::request::ClientFace;
 
-/// The capabilities that we declare upstream. Empty: requests from servers to clients are not bridged yet, and what is
-/// not declared is not asked.
+/// The capabilities that we declare upstream, unless the user of the library set roots. Empty: requests from servers to
+/// clients are not bridged yet, and what is not declared is not asked.
 pub(crate) const OUR_CAPABILITIES: &str = "{}";
 
 /// Who we say we are.
@@ -68,6 +68,14 @@ impl Greeting {
                     .get("listChanged")
                     .and_then(serde_json::Value::as_bool)
             })
+            .unwrap_or(false)
+    }
+
+    /// Whether the server declared that single resources can be subscribed to.
+    #[must_use]
+    pub fn can_subscribe(&self) -> bool {
+        self.capability("resources")
+            .and_then(|object| object.get("subscribe").and_then(serde_json::Value::as_bool))
             .unwrap_or(false)
     }
 

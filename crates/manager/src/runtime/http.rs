@@ -6,9 +6,9 @@
 //!
 //! Where the parts are: `client` moves HTTP messages, `face` knows our headers, `stream` reads events, `answer` turns a
 //! response into an answer, `verdict` judges what is no answer, `greet` finds out the era, `push` and `listen` hold the push
-//! stream of either era, `session` asks a session whether it lives, `jar` keeps its cookies, `route` is the way to the
-//! server (proxy, certificates), `lookup` finds its addresses, `pause` remembers hosts that asked to be left alone,
-//! `secrets` keeps what the entry says out of every message.
+//! stream of either era, `old` is what the HTTP+SSE transport of 2024 shares with this one, `session` asks a session whether
+//! it lives, `jar` keeps its cookies, `route` is the way to the server (proxy, certificates), `lookup` finds its addresses,
+//! `pause` remembers hosts that asked to be left alone, `secrets` keeps what the entry says out of every message.
 
 mod answer;
 mod body;
@@ -19,6 +19,7 @@ mod greet;
 mod jar;
 mod listen;
 mod lookup;
+mod old;
 mod pause;
 mod push;
 mod route;
@@ -28,8 +29,8 @@ mod stream;
 mod verdict;
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -48,6 +49,7 @@ use self::client::{Client, Target};
 use self::face::Face;
 use self::jar::Jar;
 use self::lookup::Lookup;
+pub(crate) use self::old::{HandedIn, Heard, NoStream, OldStream};
 use self::verdict::{Asked, Verdict};
 use super::{Cut, Inbound, Miss, Origin, Outgoing};
 
@@ -166,6 +168,10 @@ pub struct HttpLink {
     push_idle: Duration,
     pauses: Arc<Pauses>,
     window: Window,
+    /// `initialize` was refused in a way that an HTTP+SSE server would.
+    unserved: AtomicBool,
+    /// What we declare of ourselves in a legacy greeting; nothing if it was never set.
+    declared: OnceLock<String>,
     drains: TaskTracker,
     closing: CancellationToken,
 }
@@ -201,12 +207,25 @@ impl HttpLink {
             window: setup.window,
             face: ArcSwap::from_pointee(bare.clone()),
             bare,
+            unserved: AtomicBool::new(false),
+            declared: OnceLock::new(),
             jar: Jar::default(),
             gone: OnceCell::new(),
             push_idle: Duration::from_millis(setup.push_idle_ms),
             drains: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
+    }
+
+    /// Sets the capabilities object that a legacy greeting declares. Once per link, before it is greeted.
+    pub(crate) fn declare(&self, capabilities: String) {
+        let _ = self.declared.set(capabilities);
+    }
+
+    fn declared(&self) -> &str {
+        self.declared
+            .get()
+            .map_or(super::greeting::OUR_CAPABILITIES, String::as_str)
     }
 
     /// Finds out the server's era and greets it (modern: `server/discover`, legacy: `initialize` and
@@ -477,13 +496,27 @@ impl HttpLink {
         payload: &Payload,
         mark: Option<&Arc<CallMark>>,
     ) -> Result<Response<InBody>, Failure> {
+        let uri = self.target.uri().clone();
+        self.send_to(client, uri, method, headers, payload, mark)
+            .await
+    }
+
+    /// [`HttpLink::send`] to another address of the same origin.
+    async fn send_to(
+        &self,
+        client: &Client,
+        mut uri: http::Uri,
+        method: Method,
+        headers: impl Fn() -> http::HeaderMap,
+        payload: &Payload,
+        mark: Option<&Arc<CallMark>>,
+    ) -> Result<Response<InBody>, Failure> {
         if std::ptr::eq(client, &self.streams) {
             // Nobody waits for a stream, so it keeps the pause of its host by itself.
             self.unpaused().await;
         } else if let Some(until) = self.paused_until() {
             return Err(self.is_paused(until));
         }
-        let mut uri = self.target.uri().clone();
         for _hop in 0..=client::REDIRECTS_MAX {
             let mut request = http::Request::new(payload.body(mark));
             *request.method_mut() = method.clone();

@@ -3,7 +3,10 @@
 //! One task per generation, spawned by the driver and never awaited by it. It decides nothing: it reports, and it obeys.
 
 mod http;
+mod sse;
 mod stdio;
+
+pub(crate) use self::stdio::MissingModule;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,24 +27,19 @@ use super::catalog::list_all;
 use super::greeting::Greeting;
 use super::http::Pauses;
 use super::report::{Report, Reports};
+use super::restore::restore;
 use super::{Cut, Limits, Miss};
 use crate::config::{ServerConfig, Transport};
 use crate::driver::opener::Remains;
+use crate::limits::RateGate;
 use crate::process::Guardian;
 use crate::request::Request;
 use crate::settings;
 use crate::slot::Slot;
 
-/// Notices of ours waiting for the wire (cancel notices, answers to the server). Full means that the server has stopped
-/// reading; further notices are dropped and counted.
-const OUTBOUND: usize = 64;
-
 /// The pause before a listing that failed is tried again, and how often it doubles: 2 s to 64 s.
 const LIST_RETRY: Duration = Duration::from_secs(2);
 const LIST_RETRY_DOUBLINGS: u32 = 5;
-
-/// The answer to a probe of a server without keepalive settings may take this long, in milliseconds.
-const PROBE_TIMEOUT_MS: u64 = 10_000;
 
 /// Everything that a keeper needs.
 pub(crate) struct Setup {
@@ -57,6 +55,7 @@ pub(crate) struct Setup {
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
     pub(crate) stderr_bytes_max: usize,
+    pub(crate) caps: crate::config::Limits,
     pub(crate) pauses: Arc<Pauses>,
 }
 
@@ -78,7 +77,10 @@ pub(crate) async fn keep(setup: Setup) {
     let generation = setup.generation;
     match &setup.config.transport {
         Transport::Stdio { .. } => stdio::keep(setup).await,
-        Transport::Http { .. } => http::keep(setup).await,
+        Transport::Http { kind, .. } => {
+            let kind = *kind;
+            sse::keep_either(setup, kind).await;
+        }
         Transport::Broken { .. } => {
             let failure = settings::unusable(&setup.config);
             setup
@@ -94,8 +96,10 @@ pub(crate) async fn keep(setup: Setup) {
 
 /// A runtime and the queue of what it says unasked.
 fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Message>) {
-    let (outbound, notices) = mpsc::channel(OUTBOUND);
-    let runtime = Runtime::new(
+    // Cancel notices and answers to the server. Full means that it has stopped reading; further ones are dropped and
+    // counted.
+    let (outbound, notices) = mpsc::channel(setup.caps.notices);
+    let mut runtime = Runtime::new(
         Arc::clone(&setup.slot.name),
         setup.generation,
         link,
@@ -103,7 +107,9 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
         Arc::clone(&setup.slot.counters),
         setup.reports.clone(),
         outbound,
-    );
+    )
+    .admitting(RateGate::new(setup.caps.requests_per_second));
+    runtime.wishes = Arc::clone(&setup.slot.wishes);
     (Arc::new(runtime), notices)
 }
 
@@ -144,6 +150,8 @@ async fn list_and_report(
         }
     };
     setup.slot.era.set(Some(greeting.revision.era()));
+    // Before anybody can see the generation: what it was told must not be confused with what a former one was.
+    runtime.wishes.begin(generation);
     let runtime = Arc::clone(runtime);
     setup
         .reports
@@ -258,7 +266,9 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
         .config
         .keepalive
         .as_ref()
-        .map_or(PROBE_TIMEOUT_MS, |keepalive| keepalive.timeout_ms);
+        .map_or(setup.config.suspicion.timeout_ms, |keepalive| {
+            keepalive.timeout_ms
+        });
     let life = runtime.last_life_ms();
     // Law 14: a link with traffic inside the window needs no probe; the answer is the traffic.
     if life > 0 && life >= since_ms {

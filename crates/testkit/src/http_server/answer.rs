@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::state::State;
-use super::{params, tools};
+use super::{params, tools, wishes};
 
 /// The modern revision that the fake speaks.
 pub(crate) const MODERN: &str = "2026-07-28";
@@ -42,7 +42,8 @@ fn capabilities(state: &State) -> Value {
     if script.prompts {
         all["prompts"] = json!({"listChanged": told});
     }
-    all
+    drop(script);
+    wishes::declared(all, state)
 }
 
 /// Answers any request that is no greeting. `emit` takes notifications, if there is a stream for them.
@@ -69,6 +70,7 @@ pub(crate) async fn answer(
             cacheable = false;
             tools::call(state, &params, emit).await
         }
+        wish if !modern && wishes::is_one(wish) && state.script().subscriptions => json!({}),
         "resources/read" => json!({"contents": [{"uri": params.get("uri"), "text": "fixed"}]}),
         other => {
             return Answer::error(

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::old::OldScript;
+
 /// Which revisions of MCP the server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -302,6 +304,10 @@ pub struct Script {
     pub list_changed: bool,
     /// Further headers on every answer.
     pub headers: BTreeMap<String, String>,
+    /// Whether it offers log levels and resource subscriptions.
+    pub subscriptions: bool,
+    /// The HTTP+SSE transport of 2024-11-05, at `/sse`.
+    pub old: OldScript,
     /// How many replicas take turns behind the address, each with sessions of its own; 0 and 1 are the same (F107).
     pub replicas: usize,
     /// The eras that each replica serves; those that are not named serve `eras` (F139).
@@ -349,6 +355,8 @@ impl Default for Script {
             reset_on_close: false,
             list_changed: true,
             headers: BTreeMap::new(),
+            subscriptions: false,
+            old: OldScript::default(),
             replicas: 0,
             replica_eras: Vec::new(),
             sticky: false,

@@ -13,7 +13,7 @@ use super::ledger::Seen;
 use super::script::{DiscoverDialect, Eras, Fault, Framing, LostDialect};
 use super::socket::Knife;
 use super::state::{Listener, State};
-use super::{control, faults, fleet, push, sse};
+use super::{control, faults, fleet, old, push, sse};
 
 /// The biggest request body that is read.
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -65,7 +65,8 @@ pub(crate) async fn serve(
     let body = axum::body::to_bytes(body, BODY_BYTES_MAX)
         .await
         .map_err(io::Error::other)?;
-    if head.uri.path() != "/mcp" {
+    let at = head.uri.path().to_owned();
+    if !matches!(at.as_str(), "/mcp" | "/sse" | "/messages") {
         return Ok(control::serve(&state, head.uri.path(), &body));
     }
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -92,6 +93,11 @@ pub(crate) async fn serve(
     let wanted = state.script().authorization.clone();
     if wanted.is_some() && wanted != header(&head.headers, "authorization") {
         return Ok(plain(401, "text/plain", "who are you?"));
+    }
+    let streamable = at == "/mcp"
+        || (at == "/sse" && head.method == Method::POST && state.script().old.post_status == 200);
+    if !streamable {
+        return old::serve(&state, &head, message).await;
     }
     let replica = fleet::route(&state, &head.headers);
     let mut response = match head.method {
@@ -195,6 +201,8 @@ pub(crate) async fn behave(
     if exchange.id().is_null() || exchange.method().is_empty() {
         return Ok(plain(202, "text/plain", ""));
     }
+    let session = exchange.header(SESSION).unwrap_or_default();
+    exchange.state.note_wish(&session, &exchange.message);
     Ok(run(exchange, chatter).await)
 }
 

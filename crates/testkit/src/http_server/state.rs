@@ -1,6 +1,6 @@
 //! The memory of one fake server: script, ledger, sessions, listeners and the gate of held calls.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +20,8 @@ pub(crate) struct Session {
     pub(crate) replica: usize,
     /// Its open push streams.
     pub(crate) streams: Vec<mpsc::Sender<Bytes>>,
+    /// The resources that it subscribed to.
+    pub(crate) uris: BTreeSet<String>,
 }
 
 /// One modern listen stream.
@@ -38,8 +40,8 @@ pub(crate) struct Listener {
 pub(crate) struct State {
     pub(crate) ledger: Ledger,
     script: Mutex<Script>,
-    sessions: Mutex<HashMap<String, Session>>,
-    listeners: Mutex<Vec<Listener>>,
+    pub(super) sessions: Mutex<HashMap<String, Session>>,
+    pub(super) listeners: Mutex<Vec<Listener>>,
     replays: Mutex<HashMap<String, watch::Receiver<Option<String>>>>,
     tasks: Mutex<JoinSet<()>>,
     gate: watch::Sender<u64>,
@@ -104,6 +106,11 @@ impl State {
         self.knows(session, replica) && lock(&self.sessions).remove(session).is_some()
     }
 
+    /// Forgets one session; its streams end.
+    pub(crate) fn forget_session(&self, session: &str) {
+        lock(&self.sessions).remove(session);
+    }
+
     /// Forgets all sessions without telling anybody; their streams end.
     pub(crate) fn forget_sessions(&self) {
         lock(&self.sessions).clear();
@@ -116,6 +123,12 @@ impl State {
             .or_default()
             .streams
             .push(stream);
+    }
+
+    /// The newest open stream of a session.
+    pub(crate) fn stream(&self, session: &str) -> Option<mpsc::Sender<Bytes>> {
+        let sessions = lock(&self.sessions);
+        sessions.get(session)?.streams.last().cloned()
     }
 
     pub(crate) fn add_listener(&self, listener: Listener) {
@@ -191,6 +204,6 @@ impl State {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -40,6 +40,13 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
         true,
     ),
     (
+        "touch",
+        "Tells that the resource `uri` changed, three times",
+        "uri",
+        "string",
+        false,
+    ),
+    (
         "set_tools",
         "Lists only `names` from now on (unknown ones become echoes) and says so",
         "names",
@@ -101,6 +108,7 @@ pub(crate) fn call(server: &Server, id: &Value, params: &Value) -> Option<Answer
                 .unwrap_or_default(),
         ),
         "progress" => progress(server, id, params)?,
+        "touch" => touch(server, &arguments["uri"]),
         "set_tools" => set_tools(server, &arguments["names"]),
         _ => arguments["text"].as_str().unwrap_or_default().to_owned(),
     };
@@ -127,6 +135,16 @@ fn progress(server: &Server, id: &Value, params: &Value) -> Option<String> {
         }
     }
     Some(format!("{steps} steps"))
+}
+
+fn touch(server: &Server, uri: &Value) -> String {
+    for _ in 0..3 {
+        server.output().message(
+            &json!({"jsonrpc": "2.0", "method": "notifications/resources/updated",
+                "params": {"uri": uri}}),
+        );
+    }
+    "touched".to_owned()
 }
 
 fn set_tools(server: &Server, names: &Value) -> String {

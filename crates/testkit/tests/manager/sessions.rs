@@ -341,12 +341,12 @@ async fn law_25_f38_a_server_that_changed_behind_its_session_is_compared_and_pub
     let told: Vec<_> = manager
         .recent_events()
         .into_iter()
-        .filter_map(|event| match event.kind {
-            EventKind::ServerChanged { what } => Some(what),
-            EventKind::Transition { .. }
-            | EventKind::Published { .. }
-            | EventKind::Retracted { .. }
-            | EventKind::DiedTogether { .. } => None,
+        .filter_map(|event| {
+            if let EventKind::ServerChanged { what } = event.kind {
+                Some(what)
+            } else {
+                None
+            }
         })
         .collect();
     assert_eq!(told, [["identity", "capabilities", "instructions"]]);

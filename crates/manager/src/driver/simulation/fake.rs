@@ -69,7 +69,7 @@ pub(crate) async fn keep(world: Arc<World>, job: Job, script: Script) {
     });
     let (near, far) = duplex(PIPE_BYTES);
     let (stdout, stdin) = split(near);
-    let (link, lines) = StdioLink::new();
+    let (link, lines) = StdioLink::new(64);
     let closing = link.closing();
     let (outbound, mut notices) = mpsc::channel(64);
     let runtime = Arc::new(Runtime::new(
@@ -403,5 +403,6 @@ pub(crate) fn catalog(name: &str) -> Catalog {
         hidden: Vec::new(),
         listed_at_unix_ms: 0,
         remembered: false,
+        over_sse: false,
     }
 }

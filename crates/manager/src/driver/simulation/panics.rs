@@ -174,6 +174,7 @@ async fn law_2_law_29_a_real_group_is_gone_before_the_next_open_when_its_keeper_
             },
             pages_max: 10,
             stderr_bytes_max: 4 * 1024,
+            caps: crate::config::Limits::default(),
         },
         fuse: Arc::clone(&fuse),
         group: Arc::clone(&group),

@@ -169,6 +169,39 @@ impl Target {
         (origin(&next) == origin(&self.uri)).then_some(next)
     }
 
+    /// The absolute form of an address that the server names for messages. Only within the origin, so that no header of
+    /// ours reaches a stranger.
+    pub(super) fn within_origin(&self, reference: &str) -> Result<Uri, Failure> {
+        let refused = |why: String| {
+            Failure::new(FailureKind::ProtocolError).with_detail(bounded(&format!(
+                "the `endpoint` that {} names {why}",
+                self.place
+            )))
+        };
+        let base = reqwest::Url::parse(&self.uri.to_string())
+            .map_err(|error| refused(format!("has no base: {error}")))?;
+        let url = base
+            .join(reference.trim())
+            .map_err(|error| refused(format!("is not an address: {error}")))?;
+        let uri: Uri = url
+            .as_str()
+            .split('#')
+            .next()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|error| refused(format!("cannot be used: {error}")))?;
+        if origin(&uri) != origin(&self.uri) {
+            let place = place_of(&uri);
+            return Err(refused(format!(
+                "is at another origin ({place}); nothing was sent there"
+            )));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refused("contains a user or password".to_owned()));
+        }
+        Ok(uri)
+    }
+
     /// The absolute form of a `Location`.
     pub(super) fn redirect_of(&self, headers: &http::HeaderMap, from: &Uri) -> Option<Uri> {
         let location = headers.get(http::header::LOCATION)?.to_str().ok()?;
@@ -384,6 +417,34 @@ mod tests {
                 None,
                 "{status} {location}"
             );
+        }
+    }
+
+    #[test]
+    fn law_31_messages_go_only_to_an_endpoint_of_the_same_origin() {
+        let target = Target::parse("http://example.test/base/sse?key=1").expect("good");
+        for (reference, address) in [
+            ("/messages?s=1", "http://example.test/messages?s=1"),
+            ("messages/?s=1", "http://example.test/base/messages/?s=1"),
+            ("?s=1#part", "http://example.test/base/sse?s=1"),
+            (" http://EXAMPLE.test:80/m\n", "http://example.test/m"),
+        ] {
+            assert_eq!(
+                target.within_origin(reference).expect(reference),
+                address,
+                "{reference}"
+            );
+        }
+        for reference in [
+            "//evil.test/m",
+            "https://example.test/m",
+            "http://example.test:8080/m",
+            "http://me:pass@example.test/m",
+            "file:///etc/passwd",
+            "http://",
+        ] {
+            let failure = target.within_origin(reference).expect_err(reference);
+            assert_eq!(failure.kind, FailureKind::ProtocolError, "{reference}");
         }
     }
 

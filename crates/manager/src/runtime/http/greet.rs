@@ -133,6 +133,9 @@ impl Greeter<'_> {
             }
             // `initialize` was only the last resort: what the modern server said is the better explanation.
             Err(NotInitialized::Modern(failure) | NotInitialized::Unfit(failure)) => {
+                if refused.is_some() {
+                    self.link.unserved.store(false, Ordering::Relaxed);
+                }
                 Err(refused.unwrap_or(failure))
             }
             Err(NotInitialized::Outage(failure)) => Err(failure),
@@ -170,6 +173,9 @@ impl Greeter<'_> {
         let asked = self.link.asked(&face, id);
         let answered = answer::read(self.link, &face, &asked, response, self.inbound).await;
         let discovered = judge_discover(answered);
+        if matches!(discovered, Discovered::Modern(_) | Discovered::Refused(_)) {
+            self.link.unserved.store(false, Ordering::Relaxed);
+        }
         if let Discovered::Modern(greeting) = &discovered {
             self.link
                 .face
@@ -181,8 +187,9 @@ impl Greeter<'_> {
     async fn initialize(&self) -> Result<Greeting, NotInitialized> {
         let offered = Revision::LATEST_LEGACY;
         let params = format!(
-            "{{\"protocolVersion\":{},\"capabilities\":{OUR_CAPABILITIES},\"clientInfo\":{}}}",
+            "{{\"protocolVersion\":{},\"capabilities\":{},\"clientInfo\":{}}}",
             json_string(offered.as_str()),
+            self.link.declared(),
             our_info()
         );
         let bare = &self.link.bare;
@@ -191,6 +198,11 @@ impl Greeter<'_> {
             .ask(bare, id, method::INITIALIZE, &params)
             .await
             .map_err(NotInitialized::Outage)?;
+        // What an HTTP+SSE server says at the address of its event stream; a modern one speaks up below.
+        let status = response.status().as_u16();
+        self.link
+            .unserved
+            .store(matches!(status, 400 | 404 | 405), Ordering::Relaxed);
         let session = face::session_of(response.headers()).map_err(NotInitialized::Unfit)?;
         // From here on the server may ask us something on this very stream, and our answers belong to the session (F35).
         self.link

@@ -7,7 +7,7 @@ use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, OpenMode, Phase};
 
-use super::{Orders, Setup, list_and_report, probe, refresh, runtime, send_notices};
+use super::{Orders, Setup, list_and_report, probe, refresh, restore, runtime, send_notices};
 use crate::config::Push;
 use crate::runtime::freshness::PushState;
 use crate::runtime::greeting::Greeting;
@@ -15,27 +15,16 @@ use crate::runtime::http::{HttpLink, HttpSetup, PushEnd, Window};
 use crate::runtime::{Link, Runtime};
 use crate::settings;
 
-/// See [`super::keep`].
-pub(super) async fn keep(setup: Setup) {
+/// Keeps a connection over streamable HTTP. `Some`: it is not one, and nothing has been reported of that; `None`: the
+/// generation is over, except for [`leave`].
+pub(super) async fn keep(setup: &Setup, link: &Arc<HttpLink>) -> Option<Failure> {
     let generation = setup.generation;
-    let link = match connect(&setup) {
-        Ok(link) => Arc::new(link),
-        Err(failure) => {
-            return setup
-                .reports
-                .input(Input::OpenFailed {
-                    generation,
-                    failure,
-                })
-                .await;
-        }
-    };
-    let (runtime, notices) = runtime(&setup, Link::Http(Arc::clone(&link)));
+    let (runtime, notices) = runtime(setup, Link::Http(Arc::clone(link)));
     let mut orders = setup.orders.clone();
     let mut obeyed = Orders::default();
     let mut told_drained = false;
     {
-        let mut work = pin!(work(&setup, &runtime, &link));
+        let mut work = pin!(work(setup, &runtime, link));
         let mut worked = false;
         let mut saying = pin!(send_notices(&runtime, notices));
         let mut drained = pin!(runtime.leases.drained());
@@ -44,6 +33,9 @@ pub(super) async fn keep(setup: Setup) {
                 // Cancel-safe: pinned; it ends only when opening failed, and that is reported once.
                 failure = &mut work, if !worked => {
                     worked = true;
+                    if link.may_be_old() {
+                        return Some(failure);
+                    }
                     setup.reports.input(Input::OpenFailed { generation, failure }).await;
                 }
                 // Cancel-safe: pinned.
@@ -65,12 +57,13 @@ pub(super) async fn keep(setup: Setup) {
         // Leaving the block drops the streams of this generation.
     }
     runtime.fail(runtime.failure());
-    leave(&link, &mut orders).await;
+    None
 }
 
 /// Ends the session on the server, unless a kill order says that there is no time for it. Its failure changes nothing
 /// (law 4).
-async fn leave(link: &HttpLink, orders: &mut tokio::sync::watch::Receiver<Orders>) {
+pub(super) async fn leave(setup: &Setup, link: &HttpLink) {
+    let mut orders = setup.orders.clone();
     let killed = orders.wait_for(|orders| orders.stop == Some(StopStep::Kill));
     tokio::select! {
         // Bounded by the link's own deadline; dropping it only leaves the session to expire on the server.
@@ -80,7 +73,7 @@ async fn leave(link: &HttpLink, orders: &mut tokio::sync::watch::Receiver<Orders
     }
 }
 
-fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
+pub(super) fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
     let resolved = settings::resolve_endpoint(&setup.config)?;
     HttpLink::new(HttpSetup {
         headers: resolved.headers,
@@ -125,6 +118,7 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
             phase: Phase::Greet,
         })
         .await;
+    link.declare(runtime.declare());
     let hint = setup.slot.era.hint(settings::fixed_era(&setup.config));
     setup.slot.era.greeting();
     let greeted = link
@@ -166,7 +160,11 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
                 failure
             };
         }
-        tokio::join!(refresh(setup, runtime), probe(setup, runtime));
+        tokio::join!(
+            refresh(setup, runtime),
+            probe(setup, runtime),
+            restore(&setup.slot.events, runtime)
+        );
         runtime.failure()
     };
     tokio::select! {
