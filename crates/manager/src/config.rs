@@ -50,13 +50,14 @@ use std::{
 
 pub use self::{
     discover::{EXAMPLE, NoConfig, find_default},
-    file::{EnvPolicy, Protocol, Scope, Startup},
+    file::{EnvPolicy, OnToolChange, Protocol, Scope, Startup},
     filter::{Glob, ToolFilter},
     gateway::{GatewayConfig, Limits},
     problem::{ConfigError, Origin, Problem, Severity},
     schema::json_schema,
     server::{
-        Fingerprint, Fingerprints, Keepalive, Restart, ServerConfig, Stop, Timeouts, Transport,
+        CatalogSettings, Fingerprint, Fingerprints, Keepalive, Restart, ServerConfig, Stop,
+        Timeouts, Transport,
     },
     template::{Reason, Template, Unset},
 };

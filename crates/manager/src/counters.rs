@@ -51,6 +51,10 @@ counters! {
     unrouted_notifications => unrouted_notification,
     /// Notices of ours (cancel, answers to the server) that could not be sent.
     notices_lost => notice_lost,
+    /// Limits that were exceeded: calls refused for one, answers withheld, items hidden.
+    limits_exceeded => limit_exceeded,
+    /// Calls that found the tool's definition changed since their caller saw it.
+    tool_changes => tool_change,
     /// Messages from generations that are no longer current.
     stale => stale,
     /// Connections that came back after a failure.

@@ -13,7 +13,7 @@ use mainstay_core::fleet::{Fleet, FleetEffects, FleetInput, FleetPolicy};
 use mainstay_core::ids::{Generation, SlotId};
 use mainstay_core::lifecycle::Start;
 use mainstay_core::lifecycle::input::Input;
-use mainstay_core::lifecycle::status::StateWord;
+use mainstay_core::lifecycle::status::{StateWord, Status};
 use mainstay_wire::envelope;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -22,7 +22,7 @@ pub(crate) use self::desk::{Desk, Directory, Place};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
-use crate::events::Events;
+use crate::events::{EventKind, Events};
 use crate::process::Guardian;
 use crate::publish::Publisher;
 use crate::runtime::Runtime;
@@ -219,6 +219,7 @@ impl Driver {
             self.setting.edge_patience_ms,
             self.setting.clock,
             blank,
+            Arc::clone(&self.setting.events),
         ));
         let reports = Reports::new(id, self.report_sender.clone(), self.setting.clock);
         self.slots.insert(id, Arc::clone(&slot));
@@ -374,12 +375,33 @@ impl Driver {
         }
     }
 
+    /// A replacement that could not be opened changes no state, and people must hear of it all the same.
+    fn tell_failed_replacement(&self, slot: &Slot, status: &Status) {
+        let before = slot.view.borrow().status.clone();
+        let serves_on = status.state == StateWord::Connected
+            && before.state == StateWord::Connected
+            && before.generation == status.generation;
+        let (Some(tried), None) = (before.marks.successor, status.marks.successor) else {
+            return;
+        };
+        if let (true, Some(failure)) = (serves_on, &status.cause) {
+            let next = status.next_attempt.map(|at| slot.clock.ahead(at));
+            let kind = EventKind::ReplacementFailed {
+                cause: failure.kind.word(),
+                detail: failure.to_string(),
+                next_in_ms: next.and_then(|wait| u64::try_from(wait.as_millis()).ok()),
+            };
+            self.setting.events.emit(&slot.name, tried.0, kind);
+        }
+    }
+
     /// Shows a slot's lifecycle to observers. After the effects, so that whoever sees "connected" finds a generation.
     fn show(&self, id: SlotId) {
         let (Some(slot), Some(status)) = (self.slots.get(&id), self.fleet.status(id)) else {
             return;
         };
         let now = self.setting.clock.now();
+        self.tell_failed_replacement(slot, &status);
         slot.view.send_modify(|view| {
             if let Some(cause) = &status.cause {
                 // Outside the states that a failure leads to the cause is history, unless it is news: a planned replacement

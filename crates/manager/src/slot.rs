@@ -2,7 +2,7 @@
 //!
 //! The driver is the only writer of the lifecycle's view; everybody else reads.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -16,6 +16,7 @@ use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::counters::Counters;
+use crate::events::Events;
 use crate::process::StderrRing;
 use crate::runtime::Runtime;
 use crate::runtime::era::EraMemory;
@@ -46,6 +47,9 @@ pub(crate) struct Slot {
     /// The last good catalog (law 22).
     pub(crate) catalog: ArcSwapOption<Catalog>,
     pub(crate) admission: Semaphore,
+    /// Calls that wait for this server: for a connection, or for others to end (F152).
+    pub(crate) waiting: AtomicUsize,
+    pub(crate) events: Arc<Events>,
     pub(crate) counters: Arc<Counters>,
     /// Request ids never restart, whatever the generation.
     pub(crate) ids: Arc<AtomicU64>,
@@ -70,6 +74,7 @@ impl Slot {
         edge_patience_ms: u64,
         clock: Clock,
         status: Status,
+        events: Arc<Events>,
     ) -> Self {
         Self {
             id,
@@ -77,6 +82,8 @@ impl Slot {
             clock,
             edge_patience_ms,
             admission: Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            waiting: AtomicUsize::new(0),
+            events,
             config: ArcSwap::from_pointee(config),
             current: ArcSwapOption::empty(),
             view: watch::Sender::new(View {

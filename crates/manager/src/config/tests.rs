@@ -108,7 +108,9 @@ const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
                         "parkedProbeMs": false, "parkedCallIntervalMs": 15, "retryAfterMinMs": 16, "retryAfterMaxMs": 17},
             "keepalive": {"idleMs": 18, "timeoutMs": 19, "misses": 20},
             "retry": {"trustAnnotations": true}, "concurrency": 21, "envPolicy": "inherit",
-            "stop": {"closeMs": 22, "terminateMs": 23, "killMs": 24}, "drainMs": 25, "label": "L"
+            "stop": {"closeMs": 22, "terminateMs": 23, "killMs": 24}, "drainMs": 25, "label": "L",
+            "waiting": 31, "resultBytes": 5003, "onToolChange": "refuse",
+            "catalog": {"debounceMs": 32, "intervalMs": 33, "recheckMs": 34, "items": 35, "itemBytes": 5004, "bytes": 5005}
           } },
           "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26,
             "startGate": 27, "limits": {"messageBytes": 5000, "eventBytes": 5001, "depth": 28, "pages": 29,
@@ -119,6 +121,22 @@ fn every_setting_of_a_server_is_read() {
     let loaded = read(EVERY_SETTING);
     assert_eq!(rendered(&loaded), "");
     let server = loaded.config.server("s").unwrap();
+    assert_eq!(
+        (server.waiting, server.result_bytes, server.on_tool_change),
+        (31, 5003, OnToolChange::Refuse)
+    );
+    let catalog = &server.catalog;
+    assert_eq!(
+        (
+            catalog.debounce_ms,
+            catalog.interval_ms,
+            catalog.recheck_ms,
+            catalog.items,
+            catalog.item_bytes,
+            catalog.bytes
+        ),
+        (32, 33, 34, 35, 5004, 5005)
+    );
     assert_eq!(
         (server.enabled, server.required, server.startup),
         (false, true, Startup::Lazy)
@@ -408,6 +426,13 @@ fn law_28_changed_settings_leave_the_connection_alone() {
         ("trust", with(&|server| server.trust_annotations = true)),
         ("concurrency", with(&|server| server.concurrency = 1)),
         ("stop", with(&|server| server.stop.kill_ms += 1)),
+        ("waiting", with(&|server| server.waiting = 1)),
+        ("result bytes", with(&|server| server.result_bytes = 1)),
+        (
+            "tool change",
+            with(&|server| server.on_tool_change = OnToolChange::Warn),
+        ),
+        ("catalog", with(&|server| server.catalog.items = 1)),
         ("drain", with(&|server| server.drain_ms += 1)),
         ("idle", with(&|server| server.idle_shutdown_ms = Some(1))),
     ] {

@@ -13,7 +13,7 @@ use mainstay_core::time::Time;
 use tokio::sync::watch;
 
 use super::{Driver, Kept};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, tool_changes};
 use crate::events::EventKind;
 use crate::runtime::keeper::{self, Orders, Setup};
 use crate::runtime::report::Reports;
@@ -186,7 +186,7 @@ impl Driver {
 
     /// Publishes a catalog and keeps it on disk.
     pub(super) fn publish(&mut self, slot: &Slot, generation: Generation, catalog: Arc<Catalog>) {
-        slot.catalog.store(Some(Arc::clone(&catalog)));
+        let before = slot.catalog.swap(Some(Arc::clone(&catalog)));
         if let Some(version) =
             self.setting
                 .publisher
@@ -198,6 +198,11 @@ impl Driver {
                 prompts: catalog.prompts.items.len(),
                 resources: catalog.resources.items.len(),
             };
+            self.setting.events.emit(&slot.name, generation.0, kind);
+        }
+        // Law 20: whoever decided by the old definitions can know.
+        let changes = before.map(|before| tool_changes(&before, &catalog));
+        if let Some(kind) = changes.and_then(EventKind::tools_changed) {
             self.setting.events.emit(&slot.name, generation.0, kind);
         }
         if !catalog.remembered
@@ -219,8 +224,6 @@ impl Driver {
             .as_ref()
             .map(|failure| failure.kind.word());
         let detail = transition.failure.as_ref().map(ToString::to_string);
-        // One INFO per state transition; everything else about it is at DEBUG.
-        tracing::info!(server = %slot.name, generation = transition.generation.0, from, to, cause, detail, "state changed");
         self.setting.events.emit(
             &slot.name,
             transition.generation.0,
@@ -240,7 +243,13 @@ fn remember(store: Arc<Store>, slot: &Slot, catalog: Arc<Catalog>) {
     let config = slot.config.load_full();
     // Detached on purpose: it owns nothing that outlives it, and a write that fails costs only freshness after a restart.
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = crate::remembered::save(&store, &config, &catalog) {
+        // Nothing is not worth remembering, and what it replaces is not there any more (F157).
+        let kept = if catalog.is_empty() {
+            store.remove_catalog(&config.name)
+        } else {
+            crate::remembered::save(&store, &config, &catalog)
+        };
+        if let Err(error) = kept {
             tracing::warn!(server = %name, %error, "the catalog could not be kept on disk");
         }
     });

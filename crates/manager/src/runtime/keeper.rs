@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Runtime;
-use super::catalog::list_all;
+use super::catalog::{Listing, list_all};
 use super::greeting::Greeting;
 use super::report::{Report, Reports};
 use super::{Cut, Limits, Miss};
@@ -49,6 +49,17 @@ pub(crate) struct Setup {
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
     pub(crate) stderr_bytes_max: usize,
+}
+
+impl Setup {
+    /// The limits of what a link takes in. Of any depth: the runtime judges it, because a listing is judged item by item
+    /// (law 24, F247). Reading costs one bit a level, and no stack.
+    pub(crate) fn link_limits(&self) -> envelope::Limits {
+        envelope::Limits {
+            depth_max: usize::MAX,
+            ..self.limits
+        }
+    }
 }
 
 /// What the driver wants of a generation. A level, not a queue: a keeper that is busy sees the newest.
@@ -87,7 +98,7 @@ pub(crate) async fn keep(setup: Setup) {
 /// A runtime and the queue of what it says unasked.
 fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Message>) {
     let (outbound, notices) = mpsc::channel(OUTBOUND);
-    let runtime = Runtime::new(
+    let mut runtime = Runtime::new(
         Arc::clone(&setup.slot.name),
         setup.generation,
         link,
@@ -96,16 +107,19 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
         setup.reports.clone(),
         outbound,
     );
+    runtime.depth_max = setup.limits.depth_max;
     (Arc::new(runtime), notices)
 }
 
-/// Lists (unless this is a renewal, which must not wait) and reports the generation as opened.
+/// Lists (unless this is a renewal, which must not wait) and reports the generation as opened. Returns a listing that is
+/// not to be believed yet.
 async fn list_and_report(
     setup: &Setup,
     runtime: &Arc<Runtime>,
     greeting: &Greeting,
-) -> Result<(), Failure> {
+) -> Result<Option<Listing>, Failure> {
     let generation = setup.generation;
+    let mut doubted = None;
     let catalog = match setup.mode {
         OpenMode::Fresh => {
             setup
@@ -117,20 +131,21 @@ async fn list_and_report(
                 .await;
             // The core's own deadline is the one that counts; this one only bounds a listing that outlives it.
             let within = Duration::from_millis(setup.config.timeouts.connect_ms);
-            Some(Arc::new(
-                list_all(
-                    runtime,
-                    greeting,
-                    &setup.config.tools,
-                    setup.pages_max,
-                    within,
-                )
-                .await?,
-            ))
+            let listing =
+                list_all(runtime, greeting, &setup.config, setup.pages_max, within).await?;
+            listing.tell_limits(setup);
+            let known = setup.slot.catalog.load_full();
+            if listing.is_suspicious(known.as_deref()) {
+                // Connected, because it has listed; what it listed is looked at again before anybody sees it (F157).
+                doubted = Some(listing);
+                None
+            } else {
+                Some(Arc::new(listing.catalog))
+            }
         }
         OpenMode::Renewal => {
             // Law 26: calls wait for nothing but the handshake; the listing follows and is compared (law 25).
-            runtime.dirty.mark();
+            runtime.dirty.doubt();
             None
         }
     };
@@ -144,50 +159,13 @@ async fn list_and_report(
             catalog,
         })
         .await;
-    Ok(())
+    Ok(doubted)
 }
 
 /// Sends what the runtime says unasked, for as long as the generation lives.
 async fn send_notices(runtime: &Runtime, mut notices: mpsc::Receiver<Message>) {
     while let Some(notice) = notices.recv().await {
         runtime.notify(notice).await;
-    }
-}
-
-/// Lists again whenever the server said that something changed (law 23). Never ends by itself.
-async fn refresh(setup: &Setup, runtime: &Runtime) {
-    let mut last = None;
-    loop {
-        runtime.dirty.due(last).await;
-        let Some(greeting) = runtime.greeting() else {
-            continue;
-        };
-        let within = Duration::from_millis(setup.config.timeouts.list_ms);
-        match list_all(
-            runtime,
-            greeting,
-            &setup.config.tools,
-            setup.pages_max,
-            within,
-        )
-        .await
-        {
-            Ok(catalog) => {
-                let catalog = Arc::new(catalog);
-                setup
-                    .reports
-                    .send(Report::Listed {
-                        generation: setup.generation,
-                        catalog,
-                    })
-                    .await;
-            }
-            // Law 22: the last good catalog stays. A later change, or the next connection, lists again.
-            Err(failure) => {
-                tracing::warn!(server = %runtime.server, %failure, "listing again failed; the last good catalog stays")
-            }
-        }
-        last = Some(Instant::now());
     }
 }
 
@@ -260,7 +238,7 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
             generation,
             at: setup.reports.now(),
         },
-        Err(Miss::Lost(Cut::AnswerRefused(_))) => Input::Proof {
+        Err(Miss::Lost(Cut::AnswerRefused(_) | Cut::Cancelled(_))) => Input::Proof {
             generation,
             proof: Proof::ProbeAnswered,
         },

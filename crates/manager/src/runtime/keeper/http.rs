@@ -7,8 +7,9 @@ use mainstay_core::failure::Failure;
 use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, Phase};
 
-use super::{Orders, Setup, list_and_report, probe, refresh, runtime, send_notices};
+use super::{Orders, Setup, list_and_report, probe, runtime, send_notices};
 use crate::runtime::http::{HttpLink, HttpSetup, PushEnd};
+use crate::runtime::refresh::refresh;
 use crate::runtime::{Link, Runtime};
 use crate::settings;
 
@@ -82,7 +83,7 @@ fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
     HttpLink::new(HttpSetup {
         url: resolved.url,
         headers: resolved.headers,
-        limits: setup.limits,
+        limits: setup.link_limits(),
         connect_ms: setup.config.timeouts.spawn_ms,
     })
 }
@@ -117,7 +118,7 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
     // Beside the listing, not after it: a change in between must not be missed (law 23).
     let push = async {
         match link
-            .push(&greeting, &**runtime, &|| runtime.dirty.mark())
+            .push(&greeting, &**runtime, &|| runtime.dirty.doubt())
             .await
         {
             PushEnd::Unsupported => {
@@ -128,10 +129,11 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
         std::future::pending::<Failure>().await
     };
     let serve = async {
-        if let Err(failure) = list_and_report(setup, runtime, &greeting).await {
-            return failure;
-        }
-        tokio::join!(refresh(setup, runtime), probe(setup, runtime));
+        let doubted = match list_and_report(setup, runtime, &greeting).await {
+            Ok(doubted) => doubted,
+            Err(failure) => return failure,
+        };
+        tokio::join!(refresh(setup, runtime, doubted), probe(setup, runtime));
         runtime.failure()
     };
     tokio::select! {

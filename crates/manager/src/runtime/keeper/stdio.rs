@@ -16,8 +16,10 @@ use mainstay_wire::revision::Era;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{Orders, Setup, list_and_report, probe, refresh, runtime, send_notices};
+use super::{Orders, Setup, list_and_report, probe, runtime, send_notices};
 use crate::process::{self, SpawnSpec, Spawned};
+use crate::runtime::catalog::Listing;
+use crate::runtime::refresh::refresh;
 use crate::runtime::stdio::{StdioLink, read_lines, write_lines};
 use crate::runtime::{Link, Runtime};
 use crate::settings;
@@ -58,7 +60,11 @@ pub(super) async fn keep(setup: Setup) {
     let closing = link.closing();
     let (runtime, notices) = runtime(&setup, Link::Stdio(link));
     let writer = tokio::spawn(write_lines(stdin, lines, closing.clone()));
-    let reader = tokio::spawn(read_lines(stdout, Arc::clone(&runtime), setup.limits));
+    let reader = tokio::spawn(read_lines(
+        stdout,
+        Arc::clone(&runtime),
+        setup.link_limits(),
+    ));
     let child = Child {
         setup: &setup,
         runtime: &runtime,
@@ -253,11 +259,12 @@ impl Child<'_> {
 
     /// Opens, and then works until it is dropped. Returns only if opening failed.
     async fn work(&self) -> Failure {
-        if let Err(failure) = self.open().await {
-            return failure;
-        }
+        let doubted = match self.open().await {
+            Ok(doubted) => doubted,
+            Err(failure) => return failure,
+        };
         tokio::join!(
-            refresh(self.setup, self.runtime),
+            refresh(self.setup, self.runtime, doubted),
             probe(self.setup, self.runtime)
         );
         self.runtime.failure()
@@ -295,7 +302,7 @@ impl Child<'_> {
         }
     }
 
-    async fn open(&self) -> Result<(), Failure> {
+    async fn open(&self) -> Result<Option<Listing>, Failure> {
         let generation = self.setup.generation;
         self.setup
             .reports
@@ -306,9 +313,9 @@ impl Child<'_> {
             .await;
         let greeting = self.greet().await?;
         self.runtime.greeted(greeting.clone());
-        list_and_report(self.setup, self.runtime, &greeting).await?;
+        let doubted = list_and_report(self.setup, self.runtime, &greeting).await?;
         self.opened.store(true, Ordering::Release);
-        Ok(())
+        Ok(doubted)
     }
 
     /// Tells the driver how the child died: once, by what it interrupted.
