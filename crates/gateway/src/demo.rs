@@ -365,7 +365,15 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
                 &format!("{from} -> {to}, generation {}{why}", event.generation),
             )
         }
-        EventKind::Published { .. } | EventKind::Retracted { .. } => Ok(()),
+        EventKind::Published { .. }
+        | EventKind::Retracted { .. }
+        | EventKind::ToolsChanged { .. }
+        | EventKind::CallMetToolChange { .. }
+        | EventKind::ListingFailed { .. }
+        | EventKind::EmptyListing { .. }
+        | EventKind::ListingLoop { .. }
+        | EventKind::LimitExceeded { .. }
+        | EventKind::ReplacementFailed { .. } => Ok(()),
     }
 }
 

@@ -360,9 +360,18 @@ impl Driver {
     /// Lets the fleet decide, does what it decided, and shows the result to observers.
     fn step(&mut self, input: FleetInput, effects: &mut FleetEffects) {
         let now = self.setting.clock.now();
+        // What an input concerns is shown even if nothing is to be done about it: a phase, a proof.
+        let mut touched = match &input {
+            FleetInput::Slot { slot, .. } => vec![*slot],
+            FleetInput::Add { .. }
+            | FleetInput::Patch { .. }
+            | FleetInput::Replace { .. }
+            | FleetInput::Remove { .. }
+            | FleetInput::Shutdown { .. }
+            | FleetInput::Timeout => Vec::new(),
+        };
         self.fleet.step(now, input, effects);
         let decided: Vec<_> = effects.drain().collect();
-        let mut touched = Vec::new();
         for effect in decided {
             if let Some(slot) = self.perform(effect)
                 && !touched.contains(&slot)
@@ -402,7 +411,8 @@ impl Driver {
         };
         let now = self.setting.clock.now();
         self.tell_failed_replacement(slot, &status);
-        slot.view.send_modify(|view| {
+        slot.view.send_if_modified(|view| {
+            let failure_before = view.last_failure.clone();
             if let Some(cause) = &status.cause {
                 // Outside the states that a failure leads to the cause is history, unless it is news: a planned replacement
                 // that fails leaves the old connection serving, and people must still hear of it.
@@ -420,7 +430,9 @@ impl Driver {
                     view.last_failure = Some((cause.clone(), now));
                 }
             }
+            let news = view.status != status || view.last_failure != failure_before;
             view.status = status;
+            news
         });
     }
 }

@@ -55,6 +55,15 @@ pub enum EventKind {
         /// Why, in words.
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
+        /// Where the connection attempt stood when it failed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        phase: Option<&'static str>,
+        /// What the clock will do next.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<&'static str>,
+        /// In how many milliseconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next_in_ms: Option<u64>,
     },
     /// Clients see a new publication because of this server.
     Published {
@@ -174,6 +183,9 @@ impl EventKind {
                 to,
                 cause,
                 detail,
+                phase: _,
+                next: _,
+                next_in_ms: _,
             } => {
                 tracing::info!(
                     server,

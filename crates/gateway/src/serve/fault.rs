@@ -135,19 +135,44 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             state,
             waited_ms,
             cause: failure,
+            next_attempt_in,
         } => {
             name(server, data);
+            if let Some(wait) = next_attempt_in {
+                data.insert("retryAfterMs".into(), millis(*wait));
+            }
             data.insert("state".into(), (*state).into());
             data.insert("waitedMs".into(), json!(waited_ms));
             if let Some(failure) = failure {
                 cause(failure, data);
             }
         }
+        Refusal::TooSoon {
+            server,
+            cause: failure,
+            next_attempt_in,
+        } => {
+            name(server, data);
+            data.insert("state".into(), "backoff".into());
+            data.insert("retryAfterMs".into(), millis(*next_attempt_in));
+            if let Some(failure) = failure {
+                cause(failure, data);
+            }
+        }
+        Refusal::TooManyWaiting {
+            server,
+            state,
+            limit,
+        } => {
+            name(server, data);
+            data.insert("state".into(), (*state).into());
+            data.insert("limit".into(), json!(limit));
+        }
         Refusal::TooManyInFlight { server, limit } => {
             name(server, data);
             data.insert("limit".into(), json!(limit));
         }
-        Refusal::NotOffered { server, tool } => {
+        Refusal::NotOffered { server, tool } | Refusal::ToolChanged { server, tool } => {
             name(server, data);
             data.insert("tool".into(), (**tool).into());
         }
@@ -176,6 +201,13 @@ fn describe_lost(lost: &Lost, data: &mut Map<String, Value>) {
         Lost::Total { server, total_ms } => {
             name(server, data);
             data.insert("totalMs".into(), json!(total_ms));
+        }
+        Lost::Cancelled { server, reason } => {
+            name(server, data);
+            data.insert(
+                "cause".into(),
+                json!({ "kind": "cancelled-by-server", "detail": reason }),
+            );
         }
         Lost::AnswerRefused { server, why } => {
             name(server, data);

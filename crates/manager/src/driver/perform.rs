@@ -7,7 +7,7 @@ use mainstay_core::failure::Failure;
 use mainstay_core::fleet::FleetEffect;
 use mainstay_core::ids::{Generation, SlotId};
 use mainstay_core::lifecycle::effect::{Effect, StopStep};
-use mainstay_core::lifecycle::input::{Input, OpenMode};
+use mainstay_core::lifecycle::input::{Input, OpenMode, Phase};
 use mainstay_core::lifecycle::status::StateWord;
 use mainstay_core::time::Time;
 use tokio::sync::watch;
@@ -224,6 +224,10 @@ impl Driver {
             .as_ref()
             .map(|failure| failure.kind.word());
         let detail = transition.failure.as_ref().map(ToString::to_string);
+        // The view is updated after the effects: it still says where the open stood.
+        let before = slot.view.borrow().status.phase;
+        let phase = before.filter(|_| transition.from == StateWord::Connecting);
+        let next_in = transition.next.map(|(at, _why)| slot.clock.ahead(at));
         self.setting.events.emit(
             &slot.name,
             transition.generation.0,
@@ -232,6 +236,14 @@ impl Driver {
                 to,
                 cause,
                 detail,
+                phase: transition
+                    .failure
+                    .is_some()
+                    .then_some(phase)
+                    .flatten()
+                    .map(Phase::word),
+                next: transition.next.map(|(_at, why)| why.word()),
+                next_in_ms: next_in.and_then(|wait| u64::try_from(wait.as_millis()).ok()),
             },
         );
     }
