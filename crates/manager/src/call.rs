@@ -23,12 +23,15 @@ use crate::events::EventKind;
 use crate::request::{Answer, CallOptions, Request};
 use crate::runtime::leases::Lease;
 use crate::runtime::report::Reports;
-use crate::runtime::{Cut, Limits, Miss};
+use crate::runtime::{Cut, Limits, Link, Miss};
 use crate::slot::Slot;
 
 /// How often one call is sent at most. Each attempt needs a new generation or a refused session, so this only bounds
 /// pathological servers; the deadline bounds everything else.
 const ATTEMPTS_MAX: u32 = 6;
+
+/// Before a call is repeated on a connection that lives on; grows with every attempt.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Calls one server through its slot.
 pub(crate) struct Caller<'a> {
@@ -165,10 +168,17 @@ impl<'a> Caller<'a> {
                 return Err(self.error(miss));
             }
             self.slot.counters.resent();
-            // The broken generation must not be leased again: wait until the driver has taken it away.
+            // A broken generation must not be leased again: wait until the driver has taken it away. Over HTTP one broken
+            // answer says little about the connection: it may be there still, and a moment is enough (F177).
             let broken = runtime.generation;
+            let stays = matches!((&miss, runtime.link()), (Miss::Lost(_), Link::Http(_)));
+            let until = if stays {
+                self.patience_until.min(Instant::now() + PAUSE * attempt)
+            } else {
+                self.patience_until
+            };
             drop(lease);
-            self.until_replaced(broken).await;
+            self.until_replaced(broken, until).await;
         }
     }
 
@@ -390,9 +400,9 @@ impl<'a> Caller<'a> {
         Lease::take(current.as_ref()?)
     }
 
-    /// Waits until the given generation takes no more leases (it is broken, and the driver is being told). Bounded by the
-    /// patience of the call; cancel-safe.
-    async fn until_replaced(&self, broken: Generation) {
+    /// Waits until the given generation takes no more leases (it is broken, and the driver is being told), or until the
+    /// given time. Cancel-safe.
+    async fn until_replaced(&self, broken: Generation, until: Instant) {
         let mut view = self.slot.view.subscribe();
         loop {
             view.borrow_and_update();
@@ -406,7 +416,7 @@ impl<'a> Caller<'a> {
                 return;
             }
             if !matches!(
-                tokio::time::timeout_at(self.patience_until, view.changed()).await,
+                tokio::time::timeout_at(until, view.changed()).await,
                 Ok(Ok(()))
             ) {
                 return;

@@ -13,7 +13,11 @@ mod manager {
     pub(crate) mod calls;
     pub(crate) mod catalogs;
     pub(crate) mod ends;
+    pub(crate) mod exchanges;
     pub(crate) mod harness;
     pub(crate) mod http;
+    pub(crate) mod listings;
+    pub(crate) mod paper;
     pub(crate) mod recovery;
+    pub(crate) mod watching;
 }

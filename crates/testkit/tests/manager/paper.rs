@@ -34,6 +34,8 @@ pub(crate) enum Say {
     Events(Vec<Value>, Duration, Value),
     /// These messages, as events, and then silence.
     EventsOnly(Vec<Value>),
+    /// A stream that ends before the answer.
+    Cut,
 }
 
 type Script = dyn Fn(&Asked) -> Option<Say> + Send + Sync;
@@ -68,8 +70,10 @@ pub(crate) struct Paper {
 
 /// Capabilities with tools.
 pub(crate) fn hello(capabilities: &Value) -> Say {
-    Say::Result(json!({"protocolVersion": "2025-11-25", "capabilities": capabilities,
-        "serverInfo": {"name": "paper", "version": "1"}}))
+    Say::Result(
+        json!({"protocolVersion": "2025-11-25", "capabilities": capabilities,
+        "serverInfo": {"name": "paper", "version": "1"}}),
+    )
 }
 
 /// A tool of that name.
@@ -228,6 +232,7 @@ async fn asked(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
             return events(messages, Some((after, result(&value))));
         }
         Say::EventsOnly(messages) => return events(messages, None),
+        Say::Cut => return stream(mpsc::channel(1).1),
     };
     ([("content-type", "application/json")], text).into_response()
 }
