@@ -517,7 +517,7 @@ async fn f18_a_server_whose_next_attempt_is_far_away_refuses_at_once_with_reason
             panic!("{error}")
         };
         assert!(next_attempt_in.as_secs() > 60, "{error}");
-        assert_eq!(cause.kind.word(), "rate-limited", "{error}");
+        assert_eq!(cause.kind.word(), "http-status", "{error}");
         assert!(error.to_string().contains("which comes in"), "{error}");
     }
     assert_eq!(

@@ -367,7 +367,7 @@ async fn law_30_f249_too_many_and_too_large_tools_are_hidden_with_the_setting_an
         ),
         (
             "catalog.bytes",
-            |config| config.catalog.bytes = 4_096 + 60,
+            |config| config.catalog.bytes = 4_110,
             &["p__big", "p__one"],
         ),
     ];

@@ -102,7 +102,7 @@ async fn f22_a_start_that_is_called_off_leaves_no_process_at_any_phase() {
 async fn law_9_f235_f236_every_change_is_told_once_the_last_one_too_and_a_death_is_one_end() {
     let bench = Bench::new();
     let mut config = bench.server("a", &["--exit-after-calls", "1", "--grandchild"]);
-    config.restart.budget = 0;
+    config.restart.budget = 1;
     let manager = start([config]).await;
     let server = manager.server("a").unwrap();
     generation(&server, 1).await;
