@@ -238,10 +238,10 @@ impl Runtime {
         progress: Option<mpsc::Sender<Message>>,
         limits: Limits,
     ) -> Result<Message, Miss> {
-        // A token goes with every call, whoever asked for progress: without one, a slow tool has no way to show that it
+        // A token goes with every call of a tool, whoever asked for progress: without one, a slow tool has no way to show that it
         // lives, and the idle limit would end it (F183).
         let hearing = Hearing {
-            token: true,
+            token: request.method() == method::TOOLS_CALL || progress.is_some(),
             progress,
         };
         let answered = self.run(request, client, hearing, limits).await;
