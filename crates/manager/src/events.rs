@@ -175,17 +175,18 @@ impl EventKind {
     }
 
     /// Writes the log line. State changes are INFO, what somebody should look at is WARN, the rest is DEBUG. Never a
-    /// payload: the words of a failure are the only free text (F233).
+    /// payload: names and the words of a failure are the only free text (F233).
     fn log(&self, server: &str, generation: u64, left_out: u64) {
+        let left_out = (left_out > 0).then_some(left_out);
+        // The event as programs see it, so that log and event stream can be compared.
+        let event = || serde_json::to_string(self).unwrap_or_default();
         match self {
             Self::Transition {
                 from,
                 to,
                 cause,
                 detail,
-                phase: _,
-                next: _,
-                next_in_ms: _,
+                ..
             } => {
                 tracing::info!(
                     server,
@@ -198,95 +199,20 @@ impl EventKind {
                     "state changed"
                 )
             }
-            Self::Published { version, tools, .. } => {
-                tracing::debug!(server, generation, version, tools, left_out, "published")
-            }
-            Self::Retracted { version } => {
-                tracing::debug!(server, generation, version, left_out, "unpublished")
+            Self::Published { .. } | Self::Retracted { .. } => {
+                tracing::debug!(server, generation, event = event(), left_out, "publication")
             }
             Self::ToolsChanged { total, .. } => {
                 tracing::info!(server, generation, total, left_out, "tools changed")
             }
-            Self::CallMetToolChange { tool, refused } => {
-                tracing::warn!(
-                    server,
-                    generation,
-                    tool,
-                    refused,
-                    left_out,
-                    "a call met a changed tool"
-                )
-            }
-            Self::ListingFailed {
-                detail,
-                failures,
-                next_in_ms,
-            } => {
-                tracing::warn!(
-                    server,
-                    generation,
-                    detail,
-                    failures,
-                    next_in_ms,
-                    left_out,
-                    "listing again failed; the last good catalog stays"
-                )
-            }
-            Self::EmptyListing {
-                believed,
-                next_in_ms,
-            } => {
-                tracing::warn!(
-                    server,
-                    generation,
-                    believed,
-                    next_in_ms,
-                    left_out,
-                    "the server lists nothing; it is checked again"
-                )
-            }
-            Self::ListingLoop {
-                listings,
-                interval_ms,
-            } => {
-                tracing::warn!(
-                    server,
-                    generation,
-                    listings,
-                    interval_ms,
-                    left_out,
-                    "the server announces changes that are none"
-                )
-            }
-            Self::LimitExceeded {
-                limit,
-                count,
-                detail,
-            } => {
-                tracing::warn!(
-                    server,
-                    generation,
-                    limit,
-                    count,
-                    detail,
-                    left_out,
-                    "limit exceeded"
-                )
-            }
-            Self::ReplacementFailed {
-                cause,
-                detail,
-                next_in_ms,
-            } => {
-                tracing::warn!(
-                    server,
-                    generation,
-                    cause,
-                    detail,
-                    next_in_ms,
-                    left_out,
-                    "the replacement could not be opened; the old connection serves on"
-                )
+            Self::CallMetToolChange { .. }
+            | Self::ListingFailed { .. }
+            | Self::EmptyListing { .. }
+            | Self::ListingLoop { .. }
+            | Self::LimitExceeded { .. }
+            | Self::ReplacementFailed { .. } => {
+                let what = self.class();
+                tracing::warn!(server, generation, event = event(), left_out, "{what}")
             }
         }
     }
@@ -469,9 +395,11 @@ mod tests {
         let counts: Vec<_> = events
             .recent()
             .into_iter()
-            .map(|event| match event.kind {
-                EventKind::LimitExceeded { count, .. } => (event.server, count),
-                other => panic!("{other:?}"),
+            .filter_map(|event| {
+                let EventKind::LimitExceeded { count, .. } = event.kind else {
+                    return None;
+                };
+                Some((event.server, count))
             })
             .collect();
         assert_eq!(

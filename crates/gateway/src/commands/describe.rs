@@ -21,7 +21,9 @@ pub(super) fn page(detail: &Value, color: bool) -> Vec<String> {
         color,
     };
     page.row("transport", &transport(server));
-    page.row("health", &health(server));
+    if let Some(health) = health(server) {
+        page.row("health", &health);
+    }
     page.row("calls", &calls(server));
     page.row("catalog", &catalog(server));
     let hidden = detail["catalog"]["hidden"]
@@ -36,25 +38,29 @@ pub(super) fn page(detail: &Value, color: bool) -> Vec<String> {
     if hidden.len() > SHOWN_MAX {
         page.row("", &format!("and {} more", hidden.len() - SHOWN_MAX));
     }
-    if let Some(failure) = server["lastFailure"].as_object() {
-        let ago = failure
-            .get("agoMs")
-            .and_then(Value::as_u64)
-            .unwrap_or_default();
-        let why = failure
-            .get("detail")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+    let why = text(&server["lastFailure"], "detail");
+    let problems = texts(server, "problems");
+    if server["lastFailure"].is_object() {
+        // The problems of an entry are told below, each on its own.
+        let why = if problems.is_empty() {
+            why
+        } else {
+            text(&server["lastFailure"], "kind")
+        };
+        let ago = number(&server["lastFailure"], "agoMs");
         page.row("last failure", &format!("{} ago: {why}", duration(ago)));
     }
     if let Some(next) = next(server) {
         page.row("next", &next);
     }
-    for problem in texts(server, "problems") {
+    for problem in problems {
         page.row("problem", &problem.replace('\n', "\n                "));
     }
+    // The failure may have quoted them already.
     for line in texts(server, "stderrTail") {
-        page.row("stderr", &line);
+        if !why.contains(&line) {
+            page.row("stderr", &line);
+        }
     }
     for line in remedy(server) {
         page.row("to do", &line);
@@ -62,12 +68,18 @@ pub(super) fn page(detail: &Value, color: bool) -> Vec<String> {
     let events = detail["events"].as_array().map_or(&[][..], Vec::as_slice);
     let newest = events.len().saturating_sub(SHOWN_MAX);
     let now_ms = now_unix_ms();
+    let mut told = "";
     for event in events.iter().skip(newest) {
         let ago = now_ms.saturating_sub(number(event, "atUnixMs"));
-        page.row(
-            "event",
-            &format!("{} ago: {}", duration(ago), happened(event)),
-        );
+        let mut words = happened(event);
+        // One failure takes a server through several states: its words are told once.
+        let detail = text(event, "detail");
+        if !detail.is_empty() && detail == told {
+            words = words.replacen(&format!(": {detail}"), "", 1);
+        }
+        told = detail;
+        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        page.row("event", &format!("{} ago: {words}", duration(ago)));
     }
     page.lines
 }
@@ -126,30 +138,36 @@ fn transport(server: &Value) -> String {
     parts.join(", ")
 }
 
-fn health(server: &Value) -> String {
+fn health(server: &Value) -> Option<String> {
     let mut parts = Vec::new();
-    if text(server, "state") == "connected" {
-        parts.push(if server["proven"] == true {
-            "proven".to_owned()
-        } else {
-            "not proven yet".to_owned()
-        });
-        parts.extend(
-            server["lifeAgeMs"]
-                .as_u64()
-                .map(|age| format!("last heard {} ago", duration(age))),
-        );
-    } else {
-        parts.push(text(server, "word").to_owned());
+    match text(server, "state") {
+        "connected" => {
+            if text(server, "word") != "connected" {
+                parts.push(text(server, "word").to_owned());
+            }
+            parts.push(if server["proven"] == true {
+                "proven".to_owned()
+            } else {
+                "not proven yet".to_owned()
+            });
+            parts.extend(
+                server["lifeAgeMs"]
+                    .as_u64()
+                    .map(|age| format!("last heard {} ago", duration(age))),
+            );
+        }
+        "connecting" => parts.push(text(server, "word").to_owned()),
+        // Why it is at rest is the last failure, or no question at all.
+        _resting => {}
     }
     let charges = number(server, "charges");
     if charges > 0 {
         parts.push(format!(
-            "{charges} {} without proof of health since",
+            "{charges} {} since the last proof of health",
             plural(usize::try_from(charges).unwrap_or(usize::MAX), "failure")
         ));
     }
-    parts.join(", ")
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 fn calls(server: &Value) -> String {
@@ -215,6 +233,14 @@ pub(super) fn next(server: &Value) -> Option<String> {
     }
 }
 
+/// Whether failures of this kind end in a remedy of their own, which is better than the general hint.
+pub(super) fn says_remedy(kind: &str) -> bool {
+    matches!(
+        kind,
+        "spawn-not-found" | "cwd-missing" | "spawn-denied" | "spawn-failed" | "bad-config"
+    )
+}
+
 /// What a human can do about a server that is not what it should be.
 pub(super) fn remedy(server: &Value) -> Vec<String> {
     let name = text(server, "name");
@@ -224,10 +250,7 @@ pub(super) fn remedy(server: &Value) -> Vec<String> {
         .or(failure["hint"].as_str())
         .unwrap_or_default();
     // The words of these failures end in their own, better remedy.
-    let says_it_itself = matches!(
-        failure["kind"].as_str(),
-        Some("spawn-not-found" | "cwd-missing" | "spawn-denied" | "spawn-failed" | "bad-config")
-    );
+    let says_it_itself = says_remedy(text(failure, "kind"));
     let mut lines = Vec::new();
     match text(server, "state") {
         "parked" | "backoff" => {
@@ -235,7 +258,7 @@ pub(super) fn remedy(server: &Value) -> Vec<String> {
                 lines.push(own.to_owned());
             }
             if text(server, "state") == "parked" {
-                lines.push(format!("then: mainstay restart {name}"));
+                lines.push(format!("once that is done: mainstay restart {name}"));
             }
         }
         "disabled" => lines.push(format!("mainstay enable {name}")),
@@ -393,15 +416,16 @@ mod tests {
         let detail = json!({
             "status": { "name": "db", "state": "parked", "word": "parked: ended before it was ready with code 3", "sinceMs": 65_000,
                 "generation": 6, "transport": "stdio", "charges": 6, "tools": 2, "catalogAgeMs": 90_000, "counts": { "answered": 3 },
-                "lastFailure": { "kind": "exited-early", "detail": "ended before it was ready with code 3", "hint": "run it by hand", "agoMs": 65_000 },
+                "lastFailure": { "kind": "exited-early", "detail": "ended before it was ready with code 3; last on stderr: bye", "hint": "run it by hand", "agoMs": 65_000 },
                 "nextAttemptInMs": 240_000, "stderrTail": ["no such table", "bye"] },
             "events": []
         });
         let page = page(&detail, false).join("\n");
         for part in [
             "db: parked for 1m 5s, generation 6",
-            "1m 5s ago: ended before it was ready with code 3",
-            "stderr        no such table",
+            "1m 5s ago: ended before it was ready with code 3; last on stderr: bye",
+            "stderr        no such table\n",
+            "6 failures since the last proof of health",
             "attempt in 4m 0s",
             "to do         run it by hand",
             "mainstay restart db",
@@ -416,6 +440,6 @@ mod tests {
     fn a_remedy_is_told_once() {
         let server = json!({ "name": "x", "state": "parked", "hint": "check `command`",
             "lastFailure": { "kind": "spawn-not-found", "detail": "command not found: install it", "hint": "check `command`" } });
-        assert_eq!(remedy(&server), ["then: mainstay restart x"]);
+        assert_eq!(remedy(&server), ["once that is done: mainstay restart x"]);
     }
 }

@@ -271,7 +271,7 @@ mod tests {
         let down = details(&status()["servers"][1], false).join("\n");
         assert!(
             down.contains("stderr: last words")
-                && down.ends_with("hint: then: mainstay restart typo"),
+                && down.ends_with("hint: once that is done: mainstay restart typo"),
             "{down}"
         );
     }

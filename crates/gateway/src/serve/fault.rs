@@ -118,14 +118,13 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
         Refusal::NoSuchServer(server) | Refusal::Disabled { server } => name(server, data),
         Refusal::Parked(parked) => {
             name(&parked.server, data);
-            data.insert("state".into(), "parked".into());
             data.insert("sinceMs".into(), millis(parked.since));
-            if let Some(failure) = &parked.cause {
-                cause(failure, data);
-            }
-            if let Some(wait) = parked.next_attempt_in {
-                data.insert("retryAfterMs".into(), millis(wait));
-            }
+            away(
+                "parked",
+                parked.cause.as_ref(),
+                parked.next_attempt_in,
+                data,
+            );
             if let Some(hint) = parked.hint {
                 data.insert("hint".into(), hint.into());
             }
@@ -138,14 +137,8 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             next_attempt_in,
         } => {
             name(server, data);
-            if let Some(wait) = next_attempt_in {
-                data.insert("retryAfterMs".into(), millis(*wait));
-            }
-            data.insert("state".into(), (*state).into());
             data.insert("waitedMs".into(), json!(waited_ms));
-            if let Some(failure) = failure {
-                cause(failure, data);
-            }
+            away(state, failure.as_ref(), *next_attempt_in, data);
         }
         Refusal::TooSoon {
             server,
@@ -153,11 +146,7 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             next_attempt_in,
         } => {
             name(server, data);
-            data.insert("state".into(), "backoff".into());
-            data.insert("retryAfterMs".into(), millis(*next_attempt_in));
-            if let Some(failure) = failure {
-                cause(failure, data);
-            }
+            away("backoff", failure.as_ref(), Some(*next_attempt_in), data);
         }
         Refusal::TooManyWaiting {
             server,
@@ -185,6 +174,23 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             name(server, data);
             cause(failure, data);
         }
+    }
+}
+
+/// What is known about a server that cannot be called now.
+fn away(
+    state: &str,
+    failure: Option<&Failure>,
+    next_attempt_in: Option<Duration>,
+    data: &mut Map<String, Value>,
+) {
+    data.insert("state".into(), state.into());
+    // Our own clock knows better than the server's wish when the next attempt is.
+    if let Some(wait) = next_attempt_in {
+        data.insert("retryAfterMs".into(), millis(wait));
+    }
+    if let Some(failure) = failure {
+        cause(failure, data);
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     reader::{Fields, Range, Sink, kind, list, text},
 };
 
+#[expect(clippy::too_many_lines, reason = "one flat record, read key by key")]
 pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> ServerOptions {
     ServerOptions {
         enabled: fields.flag("enabled", sink),

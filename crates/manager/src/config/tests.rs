@@ -117,9 +117,8 @@ const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "stderrBytes": 5002, "sessions": 30} } }"#;
 
 #[test]
-fn every_setting_of_a_server_is_read() {
+fn the_settings_of_calls_and_catalogs_are_read() {
     let loaded = read(EVERY_SETTING);
-    assert_eq!(rendered(&loaded), "");
     let server = loaded.config.server("s").unwrap();
     assert_eq!(
         (server.waiting, server.result_bytes, server.on_tool_change),
@@ -137,6 +136,13 @@ fn every_setting_of_a_server_is_read() {
         ),
         (32, 33, 34, 35, 5004, 5005)
     );
+}
+
+#[test]
+fn every_setting_of_a_server_is_read() {
+    let loaded = read(EVERY_SETTING);
+    assert_eq!(rendered(&loaded), "");
+    let server = loaded.config.server("s").unwrap();
     assert_eq!(
         (server.enabled, server.required, server.startup),
         (false, true, Startup::Lazy)
