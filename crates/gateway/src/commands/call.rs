@@ -216,11 +216,10 @@ fn not_answered(error: &CallError) -> Stop {
 fn advised(mut stop: Stop) -> Stop {
     if let Some(hint) = stop.hint.take() {
         // Whatever broke: what may have run must not be run again blindly (law 16).
-        let hint = match stop.exit {
-            Exit::CallUnknown => {
-                format!("look at the tool's effect before you repeat the call; {hint}")
-            }
-            _other => hint,
+        let hint = if stop.exit == Exit::CallUnknown {
+            format!("look at the tool's effect before you repeat the call; {hint}")
+        } else {
+            hint
         };
         return stop.hint(hint);
     }
