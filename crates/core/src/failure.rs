@@ -37,6 +37,10 @@ pub enum FailureKind {
     Forbidden,
     /// No protocol revision in common.
     VersionMismatch,
+    /// TLS does not trust the server's certificate (F80).
+    BadCertificate,
+    /// The server takes no message in the form that MCP prescribes (F98).
+    Incompatible,
     /// Something answers, but it is not an MCP server (wrong URL, an HTML page, another program).
     NotMcp,
     /// The process ended before its catalog was listed.
@@ -103,7 +107,9 @@ impl FailureKind {
             | FailureKind::BadConfig
             | FailureKind::NeedsLogin
             | FailureKind::Forbidden
-            | FailureKind::VersionMismatch => Blame::Human,
+            | FailureKind::VersionMismatch
+            | FailureKind::BadCertificate
+            | FailureKind::Incompatible => Blame::Human,
             FailureKind::SpawnFailed
             | FailureKind::NotMcp
             | FailureKind::ExitedEarly { .. }
@@ -134,6 +140,8 @@ impl FailureKind {
             FailureKind::NeedsLogin => "needs-login",
             FailureKind::Forbidden => "forbidden",
             FailureKind::VersionMismatch => "version-mismatch",
+            FailureKind::BadCertificate => "bad-certificate",
+            FailureKind::Incompatible => "incompatible",
             FailureKind::NotMcp => "not-mcp",
             FailureKind::ExitedEarly { .. } => "exited-early",
             FailureKind::Exited { .. } => "exited",
@@ -167,6 +175,12 @@ impl FailureKind {
             FailureKind::Forbidden => "give these credentials access, or configure others",
             FailureKind::VersionMismatch => {
                 "update the server, or use a release that speaks its revision"
+            }
+            FailureKind::BadCertificate => {
+                "renew the certificate, or name the file of the authority that issued it in `tls.caFile`"
+            }
+            FailureKind::Incompatible => {
+                "check `url`, or update the server: it refuses the form that MCP prescribes"
             }
             FailureKind::NotMcp => {
                 "check `url` or `command`: what answers there is not an MCP server"
@@ -254,6 +268,8 @@ impl fmt::Display for FailureKind {
             FailureKind::NeedsLogin => f.write_str("login needed"),
             FailureKind::Forbidden => f.write_str("access forbidden"),
             FailureKind::VersionMismatch => f.write_str("no protocol revision in common"),
+            FailureKind::BadCertificate => f.write_str("certificate not trusted"),
+            FailureKind::Incompatible => f.write_str("incompatible server"),
             FailureKind::NotMcp => f.write_str("not an MCP server"),
             FailureKind::ExitedEarly { code, signal } => {
                 ending(f, "ended before it was ready", code, signal)

@@ -23,15 +23,15 @@ use crate::events::EventKind;
 use crate::request::{Answer, CallOptions, Request};
 use crate::runtime::leases::Lease;
 use crate::runtime::report::Reports;
-use crate::runtime::{Cut, Limits, Link, Miss};
+use crate::runtime::{Cut, Limits, Miss};
 use crate::slot::Slot;
 
 /// How often one call is sent at most. Each attempt needs a new generation or a refused session, so this only bounds
 /// pathological servers; the deadline bounds everything else.
 const ATTEMPTS_MAX: u32 = 6;
 
-/// Before a call is repeated on a connection that lives on; grows with every attempt.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pause before a request is sent again to a server that is still there; it doubles with every attempt.
+const RESEND: Duration = Duration::from_millis(250);
 
 /// Calls one server through its slot.
 pub(crate) struct Caller<'a> {
@@ -125,6 +125,12 @@ impl<'a> Caller<'a> {
         let mut attempt = 0;
         loop {
             let lease = self.lease().await.map_err(CallError::Refused)?;
+            if let Some(until) = lease.runtime().paused_until() {
+                // Not held meanwhile: the generation may be replaced, and the pause is the host's.
+                drop(lease);
+                self.keep_pause(until).await.map_err(CallError::Refused)?;
+                continue;
+            }
             self.check_definition(lease.runtime().generation)
                 .map_err(CallError::Refused)?;
             attempt += 1;
@@ -168,17 +174,27 @@ impl<'a> Caller<'a> {
                 return Err(self.error(miss));
             }
             self.slot.counters.resent();
-            // A broken generation must not be leased again: wait until the driver has taken it away. Over HTTP one broken
-            // answer says little about the connection: it may be there still, and a moment is enough (F177).
+            if is_throttled(&miss) {
+                // The generation is as good as before: what is waited for is its host (F102).
+                if lease
+                    .runtime()
+                    .paused_until()
+                    .is_some_and(|until| until > self.patience_until)
+                {
+                    return Err(self.error(miss));
+                }
+                continue;
+            }
+            if runtime.survives(&miss) {
+                // Nothing will replace it: a pause that grows with every attempt is all there is to wait for (F99).
+                let pause = RESEND * 2_u32.saturating_pow(attempt - 1);
+                tokio::time::sleep_until(self.patience_until.min(Instant::now() + pause)).await;
+                continue;
+            }
+            // The broken generation must not be leased again: wait until the driver has taken it away.
             let broken = runtime.generation;
-            let stays = matches!((&miss, runtime.link()), (Miss::Lost(_), Link::Http(_)));
-            let until = if stays {
-                self.patience_until.min(Instant::now() + PAUSE * attempt)
-            } else {
-                self.patience_until
-            };
             drop(lease);
-            self.until_replaced(broken, until).await;
+            self.until_replaced(broken).await;
         }
     }
 
@@ -395,14 +411,27 @@ impl<'a> Caller<'a> {
         (Instant::now() + ahead > self.patience_until).then_some(ahead)
     }
 
+    /// Waits out the pause that the server's host asked for, if it ends within the patience of the call (F103). That is our
+    /// time, not the server's (law 19). Cancel-safe.
+    async fn keep_pause(&self, until: Instant) -> Result<(), Refusal> {
+        if until > self.patience_until {
+            return Err(Refusal::RateLimited {
+                server: self.name(),
+                wait_ms: ms(until.saturating_duration_since(Instant::now())),
+            });
+        }
+        tokio::time::sleep_until(until).await;
+        Ok(())
+    }
+
     fn try_lease(&self) -> Option<Lease> {
         let current = self.slot.current.load();
         Lease::take(current.as_ref()?)
     }
 
-    /// Waits until the given generation takes no more leases (it is broken, and the driver is being told), or until the
-    /// given time. Cancel-safe.
-    async fn until_replaced(&self, broken: Generation, until: Instant) {
+    /// Waits until the given generation takes no more leases (it is broken, and the driver is being told). Bounded by the
+    /// patience of the call; cancel-safe.
+    async fn until_replaced(&self, broken: Generation) {
         let mut view = self.slot.view.subscribe();
         loop {
             view.borrow_and_update();
@@ -416,7 +445,7 @@ impl<'a> Caller<'a> {
                 return;
             }
             if !matches!(
-                tokio::time::timeout_at(until, view.changed()).await,
+                tokio::time::timeout_at(self.patience_until, view.changed()).await,
                 Ok(Ok(()))
             ) {
                 return;
@@ -429,7 +458,14 @@ impl<'a> Caller<'a> {
     fn may_send_again(&self, miss: &Miss) -> bool {
         match miss {
             Miss::NotSent(Cut::Ended(_)) => true,
-            Miss::Rejected(failure) => failure.kind == FailureKind::SessionLost,
+            Miss::Rejected(failure) => matches!(
+                failure.kind,
+                FailureKind::SessionLost | FailureKind::RateLimited
+            ),
+            // Somebody else was first: that would be so again (F100).
+            Miss::Lost(Cut::Ended(failure)) if failure.kind == FailureKind::HttpStatus(409) => {
+                false
+            }
             Miss::Lost(Cut::Ended(_)) => self.safe_to_repeat(),
             // The answer came and was too large, or time is up: sending again would not help.
             // A server that gave a call up does not want it again.
@@ -464,6 +500,12 @@ impl<'a> Caller<'a> {
     fn error(&self, miss: Miss) -> CallError {
         let server = self.name();
         match miss {
+            Miss::NotSent(Cut::Ended(failure)) if failure.kind == FailureKind::RateLimited => {
+                CallError::Refused(Refusal::RateLimited {
+                    server,
+                    wait_ms: failure.retry_after_ms.unwrap_or_default(),
+                })
+            }
             Miss::NotSent(Cut::Ended(failure)) => {
                 CallError::Refused(Refusal::Broken { server, failure })
             }
@@ -505,6 +547,17 @@ impl<'a> Caller<'a> {
 
     fn name(&self) -> Box<str> {
         (&*self.slot.name).into()
+    }
+}
+
+/// Whether the server's host asked to be left alone instead of answering.
+fn is_throttled(miss: &Miss) -> bool {
+    match miss {
+        Miss::Rejected(failure)
+        | Miss::NotSent(Cut::Ended(failure))
+        | Miss::Lost(Cut::Ended(failure)) => failure.kind == FailureKind::RateLimited,
+        Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_) | Cut::Cancelled(_))
+        | Miss::Lost(Cut::Idle | Cut::Total | Cut::AnswerRefused(_) | Cut::Cancelled(_)) => false,
     }
 }
 

@@ -56,7 +56,7 @@ pub use self::{
     problem::{ConfigError, Origin, Problem, Severity},
     schema::json_schema,
     server::{
-        CatalogSettings, Fingerprint, Fingerprints, Keepalive, Restart, ServerConfig, Stop,
+        CatalogSettings, Fingerprint, Fingerprints, Keepalive, Reach, Restart, ServerConfig, Stop,
         Timeouts, Transport,
     },
     template::{Reason, Template, Unset},

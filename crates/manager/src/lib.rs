@@ -50,6 +50,7 @@ pub mod store;
 
 pub use self::catalog::Catalog;
 pub use self::counters::Counts;
+pub use self::driver::ShutdownReport;
 pub use self::error::{CallError, Refusal};
 pub use self::events::{Event, EventKind};
 pub use self::handle::ServerHandle;

@@ -8,7 +8,8 @@ use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::driver::{Desk, Driver, Setting};
+use crate::driver::opener::Keepers;
+use crate::driver::{Desk, Driver, Setting, ShutdownReport};
 use crate::error::StartError;
 use crate::events::{Event, Events};
 use crate::handle::ServerHandle;
@@ -73,6 +74,17 @@ impl ManagerBuilder {
     pub async fn start(self) -> Result<Manager, StartError> {
         let mut seed = [0_u8; 8];
         getrandom::fill(&mut seed).map_err(|error| StartError::Random(error.to_string()))?;
+        let limits = &self.config.gateway.limits;
+        let keepers = Keepers {
+            guardian: Arc::new(Guardian::start()?),
+            limits: envelope::Limits {
+                message_bytes_max: limits.message_bytes,
+                depth_max: limits.depth,
+            },
+            pages_max: limits.pages,
+            stderr_bytes_max: limits.stderr_bytes,
+            pauses: Arc::default(),
+        };
         let store = self.state_dir.and_then(|dir| match Store::open(&dir) {
             Ok(store) => Some(Arc::new(store)),
             Err(error) => {
@@ -82,20 +94,14 @@ impl ManagerBuilder {
         });
         let (publisher, shared) = Publisher::new();
         let events = Arc::new(Events::new());
-        let limits = &self.config.gateway.limits;
         let clock = Clock::start();
         let desk = Driver::start(Setting {
             clock,
             start_gate: self.config.gateway.start_gate,
             edge_patience_ms: self.config.gateway.edge_patience_ms,
+            shutdown_ms: self.config.gateway.shutdown_ms,
             seed: u64::from_le_bytes(seed),
-            limits: envelope::Limits {
-                message_bytes_max: limits.message_bytes,
-                depth_max: limits.depth,
-            },
-            pages_max: limits.pages,
-            stderr_bytes_max: limits.stderr_bytes,
-            guardian: Arc::new(Guardian::start()?),
+            opener: Box::new(keepers),
             store: store.clone(),
             events: Arc::clone(&events),
             publisher,
@@ -173,10 +179,12 @@ impl Manager {
     }
 
     /// Ends everything: running calls get their drain time, then servers are stopped, all in parallel and each by the
-    /// clock. When this returns no process, task, socket or timer of Mainstay's servers exists (law 6). Idempotent.
-    /// Dropping the future does not stop the shutdown.
-    pub async fn shutdown(&self) {
-        self.desk.shutdown(false).await;
+    /// clock. When this returns no process, task, socket or timer of Mainstay's servers exists (law 6), except for what
+    /// the report names as left. Takes at most `mainstay.shutdownMs` (default 15 s) and a moment: whatever is left shortly
+    /// before that is killed. New calls are refused as shutting down from the first moment on (F222). Idempotent: every
+    /// caller gets the same report. Dropping the future does not stop the shutdown.
+    pub async fn shutdown(&self) -> ShutdownReport {
+        self.desk.shutdown(false).await
     }
 
     /// Skips what is left of the grace: everything is killed now. For a second signal; does not wait.

@@ -220,6 +220,33 @@ impl Runtime {
             .unwrap_or_else(|| Failure::new(FailureKind::StreamClosed))
     }
 
+    /// When the pause that the server's host asked for ends, if there is one now (F102).
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
+        match &self.link {
+            Link::Stdio(_) => None,
+            Link::Http(link) => link.paused_until(),
+        }
+    }
+
+    /// Waits until the server's host has no pause. Cancel-safe.
+    pub(crate) async fn unpaused(&self) {
+        match &self.link {
+            Link::Stdio(_) => {}
+            Link::Http(link) => link.unpaused().await,
+        }
+    }
+
+    /// Whether this generation goes on after a miss: over HTTP a request that was lost is only that (F99).
+    pub(crate) fn survives(&self, miss: &Miss) -> bool {
+        match (&self.link, miss) {
+            (Link::Http(_), Miss::Lost(Cut::Ended(failure))) => {
+                failure.kind != FailureKind::SessionLost && !self.ended.is_cancelled()
+            }
+            (Link::Http(_), Miss::Rejected(failure)) => failure.kind != FailureKind::SessionLost,
+            (Link::Http(_), Miss::NotSent(_) | Miss::Lost(_)) | (Link::Stdio(_), _) => false,
+        }
+    }
+
     /// When something last arrived, on the driver's clock.
     pub(crate) fn last_life_ms(&self) -> u64 {
         self.last_life_ms.load(Ordering::Relaxed)
@@ -484,6 +511,9 @@ impl Runtime {
                     }
                 }
             }
+            // Law 15: throttling says nothing about health.
+            Err(Miss::NotSent(Cut::Ended(failure)) | Miss::Lost(Cut::Ended(failure)))
+                if failure.kind == FailureKind::RateLimited => {}
             // Nobody listens there any more: that is the end of this connection, and the driver opens the next one.
             Err(Miss::NotSent(Cut::Ended(failure))) if matches!(self.link, Link::Http(_)) => {
                 self.unreachable(failure);

@@ -2,12 +2,15 @@
 //!
 //! References are resolved here and nowhere else, at the moment of use (law 31). Results are handed on and dropped.
 
+use std::path::PathBuf;
+
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::policy::{BackoffPolicy, ConnectPolicy, KeepalivePolicy, Policy, StopPolicy};
 use mainstay_wire::revision::Era;
 
 use crate::config::{EnvPolicy, Protocol, ServerConfig, Startup, Template, Transport, process_env};
 use crate::process;
+use crate::runtime::http::Route;
 
 /// A command with every reference resolved. No `Debug`: it may hold secrets.
 pub(crate) struct ResolvedCommand {
@@ -21,6 +24,7 @@ pub(crate) struct ResolvedCommand {
 pub(crate) struct ResolvedEndpoint {
     pub(crate) url: String,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) route: Route,
 }
 
 /// The policy that the core decides by.
@@ -109,6 +113,11 @@ pub(crate) fn resolve_endpoint(config: &ServerConfig) -> Result<ResolvedEndpoint
         Transport::Http { url, headers } => Ok(ResolvedEndpoint {
             url: resolve(url)?,
             headers: resolve_pairs(headers)?,
+            route: Route {
+                ca_file: config.reach.ca_file.as_ref().map(beside).transpose()?,
+                proxy: config.reach.proxy.as_ref().map(resolve).transpose()?,
+                no_proxy: config.reach.no_proxy.as_ref().map(resolve).transpose()?,
+            },
         }),
         Transport::Stdio { .. } | Transport::Broken { .. } => Err(unusable(config)),
     }
@@ -128,6 +137,13 @@ fn resolve(template: &Template) -> Result<String, Failure> {
     template
         .resolve(&process_env)
         .map_err(|unset| bad_config(unset.to_string()))
+}
+
+/// A path of the config, which is relative to the file it stands in.
+fn beside(template: &Template) -> Result<PathBuf, Failure> {
+    let path = PathBuf::from(resolve(template)?);
+    let dir = template.origin().and_then(|origin| origin.file.parent());
+    Ok(dir.map_or_else(|| path.clone(), |dir| dir.join(&path)))
 }
 
 fn resolve_pairs(pairs: &[(String, Template)]) -> Result<Vec<(String, String)>, Failure> {

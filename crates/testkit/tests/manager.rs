@@ -18,6 +18,10 @@ mod manager {
     pub(crate) mod http;
     pub(crate) mod listings;
     pub(crate) mod paper;
+    pub(crate) mod pauses;
     pub(crate) mod recovery;
+    pub(crate) mod routes;
+    mod soak;
+    pub(crate) mod statuses;
     pub(crate) mod watching;
 }

@@ -171,6 +171,10 @@ impl Lifecycle {
                     soon: false,
                 };
             }
+            // Law 15: a server that says when to come back is not at fault, and the wait it asked for is kept (F102).
+            Blame::Server
+                if failure.kind == FailureKind::RateLimited && failure.retry_after_ms.is_some() => {
+            }
             // Noise of closing counts like any other failure here: nobody asked for this end (S-04).
             Blame::Server | Blame::Session | Blame::Cleanup => {
                 self.budget.charge(step.policy.budget)

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 
+use super::Template;
 use super::reader::Range;
 
 /// Longest duration that may be set: 30 days, in milliseconds.
@@ -148,6 +149,24 @@ pub(super) struct ServerOptions {
     pub(super) drain_ms: Option<u64>,
     /// Reserved for logging in to the server. Has no effect yet.
     pub(super) auth: Option<Reserved>,
+    /// Whom to trust on `https://…`.
+    pub(super) tls: Option<TlsOptions>,
+    /// The HTTP proxy that leads to a `url`, such as `http://proxy:3128`, or `direct` for none. Default: what `HTTP_PROXY`,
+    /// `HTTPS_PROXY` and `NO_PROXY` say; never for servers on this machine.
+    #[schemars(with = "Option<String>")]
+    pub(super) proxy: Option<Template>,
+    /// Hosts that are reached without a proxy: names (with their subdomains), addresses and networks, separated by commas.
+    #[schemars(with = "Option<String>")]
+    pub(super) no_proxy: Option<Template>,
+}
+
+/// Whom to trust.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct TlsOptions {
+    /// A file of certificates (PEM) of authorities that are trusted on top of those of this machine. Relative to this file.
+    #[schemars(with = "Option<String>")]
+    pub(super) ca_file: Option<Template>,
 }
 
 pub(super) const CONCURRENCY: u64 = 1_024;
@@ -302,6 +321,9 @@ pub(super) struct TimeoutOptions {
     /// Starting the process or opening the connection. Default: 30000, or `connectMs` when that is set.
     #[schemars(range(min = 1, max = DURATION_MS_MAX))]
     pub(super) spawn_ms: Option<u64>,
+    /// Opening one connection to a `url`, TLS included. Apart from every limit on answers.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = TCP_CONNECT_MS))]
+    pub(super) tcp_connect_ms: Option<u64>,
     /// Greeting the server. Output on stderr counts as life. Default: 60000, or `connectMs` when that is set.
     #[schemars(range(min = 1, max = DURATION_MS_MAX))]
     pub(super) greet_ms: Option<u64>,
@@ -320,6 +342,7 @@ pub(super) const CALL_IDLE_MS: u64 = 5 * 60 * 1000;
 pub(super) const CALL_TOTAL_MS: u64 = 60 * 60 * 1000;
 pub(super) const CONNECT_MS: u64 = 60_000;
 pub(super) const SPAWN_MS: u64 = 30_000;
+pub(super) const TCP_CONNECT_MS: u64 = 10_000;
 pub(super) const GREET_MS: u64 = 60_000;
 pub(super) const LIST_MS: u64 = 30_000;
 pub(super) const PROBE_MS: u64 = 3_000;
@@ -434,6 +457,10 @@ pub(super) struct GatewayOptions {
     /// How long a call waits for a server that is connecting.
     #[schemars(range(min = 0, max = DURATION_MS_MAX), extend("default" = EDGE_PATIENCE_MS))]
     pub(super) edge_patience_ms: Option<u64>,
+    /// How long a shutdown may take in all: servers are stopped in parallel, and what is left one second before the end is
+    /// killed.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = SHUTDOWN_MS))]
+    pub(super) shutdown_ms: Option<u64>,
     /// How many servers may be starting at the same time. Default: twice the number of cores, at least 4.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) start_gate: Option<u64>,
@@ -442,6 +469,8 @@ pub(super) struct GatewayOptions {
     /// Settings for every server that does not set them itself.
     pub(super) defaults: Option<ServerOptions>,
 }
+
+pub(super) const SHUTDOWN_MS: u64 = 15_000;
 
 pub(super) const LISTEN: &str = "127.0.0.1:8808";
 
@@ -538,6 +567,9 @@ impl ServerOptions {
                 }
             )
         });
+        self.tls = over_group(self.tls, below.tls.as_ref(), |above, below| {
+            over!(above, below, TlsOptions { ca_file })
+        });
         // A group that is set in either place is merged by now and set here, so the lines below leave it alone.
         over!(
             self,
@@ -563,6 +595,9 @@ impl ServerOptions {
                 stop,
                 drain_ms,
                 auth,
+                tls,
+                proxy,
+                no_proxy,
             }
         )
     }
@@ -578,6 +613,7 @@ impl TimeoutOptions {
                 call_total_ms,
                 connect_ms,
                 spawn_ms,
+                tcp_connect_ms,
                 greet_ms,
                 list_ms,
                 probe_ms,

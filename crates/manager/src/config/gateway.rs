@@ -22,6 +22,8 @@ pub struct GatewayConfig {
     pub socket: Option<PathBuf>,
     /// Milliseconds that a call waits for a server that is connecting. Default: 15 s.
     pub edge_patience_ms: u64,
+    /// Milliseconds that ending all servers may take in all. Default: 15 s. What is left one second before that is killed.
+    pub shutdown_ms: u64,
     /// Servers that may be starting at the same time. Default: twice the number of cores, at least 4.
     pub start_gate: usize,
     /// The most of everything.
@@ -57,6 +59,7 @@ impl Default for GatewayConfig {
             state_dir: None,
             socket: None,
             edge_patience_ms: file::EDGE_PATIENCE_MS,
+            shutdown_ms: file::SHUTDOWN_MS,
             start_gate: (cores * 2).max(4),
             limits: Limits::default(),
         }

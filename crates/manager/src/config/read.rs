@@ -13,7 +13,7 @@ use jsonc_parser::{
 
 use super::{
     Config, ConfigError, Loaded,
-    file::{self, DURATION_OR_ZERO_MS, GatewayOptions, LimitOptions, ServerOptions},
+    file::{self, DURATION_MS, DURATION_OR_ZERO_MS, GatewayOptions, LimitOptions, ServerOptions},
     gateway::{GatewayConfig, Limits},
     problem::quoted,
     read_options, read_server,
@@ -251,6 +251,7 @@ fn read_gateway(
         state_dir: fields.text("stateDir", sink).map(|(text, _)| text),
         socket: fields.text("socket", sink).map(|(text, _)| text),
         edge_patience_ms: fields.whole("edgePatienceMs", DURATION_OR_ZERO_MS, sink),
+        shutdown_ms: fields.whole("shutdownMs", DURATION_MS, sink),
         start_gate: fields.whole(
             "startGate",
             Range {
@@ -271,6 +272,7 @@ fn read_gateway(
     gateway.state_dir = options.state_dir.map(beside);
     gateway.socket = options.socket.map(beside);
     gateway.edge_patience_ms = options.edge_patience_ms.unwrap_or(gateway.edge_patience_ms);
+    gateway.shutdown_ms = options.shutdown_ms.unwrap_or(gateway.shutdown_ms);
     gateway.start_gate = options
         .start_gate
         .map_or(gateway.start_gate, super::server::saturated);

@@ -1,12 +1,13 @@
 //! Reads the settings that a server and `mainstay.defaults` have in common.
 
 use super::{
-    file,
+    Template, file,
     file::{
         COUNT_MAX, CatalogOptions, DURATION_MS, DURATION_OR_ZERO_MS, EnvPolicy, KeepaliveGroup,
         KeepaliveOptions, OnToolChange, Protocol, Reserved, RestartOptions, RetryOptions, Scope,
-        ServerOptions, Startup, StopOptions, TimeoutOptions, ToolOptions,
+        ServerOptions, Startup, StopOptions, TimeoutOptions, TlsOptions, ToolOptions,
     },
+    read_server::read_template,
     reader::{Fields, Range, Sink, kind, list, text},
 };
 
@@ -94,7 +95,30 @@ pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> 
             fields,
             sink,
         ),
+        tls: fields
+            .object("tls", sink)
+            .map(|group| read_tls(group, sink)),
+        proxy: read_reference("proxy", fields, sink).map(Template::hide),
+        no_proxy: read_reference("noProxy", fields, sink),
     }
+}
+
+fn read_tls(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> TlsOptions {
+    let options = TlsOptions {
+        ca_file: read_reference("caFile", &mut fields, sink),
+    };
+    fields.finish(sink);
+    options
+}
+
+/// Text that may hold references.
+fn read_reference(
+    key: &'static str,
+    fields: &mut Fields<'_, '_>,
+    sink: &mut Sink<'_>,
+) -> Option<Template> {
+    let (value, place) = fields.take(key, sink)?;
+    read_template(value, &place, sink)
 }
 
 /// A key that is understood and has no effect yet: says so instead of pretending.
@@ -189,6 +213,7 @@ fn read_timeouts(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> TimeoutOpti
         call_total_ms: fields.whole("callTotalMs", DURATION_MS, sink),
         connect_ms: fields.whole("connectMs", DURATION_MS, sink),
         spawn_ms: fields.whole("spawnMs", DURATION_MS, sink),
+        tcp_connect_ms: fields.whole("tcpConnectMs", DURATION_MS, sink),
         greet_ms: fields.whole("greetMs", DURATION_MS, sink),
         list_ms: fields.whole("listMs", DURATION_MS, sink),
         probe_ms: fields.whole("probeMs", DURATION_MS, sink),

@@ -554,7 +554,11 @@ fn read_url(value: &Value<'_>, place: &Place, sink: &mut Sink<'_>) -> Option<Tem
     }
 }
 
-fn read_template(value: &Value<'_>, place: &Place, sink: &mut Sink<'_>) -> Option<Template> {
+pub(super) fn read_template(
+    value: &Value<'_>,
+    place: &Place,
+    sink: &mut Sink<'_>,
+) -> Option<Template> {
     let text = text(value, place, sink)?;
     template(text, place, sink)
 }

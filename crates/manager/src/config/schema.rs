@@ -85,7 +85,7 @@ mod tests {
         paths(&schema, &schema, "", &mut described);
         described.retain(|path| !path.starts_with("servers."));
 
-        let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "stop": {}, "catalog": {}"#;
+        let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "stop": {}, "tls": {}, "catalog": {}"#;
         let text = format!(
             r#"{{ "mcpServers": {{ "s": {{ "command": "x", {groups} }} }},
                  "mainstay": {{ "limits": {{}}, "defaults": {{ {groups} }} }} }}"#

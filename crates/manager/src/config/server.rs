@@ -68,6 +68,20 @@ pub struct ServerConfig {
     pub stop: Stop,
     /// Milliseconds that calls in flight get before a planned stop. Default: 10 s.
     pub drain_ms: u64,
+    /// How a `url` is reached. Default: as the environment says.
+    pub reach: Reach,
+}
+
+/// How an endpoint is reached: what the entry says about certificates and proxies.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Reach {
+    /// A file of certificates that are trusted as authorities, on top of those of this machine.
+    pub ca_file: Option<Template>,
+    /// The address of the HTTP proxy, or `direct` for none. Default: what the environment says.
+    pub proxy: Option<Template>,
+    /// Hosts that are reached without a proxy, as `NO_PROXY` lists them.
+    pub no_proxy: Option<Template>,
 }
 
 /// What to connect to.
@@ -139,6 +153,8 @@ pub struct Timeouts {
     pub connect_ms: u64,
     /// Its phase of starting the process or opening the connection. Default: 30 s.
     pub spawn_ms: u64,
+    /// One TCP connection to an endpoint, TLS included. Default: 10 s.
+    pub tcp_connect_ms: u64,
     /// Its phase of greeting. Default: 60 s.
     pub greet_ms: u64,
     /// Its phase of listing. Default: 30 s.
@@ -363,6 +379,7 @@ impl ServerConfig {
             }
             Transport::Http { url, headers } => std::iter::once(url)
                 .chain(headers.iter().map(|(_, value)| value))
+                .chain(self.reach.parts().into_iter().flatten())
                 .collect(),
             Transport::Broken { .. } => Vec::new(),
         }
@@ -417,6 +434,11 @@ impl ServerConfig {
             env_policy: options.env_policy.unwrap_or_default(),
             stop: Stop::from_options(&options.stop.clone().unwrap_or_default()),
             drain_ms: options.drain_ms.unwrap_or(file::DRAIN_MS),
+            reach: Reach {
+                ca_file: options.tls.as_ref().and_then(|tls| tls.ca_file.clone()),
+                proxy: options.proxy.clone(),
+                no_proxy: options.no_proxy.clone(),
+            },
             transport,
         }
     }
@@ -449,6 +471,9 @@ impl ServerConfig {
                         .iter()
                         .map(|(name, value)| (name.to_ascii_lowercase(), value.raw())),
                 );
+                for part in self.reach.parts() {
+                    hash.word(part.map_or("", Template::raw));
+                }
             }
             Transport::Broken { problems } => {
                 hash.word("broken");
@@ -491,6 +516,7 @@ impl ServerConfig {
             env_policy: _,
             stop,
             drain_ms,
+            reach: _,
         } = self;
         (label, enabled, required, startup, idle_shutdown_ms, tools).hash(&mut hash);
         (
@@ -521,6 +547,16 @@ impl CatalogSettings {
     }
 }
 
+impl Reach {
+    fn parts(&self) -> [Option<&Template>; 3] {
+        [
+            self.ca_file.as_ref(),
+            self.proxy.as_ref(),
+            self.no_proxy.as_ref(),
+        ]
+    }
+}
+
 impl Timeouts {
     fn from_options(options: &file::TimeoutOptions) -> Timeouts {
         // Under a connect limit that was set, a phase that was not may use all of it: raising one number is enough for a slow
@@ -531,6 +567,7 @@ impl Timeouts {
             call_total_ms: options.call_total_ms.unwrap_or(file::CALL_TOTAL_MS),
             connect_ms: options.connect_ms.unwrap_or(file::CONNECT_MS),
             spawn_ms: phase(options.spawn_ms, file::SPAWN_MS),
+            tcp_connect_ms: options.tcp_connect_ms.unwrap_or(file::TCP_CONNECT_MS),
             greet_ms: phase(options.greet_ms, file::GREET_MS),
             list_ms: phase(options.list_ms, file::LIST_MS),
             probe_ms: options.probe_ms.unwrap_or(file::PROBE_MS),

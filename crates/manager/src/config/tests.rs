@@ -112,7 +112,7 @@ const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "waiting": 31, "resultBytes": 5003, "onToolChange": "refuse",
             "catalog": {"debounceMs": 32, "intervalMs": 33, "recheckMs": 34, "items": 35, "itemBytes": 5004, "bytes": 5005}
           } },
-          "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26,
+          "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26, "shutdownMs": 31,
             "startGate": 27, "limits": {"messageBytes": 5000, "eventBytes": 5001, "depth": 28, "pages": 29,
             "stderrBytes": 5002, "sessions": 30} } }"#;
 
@@ -215,6 +215,7 @@ fn every_setting_of_the_gateway_is_read() {
     assert_eq!(gateway.state_dir.as_deref(), Some(Path::new("state")));
     assert_eq!(gateway.socket.as_deref(), Some(Path::new("/run/m.sock")));
     assert_eq!((gateway.edge_patience_ms, gateway.start_gate), (26, 27));
+    assert_eq!(gateway.shutdown_ms, 31);
     let l = &gateway.limits;
     assert_eq!(
         [
@@ -579,4 +580,52 @@ fn the_example_has_no_problems() {
     loaded.check_references(&|name| (name == "HOME").then(|| "/home/ada".to_owned()));
     assert_eq!(loaded.problems, []);
     assert_eq!(loaded.config.servers.len(), 3);
+}
+
+#[test]
+fn f80_the_way_to_a_server_is_read_resolved_and_part_of_its_connection() {
+    let text = r#"{
+        "mcpServers": {
+            "own": {
+                "url": "https://far.test/mcp",
+                "tls": { "caFile": "ca.pem" },
+                "proxy": "http://me:${PASSWORD}@proxy.test:3128",
+                "noProxy": "intern.test",
+                "timeouts": { "tcpConnectMs": 7 },
+            },
+            "usual": { "url": "https://far.test/mcp" },
+        },
+        "mainstay": { "defaults": { "proxy": "direct", "tls": { "caFile": "/etc/ca.pem" } } },
+    }"#;
+    let read = Config::parse(text, Path::new("/etc/mainstay/mcp.json")).unwrap();
+    assert_eq!(read.problems, []);
+    let own = read.config.server("own").unwrap();
+    assert_eq!(own.timeouts.tcp_connect_ms, 7);
+    assert!(
+        own.reach
+            .proxy
+            .as_ref()
+            .unwrap()
+            .raw()
+            .contains("${PASSWORD}")
+    );
+    assert!(!format!("{own:?}").contains("//me"), "law 31: {own:?}");
+    let variables: Vec<&str> = own
+        .templates()
+        .into_iter()
+        .flat_map(|template| template.variables())
+        .collect();
+    assert_eq!(variables, ["PASSWORD"], "what is unset can be told");
+    let usual = read.config.server("usual").unwrap();
+    assert_eq!(usual.reach.proxy.as_ref().unwrap().raw(), "direct");
+    let bare = ServerConfig::http("usual", "https://far.test/mcp");
+    assert_ne!(
+        usual.fingerprints().connection,
+        bare.fingerprints().connection,
+        "another way is another connection"
+    );
+    let wrong = r#"{ "mcpServers": { "s": { "url": "http://x/", "tls": { "cafile": "x" }, "proxy": 1 } } }"#;
+    let wrong = Config::parse(wrong, Path::new("mcp.json")).unwrap();
+    let told = format!("{:?}", wrong.problems);
+    assert!(told.contains("caFile") && told.contains("proxy"), "{told}");
 }

@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use mainstay_core::event::Transition;
 use mainstay_core::failure::Failure;
-use mainstay_core::fleet::FleetEffect;
+use mainstay_core::fleet::{FleetEffect, FleetInput};
 use mainstay_core::ids::{Generation, SlotId};
 use mainstay_core::lifecycle::effect::{Effect, StopStep};
 use mainstay_core::lifecycle::input::{Input, OpenMode, Phase};
 use mainstay_core::lifecycle::status::StateWord;
 use mainstay_core::time::Time;
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
+use super::opener::{Job, Remains, supervise};
 use super::{Driver, Kept};
 use crate::catalog::{Catalog, tool_changes};
 use crate::events::EventKind;
-use crate::runtime::keeper::{self, Orders, Setup};
+use crate::runtime::keeper::Orders;
 use crate::runtime::report::Reports;
 use crate::slot::Slot;
 use crate::store::Store;
@@ -34,7 +36,7 @@ impl Driver {
                 None
             }
             FleetEffect::ShutDown => {
-                self.shut_down.send_replace(true);
+                self.ended = true;
                 None
             }
         }
@@ -91,20 +93,20 @@ impl Driver {
     fn open(&mut self, slot: &Arc<Slot>, generation: Generation, mode: OpenMode) {
         let (orders, receiver) = watch::channel(Orders::default());
         slot.counters.opened();
-        let setup = Setup {
+        let reports = Reports::new(slot.id, self.report_sender.clone(), self.setting.clock);
+        let remains = Remains::default();
+        let keeping = self.setting.opener.keep(Job {
             slot: Arc::clone(slot),
             config: slot.config.load_full(),
             generation,
             mode,
-            reports: Reports::new(slot.id, self.report_sender.clone(), self.setting.clock),
+            reports: reports.clone(),
             orders: receiver,
-            guardian: Arc::clone(&self.setting.guardian),
-            limits: self.setting.limits,
-            pages_max: self.setting.pages_max,
-            stderr_bytes_max: self.setting.stderr_bytes_max,
-        };
+            remains: remains.clone(),
+        });
         // The keeper's first report comes through the inbox, so it cannot overtake this entry.
-        let task = self.keepers.spawn(keeper::keep(setup)).id();
+        let supervised = supervise(keeping, generation, reports, remains);
+        let task = self.keepers.spawn(supervised).id();
         self.kept.insert(
             (slot.id, generation),
             Kept {
@@ -140,11 +142,20 @@ impl Driver {
             .get(&(slot.id, generation))
             .and_then(|kept| kept.runtime.as_ref())
         {
+            if let Some(ending) = &mut self.ending {
+                ending.cut(runtime.leases.held());
+            }
             runtime.fail(failure.clone());
         }
     }
 
     fn stop(&mut self, slot: &Slot, generation: Generation, how: StopStep) {
+        if let Some(ending) = &mut self.ending
+            && how == StopStep::Kill
+            && !self.sweeping
+        {
+            ending.killed(slot.id);
+        }
         self.with_orders(slot, generation, |orders| {
             orders.stop = Some(how);
             if how == StopStep::Kill {
@@ -178,10 +189,10 @@ impl Driver {
                 at: used_ms.map_or(now, Time),
             },
         };
-        let reports = Reports::new(slot.id, self.report_sender.clone(), self.setting.clock);
-        // The driver must not wait for its own inbox. Should it be full, the fenced generation is opened to leases again
-        // by nobody, but the lifecycle asks once more at its next deadline and is answered then.
-        let _ = reports.try_send(input);
+        self.answers.push_back(FleetInput::Slot {
+            slot: slot.id,
+            input,
+        });
     }
 
     /// Publishes a catalog and keeps it on disk.
@@ -208,7 +219,7 @@ impl Driver {
         if !catalog.remembered
             && let Some(store) = &self.setting.store
         {
-            remember(Arc::clone(store), slot, catalog);
+            remember(&self.writes, Arc::clone(store), slot, catalog);
         }
     }
 
@@ -250,11 +261,11 @@ impl Driver {
 }
 
 /// Writes a catalog to disk beside the driver: a slow disk delays nothing.
-fn remember(store: Arc<Store>, slot: &Slot, catalog: Arc<Catalog>) {
+fn remember(writes: &TaskTracker, store: Arc<Store>, slot: &Slot, catalog: Arc<Catalog>) {
     let name = Arc::clone(&slot.name);
     let config = slot.config.load_full();
-    // Detached on purpose: it owns nothing that outlives it, and a write that fails costs only freshness after a restart.
-    tokio::task::spawn_blocking(move || {
+    // Nobody waits for it but the shutdown: a write that fails costs only freshness after a restart.
+    writes.spawn_blocking(move || {
         // Nothing is not worth remembering, and what it replaces is not there any more (F157).
         let kept = if catalog.is_empty() {
             store.remove_catalog(&config.name)

@@ -6,6 +6,8 @@
 //!
 //! Where the parts are: `client` moves HTTP messages, `face` knows our headers, `stream` reads events, `answer` turns a
 //! response into an answer, `verdict` judges what is no answer, `greet` finds out the era, `push` holds the push stream.
+//! `route` is the way to the server (proxy, certificates), `lookup` finds its addresses, `pause` remembers hosts that asked to
+//! be left alone, `secrets` keeps what the entry says out of every message.
 
 mod answer;
 mod body;
@@ -13,7 +15,11 @@ mod client;
 mod direct;
 mod face;
 mod greet;
+mod lookup;
+mod pause;
 mod push;
+mod route;
+mod secrets;
 mod stream;
 mod verdict;
 
@@ -28,16 +34,20 @@ use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::envelope::{Limits, Message};
 use mainstay_wire::revision::Era;
 use mainstay_wire::splice::Parts;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::body::{InBody, Payload};
 use self::client::{Client, Target};
 use self::face::Face;
+use self::lookup::Lookup;
 use self::verdict::{Asked, Verdict};
-use super::{Cut, Inbound, Miss, Outgoing};
+use super::{Cut, Inbound, Miss, Origin, Outgoing};
 
 // What a test names that drives a link by itself.
+#[doc(hidden)]
+pub use self::{lookup::Resolver, pause::Pauses, pause::Window, route::Route};
 #[doc(hidden)]
 pub use super::{era::EraHint, greeting::Greeting, waiters::CallMark};
 
@@ -53,8 +63,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How much of a body is read only to keep its connection usable.
 const DRAIN_BYTES_MAX: usize = 64 * 1024;
 
-/// What a link needs to know.
-#[derive(Debug)]
+/// What a link needs to know. No `Debug`: it holds secrets (law 31).
 pub struct HttpSetup {
     /// The endpoint, `http` or `https`.
     pub url: String,
@@ -64,6 +73,31 @@ pub struct HttpSetup {
     pub limits: Limits,
     /// How long a TCP (and TLS) connection may take, in milliseconds. Default of the config: 10,000.
     pub connect_ms: u64,
+    /// Through which proxy, and with whose certificates.
+    pub route: Route,
+    /// Which hosts asked to be left alone; shared by all links (F102).
+    pub pauses: Arc<Pauses>,
+    /// How long this server may ask to be left alone.
+    pub window: Window,
+    /// Stands in for the operating system where names are looked up; `None` outside of tests.
+    pub resolver: Option<Resolver>,
+}
+
+impl HttpSetup {
+    /// A link to a URL, everything else as usual: no headers, 10 s to connect, pauses of its own.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            headers: Vec::new(),
+            limits: Limits::default(),
+            connect_ms: 10_000,
+            route: Route::default(),
+            pauses: Arc::default(),
+            window: Window::default(),
+            resolver: None,
+        }
+    }
 }
 
 /// Why a push stream is no longer held.
@@ -87,6 +121,8 @@ pub struct HttpLink {
     bare: Face,
     /// What we say in headers now; changes only while greeting.
     face: ArcSwap<Face>,
+    pauses: Arc<Pauses>,
+    window: Window,
     lost: AtomicBool,
     drains: TaskTracker,
     closing: CancellationToken,
@@ -105,17 +141,22 @@ impl HttpLink {
     /// Prepares a link. Opens no connection.
     ///
     /// # Errors
-    /// `BadConfig` for a URL that is not `http` or `https`, or a header that HTTP forbids; `Internal` if no TLS client can
-    /// be made on this machine.
+    /// `BadConfig` for a URL that is not `http` or `https`, a header that HTTP forbids, or a proxy or a file of certificates
+    /// that cannot be used; `Internal` if no TLS client can be made on this machine.
     pub fn new(setup: HttpSetup) -> Result<Self, Failure> {
-        let target = Target::parse(&setup.url)?;
+        let mut target = Target::parse(&setup.url)?;
         let connect = Duration::from_millis(setup.connect_ms);
         let bare = Face::bare(&setup.headers, target.basic())?;
+        target.hide(&setup.headers, setup.route.proxy.as_deref());
+        let lookup = Lookup::new(setup.resolver);
+        let client = || Client::new(&target, &setup.route, &lookup, connect);
         Ok(Self {
-            calls: Client::new(&target, connect)?,
-            streams: Client::new(&target, connect)?,
+            calls: client()?,
+            streams: client()?,
             target,
             limits: setup.limits,
+            pauses: setup.pauses,
+            window: setup.window,
             face: ArcSwap::from_pointee(bare.clone()),
             bare,
             lost: AtomicBool::new(false),
@@ -137,12 +178,56 @@ impl HttpLink {
         probe_ms: u64,
         inbound: &dyn Inbound,
     ) -> Result<Greeting, Failure> {
-        greet::greet(self, ids, hint, Duration::from_millis(probe_ms), inbound).await
+        let inbound = Discreet {
+            inbound,
+            target: &self.target,
+        };
+        greet::greet(self, ids, hint, Duration::from_millis(probe_ms), &inbound)
+            .await
+            .map_err(|failure| self.told(failure))
+    }
+
+    /// When the pause of this host ends, if it asked for one (F102).
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
+        self.pauses.until(self.target.origin())
+    }
+
+    /// Waits until the host has no pause. Cancel-safe.
+    pub(crate) async fn unpaused(&self) {
+        self.pauses.over(self.target.origin()).await;
+    }
+
+    /// A failure as it may be shown: without secrets, and with the pause that is in force.
+    fn told(&self, mut failure: Failure) -> Failure {
+        if let Some(detail) = &failure.detail {
+            failure.detail = Some(self.target.scrub(detail).into());
+        }
+        if failure.kind == FailureKind::RateLimited
+            && let Some(until) = self.paused_until()
+        {
+            failure = failure.with_retry_after_ms(left_ms(until));
+        }
+        failure
+    }
+
+    fn told_miss(&self, miss: Miss) -> Miss {
+        let cut = |cut| match cut {
+            Cut::Ended(failure) => Cut::Ended(self.told(failure)),
+            Cut::AnswerRefused(why) => Cut::AnswerRefused(self.target.scrub(&why).into()),
+            Cut::Cancelled(why) => Cut::Cancelled(self.target.scrub(&why).into()),
+            Cut::Idle | Cut::Total => cut,
+        };
+        match miss {
+            Miss::NotSent(why) => Miss::NotSent(cut(why)),
+            Miss::Rejected(failure) => Miss::Rejected(self.told(failure)),
+            Miss::Lost(why) => Miss::Lost(cut(why)),
+        }
     }
 
     /// Sends one request and waits for its answer, without any limit in time: deadlines are the caller's (law 17).
     ///
     /// Dropping it closes the connection or stream of this exchange, which cancels the request in the modern era (F142).
+    /// While the host has a pause nothing is sent: the failure says for how long (F103).
     ///
     /// # Errors
     /// [`Miss`], which says whether the request can have run.
@@ -164,11 +249,15 @@ impl HttpLink {
         {
             Ok(response) => response,
             // The mark knows whether the first byte was written: a failed connect sent nothing.
-            Err(failure) => return Err(outgoing.mark.cut(Cut::Ended(failure))),
+            Err(failure) => return Err(outgoing.mark.cut(Cut::Ended(self.told(failure)))),
         };
-        let answered = answer::read(self, &face, &asked, response, inbound).await;
+        let inbound = Discreet {
+            inbound,
+            target: &self.target,
+        };
+        let answered = answer::read(self, &face, &asked, response, &inbound).await;
         self.note_lost(&answered);
-        answered
+        answered.map_err(|miss| self.told_miss(miss))
     }
 
     /// Sends a notification, or our answer to a request of the server. Bounded by 10 seconds. Cancel-safe: dropping it
@@ -178,7 +267,9 @@ impl HttpLink {
     /// The failure to deliver it; a 404 is not treated as a lost session here, the next call will meet it.
     pub async fn notify(&self, message: Message) -> Result<(), Failure> {
         let face = self.face.load_full();
-        self.tell(&face, message).await
+        self.tell(&face, message)
+            .await
+            .map_err(|failure| self.told(failure))
     }
 
     /// Holds the server's push stream until dropped, reconnecting with its own pace (F115 to F118, F123, F127).
@@ -191,6 +282,10 @@ impl HttpLink {
         inbound: &dyn Inbound,
         on_gap: &(dyn Fn() + Send + Sync),
     ) -> PushEnd {
+        let inbound = &Discreet {
+            inbound,
+            target: &self.target,
+        };
         let ended = match greeting.revision.era() {
             Era::Modern => push::listen(self, greeting, inbound, on_gap).await,
             Era::Legacy => push::get(self, inbound, on_gap).await,
@@ -271,6 +366,13 @@ impl HttpLink {
         };
         let payload = Payload::of(Parts::from(message));
         let telling = async {
+            // A short pause is waited for; a longer one is told at once.
+            if self
+                .paused_until()
+                .is_some_and(|until| u128::from(left_ms(until)) < NOTIFY.as_millis())
+            {
+                self.unpaused().await;
+            }
             let response = self.post(face, routing, &payload, None).await?;
             let (head, body) = response.into_parts();
             if head.status.is_success() {
@@ -320,6 +422,12 @@ impl HttpLink {
         payload: &Payload,
         mark: Option<&Arc<CallMark>>,
     ) -> Result<Response<InBody>, Failure> {
+        if std::ptr::eq(client, &self.streams) {
+            // Nobody waits for a stream, so it keeps the pause of its host by itself.
+            self.unpaused().await;
+        } else if let Some(until) = self.paused_until() {
+            return Err(self.is_paused(until));
+        }
         let mut uri = self.target.uri().clone();
         for _hop in 0..=client::REDIRECTS_MAX {
             let mut request = http::Request::new(payload.body(mark));
@@ -327,6 +435,12 @@ impl HttpLink {
             *request.headers_mut() = headers();
             *request.uri_mut() = uri.clone();
             let response = client.send(request).await?;
+            self.pauses.note(
+                self.target.origin(),
+                response.status(),
+                response.headers(),
+                self.window,
+            );
             match self.target.next_hop(&response, &uri) {
                 Some(next) => {
                     self.drain(response.into_body());
@@ -340,6 +454,16 @@ impl HttpLink {
             client::REDIRECTS_MAX,
             self.target.place()
         )))
+    }
+
+    fn is_paused(&self, until: Instant) -> Failure {
+        let wait_ms = left_ms(until);
+        Failure::new(FailureKind::RateLimited)
+            .with_detail(format!(
+                "{} asked to be left alone for another {wait_ms} ms",
+                self.target.origin()
+            ))
+            .with_retry_after_ms(wait_ms)
     }
 
     /// Reads the rest of a body in the background, so that its connection can be used again (F82).
@@ -366,6 +490,32 @@ impl HttpLink {
             }
         });
     }
+}
+
+/// Hands everything on, and hides secrets in what goes to a log (law 31).
+struct Discreet<'a> {
+    inbound: &'a dyn Inbound,
+    target: &'a Target,
+}
+
+impl Inbound for Discreet<'_> {
+    fn receive(&self, message: Message, from: Origin) {
+        self.inbound.receive(message, from);
+    }
+
+    fn life(&self) {
+        self.inbound.life();
+    }
+
+    fn skipped(&self, what: &'static str, sample: &str) {
+        self.inbound.skipped(what, &self.target.scrub(sample));
+    }
+}
+
+/// How long until then, in milliseconds, rounded up: nobody comes back too early.
+fn left_ms(until: Instant) -> u64 {
+    let left = until.saturating_duration_since(Instant::now());
+    u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
 /// What the modern era repeats of a request in its headers.

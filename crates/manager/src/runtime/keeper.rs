@@ -1,4 +1,4 @@
-//! The keeper of one generation: opens it, watches it, obeys the stop order, and says when nothing of it is left.
+//! The keeper of one generation: opens it, watches it, obeys the stop order, and ends when nothing of it is left.
 //!
 //! One task per generation, spawned by the driver and never awaited by it. It decides nothing: it reports, and it obeys.
 
@@ -8,7 +8,7 @@ mod stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_core::failure::Failure;
+use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, OpenMode, Phase, Proof};
@@ -22,9 +22,11 @@ use tokio::time::Instant;
 use super::Runtime;
 use super::catalog::{Listing, list_all};
 use super::greeting::Greeting;
+use super::http::Pauses;
 use super::report::{Report, Reports};
 use super::{Cut, Limits, Miss};
 use crate::config::{ServerConfig, Transport};
+use crate::driver::opener::Remains;
 use crate::process::Guardian;
 use crate::request::Request;
 use crate::settings;
@@ -45,10 +47,13 @@ pub(crate) struct Setup {
     pub(crate) mode: OpenMode,
     pub(crate) reports: Reports,
     pub(crate) orders: watch::Receiver<Orders>,
+    /// How to end what would outlive a panic.
+    pub(crate) remains: Remains,
     pub(crate) guardian: Arc<Guardian>,
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
     pub(crate) stderr_bytes_max: usize,
+    pub(crate) pauses: Arc<Pauses>,
 }
 
 impl Setup {
@@ -75,16 +80,16 @@ pub(crate) struct Orders {
     pub(crate) kills: u64,
 }
 
-/// Keeps one generation from its first moment to its last. The last thing it does is to report `Gone`.
+/// Keeps one generation from its first moment to its last. Its supervisor reports `Gone` when this returns.
 pub(crate) async fn keep(setup: Setup) {
     let generation = setup.generation;
-    let reports = setup.reports.clone();
     match &setup.config.transport {
         Transport::Stdio { .. } => stdio::keep(setup).await,
         Transport::Http { .. } => http::keep(setup).await,
         Transport::Broken { .. } => {
             let failure = settings::unusable(&setup.config);
-            reports
+            setup
+                .reports
                 .input(Input::OpenFailed {
                     generation,
                     failure,
@@ -92,7 +97,6 @@ pub(crate) async fn keep(setup: Setup) {
                 .await;
         }
     }
-    reports.input(Input::Gone { generation }).await;
 }
 
 /// A runtime and the queue of what it says unasked.
@@ -242,6 +246,15 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
             generation,
             proof: Proof::ProbeAnswered,
         },
+        // Law 15: throttling is an answer, and a host that asked to be left alone is left alone (F102).
+        Err(Miss::NotSent(Cut::Ended(failure)) | Miss::Lost(Cut::Ended(failure)))
+            if failure.kind == FailureKind::RateLimited =>
+        {
+            Input::Traffic {
+                generation,
+                at: setup.reports.now(),
+            }
+        }
         Err(Miss::NotSent(_) | Miss::Lost(Cut::Idle | Cut::Total | Cut::Ended(_))) => {
             Input::ProbeMissed { generation }
         }

@@ -253,6 +253,8 @@ pub(crate) async fn refresh(setup: &Setup, runtime: &Runtime, first: Option<List
         let Some(greeting) = runtime.greeting() else {
             continue;
         };
+        // The marks are answered a little later: a throttled listing is a later one, not a lost one (F102).
+        runtime.unpaused().await;
         let within = Duration::from_millis(setup.config.timeouts.list_ms);
         match list_all(runtime, greeting, &setup.config, setup.pages_max, within).await {
             Ok(listing) => {

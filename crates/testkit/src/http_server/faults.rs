@@ -20,6 +20,14 @@ pub(crate) async fn misbehave(exchange: Exchange, fault: Fault) -> io::Result<Re
     Ok(match fault {
         Fault::Pass => return behave(exchange, None).await,
         Fault::Chatter => return behave(exchange, Some(chatter())).await,
+        Fault::Cut {
+            after_bytes,
+            then,
+            every_ms,
+        } => {
+            exchange.knife.arm(after_bytes, then, every_ms);
+            return behave(exchange, None).await;
+        }
         Fault::Drop => return Err(io::Error::other("planned drop")),
         Fault::RunThenNotFound => {
             let _ran = behave(exchange, None).await?;

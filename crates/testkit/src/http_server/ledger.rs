@@ -14,6 +14,8 @@ const SEEN_MAX: usize = 4_096;
 pub struct Seen {
     /// `POST`, `GET` or `DELETE`.
     pub verb: String,
+    /// `HTTP/1.1` or `HTTP/2.0`.
+    pub version: String,
     /// The JSON-RPC method of a POST; empty for responses and other verbs.
     pub method: String,
     /// All headers, names in lower case.

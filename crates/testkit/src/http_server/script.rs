@@ -99,6 +99,35 @@ pub enum GetPolicy {
     EventThenEnd,
 }
 
+/// What happens to a new connection, before anything of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AcceptPolicy {
+    /// It is served.
+    #[default]
+    Serve,
+    /// It is accepted, and nothing is ever read or written (F78).
+    Silent,
+    /// It is accepted and reset at once.
+    Reset,
+    /// It is accepted and closed at once.
+    Close,
+}
+
+/// What happens to a connection at a chosen byte of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Then {
+    /// It is reset (RST).
+    Reset,
+    /// It is closed (FIN).
+    Close,
+    /// It stays open and nothing more comes.
+    Stall,
+    /// The rest comes byte by byte (F88).
+    Drip,
+}
+
 /// A planned misbehaviour, used up by the request that meets it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -133,6 +162,16 @@ pub enum Fault {
     BreakBeforeAnswer,
     /// Close the connection without any answer.
     Drop,
+    /// Run the request and answer as usual, but let only so many bytes of the answer pass, its head included (F82, F87).
+    Cut {
+        /// How many bytes pass.
+        after_bytes: u64,
+        /// What happens then.
+        then: Then,
+        /// Between two bytes of a drip, in milliseconds.
+        #[serde(default)]
+        every_ms: u64,
+    },
     /// 200 with an HTML page (F84).
     Html,
     /// An event with this many bytes of data that never ends (F126).
@@ -227,6 +266,10 @@ pub struct Script {
     pub page_size: usize,
     /// Every request must carry this `Authorization` value, else 401.
     pub authorization: Option<String>,
+    /// What happens to a new connection, once `accept_plan` is used up.
+    pub accept: AcceptPolicy,
+    /// What happens to the next connections.
+    pub accept_plan: VecDeque<AcceptPolicy>,
     /// Closing a connection resets it (RST instead of FIN).
     pub reset_on_close: bool,
     /// Whether the server declares that it tells list changes.
@@ -256,6 +299,8 @@ impl Default for Script {
             extra_tools: Vec::new(),
             page_size: 0,
             authorization: None,
+            accept: AcceptPolicy::default(),
+            accept_plan: VecDeque::new(),
             reset_on_close: false,
             list_changed: true,
             headers: BTreeMap::new(),
@@ -313,6 +358,20 @@ impl Script {
             return Some(planned.fault.clone());
         }
         self.plan.remove(at).map(|planned| planned.fault)
+    }
+
+    /// Plans a fault for this many POSTs of a method.
+    pub fn then_times(&mut self, method: &str, times: u64, fault: Fault) {
+        self.plan.push_back(Planned {
+            method: Some(method.to_owned()),
+            times,
+            fault,
+        });
+    }
+
+    /// Takes what happens to the next connection.
+    pub(crate) fn take_accept(&mut self) -> AcceptPolicy {
+        self.accept_plan.pop_front().unwrap_or(self.accept)
     }
 
     /// Takes what the next GET gets.

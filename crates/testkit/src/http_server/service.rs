@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer, MODERN};
 use super::ledger::Seen;
 use super::script::{DiscoverDialect, Eras, Fault, Framing, LostDialect};
+use super::socket::Knife;
 use super::state::{Listener, State};
 use super::{control, faults, push, sse};
 
@@ -25,6 +26,8 @@ pub(crate) struct Exchange {
     pub(crate) headers: HeaderMap,
     pub(crate) message: Value,
     pub(crate) modern: bool,
+    /// For breaking the connection it came on.
+    pub(crate) knife: Arc<Knife>,
 }
 
 impl Exchange {
@@ -52,7 +55,11 @@ pub(crate) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// Serves one request. `Err` closes the connection without an answer.
-pub(crate) async fn serve(state: Arc<State>, request: Request<Body>) -> io::Result<Response<Body>> {
+pub(crate) async fn serve(
+    state: Arc<State>,
+    knife: Arc<Knife>,
+    request: Request<Body>,
+) -> io::Result<Response<Body>> {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, BODY_BYTES_MAX)
         .await
@@ -63,6 +70,7 @@ pub(crate) async fn serve(state: Arc<State>, request: Request<Body>) -> io::Resu
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
     state.ledger.record(Seen {
         verb: head.method.to_string(),
+        version: format!("{:?}", head.version),
         method: message
             .get("method")
             .and_then(Value::as_str)
@@ -95,6 +103,7 @@ pub(crate) async fn serve(state: Arc<State>, request: Request<Body>) -> io::Resu
                 headers: head.headers,
                 message,
                 modern,
+                knife,
             };
             post(exchange).await?
         }

@@ -65,11 +65,15 @@ pub(crate) struct Rig {
 }
 
 pub(crate) fn link_to(url: &str, limits: Limits) -> HttpLink {
+    link_within(url, limits, 10_000)
+}
+
+/// A link whose connections have to stand within so many milliseconds.
+pub(crate) fn link_within(url: &str, limits: Limits, connect_ms: u64) -> HttpLink {
     let setup = HttpSetup {
-        url: url.to_owned(),
-        headers: Vec::new(),
         limits,
-        connect_ms: 10_000,
+        connect_ms,
+        ..HttpSetup::new(url)
     };
     HttpLink::new(setup).expect("a good URL")
 }

@@ -139,6 +139,36 @@ fn law_10_backoff_grows_within_its_bounds_and_honours_retry_after() {
 }
 
 #[test]
+fn law_15_f102_a_server_that_says_when_to_come_back_is_never_charged_and_never_parked() {
+    let mut bench = Bench::new(Policy {
+        budget: 0,
+        ..Policy::for_process()
+    });
+    bench.give(Input::Start);
+    for attempt in 1..=20 {
+        let failure = Failure::from(FailureKind::RateLimited).with_retry_after_ms(5_000);
+        bench
+            .give(Input::OpenFailed {
+                generation: Generation(attempt),
+                failure,
+            })
+            .gone();
+        assert_eq!((bench.word(), bench.charges()), (StateWord::Backoff, 0));
+        let (until, why) = bench.lifecycle.next_deadline().unwrap();
+        assert_eq!((until.since(bench.now), why), (5_000, Why::Retry));
+        bench.wake();
+    }
+    // One that only says that it is too much is a failure like others: nothing else would slow us down.
+    bench
+        .give(Input::OpenFailed {
+            generation: Generation(21),
+            failure: FailureKind::RateLimited.into(),
+        })
+        .gone();
+    assert_eq!(bench.word(), StateWord::Parked);
+}
+
+#[test]
 fn law_7_a_proven_connection_that_dies_is_charged_once_and_reopened_at_once() {
     let mut bench = Bench::process();
     bench.proven().advance(3_600_000).exited();

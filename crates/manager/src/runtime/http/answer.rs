@@ -101,7 +101,7 @@ pub(super) async fn read(
         // Boxed: its state is several times that of a plain answer, and would be moved about with every call.
         Framing::Events => Box::pin(from_events(link, face, asked, body, inbound)).await,
         Framing::Other(what) => {
-            let said = verdict::preview(&body::collect_some(body).await);
+            let said = verdict::preview(&link.target, &body::collect_some(body).await);
             let detail = format!("{} answers with {what}: {said}", link.target.place());
             Err(lost(
                 Failure::new(FailureKind::NotMcp).with_detail(super::client::bounded(&detail)),

@@ -254,6 +254,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 FailureKind::HttpStatus(status) => status < 502,
                 FailureKind::NotMcp
                 | FailureKind::ProtocolError
+                | FailureKind::Incompatible
                 | FailureKind::StreamClosed
                 | FailureKind::SessionLost
                 | FailureKind::VersionMismatch
@@ -264,6 +265,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 | FailureKind::SpawnDenied
                 | FailureKind::SpawnFailed
                 | FailureKind::BadConfig
+                | FailureKind::BadCertificate
                 | FailureKind::ExitedEarly { .. }
                 | FailureKind::Exited { .. }
                 | FailureKind::ConnectTimeout(_)

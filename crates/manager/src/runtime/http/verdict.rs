@@ -6,7 +6,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::codes;
@@ -14,6 +14,7 @@ use mainstay_wire::envelope::{Kind, Limits, Message};
 use mainstay_wire::raw;
 
 use super::client::{self, Target, bounded};
+use super::pause;
 
 /// What was asked, as far as it matters for judging the response.
 #[derive(Debug, Clone, Copy)]
@@ -48,12 +49,12 @@ pub(super) fn judge(
     said: Bytes,
     asked: &Asked,
 ) -> Verdict {
-    let preview = preview(&said);
+    let preview = preview(target, &said);
     let error = Message::parse(said.clone(), &asked.limits)
         .ok()
         .filter(|message| message.kind() == Kind::Error);
     let detail = match &error {
-        Some(error) => format!("HTTP {}: {}", status.as_u16(), error_words(error)),
+        Some(error) => target.scrub(&format!("HTTP {}: {}", status.as_u16(), error_words(error))),
         None if preview.is_empty() => format!("HTTP {}", status.as_u16()),
         None => format!("HTTP {}: {preview}", status.as_u16()),
     };
@@ -68,9 +69,13 @@ pub(super) fn judge(
     if let Some(error) = error {
         return Verdict::Answer(error);
     }
-    let failure =
-        Failure::new(FailureKind::HttpStatus(status.as_u16())).with_detail(bounded(&detail));
-    let failure = match retry_after_ms(headers, SystemTime::now()) {
+    // Whatever asks to be left alone is throttling and no fault (law 15). For how long is known to the pauses.
+    let kind = match pause::is_throttling(status, headers) {
+        true => FailureKind::RateLimited,
+        false => FailureKind::HttpStatus(status.as_u16()),
+    };
+    let failure = Failure::new(kind).with_detail(bounded(&detail));
+    let failure = match pause::asked_ms(headers, SystemTime::now()) {
         Some(ms) => failure.with_retry_after_ms(ms),
         None => failure,
     };
@@ -95,21 +100,21 @@ fn refusal(
             let challenge = headers
                 .get(WWW_AUTHENTICATE)
                 .and_then(|challenge| challenge.to_str().ok());
-            let challenge = challenge.unwrap_or("no challenge");
+            let challenge = target.scrub(challenge.unwrap_or("no challenge"));
             Failure::new(FailureKind::NeedsLogin)
                 .with_detail(bounded(&format!("HTTP 401 ({challenge})")))
         }
         StatusCode::FORBIDDEN => Failure::new(FailureKind::Forbidden).with_detail(bounded(detail)),
         StatusCode::TOO_MANY_REQUESTS => {
             let failure = Failure::new(FailureKind::RateLimited).with_detail(bounded(detail));
-            match retry_after_ms(headers, SystemTime::now()) {
+            match pause::asked_ms(headers, SystemTime::now()) {
                 Some(ms) => failure.with_retry_after_ms(ms),
                 None => failure,
             }
         }
         // The two sides cannot agree on how to talk (F98).
         StatusCode::NOT_ACCEPTABLE | StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            Failure::new(FailureKind::ProtocolError).with_detail(bounded(detail))
+            Failure::new(FailureKind::Incompatible).with_detail(bounded(detail))
         }
         _ if status.is_redirection() => {
             let to = target
@@ -229,21 +234,10 @@ pub(super) fn supported_versions(error: &Message) -> Vec<String> {
         .collect()
 }
 
-/// `Retry-After`, in seconds or as a date, in milliseconds. Unclamped: the policy does that (F102, F103).
-pub(super) fn retry_after_ms(headers: &HeaderMap, now: SystemTime) -> Option<u64> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse::<u64>() {
-        return Some(seconds.saturating_mul(1_000));
-    }
-    let at = httpdate::parse_http_date(value).ok()?;
-    Some(at.duration_since(now).map_or(0, |wait| {
-        u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
-    }))
-}
-
-/// The beginning of a body as one printable line.
-pub(super) fn preview(said: &Bytes) -> String {
-    let head = String::from_utf8_lossy(said.get(..512).unwrap_or(said)).into_owned();
+/// The beginning of a body as one printable line, without anything that the entry keeps secret (F257).
+pub(super) fn preview(target: &Target, said: &Bytes) -> String {
+    let head = String::from_utf8_lossy(said.get(..512).unwrap_or(said));
+    let head = target.scrub(&head);
     let words: Vec<&str> = head.split_whitespace().collect();
     words
         .join(" ")
@@ -393,11 +387,11 @@ mod tests {
         );
         assert_eq!(
             kind(judged(406, &[], "", false)),
-            ("rejected", Some(FailureKind::ProtocolError))
+            ("rejected", Some(FailureKind::Incompatible))
         );
         assert_eq!(
             kind(judged(415, &[], "", false)),
-            ("rejected", Some(FailureKind::ProtocolError))
+            ("rejected", Some(FailureKind::Incompatible))
         );
         let error =
             r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32020,"message":"Header mismatch"}}"#;
@@ -424,23 +418,29 @@ mod tests {
     }
 
     #[test]
-    fn f102_retry_after_is_read_as_seconds_and_as_a_date() {
-        let Verdict::Rejected(failure) = judged(429, &[("retry-after", "7")], "", true) else {
-            panic!("not rejected")
-        };
+    fn f102_law_15_whatever_asks_to_be_left_alone_is_throttling() {
+        for (status, headers, expected) in [
+            (429, vec![("retry-after", "7")], Some(7_000)),
+            (429, vec![], None),
+            (503, vec![("retry-after", "7")], Some(7_000)),
+        ] {
+            let (Verdict::Rejected(failure) | Verdict::Lost(failure)) =
+                judged(status, &headers, "", true)
+            else {
+                panic!("an answer")
+            };
+            assert_eq!(failure.kind, FailureKind::RateLimited, "{status}");
+            assert_eq!(failure.retry_after_ms, expected, "{status}");
+        }
+        // A gateway in between may have passed the request on: 503 proves nothing about the call (law 16).
         assert_eq!(
-            (failure.kind, failure.retry_after_ms),
-            (FailureKind::RateLimited, Some(7_000))
+            kind(judged(503, &[("retry-after", "7")], "", true)).0,
+            "lost"
         );
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("good");
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            RETRY_AFTER,
-            "Sun, 06 Nov 1994 08:49:47 GMT".parse().expect("good"),
+        assert_eq!(
+            kind(judged(503, &[], "", true)),
+            ("lost", Some(FailureKind::HttpStatus(503)))
         );
-        assert_eq!(retry_after_ms(&headers, now), Some(10_000));
-        headers.insert(RETRY_AFTER, "soon".parse().expect("good"));
-        assert_eq!(retry_after_ms(&headers, now), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, Phase};
 
 use super::{Orders, Setup, list_and_report, probe, runtime, send_notices};
-use crate::runtime::http::{HttpLink, HttpSetup, PushEnd};
+use crate::runtime::http::{HttpLink, HttpSetup, PushEnd, Window};
 use crate::runtime::refresh::refresh;
 use crate::runtime::{Link, Runtime};
 use crate::settings;
@@ -81,10 +81,20 @@ async fn leave(link: &HttpLink, orders: &mut tokio::sync::watch::Receiver<Orders
 fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
     let resolved = settings::resolve_endpoint(&setup.config)?;
     HttpLink::new(HttpSetup {
-        url: resolved.url,
         headers: resolved.headers,
         limits: setup.link_limits(),
-        connect_ms: setup.config.timeouts.spawn_ms,
+        connect_ms: setup
+            .config
+            .timeouts
+            .tcp_connect_ms
+            .min(setup.config.timeouts.spawn_ms),
+        route: resolved.route,
+        pauses: Arc::clone(&setup.pauses),
+        window: Window {
+            min_ms: setup.config.restart.retry_after_min_ms,
+            max_ms: setup.config.restart.retry_after_max_ms,
+        },
+        ..HttpSetup::new(resolved.url)
     })
 }
 
