@@ -373,7 +373,8 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
         | EventKind::EmptyListing { .. }
         | EventKind::ListingLoop { .. }
         | EventKind::LimitExceeded { .. }
-        | EventKind::ReplacementFailed { .. } => Ok(()),
+        | EventKind::ReplacementFailed { .. }
+        | EventKind::DiedTogether { .. } => Ok(()),
     }
 }
 

@@ -59,6 +59,8 @@ counters! {
     stale => stale,
     /// Connections that came back after a failure.
     recoveries => recovered,
+    /// Faults raised while closing a connection: noise, never charged.
+    cleanup_faults => cleanup_fault,
     /// Connections opened.
     opens => opened,
 }

@@ -10,6 +10,7 @@ pub(crate) mod opener;
 mod perform;
 #[cfg(test)]
 mod simulation;
+mod wake;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(crate) use self::desk::{Desk, Directory, Place};
 pub use self::ending::ShutdownReport;
 use self::ending::{Due, Ending};
 use self::opener::Opener;
+use self::wake::Wake;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
@@ -71,6 +73,11 @@ pub(crate) enum Verb {
         input: Input,
         done: oneshot::Sender<()>,
     },
+    /// Something happened to the whole machine; answered when every server has heard of it.
+    Machine {
+        input: FleetInput,
+        done: oneshot::Sender<()>,
+    },
     /// End everything.
     Shutdown { impatient: bool },
 }
@@ -101,6 +108,7 @@ pub(crate) struct Setting {
 pub(crate) struct Driver {
     setting: Setting,
     fleet: Fleet,
+    wake: Wake,
     slots: BTreeMap<SlotId, Arc<Slot>>,
     directory: Arc<Directory>,
     kept: BTreeMap<(SlotId, Generation), Kept>,
@@ -140,6 +148,7 @@ impl Driver {
                 seed: setting.seed,
             }),
             setting,
+            wake: Wake::start(),
             slots: BTreeMap::new(),
             directory,
             kept: BTreeMap::new(),
@@ -202,6 +211,8 @@ impl Driver {
                 Some(ended) = self.keepers.join_next() => self.keeper_ended(ended, &mut effects),
                 // Cancel-safe: an unread report stays queued.
                 Some(addressed) = self.reports.recv() => self.report(addressed, &mut effects),
+                // Cancel-safe: the readiness stays. The step itself looks whether the machine slept.
+                () = self.wake.noticed() => self.step(FleetInput::Timeout, &mut effects),
                 // Cancel-safe: a sleep holds nothing. What is due is done at the top.
                 () = timer => {}
             }
@@ -302,6 +313,10 @@ impl Driver {
             Verb::Order { slot, input, done } => {
                 self.step(FleetInput::Slot { slot, input }, effects);
                 // The caller may have left; the order stands.
+                let _ = done.send(());
+            }
+            Verb::Machine { input, done } => {
+                self.step(input, effects);
                 let _ = done.send(());
             }
             Verb::Shutdown { impatient } => self.shut_down(impatient, effects),
@@ -471,9 +486,18 @@ impl Driver {
 
     /// Lets the fleet decide, does what it decided, and shows the result to observers.
     fn step(&mut self, input: FleetInput, effects: &mut FleetEffects) {
+        // Before anything else that happens after a sleep (law 12).
+        let mut woke = self.wake.slept_ms().map(|asleep_ms| {
+            tracing::info!(asleep_ms, "the machine slept");
+            FleetInput::Woke { asleep_ms }
+        });
         let mut next = Some(input);
         let mut touched = Vec::new();
-        while let Some(input) = next.take().or_else(|| self.answers.pop_front()) {
+        while let Some(input) = woke
+            .take()
+            .or_else(|| next.take())
+            .or_else(|| self.answers.pop_front())
+        {
             self.sweeping = matches!(
                 &input,
                 FleetInput::Slot {
@@ -525,7 +549,9 @@ impl Driver {
             | FleetInput::Remove { slot }
             | FleetInput::Slot { slot, .. } => vec![*slot],
             FleetInput::Timeout => self.fleet.due(now).collect(),
-            FleetInput::Shutdown { .. } => self.slots.keys().copied().collect(),
+            FleetInput::Woke { .. } | FleetInput::NetworkChanged | FleetInput::Shutdown { .. } => {
+                self.slots.keys().copied().collect()
+            }
         }
     }
 

@@ -76,6 +76,14 @@ pub enum EventKind {
         /// How many resources.
         resources: usize,
     },
+    /// Several servers died within a second of each other: whatever killed them is probably one thing. Emitted once,
+    /// under the name of the first.
+    DiedTogether {
+        /// All of them, in the order of their deaths.
+        servers: Vec<String>,
+        /// Between the first and the last death, in milliseconds.
+        within_ms: u64,
+    },
     /// The server was taken out of the publication.
     Retracted {
         /// The new version.
@@ -164,6 +172,7 @@ impl EventKind {
             Self::Transition { to, .. } => to,
             Self::Published { .. } => "published",
             Self::Retracted { .. } => "retracted",
+            Self::DiedTogether { .. } => "died together",
             Self::ToolsChanged { .. } => "tools changed",
             Self::CallMetToolChange { .. } => "call met tool change",
             Self::ListingFailed { .. } => "listing failed",
@@ -205,7 +214,8 @@ impl EventKind {
             Self::ToolsChanged { total, .. } => {
                 tracing::info!(server, generation, total, left_out, "tools changed")
             }
-            Self::CallMetToolChange { .. }
+            Self::DiedTogether { .. }
+            | Self::CallMetToolChange { .. }
             | Self::ListingFailed { .. }
             | Self::EmptyListing { .. }
             | Self::ListingLoop { .. }

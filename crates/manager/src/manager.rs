@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mainstay_core::fleet::FleetInput;
 use mainstay_wire::envelope;
 use tokio::sync::{broadcast, watch};
 
@@ -176,6 +177,21 @@ impl Manager {
     #[must_use]
     pub fn recent_events(&self) -> Vec<Event> {
         self.events.recent()
+    }
+
+    /// Tells Mainstay that the machine slept for `asleep`: deadlines begin anew, connections are probed one after the
+    /// other, and what the sleep broke is not charged (law 12). Only needed where Mainstay cannot notice it: on Linux and
+    /// macOS it does. Returns when every server has heard of it; being told twice does no harm.
+    pub async fn woke(&self, asleep: std::time::Duration) {
+        let asleep_ms = u64::try_from(asleep.as_millis()).unwrap_or(u64::MAX);
+        // A manager that has ended has nothing to wake.
+        let _ = self.desk.machine(FleetInput::Woke { asleep_ms }).await;
+    }
+
+    /// Tells Mainstay that the machine's network changed: HTTP connections are probed, and servers that wait for their next
+    /// attempt get it soon, all spread over some seconds (F229). Returns when every server has heard of it.
+    pub async fn network_changed(&self) {
+        let _ = self.desk.machine(FleetInput::NetworkChanged).await;
     }
 
     /// Ends everything: running calls get their drain time, then servers are stopped, all in parallel and each by the

@@ -36,6 +36,8 @@ pub use self::guardian::Guardian;
 pub use self::stderr::{StderrRing, escape_line};
 
 use self::group::Group;
+#[cfg(target_os = "linux")]
+pub(crate) use self::raw::readable;
 use self::stderr::StderrPipe;
 use self::watch::ExitWatch;
 

@@ -236,6 +236,14 @@ impl Runtime {
         }
     }
 
+    /// A failure as it may be shown: servers repeat what we told them in their own words (F257).
+    pub(crate) fn told(&self, failure: Failure) -> Failure {
+        match &self.link {
+            Link::Stdio(_) => failure,
+            Link::Http(link) => link.told(failure),
+        }
+    }
+
     /// Whether this generation goes on after a miss: over HTTP a request that was lost is only that (F99).
     pub(crate) fn survives(&self, miss: &Miss) -> bool {
         match (&self.link, miss) {

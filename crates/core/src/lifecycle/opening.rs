@@ -130,6 +130,8 @@ impl Lifecycle {
             | Input::Replace
             | Input::Wanted
             | Input::Poke(_)
+            | Input::Woke { .. }
+            | Input::Stagger
             | Input::Shutdown { .. }
             | Input::Timeout => {}
         }
@@ -177,6 +179,15 @@ impl Lifecycle {
             }
             // Noise of closing counts like any other failure here: nobody asked for this end (S-04).
             Blame::Server | Blame::Session | Blame::Cleanup => {
+                if let Some(until) = self.blame_sleep(step) {
+                    return if self.budget.is_exhausted(step.policy.budget) {
+                        // It was one attempt, and stays one attempt at a time.
+                        let soon = true;
+                        Next::Park { failure, soon }
+                    } else {
+                        Next::Retry { until, failure }
+                    };
+                }
                 self.budget.charge(step.policy.budget)
             }
         }
@@ -367,7 +378,7 @@ impl Opening {
     }
 }
 
-fn phase_ms(policy: &Policy, phase: Phase) -> u64 {
+pub(super) fn phase_ms(policy: &Policy, phase: Phase) -> u64 {
     match phase {
         Phase::Queued | Phase::Spawn => policy.connect.spawn_ms,
         Phase::Greet => policy.connect.greet_ms,

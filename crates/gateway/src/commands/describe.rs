@@ -287,6 +287,11 @@ fn happened(event: &Value) -> String {
             format!("published {tools} {}", plural(tools, "tool"))
         }
         "retracted" => "unpublished".to_owned(),
+        "diedTogether" => format!(
+            "died within {} of others ({}): look for one cause",
+            soon("withinMs"),
+            texts(event, "servers").join(", ")
+        ),
         "toolsChanged" => {
             let mut parts = Vec::new();
             for key in ["added", "removed", "changed"] {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use mainstay_core::fleet::FleetInput;
 use mainstay_core::lifecycle::input::Input;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -103,6 +104,12 @@ impl Desk {
             in_force,
         )
         .await
+    }
+
+    /// Tells every server what happened to the machine; returns when it is in force.
+    pub(crate) async fn machine(&self, input: FleetInput) -> Result<(), OperatorError> {
+        let (done, in_force) = oneshot::channel();
+        self.send(Verb::Machine { input, done }, in_force).await
     }
 
     /// Ends everything; returns when nothing is left (law 6), or the time for it is over, and tells how it went.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mainstay_core::event::Transition;
 use mainstay_core::failure::Failure;
-use mainstay_core::fleet::{FleetEffect, FleetInput};
+use mainstay_core::fleet::{DeathsTogether, FleetEffect, FleetInput};
 use mainstay_core::ids::{Generation, SlotId};
 use mainstay_core::lifecycle::effect::{Effect, StopStep};
 use mainstay_core::lifecycle::input::{Input, OpenMode, Phase};
@@ -33,6 +33,10 @@ impl Driver {
             }
             FleetEffect::Removed { slot } => {
                 self.slots.remove(&slot);
+                None
+            }
+            FleetEffect::DiedTogether(deaths) => {
+                self.died_together(&deaths);
                 None
             }
             FleetEffect::ShutDown => {
@@ -85,6 +89,14 @@ impl Driver {
             }),
             Effect::FenceIfUnused { generation, since } => {
                 self.fence_if_unused(slot, generation, since)
+            }
+            Effect::CleanupFault {
+                generation,
+                failure,
+            } => {
+                slot.counters.cleanup_fault();
+                // Below warning on purpose: noise of a stop that was asked for (S-16).
+                tracing::debug!(server = %slot.name, generation = generation.0, %failure, "fault while closing");
             }
             Effect::Changed(transition) => self.changed(slot, &transition),
         }
@@ -221,6 +233,27 @@ impl Driver {
         {
             remember(&self.writes, Arc::clone(store), slot, catalog);
         }
+    }
+
+    /// One record for one cause, whatever it was (F77).
+    fn died_together(&self, deaths: &DeathsTogether) {
+        let servers: Vec<String> = deaths
+            .slots
+            .iter()
+            .filter_map(|slot| self.slots.get(slot))
+            .map(|slot| slot.name.to_string())
+            .collect();
+        let within_ms = deaths.last.since(deaths.first);
+        tracing::warn!(
+            ?servers,
+            within_ms,
+            "several servers died together: look for a common cause"
+        );
+        let Some(first) = servers.first().cloned() else {
+            return;
+        };
+        let kind = EventKind::DiedTogether { servers, within_ms };
+        self.setting.events.emit(&first, 0, kind);
     }
 
     fn changed(&self, slot: &Slot, transition: &Transition) {

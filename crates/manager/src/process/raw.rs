@@ -67,7 +67,7 @@ fn close_on_exec() {
 
 /// Lets the current tokio runtime wait until a descriptor is readable.
 #[cfg(target_os = "linux")]
-pub(super) fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is the same open descriptor for as long as it lives.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }

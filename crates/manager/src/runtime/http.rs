@@ -198,7 +198,7 @@ impl HttpLink {
     }
 
     /// A failure as it may be shown: without secrets, and with the pause that is in force.
-    fn told(&self, mut failure: Failure) -> Failure {
+    pub(crate) fn told(&self, mut failure: Failure) -> Failure {
         if let Some(detail) = &failure.detail {
             failure.detail = Some(self.target.scrub(detail).into());
         }

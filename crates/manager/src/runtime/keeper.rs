@@ -135,8 +135,9 @@ async fn list_and_report(
                 .await;
             // The core's own deadline is the one that counts; this one only bounds a listing that outlives it.
             let within = Duration::from_millis(setup.config.timeouts.connect_ms);
-            let listing =
-                list_all(runtime, greeting, &setup.config, setup.pages_max, within).await?;
+            let listing = list_all(runtime, greeting, &setup.config, setup.pages_max, within)
+                .await
+                .map_err(|failure| runtime.told(failure))?;
             listing.tell_limits(setup);
             let known = setup.slot.catalog.load_full();
             if listing.is_suspicious(known.as_deref()) {

@@ -277,6 +277,7 @@ pub(crate) async fn refresh(setup: &Setup, runtime: &Runtime, first: Option<List
             }
             // Law 22: the last good catalog stays. It is tried again, whether or not there is another notice.
             Err(failure) => {
+                let failure = runtime.told(failure);
                 pace.listed(marks, Outcome::Failed, None);
                 let kind = EventKind::ListingFailed {
                     detail: failure.to_string(),

@@ -42,7 +42,7 @@ async fn rig(script: Script) -> Rig {
 }
 
 fn assert_discreet(what: &str, said: &str) {
-    for secret in ["s3cret", "12345678", "bWU6cGFzcy"] {
+    for secret in ["s3cret", "tok-1", "12345678", "bWU6cGFzcy"] {
         assert!(!said.contains(secret), "{what} shows {secret}: {said}");
     }
 }

@@ -100,3 +100,32 @@ async fn f257_law_31_what_a_server_echoes_of_our_token_is_in_no_status() {
     }
     manager.shutdown().await;
 }
+
+#[tokio::test]
+async fn f257_law_31_nor_is_what_it_echoes_instead_of_a_listing() {
+    let token = "tok-12345678-s3cret";
+    let mut script = Script::modern();
+    script.then_times(
+        "tools/list",
+        100,
+        Fault::Status {
+            status: 200,
+            headers: Vec::new(),
+            body: format!(
+                r#"{{"jsonrpc":"2.0","id":$ID,"error":{{"code":-32603,"message":"upstream refused Bearer {token}"}}}}"#
+            ),
+        },
+    );
+    let fake = HttpServer::start(script).await.unwrap();
+    let config =
+        ServerConfig::http("h", fake.url()).header("Authorization", format!("Bearer {token}"));
+    let manager = start([quick(config)]).await;
+    let server = manager.server("h").unwrap();
+    let parked = state(&server, "parked").await;
+    let failure = parked.last_failure.as_ref().unwrap();
+    assert_eq!(failure.kind, "listing-failed");
+    assert!(failure.detail.contains("upstream refused"), "{failure:?}");
+    let said = serde_json::to_string(&parked).unwrap();
+    assert!(!said.contains("s3cret"), "{said}");
+    manager.shutdown().await;
+}

@@ -164,6 +164,16 @@ fn law_1_f150_a_caller_that_leaves_at_any_await_point_changes_nothing_for_others
                 finished = on_virtual_time(async {
                     let (world, stage) = staged(found).await;
                     let finished = ask(&stage, asked, polls).await;
+                    if asked == Asked::Disable && polls > 0 {
+                        // It was given before its caller left, so it is in force (law 5).
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                        let state = stage.server("server").status().state;
+                        assert!(
+                            matches!(state, "disabled" | "draining"),
+                            "{found:?}: {state}"
+                        );
+                        assert!(!stage.is_published("server"));
+                    }
                     // A shutdown that was begun goes on by itself; everything else leaves a working Mainstay.
                     if asked != Asked::Shutdown || polls == 0 {
                         others_are_served(&world, &stage).await;

@@ -30,6 +30,11 @@ use crate::runtime::{Link, Runtime};
 /// The bytes that fit into the pretended pipe.
 const PIPE_BYTES: usize = 4 * 1024;
 
+const LIMITS: envelope::Limits = envelope::Limits {
+    message_bytes_max: 64 * 1024,
+    depth_max: 32,
+};
+
 /// A panic of a fake, without the noise of the panic hook.
 const PLANTED: &str = "planted";
 
@@ -38,7 +43,6 @@ struct Fake {
     world: Arc<World>,
     script: Script,
     name: String,
-    generation: u64,
     mode: OpenMode,
     exclusive: bool,
     reports: Reports,
@@ -81,17 +85,12 @@ pub(crate) async fn keep(world: Arc<World>, job: Job, script: Script) {
         world,
         script,
         name,
-        generation,
         mode: job.mode,
         exclusive,
         reports: job.reports,
         orders: job.orders,
         runtime: Arc::clone(&runtime),
         alive: watch::Sender::new(true),
-    };
-    let limits = envelope::Limits {
-        message_bytes_max: 64 * 1024,
-        depth_max: 32,
     };
     let background = async {
         let saying = async {
@@ -101,7 +100,7 @@ pub(crate) async fn keep(world: Arc<World>, job: Job, script: Script) {
         };
         tokio::join!(
             write_lines(stdin, lines, closing.clone()),
-            read_lines(stdout, Arc::clone(&runtime), limits),
+            read_lines(stdout, Arc::clone(&runtime), LIMITS),
             saying,
             fake.tell_drained(),
             fake.answer_probes(),

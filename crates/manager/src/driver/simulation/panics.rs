@@ -162,7 +162,7 @@ fn shell_server(name: &str) -> ServerConfig {
 async fn law_2_law_29_a_real_group_is_gone_before_the_next_open_when_its_keeper_panicked() {
     let patience = Duration::from_secs(60);
     let fuse = Arc::new(Notify::new());
-    let group = Arc::new(AtomicU32::new(0));
+    let group = Arc::new(AtomicU32::new(u32::MAX));
     let found = Arc::new(Mutex::new(Vec::new()));
     let opener = Mined {
         keepers: Keepers {

@@ -44,8 +44,6 @@ pub(crate) struct Open {
     pub(crate) at: Instant,
     pub(crate) name: String,
     pub(crate) generation: u64,
-    /// Opens under way before this one.
-    pub(crate) groups: usize,
 }
 
 /// An opener of fakes.
@@ -79,11 +77,6 @@ impl World {
                 ..State::default()
             }),
         })
-    }
-
-    /// Everybody well.
-    pub(crate) fn sound() -> Arc<Self> {
-        Self::new(0, |_, _, _| Script::default())
     }
 
     pub(crate) fn opener(self: &Arc<Self>) -> Box<dyn Opener> {
@@ -129,7 +122,6 @@ impl World {
             "F71, F224: {name} is opened during a shutdown"
         );
         let mut state = self.lock();
-        let groups = state.groups.values().map(BTreeSet::len).sum();
         if let Some(last) = state.opens.iter().rev().find(|open| open.name == name) {
             assert!(last.generation < generation, "law 3: generations only grow");
             let gap = last.at.elapsed();
@@ -143,7 +135,6 @@ impl World {
             at: Instant::now(),
             name: name.clone(),
             generation,
-            groups,
         });
         let living = state.groups.entry(name.clone()).or_default();
         assert!(
@@ -165,11 +156,6 @@ impl World {
         let state = self.lock();
         let alive = state.groups.iter().filter(|(_, groups)| !groups.is_empty());
         alive.map(|(name, _)| name.clone()).collect()
-    }
-
-    /// Groups of one server that exist.
-    pub(crate) fn living(&self, name: &str) -> usize {
-        self.lock().groups.get(name).map_or(0, BTreeSet::len)
     }
 
     pub(crate) fn executed(&self, marker: u64) {

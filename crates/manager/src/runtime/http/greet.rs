@@ -257,6 +257,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 | FailureKind::Incompatible
                 | FailureKind::StreamClosed
                 | FailureKind::SessionLost
+                | FailureKind::SessionUnstable
                 | FailureKind::VersionMismatch
                 | FailureKind::ListingFailed
                 | FailureKind::ProbeFailed => true,
