@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use super::harness::*;
 use super::paper::{Paper, Say, done, tool, tools};
 
-/// A probe every now and then, quickly missed.
+/// One missed probe is enough to be called dead.
 fn probing(config: &mut mainstay::config::ServerConfig) {
     let mut keepalive = Keepalive::default();
-    keepalive.timeout_ms = 2_000;
-    keepalive.misses = 2;
+    keepalive.timeout_ms = 5_000;
+    keepalive.misses = 1;
     config.keepalive = Some(keepalive);
 }
 

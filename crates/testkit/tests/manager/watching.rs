@@ -283,18 +283,30 @@ async fn law_31_f233_no_payload_and_no_secret_is_ever_logged() {
     let crashing = bench
         .server("c", &["--exit-at", "call"])
         .args(["--exit-code", "7"]);
-    let manager = start([http, stdio, crashing]).await;
+    // An answer that belongs to nobody, in the middle of a stream.
+    let paper = Paper::start(|asked| {
+        let foreign = json!({"jsonrpc": "2.0", "id": 987_654, "result": {"x": "SECRET-ANSWER"}});
+        (asked.method == "tools/call")
+            .then(|| Say::Events(vec![foreign], Duration::ZERO, json!({"content": []})))
+    })
+    .await;
+    let manager = start([http, stdio, crashing, paper.config()]).await;
     let payload = json!({"text": "SECRET-PAYLOAD", "marker": "SECRET-PAYLOAD"});
     let (http, crashing) = (manager.server("h").unwrap(), manager.server("c").unwrap());
     call(&http, "echo", payload.clone()).await.unwrap();
     let error = call(&crashing, "echo", payload.clone()).await.unwrap_err();
     assert!(matches!(error, CallError::Unknown(_)), "{error}");
+    let paper = manager.server("p").unwrap();
+    call(&paper, "echo", payload.clone()).await.unwrap();
     // Its answers belong to nobody: late or foreign ones are payload too.
     let request = tool_call("echo", &payload);
     let stdio = manager.server("s").unwrap();
     let _ = within("the call", stdio.request(request, limits(100, 400))).await;
     manager.shutdown().await;
     let text = log.0.lock().unwrap().clone();
-    assert!(text.contains("state changed"), "the log was not captured");
+    assert!(
+        text.contains("state changed") && text.contains("answer to another request"),
+        "the log was not captured: {text}"
+    );
     assert!(!text.contains("SECRET"), "{text}");
 }
