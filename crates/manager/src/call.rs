@@ -23,7 +23,7 @@ use crate::events::EventKind;
 use crate::request::{Answer, CallOptions, Request};
 use crate::runtime::leases::Lease;
 use crate::runtime::report::Reports;
-use crate::runtime::{Cut, Limits, Miss};
+use crate::runtime::{Cut, Limits, Miss, Runtime};
 use crate::slot::Slot;
 
 /// How often one call is sent at most. Each attempt needs a new generation or a refused session, so this only bounds
@@ -150,21 +150,7 @@ impl<'a> Caller<'a> {
                 .await;
             served += sent.elapsed();
             let miss = match answered {
-                Ok(message) => {
-                    self.check_size(&message, runtime.generation)?;
-                    if self.is_unknown_tool(&message) {
-                        // What clients see may be out of date: one listing tells (F172).
-                        runtime.dirty.doubt();
-                    }
-                    return Ok(Answer {
-                        message,
-                        generation: runtime.generation,
-                        era: runtime.era(),
-                        queued: self.started.elapsed().saturating_sub(served),
-                        served,
-                        attempts: attempt,
-                    });
-                }
+                Ok(message) => return self.answer(message, runtime, served, attempt),
                 Err(miss) => miss,
             };
             if attempt >= ATTEMPTS_MAX
@@ -196,6 +182,29 @@ impl<'a> Caller<'a> {
             drop(lease);
             self.until_replaced(broken).await;
         }
+    }
+
+    /// What becomes of an answer.
+    fn answer(
+        &self,
+        message: Message,
+        runtime: &Runtime,
+        served: Duration,
+        attempts: u32,
+    ) -> Result<Answer, CallError> {
+        self.check_size(&message, runtime.generation)?;
+        if self.is_unknown_tool(&message) {
+            // What clients see may be out of date: one listing tells (F172).
+            runtime.dirty.doubt();
+        }
+        Ok(Answer {
+            message,
+            generation: runtime.generation,
+            era: runtime.era(),
+            queued: self.started.elapsed().saturating_sub(served),
+            served,
+            attempts,
+        })
     }
 
     /// A tool that the config leaves out is not called either.

@@ -151,9 +151,11 @@ async fn f157_a_server_that_is_warming_up_is_connected_and_its_tools_appear() {
     let versions: Vec<usize> = manager
         .recent_events()
         .into_iter()
-        .filter_map(|event| match event.kind {
-            EventKind::Published { tools, .. } => Some(tools),
-            _ => None,
+        .filter_map(|event| {
+            let EventKind::Published { tools, .. } = event.kind else {
+                return None;
+            };
+            Some(tools)
         })
         .collect();
     assert_eq!(versions, [1], "one publication, with the tool");

@@ -16,9 +16,11 @@ use super::paper::{Paper, Say};
 
 /// The changes of state of one server: generation, from, to.
 fn changes(events: &[Event]) -> Vec<(u64, &'static str, &'static str)> {
-    let change = |event: &Event| match event.kind {
-        EventKind::Transition { from, to, .. } => Some((event.generation, from, to)),
-        _ => None,
+    let change = |event: &Event| {
+        let EventKind::Transition { from, to, .. } = event.kind else {
+            return None;
+        };
+        Some((event.generation, from, to))
     };
     events.iter().filter_map(change).collect()
 }
