@@ -171,9 +171,13 @@ pub(crate) enum LogFormat {
 #[command(after_help = "\
 Examples:
   mainstay status
+  mainstay status filesystem             everything about one server
   mainstay status --watch
   mainstay status --json | jq '.servers[] | select(.state != \"connected\")'")]
 pub(crate) struct StatusArgs {
+    /// Show everything about this server: why, since when, what comes next, what to do, its last events.
+    #[arg(conflicts_with = "watch")]
+    pub(crate) server: Option<String>,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

@@ -4,6 +4,7 @@ mod call;
 mod check;
 mod client;
 mod config;
+mod describe;
 pub(crate) mod doors;
 mod local;
 mod logs;

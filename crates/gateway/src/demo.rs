@@ -368,7 +368,13 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
         EventKind::ServerChanged { .. }
         | EventKind::Published { .. }
         | EventKind::Retracted { .. }
+        | EventKind::ToolsChanged { .. }
+        | EventKind::CallMetToolChange { .. }
+        | EventKind::ListingFailed { .. }
+        | EventKind::EmptyListing { .. }
+        | EventKind::ListingLoop { .. }
         | EventKind::LimitExceeded { .. }
+        | EventKind::ReplacementFailed { .. }
         | EventKind::Escaped { .. }
         | EventKind::DiedTogether { .. }
         | EventKind::RestoreFailed { .. } => Ok(()),

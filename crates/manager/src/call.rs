@@ -4,19 +4,22 @@
 //! await point without changing anything for anyone else (law 1).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use mainstay_core::catalog::Digest;
 use mainstay_core::failure::FailureKind;
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::input::Input;
 use mainstay_core::lifecycle::status::StateWord;
 use mainstay_wire::envelope::Message;
-use mainstay_wire::method;
 use mainstay_wire::views::ToolHints;
+use mainstay_wire::{codes, method};
 use tokio::time::Instant;
 
-use crate::config::Replay;
+use crate::config::{OnToolChange, Replay};
 use crate::error::{CallError, Lost, ParkedRefusal, Refusal};
+use crate::events::EventKind;
 use crate::request::{Answer, CallOptions, Request};
 use crate::runtime::leases::Lease;
 use crate::runtime::report::Reports;
@@ -41,6 +44,17 @@ pub(crate) struct Caller<'a> {
     patience_until: Instant,
     idle: Duration,
     total: Duration,
+    /// The definition of the tool that the caller decided by, as far as that matters (law 20).
+    seen: Option<Digest>,
+}
+
+/// A call that waits for its server; counted, so that an outage cannot pile up calls without limit (F152).
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl<'a> Caller<'a> {
@@ -66,7 +80,7 @@ impl<'a> Caller<'a> {
                 .unwrap_or(slot.edge_patience_ms),
         ));
         let deadline = started + total;
-        Self {
+        let mut caller = Self {
             slot,
             reports,
             request,
@@ -76,7 +90,18 @@ impl<'a> Caller<'a> {
             patience_until: deadline.min(started + patience),
             idle,
             total,
+            seen: None,
+        };
+        if request.method() == method::TOOLS_CALL && config.on_tool_change != OnToolChange::Allow {
+            caller.seen = options.expected.or_else(|| caller.definition());
         }
+        caller
+    }
+
+    /// The definition of the tool that is called, as the server last listed it.
+    fn definition(&self) -> Option<Digest> {
+        let name = self.tool_name()?;
+        self.slot.catalog.load().as_ref()?.tool_digest(&name)
     }
 
     /// Runs the call to its one outcome and counts it.
@@ -107,6 +132,8 @@ impl<'a> Caller<'a> {
                 self.keep_pause(until).await.map_err(CallError::Refused)?;
                 continue;
             }
+            self.check_definition(lease.runtime().generation)
+                .map_err(CallError::Refused)?;
             attempt += 1;
             let sent = Instant::now();
             let limits = Limits {
@@ -133,7 +160,7 @@ impl<'a> Caller<'a> {
                             continue;
                         }
                     }
-                    return Ok(self.answer(message, runtime, served, attempt));
+                    return self.answer(message, runtime, served, attempt);
                 }
                 Err(miss) => miss,
             };
@@ -168,21 +195,27 @@ impl<'a> Caller<'a> {
         }
     }
 
+    /// What becomes of an answer.
     fn answer(
         &self,
         message: Message,
         runtime: &Runtime,
         served: Duration,
         attempts: u32,
-    ) -> Answer {
-        Answer {
+    ) -> Result<Answer, CallError> {
+        self.check_size(&message, runtime.generation)?;
+        if self.is_unknown_tool(&message) {
+            // What clients see may be out of date: one listing tells (F172).
+            runtime.dirty.doubt();
+        }
+        Ok(Answer {
             message,
             generation: runtime.generation,
             era: runtime.era(),
             queued: self.started.elapsed().saturating_sub(served),
             served,
             attempts,
-        }
+        })
     }
 
     /// A tool that the config leaves out is not called either.
@@ -200,6 +233,108 @@ impl<'a> Caller<'a> {
         }
     }
 
+    /// Law 20: a tool that changed between the caller's view and now is what the policy says it is.
+    fn check_definition(&self, generation: Generation) -> Result<(), Refusal> {
+        let Some(seen) = self.seen else { return Ok(()) };
+        if self.definition() == Some(seen) {
+            return Ok(());
+        }
+        let tool = self.tool_name().unwrap_or_default();
+        self.slot.counters.tool_change();
+        let policy = self.slot.config.load().on_tool_change;
+        let kind = EventKind::CallMetToolChange {
+            tool: tool.clone(),
+            refused: policy == OnToolChange::Refuse,
+        };
+        self.slot.events.emit(&self.slot.name, generation.0, kind);
+        match policy {
+            OnToolChange::Allow | OnToolChange::Warn => Ok(()),
+            OnToolChange::Refuse => Err(Refusal::ToolChanged {
+                server: self.name(),
+                tool: tool.into(),
+            }),
+        }
+    }
+
+    /// Withholds an answer that is larger than the server's setting allows (F195). It did run.
+    fn check_size(&self, message: &Message, generation: Generation) -> Result<(), CallError> {
+        let max = self.slot.config.load().result_bytes;
+        let bytes = message.text().len();
+        if bytes <= max {
+            return Ok(());
+        }
+        let why =
+            format!("it has {bytes} bytes, more than the {max} allowed (setting `resultBytes`)");
+        self.exceeded("resultBytes", generation, &why);
+        Err(CallError::Unknown(Lost::AnswerRefused {
+            server: self.name(),
+            why: why.into(),
+        }))
+    }
+
+    /// Whether the server says that it has no such tool, as a JSON-RPC error or as the error of a tool. A guess from words,
+    /// which is good enough: it leads to nothing but a listing.
+    fn is_unknown_tool(&self, message: &Message) -> bool {
+        const LOOKED_AT_MAX: usize = 4 * 1024;
+        if self.request.method() != method::TOOLS_CALL {
+            return false;
+        }
+        let words = match (message.error(), message.result()) {
+            (Some(error), _) => {
+                let code = message
+                    .member(&["error", "code"])
+                    .and_then(|raw| raw.parse::<i64>().ok());
+                let fits = matches!(code, Some(codes::INVALID_PARAMS | codes::METHOD_NOT_FOUND));
+                if !fits {
+                    return false;
+                }
+                error
+            }
+            (None, Some(result)) if result.len() <= LOOKED_AT_MAX && result.contains("isError") => {
+                if message.member(&["result", "isError"]) != Some("true") {
+                    return false;
+                }
+                result
+            }
+            (None, _) => return false,
+        };
+        let words = words.to_ascii_lowercase();
+        words.contains("tool")
+            && ["unknown", "not found", "no such", "not exist"]
+                .iter()
+                .any(|phrase| words.contains(phrase))
+    }
+
+    /// Counts an exceeded limit and makes it known.
+    fn exceeded(&self, limit: &'static str, generation: Generation, detail: &str) {
+        self.slot.counters.limit_exceeded();
+        self.slot
+            .events
+            .exceeded(&self.slot.name, generation.0, limit, detail);
+    }
+
+    /// A place among the calls that wait for this server.
+    fn wait(&self) -> Result<Waiting<'a>, Refusal> {
+        let limit = self.slot.config.load().waiting;
+        let before = self.slot.waiting.fetch_add(1, Ordering::AcqRel);
+        // Made at once, so that a refusal gives the place back as well.
+        let place = Waiting(&self.slot.waiting);
+        if before < limit {
+            return Ok(place);
+        }
+        let state = self.slot.view.borrow().status.state.word();
+        self.exceeded(
+            "waiting",
+            Generation::default(),
+            &format!("{limit} calls wait already"),
+        );
+        Err(Refusal::TooManyWaiting {
+            server: self.name(),
+            state,
+            limit,
+        })
+    }
+
     fn tool_name(&self) -> Option<String> {
         let raw = self.request.effective_member(&["params", "name"])?;
         serde_json::from_str(raw).ok()
@@ -209,6 +344,7 @@ impl<'a> Caller<'a> {
         if let Ok(permit) = self.slot.admission.try_acquire() {
             return Ok(permit);
         }
+        let _waiting = self.wait().map_err(CallError::Refused)?;
         let limit = self.slot.config.load().concurrency;
         let too_many = || Refusal::TooManyInFlight {
             server: self.name(),
@@ -217,7 +353,11 @@ impl<'a> Caller<'a> {
         match tokio::time::timeout_at(self.patience_until, self.slot.admission.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_closed)) => Err(CallError::Refused(Refusal::ShuttingDown)),
-            Err(_elapsed) => Err(CallError::Refused(too_many())),
+            Err(_elapsed) => {
+                let detail = format!("{limit} calls are in flight already");
+                self.exceeded("concurrency", Generation::default(), &detail);
+                Err(CallError::Refused(too_many()))
+            }
         }
     }
 
@@ -228,6 +368,7 @@ impl<'a> Caller<'a> {
         }
         let mut view = self.slot.view.subscribe();
         let mut asked = false;
+        let mut waiting = None;
         loop {
             // Look at the level first and at the generation second: a change in between only wakes us once too often.
             let seen = view.borrow_and_update().clone();
@@ -248,12 +389,22 @@ impl<'a> Caller<'a> {
                     let _ = self.reports.try_send(Input::Wanted);
                     return Err(Refusal::Parked(Box::new(self.parked(&seen.status))));
                 }
+                StateWord::Backoff if self.is_too_soon(&seen.status).is_some() => {
+                    return Err(Refusal::TooSoon {
+                        server: self.name(),
+                        cause: seen.last_failure.map(|(failure, _)| failure),
+                        next_attempt_in: self.is_too_soon(&seen.status).unwrap_or_default(),
+                    });
+                }
                 StateWord::Idle if !asked => asked = self.reports.try_send(Input::Wanted),
                 StateWord::Idle
                 | StateWord::Connecting
                 | StateWord::Connected
                 | StateWord::Draining
                 | StateWord::Backoff => {}
+            }
+            if waiting.is_none() {
+                waiting = Some(self.wait()?);
             }
             match tokio::time::timeout_at(self.patience_until, view.changed()).await {
                 Ok(Ok(())) => {}
@@ -264,10 +415,20 @@ impl<'a> Caller<'a> {
                         state: seen.status.state.word(),
                         waited_ms: ms(self.started.elapsed()),
                         cause: seen.last_failure.map(|(failure, _)| failure),
+                        next_attempt_in: seen
+                            .status
+                            .next_attempt
+                            .map(|at| self.slot.clock.ahead(at)),
                     });
                 }
             }
         }
+    }
+
+    /// F18: how long until the next attempt, if that is longer than the call would wait.
+    fn is_too_soon(&self, status: &mainstay_core::lifecycle::status::Status) -> Option<Duration> {
+        let ahead = self.slot.clock.ahead(status.next_attempt?);
+        (Instant::now() + ahead > self.patience_until).then_some(ahead)
     }
 
     /// Waits out the pause that the server's host asked for, if it ends within the patience of the call (F103). That is our
@@ -333,8 +494,11 @@ impl<'a> Caller<'a> {
             }
             Miss::Lost(Cut::Ended(_)) => self.safe_to_repeat(),
             // The answer came and was too large, or time is up: sending again would not help.
-            Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_))
-            | Miss::Lost(Cut::Idle | Cut::Total | Cut::AnswerRefused(_)) => false,
+            // A server that gave a call up does not want it again.
+            Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_) | Cut::Cancelled(_))
+            | Miss::Lost(Cut::Idle | Cut::Total | Cut::AnswerRefused(_) | Cut::Cancelled(_)) => {
+                false
+            }
         }
     }
 
@@ -375,7 +539,7 @@ impl<'a> Caller<'a> {
             Miss::NotSent(Cut::Ended(failure)) => {
                 CallError::Refused(Refusal::Broken { server, failure })
             }
-            Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_)) => {
+            Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_) | Cut::Cancelled(_)) => {
                 CallError::Refused(Refusal::DeadlineInQueue {
                     server,
                     waited_ms: ms(self.started.elapsed()),
@@ -393,6 +557,9 @@ impl<'a> Caller<'a> {
                 server,
                 total_ms: ms(self.total),
             }),
+            Miss::Lost(Cut::Cancelled(reason)) => {
+                CallError::Unknown(Lost::Cancelled { server, reason })
+            }
             Miss::Lost(Cut::AnswerRefused(why)) => {
                 CallError::Unknown(Lost::AnswerRefused { server, why })
             }
@@ -421,8 +588,8 @@ fn is_throttled(miss: &Miss) -> bool {
         | Miss::Doubted(failure)
         | Miss::NotSent(Cut::Ended(failure))
         | Miss::Lost(Cut::Ended(failure)) => failure.kind == FailureKind::RateLimited,
-        Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_))
-        | Miss::Lost(Cut::Idle | Cut::Total | Cut::AnswerRefused(_)) => false,
+        Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_) | Cut::Cancelled(_))
+        | Miss::Lost(Cut::Idle | Cut::Total | Cut::AnswerRefused(_) | Cut::Cancelled(_)) => false,
     }
 }
 

@@ -92,6 +92,21 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// Identifies the definition of a tool: equal as long as the server describes it with the same bytes. For
+    /// [`CallOptions::expected`](crate::CallOptions::expected).
+    #[must_use]
+    pub fn tool_digest(&self, tool: &str) -> Option<Digest> {
+        self.tools.find(tool).map(definition)
+    }
+
+    /// Whether there is nothing in it at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        [&self.tools, &self.prompts, &self.resources, &self.templates]
+            .iter()
+            .all(|list| list.items.is_empty())
+    }
+
     /// Whether two catalogs show the same things to clients; freshness does not count.
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
@@ -101,6 +116,23 @@ impl Catalog {
             && self.templates.digest == other.templates.digest
             && self.greeting == other.greeting
     }
+}
+
+/// Identifies the definition of one item.
+pub(crate) fn definition(item: &RawItem) -> Digest {
+    catalog::digest(std::iter::once((item.name.as_str(), item.raw.as_ref())))
+}
+
+/// What differs between the tools of two catalogs of one server.
+pub(crate) fn tool_changes(old: &Catalog, new: &Catalog) -> catalog::Diff {
+    if old.tools.digest == new.tools.digest {
+        return catalog::Diff::default();
+    }
+    let digests = |catalog: &Catalog| {
+        let named = |item: &RawItem| (item.name.clone(), definition(item));
+        catalog.tools.items.iter().map(named).collect()
+    };
+    catalog::diff(&digests(old), &digests(new))
 }
 
 /// Renders raw items as one JSON array.

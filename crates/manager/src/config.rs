@@ -52,14 +52,14 @@ use std::{
 
 pub use self::{
     discover::{EXAMPLE, NoConfig, find_default},
-    file::{EnvPolicy, Protocol, Push, Replay, Scope, Startup},
+    file::{EnvPolicy, OnToolChange, Protocol, Push, Replay, Scope, Startup},
     filter::{Glob, ToolFilter},
     gateway::{GatewayConfig, Limits},
     problem::{ConfigError, Origin, Problem, Severity},
     schema::json_schema,
     server::{
-        Fingerprint, Fingerprints, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
-        Suspicion, Timeouts, Transport,
+        CatalogSettings, Fingerprint, Fingerprints, HttpKind, Keepalive, Reach, Restart,
+        ServerConfig, Stop, Suspicion, Timeouts, Transport,
     },
     template::{Reason, Template, Unset},
 };

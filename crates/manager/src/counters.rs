@@ -66,6 +66,10 @@ counters! {
     forced_kills => forced_kill,
     /// Times that a process was found to have left its process group.
     escapes,
+    /// Limits that were exceeded: calls refused for one, answers withheld, items hidden.
+    limits_exceeded => limit_exceeded,
+    /// Calls that found the tool's definition changed since their caller saw it.
+    tool_changes => tool_change,
     /// Messages from generations that are no longer current.
     stale => stale,
     /// Connections that came back after a failure.
@@ -98,7 +102,6 @@ impl Counters {
     pub(crate) fn escaped(&self, generation: u64, pids: Vec<u32>) {
         self.escapes.fetch_add(1, Ordering::Relaxed);
         if let Some(to) = self.announcer.get() {
-            tracing::warn!(server = %to.server, generation, ?pids, "processes of the server have left its process group and live on");
             to.events
                 .emit(&to.server, generation, EventKind::Escaped { pids });
         }
@@ -125,7 +128,6 @@ impl Counters {
             return;
         }
         let limit = limit.setting();
-        tracing::warn!(server = %to.server, generation, limit, count, sample, "limit exceeded");
         let kind = EventKind::LimitExceeded {
             limit: limit.to_owned(),
             count,

@@ -21,7 +21,7 @@ use mainstay_core::fleet::{Fleet, FleetEffects, FleetInput, FleetPolicy};
 use mainstay_core::ids::{Generation, SlotId};
 use mainstay_core::lifecycle::Start;
 use mainstay_core::lifecycle::input::Input;
-use mainstay_core::lifecycle::status::StateWord;
+use mainstay_core::lifecycle::status::{StateWord, Status};
 use mainstay_core::time::Time;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -37,7 +37,7 @@ use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::counters::Announcer;
-use crate::events::Events;
+use crate::events::{EventKind, Events};
 use crate::publish::Publisher;
 use crate::runtime::Runtime;
 use crate::runtime::era::ERA_AGE_MAX;
@@ -535,6 +535,26 @@ impl Driver {
         }
     }
 
+    /// A replacement that could not be opened changes no state, and people must hear of it all the same.
+    fn tell_failed_replacement(&self, slot: &Slot, status: &Status) {
+        let before = slot.view.borrow().status.clone();
+        let serves_on = status.state == StateWord::Connected
+            && before.state == StateWord::Connected
+            && before.generation == status.generation;
+        let (Some(tried), None) = (before.marks.successor, status.marks.successor) else {
+            return;
+        };
+        if let (true, Some(failure)) = (serves_on, &status.cause) {
+            let next = status.next_attempt.map(|at| slot.clock.ahead(at));
+            let kind = EventKind::ReplacementFailed {
+                cause: failure.kind.word(),
+                detail: failure.to_string(),
+                next_in_ms: next.and_then(|wait| u64::try_from(wait.as_millis()).ok()),
+            };
+            self.setting.events.emit(&slot.name, tried.0, kind);
+        }
+    }
+
     /// The slots that an input is about. Others may be touched by what it leads to.
     fn concerned(&self, input: &FleetInput, now: Time) -> Vec<SlotId> {
         match input {
@@ -556,6 +576,7 @@ impl Driver {
             return;
         };
         let now = self.setting.clock.now();
+        self.tell_failed_replacement(slot, &status);
         slot.view.send_if_modified(|view| {
             let mut changed = view.status != status;
             if let Some(cause) = &status.cause {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use mainstay_core::failure::Failure;
+use mainstay_core::failure::{Failure, FailureKind};
 
 /// A call that was not answered (law 16). Every call ends answered, or in exactly one of these.
 ///
@@ -49,7 +49,7 @@ pub enum Refusal {
     #[error("{0}")]
     Parked(Box<ParkedRefusal>),
     /// The server did not become available within the caller's patience.
-    #[error("server `{server}` is {state} and was not ready within {waited_ms} ms{}", cause_suffix(.cause))]
+    #[error("server `{server}` is {state} and was not ready within {waited_ms} ms{}{}", cause_suffix(.cause), attempt_suffix(.next_attempt_in))]
     NotReady {
         /// The server's name.
         server: Box<str>,
@@ -59,6 +59,40 @@ pub enum Refusal {
         waited_ms: u64,
         /// The last failure, if there is one.
         cause: Option<Failure>,
+        /// When the next attempt is due, if that is known.
+        next_attempt_in: Option<Duration>,
+    },
+    /// The server's next attempt comes later than the caller would wait: there is no point in waiting (F18).
+    #[error("server `{server}` is waiting before its next attempt, which comes in {}{}", in_words(*.next_attempt_in), cause_suffix(.cause))]
+    TooSoon {
+        /// The server's name.
+        server: Box<str>,
+        /// Why the last attempt failed.
+        cause: Option<Failure>,
+        /// When the next attempt is due.
+        next_attempt_in: Duration,
+    },
+    /// Too many calls wait for the server already (F152).
+    #[error(
+        "{limit} calls already wait for server `{server}`, which is {state} (setting `waiting`)"
+    )]
+    TooManyWaiting {
+        /// The server's name.
+        server: Box<str>,
+        /// The state it is in.
+        state: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// The tool is not what the caller saw any more, and the server's `onToolChange` is `refuse` (law 20).
+    #[error(
+        "the definition of tool `{tool}` of `{server}` has changed since the caller saw it; list the tools again and call what you find (setting `onToolChange`)"
+    )]
+    ToolChanged {
+        /// The server's name.
+        server: Box<str>,
+        /// The tool's name.
+        tool: Box<str>,
     },
     /// The server's config entry leaves this tool out.
     #[error("tool `{tool}` of `{server}` is left out by `tools` in the server's config entry")]
@@ -129,21 +163,22 @@ impl fmt::Display for ParkedRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "server `{}` is parked since {} s",
+            "server `{}` is parked since {}",
             self.server,
-            self.since.as_secs()
+            in_words(self.since)
         )?;
         if let Some(cause) = &self.cause {
             write!(f, ": {cause}")?;
         }
         match self.next_attempt_in {
-            Some(wait) => write!(f, "; next attempt in {} s", wait.as_secs().max(1))?,
+            Some(wait) => write!(f, "; next attempt in {}", in_words(wait))?,
             None => f.write_str("; it is not tried again by itself")?,
         }
-        if let Some(hint) = self.hint {
-            write!(f, "; {hint}")?;
+        // A cause may have brought its own remedy.
+        match self.hint {
+            Some(hint) if !self.cause.as_ref().is_some_and(has_remedy) => write!(f, "; {hint}"),
+            Some(_) | None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -178,6 +213,14 @@ pub enum Lost {
         /// The limit.
         total_ms: u64,
     },
+    /// The server told us that it has given the call up (F189). How far it got is not known.
+    #[error("`{server}` cancelled the call{}", reason_suffix(.reason))]
+    Cancelled {
+        /// The server's name.
+        server: Box<str>,
+        /// The server's reason; empty when it gave none.
+        reason: Box<str>,
+    },
     /// The answer exceeded a size or depth limit.
     #[error("the answer of `{server}` was refused: {why}")]
     AnswerRefused {
@@ -194,6 +237,43 @@ pub enum Lost {
         /// What the transport said.
         failure: Failure,
     },
+}
+
+/// A duration for people: coarse, never "0 s".
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_millis() >= 500);
+    match seconds {
+        0..=1 => "1 s".to_owned(),
+        2..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3_600),
+    }
+}
+
+/// Whether the text of a failure says what to do already, and better than the hint of its kind does.
+fn has_remedy(failure: &Failure) -> bool {
+    failure.detail.is_some()
+        && matches!(
+            failure.kind,
+            FailureKind::SpawnNotFound
+                | FailureKind::CwdMissing
+                | FailureKind::SpawnDenied
+                | FailureKind::SpawnFailed
+                | FailureKind::BadConfig
+        )
+}
+
+fn attempt_suffix(next: &Option<Duration>) -> String {
+    next.map(|wait| format!("; next attempt in {}", in_words(wait)))
+        .unwrap_or_default()
+}
+
+fn reason_suffix(reason: &str) -> String {
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason}")
+    }
 }
 
 fn cause_suffix(cause: &Option<Failure>) -> String {

@@ -2,11 +2,15 @@
 //!
 //! Log line, status and event stream all come from the same record.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use mainstay_core::catalog::Diff;
 use serde::Serialize;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use crate::catalog::unix_ms;
 
@@ -27,7 +31,11 @@ pub struct Event {
 
 /// What happened.
 #[derive(Debug, Clone, Serialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub enum EventKind {
     /// The server's state changed. Emitted exactly once per change.
     Transition {
@@ -41,6 +49,15 @@ pub enum EventKind {
         /// Why, in words.
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
+        /// Where the connection attempt stood when it failed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        phase: Option<&'static str>,
+        /// What the clock will do next.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<&'static str>,
+        /// In how many milliseconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next_in_ms: Option<u64>,
     },
     /// The server is not what it was: after a reconnect or a renewed session it says other things of itself (law 25).
     ServerChanged {
@@ -64,7 +81,6 @@ pub enum EventKind {
         /// All of them, in the order of their deaths.
         servers: Vec<String>,
         /// Between the first and the last death, in milliseconds.
-        #[serde(rename = "withinMs")]
         within_ms: u64,
     },
     /// The server was taken out of the publication.
@@ -83,7 +99,49 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "Option::is_none")]
         again_in_ms: Option<u64>,
     },
-    /// A limit was exceeded. Told at once, and then for every doubling of their number.
+    /// The server describes its tools differently than before, within one connection or across them (law 20). At most 20
+    /// names of each kind.
+    ToolsChanged {
+        /// New names.
+        added: Vec<String>,
+        /// Names that are gone.
+        removed: Vec<String>,
+        /// Names whose definition differs.
+        changed: Vec<String>,
+        /// How many tools differ in all.
+        total: usize,
+    },
+    /// A call met a tool whose definition had changed since its caller saw it, and `onToolChange` is `warn` or `refuse`.
+    CallMetToolChange {
+        /// The tool.
+        tool: String,
+        /// The call was not made.
+        refused: bool,
+    },
+    /// Listing a connected server again failed; what it listed last stays (law 22).
+    ListingFailed {
+        /// Why, in words.
+        detail: String,
+        /// How often in a row.
+        failures: u32,
+        /// When it is tried again, in milliseconds.
+        next_in_ms: u64,
+    },
+    /// A listing has nothing where there was something, or on the first connection (F157).
+    EmptyListing {
+        /// It stayed like that, and is shown now. Before that, what was listed last stays.
+        believed: bool,
+        /// When it is checked again, in milliseconds.
+        next_in_ms: u64,
+    },
+    /// The server announces changes whenever it is listed, and nothing changes (F161).
+    ListingLoop {
+        /// Listings in a row that changed nothing.
+        listings: u32,
+        /// How rarely it is listed now, in milliseconds.
+        interval_ms: u64,
+    },
+    /// A limit was exceeded. Told at once, and then ever more rarely per server and limit.
     LimitExceeded {
         /// The setting.
         limit: String,
@@ -97,6 +155,172 @@ pub enum EventKind {
         /// The processes, where the system tells.
         pids: Vec<u32>,
     },
+    /// The replacement of a connection that goes on serving could not be opened.
+    ReplacementFailed {
+        /// Why, as one stable word.
+        cause: &'static str,
+        /// Why, in words.
+        detail: String,
+        /// When it is tried again, in milliseconds, if it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next_in_ms: Option<u64>,
+    },
+}
+
+impl EventKind {
+    /// The event of a difference between two listings; `None` if there is none.
+    pub(crate) fn tools_changed(diff: Diff) -> Option<Self> {
+        const NAMES_MAX: usize = 20;
+        let total = diff.added.len() + diff.removed.len() + diff.changed.len();
+        let some = |names: Vec<String>| names.into_iter().take(NAMES_MAX).collect();
+        (total > 0).then(|| Self::ToolsChanged {
+            added: some(diff.added),
+            removed: some(diff.removed),
+            changed: some(diff.changed),
+            total,
+        })
+    }
+
+    /// What kind of log line it is: lines of one kind are limited together (F232).
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Transition { to, .. } => to,
+            Self::Published { .. } => "published",
+            Self::Retracted { .. } => "retracted",
+            Self::DiedTogether { .. } => "died together",
+            Self::ToolsChanged { .. } => "tools changed",
+            Self::CallMetToolChange { .. } => "call met tool change",
+            Self::ListingFailed { .. } => "listing failed",
+            Self::EmptyListing { .. } => "empty listing",
+            Self::ListingLoop { .. } => "listing loop",
+            Self::LimitExceeded { .. } => "limit exceeded",
+            Self::ReplacementFailed { .. } => "replacement failed",
+            Self::ServerChanged { .. } => "server changed",
+            Self::RestoreFailed { .. } => "restore failed",
+            Self::Escaped { .. } => "processes escaped",
+        }
+    }
+
+    /// Writes the log line. State changes are INFO, what somebody should look at is WARN, the rest is DEBUG. Never a
+    /// payload: names and the words of a failure are the only free text (F233).
+    fn log(&self, server: &str, generation: u64, left_out: u64) {
+        let left_out = (left_out > 0).then_some(left_out);
+        // The event as programs see it, so that log and event stream can be compared.
+        let event = || serde_json::to_string(self).unwrap_or_default();
+        match self {
+            Self::Transition {
+                from,
+                to,
+                cause,
+                detail,
+                ..
+            } => {
+                tracing::info!(
+                    server,
+                    generation,
+                    from,
+                    to,
+                    cause,
+                    detail,
+                    left_out,
+                    "state changed"
+                )
+            }
+            Self::Published { .. } | Self::Retracted { .. } => {
+                tracing::debug!(server, generation, event = event(), left_out, "publication")
+            }
+            Self::ToolsChanged { total, .. } => {
+                tracing::info!(server, generation, total, left_out, "tools changed")
+            }
+            Self::DiedTogether { .. }
+            | Self::CallMetToolChange { .. }
+            | Self::ListingFailed { .. }
+            | Self::EmptyListing { .. }
+            | Self::ListingLoop { .. }
+            | Self::LimitExceeded { .. }
+            | Self::ReplacementFailed { .. }
+            | Self::ServerChanged { .. }
+            | Self::RestoreFailed { .. }
+            | Self::Escaped { .. } => {
+                let what = self.class();
+                tracing::warn!(server, generation, event = event(), left_out, "{what}")
+            }
+        }
+    }
+}
+
+/// Lines of one class that one server may log in one window.
+const LINES_MAX: u64 = 10;
+
+/// The window.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// An exceeded limit is told again after this long.
+const LIMIT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many log lines of one class a server had, lately.
+#[derive(Debug)]
+struct Lines {
+    since: Instant,
+    written: u64,
+    left_out: u64,
+}
+
+/// How often a limit was exceeded, and when that was last told.
+#[derive(Debug)]
+struct Exceeded {
+    count: u64,
+    told: Instant,
+}
+
+/// What has been said about whom. As many entries as there are servers times classes.
+#[derive(Debug, Default)]
+struct Said {
+    lines: HashMap<(String, &'static str), Lines>,
+    exceeded: HashMap<(String, String), Exceeded>,
+}
+
+impl Said {
+    /// Whether a line may be written now, and how many were left out before it (F232).
+    fn may_write(&mut self, server: &str, class: &'static str) -> Option<u64> {
+        let now = Instant::now();
+        let lines = self
+            .lines
+            .entry((server.to_owned(), class))
+            .or_insert(Lines {
+                since: now,
+                written: 0,
+                left_out: 0,
+            });
+        if now.duration_since(lines.since) >= WINDOW {
+            lines.since = now;
+            lines.written = 0;
+        }
+        if lines.written >= LINES_MAX {
+            lines.left_out += 1;
+            return None;
+        }
+        lines.written += 1;
+        Some(std::mem::take(&mut lines.left_out))
+    }
+
+    /// Counts an exceeded limit; the count if it is time to tell it.
+    fn exceed(&mut self, server: &str, limit: &str) -> Option<u64> {
+        let now = Instant::now();
+        let key = (server.to_owned(), limit.to_owned());
+        let entry = self.exceeded.entry(key);
+        let is_first = matches!(entry, Entry::Vacant(_));
+        let exceeded = entry.or_insert(Exceeded {
+            count: 0,
+            told: now,
+        });
+        exceeded.count += 1;
+        let due = is_first || now.duration_since(exceeded.told) >= LIMIT_INTERVAL;
+        if due {
+            exceeded.told = now;
+        }
+        due.then_some(exceeded.count)
+    }
 }
 
 /// Where events go.
@@ -105,6 +329,7 @@ pub(crate) struct Events {
     live: broadcast::Sender<Event>,
     recent: Mutex<VecDeque<Event>>,
     kept: usize,
+    said: Mutex<Said>,
 }
 
 impl Events {
@@ -115,11 +340,33 @@ impl Events {
             live: broadcast::Sender::new(kept.max(1)),
             recent: Mutex::default(),
             kept: kept.max(1),
+            said: Mutex::default(),
         }
     }
 
-    /// Records an event and tells the listeners. Never waits.
+    /// Counts an exceeded limit, and tells it unless it was told a moment ago.
+    pub(crate) fn exceeded(&self, server: &str, generation: u64, limit: &str, detail: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = said.exceed(server, limit);
+        drop(said);
+        if let Some(count) = count {
+            let kind = EventKind::LimitExceeded {
+                limit: limit.to_owned(),
+                count,
+                detail: detail.to_owned(),
+            };
+            self.emit(server, generation, kind);
+        }
+    }
+
+    /// Records an event, logs it within the limits, and tells the listeners. Never waits.
     pub(crate) fn emit(&self, server: &str, generation: u64, kind: EventKind) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let may_write = said.may_write(server, kind.class());
+        drop(said);
+        if let Some(left_out) = may_write {
+            kind.log(server, generation, left_out);
+        }
         let event = Event {
             at_unix_ms: unix_ms(),
             server: server.to_owned(),
@@ -149,5 +396,53 @@ impl Events {
             .iter()
             .cloned()
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn f232_a_flood_of_one_class_is_cut_and_counted_and_disturbs_no_other() {
+        let mut said = Said::default();
+        let written = (0..1_000)
+            .filter(|_| said.may_write("a", "backoff").is_some())
+            .count();
+        assert_eq!(written, 10);
+        assert_eq!(said.may_write("a", "connected"), Some(0));
+        assert_eq!(said.may_write("b", "backoff"), Some(0));
+        tokio::time::advance(WINDOW).await;
+        assert_eq!(said.may_write("a", "backoff"), Some(990));
+        assert_eq!(said.may_write("a", "backoff"), Some(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exceeded_limit_is_told_at_once_and_then_rarely_with_its_count() {
+        let events = Events::new(512);
+        for _ in 0..100 {
+            events.exceeded("a", 1, "waiting", "too many");
+        }
+        tokio::time::advance(LIMIT_INTERVAL).await;
+        events.exceeded("a", 1, "waiting", "too many");
+        events.exceeded("b", 1, "waiting", "too many");
+        let counts: Vec<_> = events
+            .recent()
+            .into_iter()
+            .filter_map(|event| {
+                let EventKind::LimitExceeded { count, .. } = event.kind else {
+                    return None;
+                };
+                Some((event.server, count))
+            })
+            .collect();
+        assert_eq!(
+            counts,
+            [
+                ("a".to_owned(), 1),
+                ("a".to_owned(), 101),
+                ("b".to_owned(), 1)
+            ]
+        );
     }
 }

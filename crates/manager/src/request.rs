@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use mainstay_core::catalog::Digest;
 use mainstay_core::ids::Generation;
 use mainstay_wire::envelope::{Kind, Message};
 use mainstay_wire::id::Id;
@@ -101,6 +102,9 @@ pub struct CallOptions {
     pub patience: Option<Duration>,
     /// Where progress goes. Bounded by its owner; progress that finds it full is dropped and counted, the call is not.
     pub progress: Option<mpsc::Sender<Message>>,
+    /// The definition of the tool that the caller decided by, see [`Catalog::tool_digest`](crate::catalog::Catalog::tool_digest).
+    /// Default: the one known when the call begins. What a difference means is the server's `onToolChange` (law 20).
+    pub expected: Option<Digest>,
     /// Who calls, for servers of the modern era that want to know with every request.
     pub client: Option<ClientFace>,
 }

@@ -34,6 +34,7 @@ use mainstay_wire::id::Id;
 use mainstay_wire::listing::ListKind;
 use mainstay_wire::revision::Era;
 use mainstay_wire::splice::Parts;
+use mainstay_wire::views::CancelledView;
 use mainstay_wire::{codes, headers, meta, method};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -111,6 +112,8 @@ pub enum Cut {
     Total,
     /// An answer came and broke a limit.
     AnswerRefused(Box<str>),
+    /// The server said that it has given the request up, with its reason if it gave one (F189).
+    Cancelled(Box<str>),
 }
 
 /// One request ready for the wire.
@@ -167,6 +170,8 @@ pub(crate) struct Runtime {
     /// What this generation was told of it.
     pub(crate) told: Told,
     requests: RateGate,
+    /// Answers nested deeper are refused, except listings, where one deep item must not hide the others (F247).
+    pub(crate) depth_max: usize,
 }
 
 impl Runtime {
@@ -205,6 +210,7 @@ impl Runtime {
             wishes: Arc::default(),
             told: Told::default(),
             requests: RateGate::new(usize::MAX),
+            depth_max: mainstay_wire::envelope::Limits::default().depth_max,
         }
     }
 
@@ -315,7 +321,14 @@ impl Runtime {
         progress: Option<mpsc::Sender<Message>>,
         limits: Limits,
     ) -> Result<Message, Miss> {
-        let answered = self.ask(request, client, progress, limits).await;
+        // A token goes with every call of a tool, whoever asked for progress: without one, a slow tool has no way to show that it
+        // lives, and the idle limit would end it (F183).
+        let hearing = Hearing {
+            token: request.method() == method::TOOLS_CALL || progress.is_some(),
+            progress,
+        };
+        let answered = self.run(request, client, hearing, limits).await;
+        // Failed or not: somebody wants this server, and that is what keeps it from being stopped as unused (F24).
         self.leases.used(self.reports.now().0);
         self.account(&answered);
         answered
@@ -331,9 +344,23 @@ impl Runtime {
         progress: Option<mpsc::Sender<Message>>,
         limits: Limits,
     ) -> Result<Message, Miss> {
+        let hearing = Hearing {
+            token: progress.is_some(),
+            progress,
+        };
+        self.run(request, client, hearing, limits).await
+    }
+
+    async fn run(
+        &self,
+        request: &Request,
+        client: Option<&ClientFace>,
+        hearing: Hearing,
+        limits: Limits,
+    ) -> Result<Message, Miss> {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let outgoing = self
-            .prepare(request, client, progress.is_some(), id)
+            .prepare(request, client, hearing.token, id)
             .map_err(not_sent)?;
         let mark = Arc::clone(&outgoing.mark);
         let mut guard = Guard {
@@ -342,6 +369,7 @@ impl Runtime {
             mark: &mark,
             cancel: outgoing.method.as_ref() != method::INITIALIZE,
         };
+        let progress = hearing.progress;
         let answered = match &self.link {
             Link::Stdio(link) => {
                 let answer = self.waiters.register(id, progress, Arc::clone(&mark));
@@ -350,9 +378,7 @@ impl Runtime {
                         .await
                         .map_err(|()| self.broken(&mark))?;
                     match answer.await {
-                        Ok(answer) => {
-                            answer.map_err(|refused| Miss::Lost(Cut::AnswerRefused(refused.into())))
-                        }
+                        Ok(answer) => answer.map_err(Miss::Lost),
                         Err(_closed) => Err(self.broken(&mark)),
                     }
                 };
@@ -370,12 +396,21 @@ impl Runtime {
                 self.within(limits, &mark, exchange.as_mut()).await
             }
             Link::Http(link) => {
-                let _registered =
-                    progress.map(|sender| self.waiters.watch(id, sender, Arc::clone(&mark)));
-                self.within(limits, &mark, pin!(link.exchange(outgoing, self)))
-                    .await
+                let cut = self.waiters.watch(id, progress, Arc::clone(&mark));
+                let exchange = async {
+                    tokio::select! {
+                        biased;
+                        // Dropped only together with the exchange, which is what cancels it.
+                        answered = link.exchange(outgoing, self) => answered,
+                        // Cancel-safe: a channel keeps its value. Nothing but a cut ever comes; a closed one is the end of
+                        // the generation, which the limits around this see.
+                        Ok(Err(cut)) = cut => Err(Miss::Lost(cut)),
+                    }
+                };
+                self.within(limits, &mark, pin!(exchange)).await
             }
         };
+        let answered = answered.and_then(|message| self.shallow(message, request));
         // An exchange that ended by itself has nothing to cancel; one that we cut short has.
         guard.cancel &= matches!(answered, Err(Miss::Lost(Cut::Idle | Cut::Total)));
         drop(guard);
@@ -393,6 +428,19 @@ impl Runtime {
             Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Doubted(_) | Miss::Lost(_)) => {}
         }
         answered
+    }
+
+    /// Refuses an answer that is nested too deeply to be passed on. Listings judge their items one by one.
+    fn shallow(&self, message: Message, request: &Request) -> Result<Message, Miss> {
+        if message.depth() <= self.depth_max || ListKind::of_method(request.method()).is_some() {
+            return Ok(message);
+        }
+        let why = format!(
+            "it is nested {} levels deep, more than the {} allowed (setting `mainstay.limits.depth`)",
+            message.depth(),
+            self.depth_max
+        );
+        Err(Miss::Lost(Cut::AnswerRefused(why.into())))
     }
 
     /// Sends a notification. Bounded by the link's own deadlines; a failure is counted and otherwise ignored.
@@ -604,7 +652,7 @@ impl Runtime {
     /// Has the catalog listed anew and waits for it, at most until `deadline`. Many callers at once share one listing.
     /// Cancel-safe; `false`: it did not come in time, or this generation has ended.
     pub(crate) async fn list_anew(&self, deadline: Instant) -> bool {
-        let mark = self.dirty.mark();
+        let mark = self.dirty.doubt();
         tokio::select! {
             // Cancel-safe: level-triggered.
             listed = tokio::time::timeout_at(deadline, self.dirty.is_listed(mark)) => listed.is_ok(),
@@ -631,7 +679,7 @@ impl Runtime {
         let known = message
             .id()
             .and_then(Id::as_u64)
-            .is_some_and(|id| self.waiters.answer(id, Ok(message)));
+            .is_some_and(|id| self.waiters.answer(id, message));
         if !known {
             self.counters.late_answer();
         }
@@ -640,7 +688,29 @@ impl Runtime {
     /// Tells the call concerned that its answer was refused; `false` when nobody is waiting under that id.
     pub(crate) fn refuse_answer(&self, id: Option<&Id>, why: String) -> bool {
         id.and_then(Id::as_u64)
-            .is_some_and(|id| self.waiters.answer(id, Err(why)))
+            .is_some_and(|id| self.waiters.cut(id, Cut::AnswerRefused(why.into())))
+    }
+
+    /// The server has given up one of our requests: whoever waits for it learns that now (F189).
+    fn cancelled_by_server(&self, message: &Message) {
+        const REASON_CHARS_MAX: usize = 200;
+        let Some(notice) = CancelledView::of(message).ok() else {
+            return self.counters.unrouted_notification();
+        };
+        let reason: String = notice
+            .reason
+            .unwrap_or_default()
+            .chars()
+            .filter(|character| !character.is_control())
+            .take(REASON_CHARS_MAX)
+            .collect();
+        let known = notice
+            .request_id
+            .as_u64()
+            .is_some_and(|id| self.waiters.cut(id, Cut::Cancelled(reason.into())));
+        if !known {
+            self.counters.late_answer();
+        }
     }
 
     fn receive_request(&self, message: &Message) {
@@ -698,6 +768,11 @@ impl PushWatch for Runtime {
 impl Inbound for Runtime {
     fn receive(&self, message: Message, _from: Origin) {
         self.life();
+        if message.depth() > self.depth_max
+            && matches!(message.kind(), Kind::Request | Kind::Notification)
+        {
+            return self.skipped("message nested too deeply", "");
+        }
         match message.kind() {
             Kind::Request => self.receive_request(&message),
             Kind::Result | Kind::Error => self.respond(message),
@@ -710,6 +785,7 @@ impl Inbound for Runtime {
                         self.counters.late_answer();
                     }
                 }
+                Some(method::CANCELLED) => self.cancelled_by_server(&message),
                 Some(changed) if ListKind::ALL.iter().any(|kind| kind.changed() == changed) => {
                     self.dirty.mark();
                 }
@@ -733,11 +809,19 @@ impl Inbound for Runtime {
     }
 
     fn skipped(&self, what: &'static str, sample: &str) {
-        // Not the sample: half of somebody's answer may be in it (F233).
+        // Never the text itself: it may be half of somebody's answer (F233).
         tracing::debug!(server = %self.server, generation = self.generation.0, what, shown_bytes = sample.len(), "skipped");
         self.counters
             .exceeded(Limit::Noise, self.generation.0, what);
     }
+}
+
+/// What of a request's progress is wanted.
+struct Hearing {
+    /// Ask the server for it.
+    token: bool,
+    /// Where it goes; without, it only shows that the call lives.
+    progress: Option<mpsc::Sender<Message>>,
 }
 
 /// Sees to it that an exchange that is dropped or cut short leaves no waiter and cancels the server's work.

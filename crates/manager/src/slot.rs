@@ -2,7 +2,7 @@
 //!
 //! The driver is the only writer of the lifecycle's view; everybody else reads.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -49,12 +49,14 @@ pub(crate) struct Slot {
     /// The last good catalog (law 22).
     pub(crate) catalog: ArcSwapOption<Catalog>,
     pub(crate) admission: Semaphore,
+    /// Calls that wait for this server: for a connection, or for others to end (F152).
+    pub(crate) waiting: AtomicUsize,
+    /// Where it is told what happens to the server.
+    pub(crate) events: Arc<Events>,
     pub(crate) counters: Arc<Counters>,
     /// Request ids never restart, whatever the generation.
     pub(crate) ids: Arc<AtomicU64>,
     pub(crate) era: EraMemory,
-    /// Where it is told what happens to the server.
-    pub(crate) events: Arc<Events>,
     /// What the library's user wants every generation to be told (law 25).
     pub(crate) wishes: Arc<Wishes>,
     /// The server spoke HTTP+SSE (2024-11-05) when it was last greeted; the store keeps it over restarts.
@@ -89,6 +91,8 @@ impl Slot {
             clock,
             edge_patience_ms,
             admission: Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            waiting: AtomicUsize::new(0),
+            events,
             config: ArcSwap::from_pointee(config),
             current: ArcSwapOption::empty(),
             view: watch::Sender::new(View {
@@ -100,7 +104,6 @@ impl Slot {
             counters: Arc::default(),
             ids: Arc::new(AtomicU64::new(1)),
             era: EraMemory::default(),
-            events,
             wishes: Arc::new(Wishes::new(subscriptions_max)),
             over_sse: AtomicBool::new(false),
             missing_module: MissingModule::default(),

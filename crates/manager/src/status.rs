@@ -1,9 +1,11 @@
 //! What is going on with a server, for people and programs: one flat record, made from the lifecycle's own account.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mainstay_core::failure::Failure;
 use mainstay_core::lifecycle::status::{StateWord, Status};
+use mainstay_core::time::Time;
 use serde::Serialize;
 
 use crate::catalog::unix_ms;
@@ -60,8 +62,13 @@ pub struct ServerStatus {
     pub catalog_age_ms: Option<u64>,
     /// The catalog was read from disk and the server has not confirmed it yet.
     pub catalog_remembered: bool,
+    /// How long ago anything came from the connection in use: the age of the last proof that it lives (F234).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub life_age_ms: Option<u64>,
     /// Calls in flight.
     pub in_flight: usize,
+    /// Calls that wait for the server: for a connection, or for others to end.
+    pub waiting: usize,
     /// Counters since Mainstay started.
     pub counts: Counts,
     /// The last failure, which outlives the state that it caused.
@@ -170,6 +177,12 @@ impl ServerStatus {
                 .as_ref()
                 .map(|catalog| unix_ms().saturating_sub(catalog.listed_at_unix_ms)),
             catalog_remembered: catalog.as_ref().is_some_and(|catalog| catalog.remembered),
+            life_age_ms: current
+                .as_ref()
+                .map(|runtime| runtime.last_life_ms())
+                .filter(|at| *at > 0)
+                .map(|at| ago(Time(at))),
+            waiting: slot.waiting.load(Ordering::Acquire),
             in_flight: current.as_ref().map_or(0, |runtime| runtime.leases.held()),
             counts: slot.counters.read(),
             last_failure: view
@@ -218,7 +231,7 @@ fn words(status: &Status, last_failure: Option<&Failure>) -> String {
             ),
             None => "connecting".to_owned(),
         },
-        StateWord::Connected if status.marks.degraded => "connected, degraded".to_owned(),
+        StateWord::Connected if status.marks.degraded => because("connected, in doubt"),
         StateWord::Connected => "connected".to_owned(),
         StateWord::Draining => match status.step {
             Some(step) => because(&format!("stopping ({})", step.word())),

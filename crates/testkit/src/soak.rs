@@ -195,6 +195,8 @@ pub async fn sessions(
     let fake = Fake::start(program)?;
     let mut config = ServerConfig::http("soak", fake.url.as_str());
     config.restart.open_interval_ms = 1;
+    // A server that loses its session all the time is what this is about.
+    config.restart.renewals = u32::MAX;
     let manager = Manager::builder()
         .config(Config::from_servers([config]))
         .start()

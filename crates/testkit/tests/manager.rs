@@ -13,9 +13,12 @@ mod manager {
     pub(crate) mod calls;
     pub(crate) mod catalogs;
     pub(crate) mod ends;
+    pub(crate) mod exchanges;
     pub(crate) mod harness;
     pub(crate) mod http;
+    pub(crate) mod listings;
     pub(crate) mod modern;
+    pub(crate) mod paper;
     pub(crate) mod pauses;
     pub(crate) mod push;
     pub(crate) mod recovery;
@@ -29,4 +32,5 @@ mod manager {
     pub(crate) mod stdio_greet;
     pub(crate) mod stdio_noise;
     pub(crate) mod stdio_start;
+    pub(crate) mod watching;
 }

@@ -86,6 +86,7 @@ pub struct Message {
     body: Option<Span>,
     root: Index,
     inner: Index,
+    depth: u32,
 }
 
 #[derive(Clone)]
@@ -130,6 +131,12 @@ impl Message {
             Ok(message) => Ok(message),
             Err(why) => Err(Refused::salvaged(why, Salvage::of(text.as_bytes()))),
         }
+    }
+
+    /// How many containers are inside each other at most; the message itself is 1.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.depth as usize
     }
 
     /// Which of the four forms this is.
@@ -302,6 +309,7 @@ struct Envelope {
     root: Index,
     inner: Index,
     duplicate: Option<&'static str>,
+    depth: u32,
 }
 
 impl Envelope {
@@ -332,6 +340,7 @@ impl Envelope {
             })
             .and_then(|_| scanner.expect_end())
             .map_err(|fault| why(fault, limits))?;
+        found.depth = u32::try_from(scanner.deepest()).unwrap_or(u32::MAX);
         match found.duplicate {
             Some(name) => Err(Why::DuplicateKey(name)),
             None => Ok(found),
@@ -424,6 +433,7 @@ impl Envelope {
             body,
             root: self.root,
             inner,
+            depth: self.depth,
         })
     }
 }

@@ -96,6 +96,8 @@ pub(crate) struct Scanner<'t> {
     text: &'t [u8],
     pos: usize,
     depth_max: usize,
+    /// The most containers inside each other so far.
+    deepest: usize,
 }
 
 impl<'t> Scanner<'t> {
@@ -108,6 +110,7 @@ impl<'t> Scanner<'t> {
             text: text.as_bytes(),
             pos: 0,
             depth_max,
+            deepest: 0,
         })
     }
 
@@ -125,6 +128,11 @@ impl<'t> Scanner<'t> {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.pos += 1;
         }
+    }
+
+    /// How many containers were inside each other at most; the outermost one is 1.
+    pub(crate) fn deepest(&self) -> usize {
+        self.deepest
     }
 
     /// Nothing but white space may follow.
@@ -204,6 +212,7 @@ impl<'t> Scanner<'t> {
         if open >= self.depth_max {
             return Err(Fault::TooDeep);
         }
+        self.deepest = self.deepest.max(open + 1);
         self.pos += 1;
         Ok(())
     }
@@ -228,6 +237,7 @@ impl<'t> Scanner<'t> {
                     if outer + stack.len >= self.depth_max {
                         return Err(Fault::TooDeep);
                     }
+                    self.deepest = self.deepest.max(outer + stack.len + 1);
                     self.pos += 1;
                     self.skip_space();
                     let object = bracket == b'{';

@@ -7,7 +7,7 @@ use mainstay::{CallError, CallOptions, Request};
 use serde_json::{Value, json};
 
 use super::client::{AdminClient, Reply, segment};
-use super::{local, paths};
+use super::{describe, local, paths};
 use crate::cli::output::Output;
 use crate::cli::{CallArgs, Reach};
 use crate::exit::{Exit, Stop};
@@ -131,8 +131,20 @@ fn ended(reply: Reply) -> Result<Ended, Stop> {
     };
     let mut stop = reply.refusal();
     stop.exit = exit;
+    let data = &body["error"]["data"];
     if stop.hint.is_none() {
-        stop.hint = body["error"]["data"]["hint"].as_str().map(str::to_owned);
+        stop.hint = data["hint"].as_str().map(str::to_owned);
+    }
+    // Told already, and better, in the message itself.
+    if stop
+        .hint
+        .as_deref()
+        .is_some_and(|hint| stop.message.contains(hint))
+        || data["cause"]["kind"]
+            .as_str()
+            .is_some_and(describe::says_remedy)
+    {
+        stop.hint = None;
     }
     Err(advised(stop))
 }
@@ -201,9 +213,15 @@ fn not_answered(error: &CallError) -> Stop {
 }
 
 /// Adds what to do about an unanswered call, unless something better is known.
-fn advised(stop: Stop) -> Stop {
-    if stop.hint.is_some() {
-        return stop;
+fn advised(mut stop: Stop) -> Stop {
+    if let Some(hint) = stop.hint.take() {
+        // Whatever broke: what may have run must not be run again blindly (law 16).
+        let hint = if stop.exit == Exit::CallUnknown {
+            format!("look at the tool's effect before you repeat the call; {hint}")
+        } else {
+            hint
+        };
+        return stop.hint(hint);
     }
     let advice = [
         (
@@ -350,9 +368,13 @@ mod tests {
             }) else {
                 panic!("{outcome} is no answer")
             };
+            assert_eq!((stop.exit, stop.message.as_str()), (exit, "m"));
+            let hint = stop.hint.unwrap();
+            assert!(hint.ends_with('h'), "{hint}");
             assert_eq!(
-                (stop.exit, stop.message.as_str(), stop.hint.as_deref()),
-                (exit, "m", Some("h"))
+                hint.contains("before you repeat"),
+                exit == Exit::CallUnknown,
+                "{hint}"
             );
         }
     }

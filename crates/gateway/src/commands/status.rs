@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::client::AdminClient;
+use super::client::{AdminClient, segment};
 use super::signals::Signals;
-use super::{config, paths};
+use super::{describe, paths};
 use crate::cli::StatusArgs;
 use crate::cli::output::{Output, Paint};
 use crate::cli::table::{Sheet, duration, terminal_width};
@@ -25,6 +25,9 @@ pub(crate) async fn run(args: StatusArgs, output: Output) -> Result<Exit, Stop> 
     if args.watch {
         return watch(&client, &args, output).await;
     }
+    if let Some(name) = &args.server {
+        return one(&client, name, &args, output).await;
+    }
     let status = client.get(PATH).await?.ok()?;
     if args.json {
         output.json(&status)?;
@@ -36,6 +39,27 @@ pub(crate) async fn run(args: StatusArgs, output: Output) -> Result<Exit, Stop> 
         for line in details(server, output.color()) {
             output.line(&line)?;
         }
+    }
+    Ok(Exit::Ok)
+}
+
+/// Shows everything about one server.
+async fn one(
+    client: &AdminClient,
+    name: &str,
+    args: &StatusArgs,
+    output: Output,
+) -> Result<Exit, Stop> {
+    let reply = client
+        .get(&format!("/api/v1/servers/{}", segment(name)))
+        .await?;
+    let detail = reply.ok()?;
+    if args.json {
+        output.json(&detail)?;
+        return Ok(Exit::Ok);
+    }
+    for line in describe::page(&detail, output.color()) {
+        output.line(&line)?;
     }
     Ok(Exit::Ok)
 }
@@ -61,7 +85,7 @@ async fn watch(client: &AdminClient, args: &StatusArgs, output: Output) -> Resul
             _ = tick.tick() => None,
         };
         match event {
-            Some(event) if !redraws && !args.json => output.line(&event_line(&event))?,
+            Some(event) if !redraws && !args.json => output.line(&describe::event_line(&event))?,
             Some(_) | None if args.json => {
                 let status = client.get(PATH).await?.ok()?;
                 // Ages change with every look; only what happened is a change.
@@ -156,7 +180,15 @@ fn note(server: &Value) -> String {
         let mut parts = vec![server["transport"].as_str().unwrap_or_default().to_owned()];
         parts.extend(server["protocol"].as_str().map(str::to_owned));
         parts.extend(server["pid"].as_u64().map(|pid| format!("pid {pid}")));
-        if let Some(failure) = server["lastFailure"]["detail"].as_str() {
+        parts.extend(
+            server["lifeAgeMs"]
+                .as_u64()
+                .map(|age| format!("heard {} ago", duration(age))),
+        );
+        let word = server["word"].as_str().unwrap_or_default();
+        if word != state {
+            parts.insert(0, word.to_owned());
+        } else if let Some(failure) = server["lastFailure"]["detail"].as_str() {
             let ago = server["lastFailure"]["agoMs"].as_u64().unwrap_or_default();
             parts.push(format!("{} ago: {failure}", duration(ago)));
         }
@@ -172,80 +204,43 @@ fn note(server: &Value) -> String {
     }
 }
 
-/// What helps with a server that is down: its last words and the remedy, below the table.
+/// What helps with a server that is down: why, its last words and the remedy, below the table.
 fn details(server: &Value, color: bool) -> Vec<String> {
     let state = server["state"].as_str().unwrap_or_default();
     if !matches!(state, "parked" | "backoff") {
         return Vec::new();
     }
     let name = server["name"].as_str().unwrap_or_default();
-    let texts = |key: &str| -> Vec<String> {
-        server[key]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect()
-    };
-    let problems = texts("problems");
+    let problems = describe::texts(server, "problems");
     let word = server["word"].as_str().unwrap_or_default();
     // The problems of an entry say all that its state says, and where.
     let word = if problems.is_empty() { word } else { state };
+    let since = duration(server["sinceMs"].as_u64().unwrap_or_default());
     let mut lines = vec![
         String::new(),
-        format!("{}: {word}", Paint::Bold.on(name, color)),
+        format!("{}: {word} (for {since})", Paint::Bold.on(name, color)),
     ];
     lines.extend(
         problems
             .iter()
             .map(|problem| format!("  {}", problem.replace('\n', "\n  "))),
     );
+    // The failure may have quoted them already.
     lines.extend(
-        texts("stderrTail")
+        describe::texts(server, "stderrTail")
             .into_iter()
+            .filter(|line| !word.contains(line.as_str()))
             .map(|line| format!("  stderr: {line}")),
     );
-    let hint = server["hint"]
-        .as_str()
-        .or_else(|| server["lastFailure"]["hint"].as_str())
-        .unwrap_or_default();
-    if !hint.is_empty() && problems.is_empty() && !word.contains(hint) {
-        lines.push(format!("{} {hint}", Paint::Bold.on("hint:", color)));
+    if let Some(next) = describe::next(server) {
+        lines.push(format!("  next: {next}"));
     }
+    lines.extend(
+        describe::remedy(server)
+            .into_iter()
+            .map(|remedy| format!("{} {remedy}", Paint::Bold.on("hint:", color))),
+    );
     lines
-}
-
-/// An event as a line for people; one that is not understood is shown as it came.
-fn event_line(event: &str) -> String {
-    let Ok(value) = serde_json::from_str::<Value>(event) else {
-        return event.to_owned();
-    };
-    let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    let server = text("server");
-    match value["type"].as_str() {
-        Some("transition") => {
-            let detail = value["detail"]
-                .as_str()
-                .map(|detail| format!(": {detail}"))
-                .unwrap_or_default();
-            format!(
-                "{server}: {} -> {}, generation {}{detail}",
-                text("from"),
-                text("to"),
-                value["generation"]
-            )
-        }
-        Some("published") => {
-            let tools = value["tools"].as_u64().unwrap_or_default();
-            format!(
-                "{server}: published {tools} {}",
-                config::plural(usize::try_from(tools).unwrap_or_default(), "tool")
-            )
-        }
-        Some("retracted") => format!("{server}: unpublished"),
-        Some(_) | None => event.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -275,7 +270,8 @@ mod tests {
         assert!(details(&status()["servers"][0], false).is_empty());
         let down = details(&status()["servers"][1], false).join("\n");
         assert!(
-            down.contains("stderr: last words") && down.ends_with("hint: install it"),
+            down.contains("stderr: last words")
+                && down.ends_with("hint: once that is done: mainstay restart typo"),
             "{down}"
         );
     }
@@ -287,15 +283,5 @@ mod tests {
         assert_eq!(gist(&later), gist(&status()));
         later["servers"][0]["generation"] = 4.into();
         assert_ne!(gist(&later), gist(&status()));
-    }
-
-    #[test]
-    fn events_are_lines() {
-        let event = json!({ "atUnixMs": 1, "server": "time", "generation": 2, "type": "transition", "from": "connected", "to": "backoff", "detail": "killed" });
-        assert_eq!(
-            event_line(&event.to_string()),
-            "time: connected -> backoff, generation 2: killed"
-        );
-        assert_eq!(event_line("{\"type\":\"new\"}"), "{\"type\":\"new\"}");
     }
 }

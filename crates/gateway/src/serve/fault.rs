@@ -118,14 +118,13 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
         Refusal::NoSuchServer(server) | Refusal::Disabled { server } => name(server, data),
         Refusal::Parked(parked) => {
             name(&parked.server, data);
-            data.insert("state".into(), "parked".into());
             data.insert("sinceMs".into(), millis(parked.since));
-            if let Some(failure) = &parked.cause {
-                cause(failure, data);
-            }
-            if let Some(wait) = parked.next_attempt_in {
-                data.insert("retryAfterMs".into(), millis(wait));
-            }
+            away(
+                "parked",
+                parked.cause.as_ref(),
+                parked.next_attempt_in,
+                data,
+            );
             if let Some(hint) = parked.hint {
                 data.insert("hint".into(), hint.into());
             }
@@ -135,19 +134,34 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             state,
             waited_ms,
             cause: failure,
+            next_attempt_in,
+        } => {
+            name(server, data);
+            data.insert("waitedMs".into(), json!(waited_ms));
+            away(state, failure.as_ref(), *next_attempt_in, data);
+        }
+        Refusal::TooSoon {
+            server,
+            cause: failure,
+            next_attempt_in,
+        } => {
+            name(server, data);
+            away("backoff", failure.as_ref(), Some(*next_attempt_in), data);
+        }
+        Refusal::TooManyWaiting {
+            server,
+            state,
+            limit,
         } => {
             name(server, data);
             data.insert("state".into(), (*state).into());
-            data.insert("waitedMs".into(), json!(waited_ms));
-            if let Some(failure) = failure {
-                cause(failure, data);
-            }
+            data.insert("limit".into(), json!(limit));
         }
         Refusal::TooManyInFlight { server, limit } => {
             name(server, data);
             data.insert("limit".into(), json!(limit));
         }
-        Refusal::NotOffered { server, tool } => {
+        Refusal::NotOffered { server, tool } | Refusal::ToolChanged { server, tool } => {
             name(server, data);
             data.insert("tool".into(), (**tool).into());
         }
@@ -168,6 +182,23 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
     }
 }
 
+/// What is known about a server that cannot be called now.
+fn away(
+    state: &str,
+    failure: Option<&Failure>,
+    next_attempt_in: Option<Duration>,
+    data: &mut Map<String, Value>,
+) {
+    data.insert("state".into(), state.into());
+    // Our own clock knows better than the server's wish when the next attempt is.
+    if let Some(wait) = next_attempt_in {
+        data.insert("retryAfterMs".into(), millis(wait));
+    }
+    if let Some(failure) = failure {
+        cause(failure, data);
+    }
+}
+
 fn describe_lost(lost: &Lost, data: &mut Map<String, Value>) {
     match lost {
         Lost::Ended { server, failure } | Lost::Transport { server, failure } => {
@@ -181,6 +212,13 @@ fn describe_lost(lost: &Lost, data: &mut Map<String, Value>) {
         Lost::Total { server, total_ms } => {
             name(server, data);
             data.insert("totalMs".into(), json!(total_ms));
+        }
+        Lost::Cancelled { server, reason } => {
+            name(server, data);
+            data.insert(
+                "cause".into(),
+                json!({ "kind": "cancelled-by-server", "detail": reason }),
+            );
         }
         Lost::AnswerRefused { server, why } => {
             name(server, data);

@@ -12,7 +12,10 @@ pub(crate) fn healthz() -> Reply {
     body::json(StatusCode::OK, Parts::from(r#"{"status":"ok"}"#.to_owned()))
 }
 
-/// Every server that is `required` is connected; otherwise 503 with which are not, and why.
+/// Every server that is `required` is connected; otherwise 503 with which are not, and why (F21).
+///
+/// One that starts on demand and rests is as ready as it ever will be before somebody calls it: to ask for more would keep
+/// away the very calls that start it.
 pub(crate) fn readyz(shared: &Shared) -> Reply {
     let required = shared
         .manager
@@ -21,7 +24,7 @@ pub(crate) fn readyz(shared: &Shared) -> Reply {
         .filter(mainstay::ServerHandle::required);
     let missing: Vec<_> = required
         .map(|server| server.status())
-        .filter(|status| status.state != "connected")
+        .filter(|status| !matches!(status.state, "connected" | "idle"))
         .map(|status| {
             json!({
                 "name": status.name,

@@ -200,3 +200,86 @@ async fn f15_f17_who_comes_while_servers_start_for_the_first_time_gets_their_too
     assert_eq!(unknown.json()["error"]["code"], -32_602, "{}", unknown.body);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f21_readiness_names_every_required_server_that_is_missing_and_waits_for_no_sleeper() {
+    let required = |mut config: ServerConfig| {
+        config.required = true;
+        config
+    };
+    let mut sleeper = stdio("sleeper", &[]);
+    sleeper.startup = mainstay::config::Startup::Lazy;
+    let world = World::start_with(
+        [
+            required(sleeper),
+            required(ServerConfig::stdio("gone", "/no/such/program")),
+            required(stdio("silent", &["--never-answer", "initialize"])),
+            stdio("other", &["--exit-at", "start"]),
+        ],
+        |_| {},
+    )
+    .await;
+    world.until("gone", |status| status.state == "parked").await;
+    world
+        .until("sleeper", |status| status.state == "idle")
+        .await;
+    let ready = world
+        .client()
+        .await
+        .send(http::Method::GET, "/readyz", &[], "")
+        .await;
+    assert_eq!(ready.status.as_u16(), 503);
+    let ready = ready.json();
+    let missing: Vec<_> = ready["missing"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|server| server["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(missing, ["gone", "silent"], "{ready}");
+    assert_eq!(ready["missing"][0]["cause"]["kind"], "spawn-not-found");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f16_f17_who_listens_is_told_once_when_a_slow_server_arrives() {
+    let world = World::start_with(
+        [stdio("one", &[]), stdio("late", &["--slow-start", "700"])],
+        |settings| settings.startup_grace_ms = 0,
+    )
+    .await;
+    world
+        .until("one", |status| status.state == "connected")
+        .await;
+    let mut session = world.session("/mcp").await;
+    let listed = session
+        .post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#)
+        .await;
+    assert!(listed.body.contains("one__echo"), "{}", listed.body);
+    let before = world.manager.publication().version;
+    world
+        .until("late", |status| status.state == "connected")
+        .await;
+    let listed = session
+        .post(r#"{"jsonrpc":"2.0","id":2,"method":"tools/list"}"#)
+        .await;
+    assert!(listed.body.contains("late__echo"), "{}", listed.body);
+    assert_eq!(world.manager.publication().version, before + 1);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f152_f195_exceeded_limits_are_told_to_the_call_with_the_setting() {
+    let mut small = stdio("small", &[]);
+    small.result_bytes = 4_096;
+    let world = World::start([small]).await;
+    let mut session = world.session("/mcp").await;
+    let reply = session
+        .post(r#"{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{"name":"small__big","arguments":{"bytes":9000}}}"#)
+        .await;
+    assert_eq!(reply.error(), (200, -31_003, json!("c")), "{}", reply.body);
+    assert!(reply.body.contains("resultBytes"), "{}", reply.body);
+    let reply = session.post(call("small__echo")).await;
+    assert!(reply.json()["result"].is_object(), "{}", reply.body);
+    world.end().await;
+}

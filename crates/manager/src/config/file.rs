@@ -139,6 +139,17 @@ pub(super) struct ServerOptions {
     /// How many calls may be at the server at the same time; more wait.
     #[schemars(range(min = 1, max = 1_000_000), extend("default" = CONCURRENCY))]
     pub(super) concurrency: Option<u64>,
+    /// How many calls may wait for the server, because it is connecting or busy; more are refused.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = WAITING))]
+    pub(super) waiting: Option<u64>,
+    /// Bytes of one answer to a call; a larger one is withheld, and the call is told.
+    #[schemars(range(min = MESSAGE_BYTES_MIN, max = BYTES_MAX), extend("default" = RESULT_BYTES))]
+    pub(super) result_bytes: Option<u64>,
+    /// What happens to a call when the tool's definition has changed since the caller saw it.
+    #[schemars(extend("default" = "allow"))]
+    pub(super) on_tool_change: Option<OnToolChange>,
+    /// When the catalog is listed again, and how large it may be.
+    pub(super) catalog: Option<CatalogOptions>,
     /// Which variables of Mainstay's own environment the program sees: a short list of harmless ones, or all of them.
     #[schemars(extend("default" = "allowlist"))]
     pub(super) env_policy: Option<EnvPolicy>,
@@ -171,6 +182,8 @@ pub(super) struct TlsOptions {
 
 pub(super) const POLL_MS: u64 = 60_000;
 pub(super) const CONCURRENCY: u64 = 1_024;
+pub(super) const WAITING: u64 = 1_024;
+pub(super) const RESULT_BYTES: u64 = 16 * 1024 * 1024;
 pub(super) const DRAIN_MS: u64 = 10_000;
 
 /// Anything.
@@ -265,6 +278,52 @@ pub enum EnvPolicy {
     /// All of them, secrets included.
     Inherit,
 }
+
+/// What happens to a call when the tool's definition has changed since the caller saw it (law 20).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum OnToolChange {
+    /// It is made; the change itself is an event.
+    #[default]
+    Allow,
+    /// It is made, and an event says that a call met the change.
+    Warn,
+    /// It is refused; whoever lists the tools again may call again.
+    Refuse,
+}
+
+/// When a catalog is listed again, and how large it may be.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct CatalogOptions {
+    /// How long a burst of change notices is waited out before listing again.
+    #[schemars(range(min = 0, max = DURATION_MS_MAX), extend("default" = DEBOUNCE_MS))]
+    pub(super) debounce_ms: Option<u64>,
+    /// Shortest time between two listings. It grows while a server announces changes that are none.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = INTERVAL_MS))]
+    pub(super) interval_ms: Option<u64>,
+    /// How soon a suspicious listing (empty, or unchanged after a change notice) is checked again; further checks of an empty
+    /// one come four times later each.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = RECHECK_MS))]
+    pub(super) recheck_ms: Option<u64>,
+    /// Items of one kind; those beyond are hidden.
+    #[schemars(range(min = 1, max = ITEMS_MAX), extend("default" = ITEMS))]
+    pub(super) items: Option<u64>,
+    /// Bytes of one item; a larger one is hidden.
+    #[schemars(range(min = 1024, max = ITEM_BYTES), extend("default" = ITEM_BYTES))]
+    pub(super) item_bytes: Option<u64>,
+    /// Bytes of all items of the server; those beyond are hidden.
+    #[schemars(range(min = MESSAGE_BYTES_MIN, max = BYTES_MAX), extend("default" = CATALOG_BYTES))]
+    pub(super) bytes: Option<u64>,
+}
+
+pub(super) const DEBOUNCE_MS: u64 = 250;
+pub(super) const INTERVAL_MS: u64 = 2_000;
+pub(super) const RECHECK_MS: u64 = 500;
+pub(super) const ITEMS: u64 = 10_000;
+pub(super) const ITEMS_MAX: u64 = 100_000;
+pub(super) const ITEM_BYTES: u64 = mainstay_wire::listing::ITEM_BYTES_MAX as u64;
+pub(super) const CATALOG_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Which tools of a server are exposed. Patterns may use `*` (any characters) and `?` (one character).
 #[derive(Debug, Clone, Default, JsonSchema)]
@@ -597,6 +656,7 @@ impl ServerOptions {
         self.suspicion = over_group(self.suspicion, below.suspicion.as_ref(), |above, below| {
             over!(above, below, SuspicionOptions { timeout_ms, misses })
         });
+        self.catalog = over_group(self.catalog, below.catalog.as_ref(), CatalogOptions::over);
         self.stop = over_group(self.stop, below.stop.as_ref(), |above, below| {
             over!(
                 above,
@@ -631,6 +691,10 @@ impl ServerOptions {
                 poll_ms,
                 retry,
                 concurrency,
+                waiting,
+                result_bytes,
+                on_tool_change,
+                catalog,
                 env_policy,
                 stop,
                 drain_ms,
@@ -673,6 +737,23 @@ impl RetryOptions {
             RetryOptions {
                 trust_annotations,
                 replay_after_session_loss,
+            }
+        )
+    }
+}
+
+impl CatalogOptions {
+    fn over(self, below: &CatalogOptions) -> CatalogOptions {
+        over!(
+            self,
+            below,
+            CatalogOptions {
+                debounce_ms,
+                interval_ms,
+                recheck_ms,
+                items,
+                item_bytes,
+                bytes,
             }
         )
     }

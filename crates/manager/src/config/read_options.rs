@@ -3,14 +3,16 @@
 use super::{
     Template, file,
     file::{
-        COUNT_MAX, DURATION_MS, DURATION_OR_ZERO_MS, EnvPolicy, KeepaliveGroup, KeepaliveOptions,
-        Protocol, Push, Replay, Reserved, RestartOptions, RetryOptions, Scope, ServerOptions,
-        Startup, StopOptions, SuspicionOptions, TimeoutOptions, TlsOptions, ToolOptions,
+        COUNT_MAX, CatalogOptions, DURATION_MS, DURATION_OR_ZERO_MS, EnvPolicy, KeepaliveGroup,
+        KeepaliveOptions, OnToolChange, Protocol, Push, Replay, Reserved, RestartOptions,
+        RetryOptions, Scope, ServerOptions, Startup, StopOptions, SuspicionOptions, TimeoutOptions,
+        TlsOptions, ToolOptions,
     },
     read_server::read_template,
     reader::{Fields, Range, Sink, kind, list, text},
 };
 
+#[expect(clippy::too_many_lines, reason = "one flat record, read key by key")]
 pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> ServerOptions {
     ServerOptions {
         enabled: fields.flag("enabled", sink),
@@ -53,6 +55,34 @@ pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> 
             },
             sink,
         ),
+        waiting: fields.whole(
+            "waiting",
+            Range {
+                min: 1,
+                max: 1_000_000,
+            },
+            sink,
+        ),
+        result_bytes: fields.whole(
+            "resultBytes",
+            Range {
+                min: file::MESSAGE_BYTES_MIN,
+                max: file::BYTES_MAX,
+            },
+            sink,
+        ),
+        on_tool_change: fields.choice(
+            "onToolChange",
+            &[
+                ("allow", OnToolChange::Allow),
+                ("warn", OnToolChange::Warn),
+                ("refuse", OnToolChange::Refuse),
+            ],
+            sink,
+        ),
+        catalog: fields
+            .object("catalog", sink)
+            .map(|group| read_catalog(group, sink)),
         env_policy: fields.choice(
             "envPolicy",
             &[
@@ -196,6 +226,24 @@ fn read_timeouts(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> TimeoutOpti
         probe_ms: fields.whole("probeMs", DURATION_MS, sink),
         edge_patience_ms: fields.whole("edgePatienceMs", DURATION_OR_ZERO_MS, sink),
         push_idle_ms: fields.whole("pushIdleMs", DURATION_MS, sink),
+    };
+    fields.finish(sink);
+    options
+}
+
+fn read_catalog(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> CatalogOptions {
+    let range = |min, max| Range { min, max };
+    let options = CatalogOptions {
+        debounce_ms: fields.whole("debounceMs", DURATION_OR_ZERO_MS, sink),
+        interval_ms: fields.whole("intervalMs", DURATION_MS, sink),
+        recheck_ms: fields.whole("recheckMs", DURATION_MS, sink),
+        items: fields.whole("items", range(1, file::ITEMS_MAX), sink),
+        item_bytes: fields.whole("itemBytes", range(1_024, file::ITEM_BYTES), sink),
+        bytes: fields.whole(
+            "bytes",
+            range(file::MESSAGE_BYTES_MIN, file::BYTES_MAX),
+            sink,
+        ),
     };
     fields.finish(sink);
     options

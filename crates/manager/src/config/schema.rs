@@ -85,7 +85,7 @@ pub(super) mod tests {
         paths(&schema, &schema, "", &mut described);
         described.retain(|path| !path.starts_with("servers."));
 
-        let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "suspicion": {}, "stop": {}, "tls": {}"#;
+        let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "suspicion": {}, "stop": {}, "tls": {}, "catalog": {}"#;
         let text = format!(
             r#"{{ "mcpServers": {{ "s": {{ "command": "x", {groups} }} }},
                  "mainstay": {{ "limits": {{}}, "defaults": {{ {groups} }} }} }}"#
@@ -118,6 +118,7 @@ pub(super) mod tests {
         server["suspicion"] = group("SuspicionOptions");
         server["retry"] = group("RetryOptions");
         server["stop"] = group("StopOptions");
+        server["catalog"] = group("CatalogOptions");
         // Setting the connect limit moves the phases that are not set, so it cannot be written down alone.
         let connect_ms = server["timeouts"]
             .as_object_mut()

@@ -8,7 +8,10 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    file::{self, EnvPolicy, KeepaliveOptions, Protocol, Push, Replay, ServerOptions, Startup},
+    file::{
+        self, EnvPolicy, KeepaliveOptions, OnToolChange, Protocol, Push, Replay, ServerOptions,
+        Startup,
+    },
     filter::{Glob, ToolFilter},
     problem::Problem,
     template::Template,
@@ -62,6 +65,14 @@ pub struct ServerConfig {
     pub trust_annotations: bool,
     /// Calls that may be at the server at the same time. Default: 1024.
     pub concurrency: usize,
+    /// Calls that may wait for it, because it is connecting or busy; more are refused (F152). Default: 1024.
+    pub waiting: usize,
+    /// Bytes of one answer to a call; a larger one is withheld from its call (F195). Default: 16 MiB.
+    pub result_bytes: usize,
+    /// What happens to a call when the tool changed since the caller saw it (law 20). Default: allow.
+    pub on_tool_change: OnToolChange,
+    /// When its catalog is listed again, and how large it may be.
+    pub catalog: CatalogSettings,
     /// Which variables of our own environment its process sees (law 31). Default: an allow-list.
     pub env_policy: EnvPolicy,
     /// How it is stopped.
@@ -183,6 +194,24 @@ pub struct Timeouts {
     pub push_idle_ms: u64,
 }
 
+/// When a catalog is listed again, and how large it may be. Durations in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct CatalogSettings {
+    /// How long a burst of change notices is waited out (law 23). Default: 250.
+    pub debounce_ms: u64,
+    /// Shortest time between two listings; grows while changes are announced that are none (F161). Default: 2 s.
+    pub interval_ms: u64,
+    /// First delay before a suspicious listing is checked again (F157, F163). Default: 500.
+    pub recheck_ms: u64,
+    /// Items of one kind; those beyond are hidden (F249). Default: 10,000.
+    pub items: usize,
+    /// Bytes of one item; a larger one is hidden (F249). Default: 1 MiB.
+    pub item_bytes: usize,
+    /// Bytes of all items; those beyond are hidden (F249). Default: 32 MiB.
+    pub bytes: usize,
+}
+
 /// How a server is started again after failures. Durations in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -248,6 +277,12 @@ pub struct Stop {
 impl Default for Timeouts {
     fn default() -> Timeouts {
         Timeouts::from_options(&file::TimeoutOptions::default())
+    }
+}
+
+impl Default for CatalogSettings {
+    fn default() -> CatalogSettings {
+        CatalogSettings::from_options(&file::CatalogOptions::default())
     }
 }
 
@@ -459,6 +494,10 @@ impl ServerConfig {
                 .and_then(|retry| retry.trust_annotations)
                 .unwrap_or(false),
             concurrency: saturated(options.concurrency.unwrap_or(file::CONCURRENCY)),
+            waiting: saturated(options.waiting.unwrap_or(file::WAITING)),
+            result_bytes: saturated(options.result_bytes.unwrap_or(file::RESULT_BYTES)),
+            on_tool_change: options.on_tool_change.unwrap_or_default(),
+            catalog: CatalogSettings::from_options(&options.catalog.clone().unwrap_or_default()),
             env_policy: options.env_policy.unwrap_or_default(),
             stop: Stop::from_options(&options.stop.clone().unwrap_or_default()),
             drain_ms: options.drain_ms.unwrap_or(file::DRAIN_MS),
@@ -544,6 +583,10 @@ impl ServerConfig {
             replay_after_session_loss,
             trust_annotations,
             concurrency,
+            waiting,
+            result_bytes,
+            on_tool_change,
+            catalog,
             env_policy: _,
             stop,
             drain_ms,
@@ -562,7 +605,21 @@ impl ServerConfig {
             drain_ms,
         )
             .hash(&mut hash);
+        (waiting, result_bytes, on_tool_change, catalog).hash(&mut hash);
         hash.finish()
+    }
+}
+
+impl CatalogSettings {
+    fn from_options(options: &file::CatalogOptions) -> CatalogSettings {
+        CatalogSettings {
+            debounce_ms: options.debounce_ms.unwrap_or(file::DEBOUNCE_MS),
+            interval_ms: options.interval_ms.unwrap_or(file::INTERVAL_MS),
+            recheck_ms: options.recheck_ms.unwrap_or(file::RECHECK_MS),
+            items: saturated(options.items.unwrap_or(file::ITEMS)),
+            item_bytes: saturated(options.item_bytes.unwrap_or(file::ITEM_BYTES)),
+            bytes: saturated(options.bytes.unwrap_or(file::CATALOG_BYTES)),
+        }
     }
 }
 

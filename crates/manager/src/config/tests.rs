@@ -111,12 +111,36 @@ const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "keepalive": {"idleMs": 18, "timeoutMs": 19, "misses": 20},
             "push": "off", "pollMs": false,
             "retry": {"trustAnnotations": true, "replayAfterSessionLoss": "never"}, "concurrency": 21, "envPolicy": "inherit",
-            "stop": {"closeMs": 22, "terminateMs": 23, "killMs": 24}, "drainMs": 25, "label": "L"
+            "stop": {"closeMs": 22, "terminateMs": 23, "killMs": 24}, "drainMs": 25, "label": "L",
+            "waiting": 31, "resultBytes": 5003, "onToolChange": "refuse",
+            "catalog": {"debounceMs": 32, "intervalMs": 33, "recheckMs": 34, "items": 35, "itemBytes": 5004, "bytes": 5005}
           } },
           "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26, "shutdownMs": 31,
             "startGate": 27, "limits": {"messageBytes": 5000, "eventBytes": 5001, "depth": 28, "pages": 29,
             "stderrBytes": 5002, "sessions": 30, "subscriptions": 31, "noiseLines": 41, "requestsPerSecond": 42, "notices": 43,
             "queuedLines": 44, "events": 45} } }"#;
+
+#[test]
+fn the_settings_of_calls_and_catalogs_are_read() {
+    let loaded = read(EVERY_SETTING);
+    let server = loaded.config.server("s").unwrap();
+    assert_eq!(
+        (server.waiting, server.result_bytes, server.on_tool_change),
+        (31, 5003, OnToolChange::Refuse)
+    );
+    let catalog = &server.catalog;
+    assert_eq!(
+        (
+            catalog.debounce_ms,
+            catalog.interval_ms,
+            catalog.recheck_ms,
+            catalog.items,
+            catalog.item_bytes,
+            catalog.bytes
+        ),
+        (32, 33, 34, 35, 5004, 5005)
+    );
+}
 
 #[test]
 fn every_setting_of_a_server_is_read() {
@@ -448,6 +472,13 @@ fn law_28_changed_settings_leave_the_connection_alone() {
         ),
         ("concurrency", with(&|server| server.concurrency = 1)),
         ("stop", with(&|server| server.stop.kill_ms += 1)),
+        ("waiting", with(&|server| server.waiting = 1)),
+        ("result bytes", with(&|server| server.result_bytes = 1)),
+        (
+            "tool change",
+            with(&|server| server.on_tool_change = OnToolChange::Warn),
+        ),
+        ("catalog", with(&|server| server.catalog.items = 1)),
         ("drain", with(&|server| server.drain_ms += 1)),
         ("idle", with(&|server| server.idle_shutdown_ms = Some(1))),
     ] {

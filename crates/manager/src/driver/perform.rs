@@ -7,7 +7,7 @@ use mainstay_core::failure::Failure;
 use mainstay_core::fleet::{DeathsTogether, FleetEffect, FleetInput};
 use mainstay_core::ids::{Generation, SlotId};
 use mainstay_core::lifecycle::effect::{Effect, StopStep};
-use mainstay_core::lifecycle::input::{Input, OpenMode};
+use mainstay_core::lifecycle::input::{Input, OpenMode, Phase};
 use mainstay_core::lifecycle::status::StateWord;
 use mainstay_core::time::Time;
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::opener::{Job, Remains, supervise};
 use super::{Driver, Kept};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, tool_changes};
 use crate::events::EventKind;
 use crate::runtime::keeper::Orders;
 use crate::runtime::report::Reports;
@@ -210,11 +210,10 @@ impl Driver {
     /// Publishes a catalog and keeps it on disk.
     pub(super) fn publish(&mut self, slot: &Slot, generation: Generation, catalog: Arc<Catalog>) {
         let before = slot.catalog.swap(Some(Arc::clone(&catalog)));
-        let what = before.map_or_else(Vec::new, |before| {
+        let what = before.as_ref().map_or_else(Vec::new, |before| {
             catalog.greeting.differences(&before.greeting)
         });
         if !what.is_empty() {
-            tracing::info!(server = %slot.name, generation = generation.0, ?what, "the server has changed");
             let kind = EventKind::ServerChanged { what };
             self.setting.events.emit(&slot.name, generation.0, kind);
         }
@@ -229,6 +228,11 @@ impl Driver {
                 prompts: catalog.prompts.items.len(),
                 resources: catalog.resources.items.len(),
             };
+            self.setting.events.emit(&slot.name, generation.0, kind);
+        }
+        // Law 20: whoever decided by the old definitions can know.
+        let changes = before.map(|before| tool_changes(&before, &catalog));
+        if let Some(kind) = changes.and_then(EventKind::tools_changed) {
             self.setting.events.emit(&slot.name, generation.0, kind);
         }
         if !catalog.remembered
@@ -271,8 +275,10 @@ impl Driver {
             .as_ref()
             .map(|failure| failure.kind.word());
         let detail = transition.failure.as_ref().map(ToString::to_string);
-        // One INFO per state transition; everything else about it is at DEBUG.
-        tracing::info!(server = %slot.name, generation = transition.generation.0, from, to, cause, detail, "state changed");
+        // The view is updated after the effects: it still says where the open stood.
+        let before = slot.view.borrow().status.phase;
+        let phase = before.filter(|_| transition.from == StateWord::Connecting);
+        let next_in = transition.next.map(|(at, _why)| slot.clock.ahead(at));
         self.setting.events.emit(
             &slot.name,
             transition.generation.0,
@@ -281,6 +287,14 @@ impl Driver {
                 to,
                 cause,
                 detail,
+                phase: transition
+                    .failure
+                    .is_some()
+                    .then_some(phase)
+                    .flatten()
+                    .map(Phase::word),
+                next: transition.next.map(|(_at, why)| why.word()),
+                next_in_ms: next_in.and_then(|wait| u64::try_from(wait.as_millis()).ok()),
             },
         );
     }
@@ -292,7 +306,13 @@ fn remember(writes: &TaskTracker, store: Arc<Store>, slot: &Slot, catalog: Arc<C
     let config = slot.config.load_full();
     // Nobody waits for it but the shutdown: a write that fails costs only freshness after a restart.
     writes.spawn_blocking(move || {
-        if let Err(error) = crate::remembered::save(&store, &config, &catalog) {
+        // Nothing is not worth remembering, and what it replaces is not there any more (F157).
+        let kept = if catalog.is_empty() {
+            store.remove_catalog(&config.name)
+        } else {
+            crate::remembered::save(&store, &config, &catalog)
+        };
+        if let Err(error) = kept {
             tracing::warn!(server = %name, %error, "the catalog could not be kept on disk");
         }
     });

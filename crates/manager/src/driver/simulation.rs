@@ -136,6 +136,7 @@ async fn call(
 /// Runs a body on virtual time. Whatever waits for ever fails here.
 fn on_virtual_time<T>(body: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
+        // The clock of suspends is a descriptor; nothing else here waits for one.
         .enable_all()
         .start_paused(true)
         .build()

@@ -65,7 +65,8 @@ fn failure_of(miss: Miss) -> Failure {
         Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => {
             Failure::new(FailureKind::ConnectTimeout(Phase::Greet))
         }
-        Miss::NotSent(Cut::AnswerRefused(why)) | Miss::Lost(Cut::AnswerRefused(why)) => {
+        Miss::NotSent(Cut::AnswerRefused(why) | Cut::Cancelled(why))
+        | Miss::Lost(Cut::AnswerRefused(why) | Cut::Cancelled(why)) => {
             Failure::new(FailureKind::ProtocolError).with_detail(why)
         }
     }

@@ -277,6 +277,7 @@ impl HttpLink {
         let cut = |cut| match cut {
             Cut::Ended(failure) => Cut::Ended(self.told(failure)),
             Cut::AnswerRefused(why) => Cut::AnswerRefused(self.target.scrub(&why).into()),
+            Cut::Cancelled(why) => Cut::Cancelled(self.target.scrub(&why).into()),
             Cut::Idle | Cut::Total => cut,
         };
         match miss {

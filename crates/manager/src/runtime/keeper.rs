@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Runtime;
-use super::catalog::list_all;
+use super::catalog::{Listing, list_all};
 use super::greeting::Greeting;
 use super::http::Pauses;
 use super::report::{Report, Reports};
@@ -36,10 +36,6 @@ use crate::process::Guardian;
 use crate::request::Request;
 use crate::settings;
 use crate::slot::Slot;
-
-/// The pause before a listing that failed is tried again, and how often it doubles: 2 s to 64 s.
-const LIST_RETRY: Duration = Duration::from_secs(2);
-const LIST_RETRY_DOUBLINGS: u32 = 5;
 
 /// Everything that a keeper needs.
 pub(crate) struct Setup {
@@ -57,6 +53,17 @@ pub(crate) struct Setup {
     pub(crate) stderr_bytes_max: usize,
     pub(crate) caps: crate::config::Limits,
     pub(crate) pauses: Arc<Pauses>,
+}
+
+impl Setup {
+    /// The limits of what a link takes in. Of any depth: the runtime judges it, because a listing is judged item by item
+    /// (law 24, F247). Reading costs one bit a level, and no stack.
+    pub(crate) fn link_limits(&self) -> envelope::Limits {
+        envelope::Limits {
+            depth_max: usize::MAX,
+            ..self.limits
+        }
+    }
 }
 
 /// What the driver wants of a generation. A level, not a queue: a keeper that is busy sees the newest.
@@ -110,16 +117,19 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
     )
     .admitting(RateGate::new(setup.caps.requests_per_second));
     runtime.wishes = Arc::clone(&setup.slot.wishes);
+    runtime.depth_max = setup.limits.depth_max;
     (Arc::new(runtime), notices)
 }
 
-/// Lists (unless this is a renewal, which must not wait) and reports the generation as opened.
+/// Lists (unless this is a renewal, which must not wait) and reports the generation as opened. Returns a listing that is
+/// not to be believed yet.
 async fn list_and_report(
     setup: &Setup,
     runtime: &Arc<Runtime>,
     greeting: &Greeting,
-) -> Result<(), Failure> {
+) -> Result<Option<Listing>, Failure> {
     let generation = setup.generation;
+    let mut doubted = None;
     let catalog = match setup.mode {
         OpenMode::Fresh => {
             setup
@@ -131,21 +141,22 @@ async fn list_and_report(
                 .await;
             // The core's own deadline is the one that counts; this one only bounds a listing that outlives it.
             let within = Duration::from_millis(setup.config.timeouts.connect_ms);
-            Some(Arc::new(
-                list_all(
-                    runtime,
-                    greeting,
-                    &setup.config.tools,
-                    setup.pages_max,
-                    within,
-                )
+            let listing = list_all(runtime, greeting, &setup.config, setup.pages_max, within)
                 .await
-                .map_err(|failure| runtime.told(failure))?,
-            ))
+                .map_err(|failure| runtime.told(failure))?;
+            listing.tell_limits(setup);
+            let known = setup.slot.catalog.load_full();
+            if listing.is_suspicious(known.as_deref()) {
+                // Connected, because it has listed; what it listed is looked at again before anybody sees it (F157).
+                doubted = Some(listing);
+                None
+            } else {
+                Some(Arc::new(listing.catalog))
+            }
         }
         OpenMode::Renewal => {
             // Law 26: calls wait for nothing but the handshake; the listing follows and is compared (law 25).
-            runtime.dirty.mark();
+            runtime.dirty.doubt();
             None
         }
     };
@@ -161,75 +172,13 @@ async fn list_and_report(
             catalog,
         })
         .await;
-    Ok(())
+    Ok(doubted)
 }
 
 /// Sends what the runtime says unasked, for as long as the generation lives.
 async fn send_notices(runtime: &Runtime, mut notices: mpsc::Receiver<Message>) {
     while let Some(notice) = notices.recv().await {
         runtime.notify(notice).await;
-    }
-}
-
-/// Lists again whenever the server said that something changed (law 23), whenever it has no way to say so and the time
-/// has come (F131, F132), and until it works: after a renewal nobody else would (law 25). Never ends by itself.
-async fn refresh(setup: &Setup, runtime: &Runtime) {
-    let poll = setup.config.poll_ms.map(Duration::from_millis);
-    let within = Duration::from_millis(setup.config.timeouts.list_ms);
-    // A fresh generation has just listed; one that was renewed is marked, and lists first of all.
-    let mut since = Instant::now();
-    let mut last = None;
-    let mut failed = 0_u32;
-    let jitter = getrandom::u32().unwrap_or(0);
-    loop {
-        let by_itself = || {
-            let after = match failed {
-                0 => runtime
-                    .freshness
-                    .poll_after(runtime.greeting()?, poll, jitter)?,
-                failed => LIST_RETRY * (1 << (failed - 1).min(LIST_RETRY_DOUBLINGS)),
-            };
-            Some(since + after)
-        };
-        let mark = runtime.dirty.due(last, by_itself).await;
-        let Some(greeting) = runtime.greeting() else {
-            continue;
-        };
-        // The change is remembered meanwhile: a throttled listing is a later one, not a lost one (F102).
-        runtime.unpaused().await;
-        match list_all(
-            runtime,
-            greeting,
-            &setup.config.tools,
-            setup.pages_max,
-            within,
-        )
-        .await
-        {
-            Ok(catalog) => {
-                failed = 0;
-                let catalog = Arc::new(catalog);
-                setup
-                    .reports
-                    .send(Report::Listed {
-                        generation: setup.generation,
-                        catalog,
-                    })
-                    .await;
-                runtime.dirty.listed(mark);
-            }
-            Err(failure) if failure.kind == FailureKind::RateLimited => {
-                runtime.dirty.mark();
-            }
-            // Law 22: the last good catalog stays, and what was missed is asked for again.
-            Err(failure) => {
-                failed = failed.saturating_add(1);
-                let failure = runtime.told(failure);
-                tracing::warn!(server = %runtime.server, %failure, "listing again failed; the last good catalog stays")
-            }
-        }
-        since = Instant::now();
-        last = Some(since);
     }
 }
 
@@ -304,7 +253,7 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
             generation,
             at: setup.reports.now(),
         },
-        Err(Miss::Lost(Cut::AnswerRefused(_))) => Input::Proof {
+        Err(Miss::Lost(Cut::AnswerRefused(_) | Cut::Cancelled(_))) => Input::Proof {
             generation,
             proof: Proof::ProbeAnswered,
         },

@@ -397,8 +397,7 @@ fn miss_words(miss: &Miss) -> String {
         Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => {
             "no answer in time".to_owned()
         }
-        Miss::NotSent(Cut::AnswerRefused(why)) | Miss::Lost(Cut::AnswerRefused(why)) => {
-            why.to_string()
-        }
+        Miss::NotSent(Cut::AnswerRefused(why) | Cut::Cancelled(why))
+        | Miss::Lost(Cut::AnswerRefused(why) | Cut::Cancelled(why)) => why.to_string(),
     }
 }

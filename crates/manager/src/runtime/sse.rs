@@ -90,7 +90,7 @@ impl SseLink {
     pub(crate) async fn exchange(
         &self,
         outgoing: Outgoing,
-        mut answer: oneshot::Receiver<Result<Message, String>>,
+        mut answer: oneshot::Receiver<Result<Message, Cut>>,
     ) -> Option<Result<Message, Miss>> {
         let Some(endpoint) = self.endpoint.get().cloned() else {
             return Some(Err(Miss::NotSent(Cut::Ended(not_open()))));
@@ -152,8 +152,8 @@ fn not_open() -> Failure {
     Failure::new(FailureKind::StreamClosed).with_detail("the event stream is not open")
 }
 
-fn read(answered: Option<Result<Message, String>>) -> Option<Result<Message, Miss>> {
-    answered.map(|answer| answer.map_err(|why| Miss::Lost(Cut::AnswerRefused(why.into()))))
+fn read(answered: Option<Result<Message, Cut>>) -> Option<Result<Message, Miss>> {
+    answered.map(|answer| answer.map_err(Miss::Lost))
 }
 
 /// Reads the stream until it ends, and says how it ended. Never waits for anything but the stream.

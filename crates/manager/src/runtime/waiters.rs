@@ -80,7 +80,9 @@ impl CallMark {
 /// One request in flight.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    answer: Option<oneshot::Sender<Result<Message, String>>>,
+    ending: oneshot::Sender<Result<Message, Cut>>,
+    /// The answer comes another way: only what cuts the request short comes through here.
+    answered_elsewhere: bool,
     progress: Option<mpsc::Sender<Message>>,
     mark: Arc<CallMark>,
 }
@@ -96,37 +98,56 @@ impl Waiters {
         id: u64,
         progress: Option<mpsc::Sender<Message>>,
         mark: Arc<CallMark>,
-    ) -> oneshot::Receiver<Result<Message, String>> {
-        let (sender, receiver) = oneshot::channel();
-        self.lock().insert(
-            id,
-            Waiter {
-                answer: Some(sender),
-                progress,
-                mark,
-            },
-        );
+    ) -> oneshot::Receiver<Result<Message, Cut>> {
+        self.insert(id, false, progress, mark)
+    }
+
+    /// Waits for progress of `id` and for what cuts it short; the answer comes another way.
+    pub(crate) fn watch(
+        &self,
+        id: u64,
+        progress: Option<mpsc::Sender<Message>>,
+        mark: Arc<CallMark>,
+    ) -> oneshot::Receiver<Result<Message, Cut>> {
+        self.insert(id, true, progress, mark)
+    }
+
+    fn insert(
+        &self,
+        id: u64,
+        answered_elsewhere: bool,
+        progress: Option<mpsc::Sender<Message>>,
+        mark: Arc<CallMark>,
+    ) -> oneshot::Receiver<Result<Message, Cut>> {
+        let (ending, receiver) = oneshot::channel();
+        let waiter = Waiter {
+            ending,
+            answered_elsewhere,
+            progress,
+            mark,
+        };
+        self.lock().insert(id, waiter);
         receiver
     }
 
-    /// Waits only for progress of `id`; the answer comes another way.
-    pub(crate) fn watch(&self, id: u64, progress: mpsc::Sender<Message>, mark: Arc<CallMark>) {
-        self.lock().insert(
-            id,
-            Waiter {
-                answer: None,
-                progress: Some(progress),
-                mark,
-            },
-        );
+    /// Hands over an answer from a shared stream; `false` if nobody waits for it there.
+    pub(crate) fn answer(&self, id: u64, answer: Message) -> bool {
+        let mut waiters = self.lock();
+        if waiters
+            .get(&id)
+            .is_none_or(|waiter| waiter.answered_elsewhere)
+        {
+            return false;
+        }
+        let waiter = waiters.remove(&id);
+        drop(waiters);
+        waiter.is_some_and(|waiter| waiter.ending.send(Ok(answer)).is_ok())
     }
 
-    /// Hands over an answer (or the words why it was refused); `false` if nobody waits.
-    pub(crate) fn answer(&self, id: u64, answer: Result<Message, String>) -> bool {
+    /// Cuts a request short: its answer broke a limit, or the server gave it up. `false` if nobody waits.
+    pub(crate) fn cut(&self, id: u64, cut: Cut) -> bool {
         let waiter = self.lock().remove(&id);
-        waiter
-            .and_then(|waiter| waiter.answer)
-            .is_some_and(|sender| sender.send(answer).is_ok())
+        waiter.is_some_and(|waiter| waiter.ending.send(Err(cut)).is_ok())
     }
 
     /// Hands over progress; `false` if nobody waits. A receiver that is full loses this one step, not the call.
@@ -151,11 +172,10 @@ impl Waiters {
     /// Tells everybody who waits on the shared stream that an answer was refused, and that it may have been theirs.
     pub(crate) fn refuse_all(&self, why: &str) {
         let waiters = std::mem::take(&mut *self.lock());
-        for sender in waiters.into_values().filter_map(|waiter| waiter.answer) {
+        for waiter in waiters.into_values() {
+            let words = format!("{why}; it may have been the answer to this call");
             // A caller that has left needs no words.
-            let _ = sender.send(Err(format!(
-                "{why}; it may have been the answer to this call"
-            )));
+            let _ = waiter.ending.send(Err(Cut::AnswerRefused(words.into())));
         }
     }
 
@@ -196,11 +216,11 @@ mod tests {
         let waiters = Waiters::default();
         let mut first = waiters.register(1, None, Arc::default());
         let mut second = waiters.register(2, None, Arc::default());
-        assert!(waiters.answer(2, Ok(Message::result_of(&Id::number(2), "{}"))));
+        assert!(waiters.answer(2, Message::result_of(&Id::number(2), "{}")));
         assert!(first.try_recv().is_err());
         assert!(second.try_recv().is_ok());
         assert!(
-            !waiters.answer(2, Ok(Message::result_of(&Id::number(2), "{}"))),
+            !waiters.answer(2, Message::result_of(&Id::number(2), "{}")),
             "a duplicate finds nobody"
         );
         waiters.forget(1);

@@ -246,7 +246,7 @@ pub(crate) fn outcome(answered: &Result<Message, Miss>) -> (&'static str, Option
 fn kind(cut: &Cut) -> Option<FailureKind> {
     match cut {
         Cut::Ended(failure) => Some(failure.kind),
-        Cut::Idle | Cut::Total | Cut::AnswerRefused(_) => None,
+        Cut::Idle | Cut::Total | Cut::AnswerRefused(_) | Cut::Cancelled(_) => None,
     }
 }
 

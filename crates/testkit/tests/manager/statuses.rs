@@ -79,7 +79,10 @@ fn failure_of(error: &CallError) -> Option<&mainstay_core::failure::Failure> {
     match error {
         CallError::Rejected(lost) | CallError::Unknown(lost) => match lost {
             Lost::Ended { failure, .. } | Lost::Transport { failure, .. } => Some(failure),
-            Lost::Idle { .. } | Lost::Total { .. } | Lost::AnswerRefused { .. } => None,
+            Lost::Idle { .. }
+            | Lost::Total { .. }
+            | Lost::Cancelled { .. }
+            | Lost::AnswerRefused { .. } => None,
         },
         CallError::Refused(_) => None,
     }

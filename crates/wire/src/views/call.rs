@@ -103,8 +103,10 @@ impl ToolHints {
             Some("false") => false,
             _ => default,
         };
+        // A tool that calls itself both is believed in neither (F176). The default of the one is no claim.
+        let claims_both = raw::member(tool, &["annotations", "destructiveHint"]) == Some("true");
         Self {
-            read_only: hint("readOnlyHint", false),
+            read_only: hint("readOnlyHint", false) && !claims_both,
             idempotent: hint("idempotentHint", false),
             destructive: hint("destructiveHint", true),
         }

@@ -301,7 +301,8 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
             };
             (failure, speaks)
         }
-        Miss::NotSent(Cut::AnswerRefused(why)) | Miss::Lost(Cut::AnswerRefused(why)) => (
+        Miss::NotSent(Cut::AnswerRefused(why) | Cut::Cancelled(why))
+        | Miss::Lost(Cut::AnswerRefused(why) | Cut::Cancelled(why)) => (
             Failure::new(FailureKind::ProtocolError).with_detail(why),
             true,
         ),

@@ -7,11 +7,12 @@ use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, OpenMode, Phase};
 
-use super::{Orders, Setup, list_and_report, probe, refresh, restore, runtime, send_notices};
+use super::{Orders, Setup, list_and_report, probe, restore, runtime, send_notices};
 use crate::config::Push;
 use crate::runtime::freshness::PushState;
 use crate::runtime::greeting::Greeting;
 use crate::runtime::http::{HttpLink, HttpSetup, PushEnd, Window};
+use crate::runtime::refresh::refresh;
 use crate::runtime::{Link, Runtime};
 use crate::settings;
 
@@ -77,7 +78,7 @@ pub(super) fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
     let resolved = settings::resolve_endpoint(&setup.config)?;
     HttpLink::new(HttpSetup {
         headers: resolved.headers,
-        limits: setup.limits,
+        limits: setup.link_limits(),
         push_idle_ms: setup.config.timeouts.push_idle_ms,
         connect_ms: setup
             .config
@@ -148,20 +149,23 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
         std::future::pending::<Failure>().await
     };
     let serve = async {
-        if let Err(failure) = list_and_report(setup, runtime, &greeting).await {
-            setup.slot.era.no_verdict();
-            // A session that is lost before it was ever of use went to another instance (F107).
-            return if failure.kind == FailureKind::SessionLost {
-                Failure {
-                    kind: FailureKind::SessionUnstable,
-                    ..failure
-                }
-            } else {
-                failure
-            };
-        }
+        let doubted = match list_and_report(setup, runtime, &greeting).await {
+            Ok(doubted) => doubted,
+            Err(failure) => {
+                setup.slot.era.no_verdict();
+                // A session that is lost before it was ever of use went to another instance (F107).
+                return if failure.kind == FailureKind::SessionLost {
+                    Failure {
+                        kind: FailureKind::SessionUnstable,
+                        ..failure
+                    }
+                } else {
+                    failure
+                };
+            }
+        };
         tokio::join!(
-            refresh(setup, runtime),
+            refresh(setup, runtime, doubted),
             probe(setup, runtime),
             restore(&setup.slot.events, runtime)
         );

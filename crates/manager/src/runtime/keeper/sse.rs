@@ -15,9 +15,10 @@ use mainstay_wire::envelope::Message;
 use mainstay_wire::method;
 use mainstay_wire::revision::Era;
 
-use super::{Orders, Setup, http, list_and_report, probe, refresh, restore, runtime, send_notices};
+use super::{Orders, Setup, http, list_and_report, probe, restore, runtime, send_notices};
 use crate::config::HttpKind;
 use crate::runtime::http::{HttpLink, NoStream};
+use crate::runtime::refresh::refresh;
 use crate::runtime::sse::{SseLink, listen};
 use crate::runtime::{Link, Runtime, handshake};
 use crate::settings;
@@ -179,10 +180,10 @@ async fn work(
     let mut opened = false;
     let serve = async {
         let greeting = greet(setup, runtime, link).await?;
-        list_and_report(setup, runtime, &greeting).await?;
+        let doubted = list_and_report(setup, runtime, &greeting).await?;
         opened = true;
         tokio::join!(
-            refresh(setup, runtime),
+            refresh(setup, runtime, doubted),
             probe(setup, runtime),
             restore(&setup.slot.events, runtime)
         );

@@ -17,9 +17,11 @@ use mainstay_wire::revision::Era;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{Orders, Setup, list_and_report, probe, refresh, restore, runtime, send_notices};
+use super::{Orders, Setup, list_and_report, probe, restore, runtime, send_notices};
 use crate::config::Transport;
 use crate::process::{self, PipeId, SpawnSpec, Spawned};
+use crate::runtime::catalog::Listing;
+use crate::runtime::refresh::refresh;
 use crate::runtime::stdio::{StdioLink, read_lines, write_lines};
 use crate::runtime::{Link, Runtime};
 use crate::settings;
@@ -67,7 +69,11 @@ pub(super) async fn keep(setup: Setup) {
     let closing = link.closing();
     let (runtime, notices) = runtime(&setup, Link::Stdio(link));
     let writer = tokio::spawn(write_lines(stdin, lines, closing.clone()));
-    let reader = tokio::spawn(read_lines(stdout, Arc::clone(&runtime), setup.limits));
+    let reader = tokio::spawn(read_lines(
+        stdout,
+        Arc::clone(&runtime),
+        setup.link_limits(),
+    ));
     setup.remains.end_by({
         // What a panic of this keeper would leave: the group and the two tasks on its pipes.
         let (process, runtime, slot) = (
@@ -304,11 +310,12 @@ impl Child<'_> {
 
     /// Opens, and then works until it is dropped. Returns only if opening failed.
     async fn work(&self) -> Failure {
-        if let Err(failure) = self.open().await {
-            return failure;
-        }
+        let doubted = match self.open().await {
+            Ok(doubted) => doubted,
+            Err(failure) => return failure,
+        };
         tokio::join!(
-            refresh(self.setup, self.runtime),
+            refresh(self.setup, self.runtime, doubted),
             probe(self.setup, self.runtime),
             restore(&self.setup.slot.events, self.runtime)
         );
@@ -369,7 +376,7 @@ impl Child<'_> {
         }
     }
 
-    async fn open(&self) -> Result<(), Failure> {
+    async fn open(&self) -> Result<Option<Listing>, Failure> {
         let generation = self.setup.generation;
         self.setup
             .reports
@@ -380,10 +387,10 @@ impl Child<'_> {
             .await;
         let greeting = self.greet().await?;
         self.runtime.greeted(greeting.clone());
-        list_and_report(self.setup, self.runtime, &greeting).await?;
+        let doubted = list_and_report(self.setup, self.runtime, &greeting).await?;
         self.opened.store(true, Ordering::Release);
         self.setup.slot.missing_module.started();
-        Ok(())
+        Ok(doubted)
     }
 
     /// Tells the driver how the child died: once, by what it interrupted.
