@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use mainstay_core::event::Transition;
-use mainstay_core::failure::{Blame, Failure};
+use mainstay_core::failure::{Blame, Failure, FailureKind};
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::{Input, Poke, StateWord, Status};
 use mainstay_core::policy::Policy;
@@ -352,6 +352,13 @@ impl Model {
                 .min(policy.backoff.retry_after_ms_max);
             self.retry_not_before = self.retry_not_before.max(now + wait_ms);
         }
+        if failure.kind == FailureKind::RateLimited && failure.retry_after_ms.is_some() {
+            law!(
+                after.charges == before.charges,
+                "a server that says when to come back is charged (law 15)"
+            );
+            return Ok(());
+        }
         let charged = (before.charges + 1).min(policy.budget + 1);
         match self.slept {
             Slept::Until(until) if until > now => {
@@ -418,7 +425,7 @@ fn culprit(before: &Status, heard: &Heard) -> Option<Failure> {
     if !mine && !successor {
         return None;
     }
-    let replaced = Failure::new(mainstay_core::failure::FailureKind::SessionLost);
+    let replaced = Failure::new(FailureKind::SessionLost);
     match input {
         Input::OpenFailed { failure, .. } | Input::Exited { failure, .. } => {
             // Whether a replacement's failure is charged depends on more than is known here.
