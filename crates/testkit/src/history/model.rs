@@ -51,6 +51,8 @@ pub(super) struct Model {
     open_allowed_at: Time,
     /// The last open without a charge left, and the wait after it.
     last_trial: Option<(Time, u64)>,
+    /// It is where it is because of no failure: only the interval between two opens keeps it waiting.
+    waits_for_no_failure: bool,
     retry_not_before: Time,
     slept: Slept,
     poked: bool,
@@ -71,6 +73,7 @@ impl Model {
             probing: false,
             open_allowed_at: Time::ZERO,
             last_trial: None,
+            waits_for_no_failure: true,
             retry_not_before: Time::ZERO,
             slept: Slept::Until(Time::ZERO),
             poked: false,
@@ -141,6 +144,7 @@ impl Model {
         let to = (change.to, change.generation);
         law!(to != self.at, "a record of no change (F235, F236)");
         self.at = to;
+        self.waits_for_no_failure = change.failure.is_none();
         Ok(())
     }
 
@@ -229,7 +233,7 @@ impl Model {
         if after.state == StateWord::Backoff {
             let until = after.next_attempt.unwrap_or(now);
             law!(
-                after.charges <= policy.budget || until <= self.open_allowed_at,
+                after.charges <= policy.budget || self.waits_for_no_failure,
                 "out of budget, and retried like one that is not (law 9)"
             );
             law!(
