@@ -69,7 +69,8 @@ pub enum FailureKind {
     RateLimited,
     /// The session is gone on the server (404 and its dialects).
     SessionLost,
-    /// Sessions vanish more often than the policy takes for granted: the mark of a load balancer without affinity (F107).
+    /// Sessions vanish before they are of any use, or more often than the policy takes for granted: the mark of a load
+    /// balancer without affinity (F107).
     SessionUnstable,
     /// The server broke the protocol in a way that leaves the connection useless.
     ProtocolError,

@@ -365,7 +365,8 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
                 &format!("{from} -> {to}, generation {}{why}", event.generation),
             )
         }
-        EventKind::Published { .. }
+        EventKind::ServerChanged { .. }
+        | EventKind::Published { .. }
         | EventKind::Retracted { .. }
         | EventKind::LimitExceeded { .. }
         | EventKind::Escaped { .. }

@@ -10,15 +10,17 @@ use mainstay_core::failure::FailureKind;
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::input::Input;
 use mainstay_core::lifecycle::status::StateWord;
+use mainstay_wire::envelope::Message;
 use mainstay_wire::method;
 use mainstay_wire::views::ToolHints;
 use tokio::time::Instant;
 
+use crate::config::Replay;
 use crate::error::{CallError, Lost, ParkedRefusal, Refusal};
 use crate::request::{Answer, CallOptions, Request};
 use crate::runtime::leases::Lease;
 use crate::runtime::report::Reports;
-use crate::runtime::{Cut, Limits, Miss};
+use crate::runtime::{Cut, Limits, Miss, Runtime};
 use crate::slot::Slot;
 
 /// How often one call is sent at most. Each attempt needs a new generation or a refused session, so this only bounds
@@ -96,6 +98,7 @@ impl<'a> Caller<'a> {
         let _permit = self.admit().await?;
         let mut served = Duration::ZERO;
         let mut attempt = 0;
+        let mut listed_anew = false;
         loop {
             let lease = self.lease().await.map_err(CallError::Refused)?;
             if let Some(until) = lease.runtime().paused_until() {
@@ -122,14 +125,15 @@ impl<'a> Caller<'a> {
             served += sent.elapsed();
             let miss = match answered {
                 Ok(message) => {
-                    return Ok(Answer {
-                        message,
-                        generation: runtime.generation,
-                        era: runtime.era(),
-                        queued: self.started.elapsed().saturating_sub(served),
-                        served,
-                        attempts: attempt,
-                    });
+                    // F136: refused before it ran, because our listing is old. Once; a second refusal is the answer.
+                    if !listed_anew && runtime.wants_other_headers(&message) {
+                        listed_anew = true;
+                        if runtime.list_anew(self.deadline).await {
+                            self.slot.counters.resent();
+                            continue;
+                        }
+                    }
+                    return Ok(self.answer(message, runtime, served, attempt));
                 }
                 Err(miss) => miss,
             };
@@ -161,6 +165,23 @@ impl<'a> Caller<'a> {
             let broken = runtime.generation;
             drop(lease);
             self.until_replaced(broken).await;
+        }
+    }
+
+    fn answer(
+        &self,
+        message: Message,
+        runtime: &Runtime,
+        served: Duration,
+        attempts: u32,
+    ) -> Answer {
+        Answer {
+            message,
+            generation: runtime.generation,
+            era: runtime.era(),
+            queued: self.started.elapsed().saturating_sub(served),
+            served,
+            attempts,
         }
     }
 
@@ -296,10 +317,16 @@ impl<'a> Caller<'a> {
     fn may_send_again(&self, miss: &Miss) -> bool {
         match miss {
             Miss::NotSent(Cut::Ended(_)) => true,
-            Miss::Rejected(failure) => matches!(
-                failure.kind,
-                FailureKind::SessionLost | FailureKind::RateLimited
-            ),
+            // F106: what the server itself refused for its session was not run; what only somebody refused may have been.
+            Miss::Rejected(failure) if failure.kind == FailureKind::SessionLost => {
+                self.replay() != Replay::Never
+            }
+            Miss::Rejected(failure) => failure.kind == FailureKind::RateLimited,
+            Miss::Doubted(_) => match self.replay() {
+                Replay::Never => false,
+                Replay::Safe => self.safe_to_repeat(),
+                Replay::Always => true,
+            },
             // Somebody else was first: that would be so again (F100).
             Miss::Lost(Cut::Ended(failure)) if failure.kind == FailureKind::HttpStatus(409) => {
                 false
@@ -309,6 +336,10 @@ impl<'a> Caller<'a> {
             Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_))
             | Miss::Lost(Cut::Idle | Cut::Total | Cut::AnswerRefused(_)) => false,
         }
+    }
+
+    fn replay(&self) -> Replay {
+        self.slot.config.load().replay_after_session_loss
     }
 
     fn safe_to_repeat(&self) -> bool {
@@ -351,7 +382,9 @@ impl<'a> Caller<'a> {
                 })
             }
             Miss::Rejected(failure) => CallError::Rejected(Lost::Transport { server, failure }),
-            Miss::Lost(Cut::Ended(failure)) => CallError::Unknown(Lost::Ended { server, failure }),
+            Miss::Doubted(failure) | Miss::Lost(Cut::Ended(failure)) => {
+                CallError::Unknown(Lost::Ended { server, failure })
+            }
             Miss::Lost(Cut::Idle) => CallError::Unknown(Lost::Idle {
                 server,
                 idle_ms: ms(self.idle),
@@ -385,6 +418,7 @@ impl<'a> Caller<'a> {
 fn is_throttled(miss: &Miss) -> bool {
     match miss {
         Miss::Rejected(failure)
+        | Miss::Doubted(failure)
         | Miss::NotSent(Cut::Ended(failure))
         | Miss::Lost(Cut::Ended(failure)) => failure.kind == FailureKind::RateLimited,
         Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_))

@@ -52,7 +52,7 @@ use std::{
 
 pub use self::{
     discover::{EXAMPLE, NoConfig, find_default},
-    file::{EnvPolicy, Protocol, Scope, Startup},
+    file::{EnvPolicy, Protocol, Push, Replay, Scope, Startup},
     filter::{Glob, ToolFilter},
     gateway::{GatewayConfig, Limits},
     problem::{ConfigError, Origin, Problem, Severity},

@@ -40,6 +40,7 @@ use crate::counters::Announcer;
 use crate::events::Events;
 use crate::publish::Publisher;
 use crate::runtime::Runtime;
+use crate::runtime::era::ERA_AGE_MAX;
 use crate::runtime::keeper::Orders;
 use crate::runtime::report::{Addressed, Report, Reports};
 use crate::settings;
@@ -362,7 +363,10 @@ impl Driver {
         let reports = Reports::new(id, self.report_sender.clone(), self.setting.clock);
         self.slots.insert(id, Arc::clone(&slot));
         if let (Some(catalog), Start::Enabled) = (catalog, start) {
-            slot.era.set(Some(catalog.greeting.revision.era()));
+            let age_ms = crate::catalog::unix_ms().saturating_sub(catalog.listed_at_unix_ms);
+            if Duration::from_millis(age_ms) < ERA_AGE_MAX {
+                slot.era.set(Some(catalog.greeting.revision.era()));
+            }
             slot.set_over_sse(catalog.over_sse);
             slot.catalog.store(Some(Arc::clone(&catalog)));
             // Law 22: the last good catalog is served before the server is up.

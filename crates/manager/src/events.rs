@@ -42,6 +42,11 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
     },
+    /// The server is not what it was: after a reconnect or a renewed session it says other things of itself (law 25).
+    ServerChanged {
+        /// What differs: `revision`, `identity`, `capabilities`, `instructions`.
+        what: Vec<&'static str>,
+    },
     /// Clients see a new publication because of this server.
     Published {
         /// The new version.

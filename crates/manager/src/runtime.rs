@@ -5,11 +5,14 @@
 
 pub(crate) mod catalog;
 pub(crate) mod era;
+mod excess;
+pub(crate) mod freshness;
 pub(crate) mod greeting;
 pub(crate) mod handshake;
 pub mod http;
 pub(crate) mod keeper;
 pub(crate) mod leases;
+pub(crate) mod params;
 pub(crate) mod refresh;
 pub(crate) mod report;
 pub(crate) mod restore;
@@ -22,10 +25,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ::http::{HeaderName, HeaderValue};
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::input::{Input, Proof};
-use mainstay_wire::envelope::{Kind, Message, Refused, Why};
+use mainstay_wire::envelope::{Kind, Message};
 use mainstay_wire::id::Id;
 use mainstay_wire::listing::ListKind;
 use mainstay_wire::revision::Era;
@@ -35,9 +39,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::freshness::{Freshness, PushState};
 use self::greeting::Greeting;
-use self::http::HttpLink;
+use self::http::{HttpLink, PushStage, PushWatch};
 use self::leases::Leases;
+use self::params::ToolHeaders;
 use self::refresh::Dirty;
 use self::report::Reports;
 use self::restore::Told;
@@ -88,6 +94,8 @@ pub enum Miss {
     NotSent(Cut),
     /// It arrived, and the server provably did not run it (for example: the session is gone).
     Rejected(Failure),
+    /// The session is gone, and whoever said so may not have been the server: it may have run (F106).
+    Doubted(Failure),
     /// It was sent, and no answer came.
     Lost(Cut),
 }
@@ -114,6 +122,8 @@ pub struct Outgoing {
     pub method: Box<str>,
     /// The value of the `Mcp-Name` header, where the method has one (modern era, HTTP).
     pub name: Option<Box<str>>,
+    /// The `Mcp-Param-*` headers, where the tool has any (modern era, HTTP).
+    pub params: Vec<(HeaderName, HeaderValue)>,
     /// The bytes.
     pub parts: Parts,
     /// Where the exchange stands; the transport notes when it begins to write.
@@ -136,6 +146,8 @@ pub(crate) struct Runtime {
     pub(crate) generation: Generation,
     pub(crate) leases: Leases,
     pub(crate) dirty: Dirty,
+    pub(crate) freshness: Freshness,
+    pub(crate) tool_headers: ToolHeaders,
     pub(crate) counters: Arc<Counters>,
     link: Link,
     ids: Arc<AtomicU64>,
@@ -174,6 +186,8 @@ impl Runtime {
             generation,
             leases: Leases::default(),
             dirty: Dirty::default(),
+            freshness: Freshness::default(),
+            tool_headers: ToolHeaders::default(),
             counters,
             link,
             ids,
@@ -278,7 +292,7 @@ impl Runtime {
             (Link::Http(_) | Link::Sse(_), Miss::Rejected(failure)) => {
                 failure.kind != FailureKind::SessionLost
             }
-            (Link::Http(_) | Link::Sse(_), Miss::NotSent(_) | Miss::Lost(_))
+            (Link::Http(_) | Link::Sse(_), Miss::NotSent(_) | Miss::Doubted(_) | Miss::Lost(_))
             | (Link::Stdio(_), _) => false,
         }
     }
@@ -368,17 +382,15 @@ impl Runtime {
         match &answered {
             Ok(_) => self.life(),
             // Rejected, or lost while its answer was being resumed: the session is gone either way, for everybody.
-            Err(Miss::Rejected(failure) | Miss::Lost(Cut::Ended(failure)))
-                if failure.kind == FailureKind::SessionLost =>
-            {
-                self.session_lost()
-            }
+            Err(
+                Miss::Rejected(failure) | Miss::Doubted(failure) | Miss::Lost(Cut::Ended(failure)),
+            ) if failure.kind == FailureKind::SessionLost => self.session_lost(),
             // On stdio the reader has counted it: there it may have been nobody's answer.
             Err(Miss::Lost(Cut::AnswerRefused(why))) if matches!(self.link, Link::Http(_)) => {
                 self.counters
                     .exceeded(Limit::Message, self.generation.0, why);
             }
-            Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Lost(_)) => {}
+            Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Doubted(_) | Miss::Lost(_)) => {}
         }
         answered
     }
@@ -496,7 +508,14 @@ impl Runtime {
         })?;
         let name =
             headers::mcp_name_of(request.method(), self.effective_params(request).as_deref());
+        let params = if request.method() == method::TOOLS_CALL {
+            let arguments = request.effective_member(&["params", "arguments"]);
+            self.tool_headers.of(name.as_deref(), arguments)
+        } else {
+            Vec::new()
+        };
         Ok(Outgoing {
+            params,
             id,
             method: request.method().into(),
             name: name.map(String::into_boxed_str),
@@ -507,7 +526,7 @@ impl Runtime {
 
     /// The parameters that name the thing asked for, with a pending rename applied.
     fn effective_params(&self, request: &Request) -> Option<String> {
-        if !matches!(self.link, Link::Http(_)) || self.era() != Era::Modern {
+        if !self.speaks_modern_http() {
             return None;
         }
         for key in ["name", "uri"] {
@@ -543,7 +562,7 @@ impl Runtime {
                 self.unreachable(failure);
             }
             Err(Miss::Lost(Cut::Idle | Cut::Total | Cut::Ended(_))) => self.suspect.notify_one(),
-            Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Lost(_)) => {}
+            Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Doubted(_) | Miss::Lost(_)) => {}
         }
     }
 
@@ -568,6 +587,42 @@ impl Runtime {
             })
         {
             self.lost_session.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether an answer says that a call's headers do not go with the server's schema: it was refused before it ran, and
+    /// a new listing tells what it should have looked like (F136).
+    pub(crate) fn wants_other_headers(&self, answer: &Message) -> bool {
+        answer.kind() == Kind::Error
+            && self.speaks_modern_http()
+            && answer
+                .member(&["error", "code"])
+                .and_then(|code| code.parse().ok())
+                == Some(codes::HEADER_MISMATCH)
+    }
+
+    /// Has the catalog listed anew and waits for it, at most until `deadline`. Many callers at once share one listing.
+    /// Cancel-safe; `false`: it did not come in time, or this generation has ended.
+    pub(crate) async fn list_anew(&self, deadline: Instant) -> bool {
+        let mark = self.dirty.mark();
+        tokio::select! {
+            // Cancel-safe: level-triggered.
+            listed = tokio::time::timeout_at(deadline, self.dirty.is_listed(mark)) => listed.is_ok(),
+            // Cancel-safe: a token holds nothing.
+            () = self.ended.cancelled() => false,
+        }
+    }
+
+    /// Whether requests travel with routing headers.
+    pub(crate) fn speaks_modern_http(&self) -> bool {
+        matches!(self.link, Link::Http(_)) && self.era() == Era::Modern
+    }
+
+    /// What became of the push stream; whoever waits for the next listing by itself looks again.
+    pub(crate) fn set_push(&self, state: PushState) {
+        if self.freshness.set_push(state) {
+            self.dirty.look_again();
+            tracing::debug!(server = %self.server, generation = self.generation.0, ?state, "push");
         }
     }
 
@@ -628,44 +683,15 @@ impl Runtime {
                 .exceeded(Limit::Notices, self.generation.0, words);
         }
     }
+}
 
-    /// A line that is no message at all: skipped, counted, never answered (F42 to F45).
-    pub(crate) fn noise(&self, sample: &str) {
-        self.counters
-            .exceeded(Limit::Noise, self.generation.0, sample);
+impl PushWatch for Runtime {
+    fn gap(&self) {
+        self.dirty.mark();
     }
 
-    /// Something meant to be a message and is none. The call concerned is told; if nobody knows which one that is, and it
-    /// was too large to be anything but an answer, all calls in flight are, because one of them waits for ever (F47).
-    pub(crate) fn refused(&self, refused: &Refused) {
-        let why = refused.to_string();
-        let too_large = matches!(refused.why, Why::TooLong { .. } | Why::TooDeep { .. });
-        let told = match (&refused.method, &refused.id) {
-            (None, Some(id)) => self.refuse_answer(Some(id), why.clone()),
-            (None, None) if too_large => {
-                self.waiters.refuse_all(&why);
-                true
-            }
-            (None, None) => false,
-            // A request of the server: it is told too.
-            (Some(_), Some(id)) => {
-                self.say(Message::error_of(
-                    Some(id),
-                    codes::INVALID_REQUEST,
-                    &why,
-                    None,
-                ));
-                true
-            }
-            (Some(_), None) => false,
-        };
-        if too_large {
-            self.counters
-                .exceeded(Limit::Message, self.generation.0, &why);
-        } else {
-            self.counters.malformed();
-        }
-        tracing::debug!(server = %self.server, generation = self.generation.0, why, told, "refused a message");
+    fn stage(&self, stage: PushStage) {
+        self.set_push(stage.into());
     }
 }
 
@@ -685,7 +711,7 @@ impl Inbound for Runtime {
                     }
                 }
                 Some(changed) if ListKind::ALL.iter().any(|kind| kind.changed() == changed) => {
-                    self.dirty.mark()
+                    self.dirty.mark();
                 }
                 Some(method::RESOURCES_UPDATED) if self.is_live() => {
                     if let Some(uri) = message.string_member(&["params", "uri"]) {

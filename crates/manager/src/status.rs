@@ -36,6 +36,10 @@ pub struct ServerStatus {
     /// The protocol revision in use, or last in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<&'static str>,
+    /// The stream over which the server tells changes of its catalog, for connected HTTP servers: `open`, `opening`,
+    /// `degraded` (tried in vain, and tried again), `unsupported`, `refused` or `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub push: Option<&'static str>,
     /// The process, while there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -146,6 +150,9 @@ impl ServerStatus {
                 Transport::Broken { .. } => "none",
             },
             protocol: revision.map(mainstay_wire::revision::Revision::as_str),
+            push: current
+                .as_ref()
+                .and_then(|runtime| runtime.freshness.push().word()),
             pid: process.pid,
             proven: status.proven,
             charges: status.charges,

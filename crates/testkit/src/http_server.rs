@@ -7,8 +7,10 @@
 mod answer;
 mod control;
 mod faults;
+mod fleet;
 mod ledger;
 mod old;
+mod params;
 mod push;
 mod script;
 mod service;
@@ -96,6 +98,14 @@ impl HttpServer {
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.state.ledger
+    }
+
+    /// Writes the ledger's events from now on to a file as well, for readers that outlive this process.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or written.
+    pub fn write_ledger_to(&self, path: &std::path::Path) -> io::Result<()> {
+        self.state.ledger.write_to(path)
     }
 
     /// Changes the script; applies from the next request on.

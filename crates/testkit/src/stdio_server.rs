@@ -45,6 +45,14 @@ pub fn run(prefix: &[&str], flags: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
+/// Whether these flags make sense, without serving.
+///
+/// # Errors
+/// What is wrong with the first that does not.
+pub fn check(flags: impl Iterator<Item = String>) -> Result<(), String> {
+    Knobs::parse(flags).map(|_| ())
+}
+
 fn serve(prefix: &[&str], knobs: Knobs) -> io::Result<ExitCode> {
     if knobs.own_session {
         return family::hold_apart(&knobs);

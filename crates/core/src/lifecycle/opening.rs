@@ -103,7 +103,7 @@ impl Lifecycle {
                 self.open_failed(
                     step,
                     role,
-                    FailureKind::SessionLost.into(),
+                    FailureKind::SessionUnstable.into(),
                     Some(StopStep::Close),
                 );
             }

@@ -126,6 +126,14 @@ pub(super) struct ServerOptions {
     pub(super) keepalive: Option<KeepaliveOptions>,
     /// Probing of a connection on which a call met silence, where there is no `keepalive`.
     pub(super) suspicion: Option<SuspicionOptions>,
+    /// Whether the server's push stream is held, over which it tells that its catalog changed; `off` for servers whose host
+    /// bills for open streams. Without it listings are repeated as `pollMs` says. Has no effect on `command`.
+    #[schemars(extend("default" = "auto"))]
+    pub(super) push: Option<Push>,
+    /// How often a listing is repeated, at most, because the server has no way to tell that it changed; the server's own
+    /// `ttlMs` may make it rarer. `false`: never.
+    #[schemars(with = "Option<NumberOrNever>", extend("default" = POLL_MS))]
+    pub(super) poll_ms: Option<Option<u64>>,
     /// When a call may be sent again.
     pub(super) retry: Option<RetryOptions>,
     /// How many calls may be at the server at the same time; more wait.
@@ -161,6 +169,7 @@ pub(super) struct TlsOptions {
     pub(super) ca_file: Option<Template>,
 }
 
+pub(super) const POLL_MS: u64 = 60_000;
 pub(super) const CONCURRENCY: u64 = 1_024;
 pub(super) const DRAIN_MS: u64 = 10_000;
 
@@ -220,6 +229,30 @@ pub enum Scope {
     Session,
     /// One for each authenticated user.
     User,
+}
+
+/// Whether a server's push stream is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum Push {
+    /// Where the server has one.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// Whether a call is sent again after the loss of its session (F106).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum Replay {
+    /// Not at all.
+    Never,
+    /// If it provably did not run, or may run twice.
+    #[default]
+    Safe,
+    /// Also if a proxy may have answered in the server's place after the call had run.
+    Always,
 }
 
 /// Which variables of our own environment a child sees.
@@ -284,8 +317,12 @@ pub(super) struct TimeoutOptions {
     /// How long a call waits for a server that is connecting. Default: `mainstay.edgePatienceMs`.
     #[schemars(range(min = 0, max = DURATION_MS_MAX))]
     pub(super) edge_patience_ms: Option<u64>,
+    /// A push stream without a single byte for this long is opened anew: it may have died without a word.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = PUSH_IDLE_MS))]
+    pub(super) push_idle_ms: Option<u64>,
 }
 
+pub(super) const PUSH_IDLE_MS: u64 = 5 * 60 * 1000;
 pub(super) const CALL_IDLE_MS: u64 = 5 * 60 * 1000;
 pub(super) const CALL_TOTAL_MS: u64 = 60 * 60 * 1000;
 pub(super) const CONNECT_MS: u64 = 60_000;
@@ -397,6 +434,12 @@ pub(super) struct RetryOptions {
     /// Believe the server when it calls a tool read-only or idempotent: such a call is repeated when its outcome is unknown.
     #[schemars(extend("default" = false))]
     pub(super) trust_annotations: Option<bool>,
+    /// Whether a call is sent again that was answered with "no such session". `safe`: if the server itself said so (an MCP
+    /// error, or words about the session), because then it did not run the call; and if only somebody on the way may have
+    /// said so (a bare 404 of a proxy), where it is read-only or idempotent on a server whose annotations are trusted.
+    /// `always`: after a bare 404 too. `never`: not at all.
+    #[schemars(extend("default" = "safe"))]
+    pub(super) replay_after_session_loss: Option<Replay>,
 }
 
 /// How long each step of stopping a program may take, in milliseconds.
@@ -550,9 +593,7 @@ impl ServerOptions {
             below.keepalive.as_ref(),
             KeepaliveOptions::over,
         );
-        self.retry = over_group(self.retry, below.retry.as_ref(), |above, below| {
-            over!(above, below, RetryOptions { trust_annotations })
-        });
+        self.retry = over_group(self.retry, below.retry.as_ref(), RetryOptions::over);
         self.suspicion = over_group(self.suspicion, below.suspicion.as_ref(), |above, below| {
             over!(above, below, SuspicionOptions { timeout_ms, misses })
         });
@@ -586,6 +627,8 @@ impl ServerOptions {
                 restart,
                 keepalive,
                 suspicion,
+                push,
+                poll_ms,
                 retry,
                 concurrency,
                 env_policy,
@@ -616,6 +659,20 @@ impl TimeoutOptions {
                 runner_ms,
                 probe_ms,
                 edge_patience_ms,
+                push_idle_ms,
+            }
+        )
+    }
+}
+
+impl RetryOptions {
+    fn over(self, below: &RetryOptions) -> RetryOptions {
+        over!(
+            self,
+            below,
+            RetryOptions {
+                trust_annotations,
+                replay_after_session_loss,
             }
         )
     }

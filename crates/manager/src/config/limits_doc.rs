@@ -83,6 +83,11 @@ const QUEUES: &[Row] = &[
         "the client is told",
     ),
     row(
+        "mainstay.limits.subscriptions",
+        "Subscribing to a further resource is refused, with the setting.",
+        "the program that embeds Mainstay is told",
+    ),
+    row(
         "mainstay.startGate",
         "The start waits; its deadlines begin when it is let through.",
         "phase `queued` in the status",

@@ -4,8 +4,8 @@ use super::{
     Template, file,
     file::{
         COUNT_MAX, DURATION_MS, DURATION_OR_ZERO_MS, EnvPolicy, KeepaliveGroup, KeepaliveOptions,
-        Protocol, Reserved, RestartOptions, RetryOptions, Scope, ServerOptions, Startup,
-        StopOptions, SuspicionOptions, TimeoutOptions, TlsOptions, ToolOptions,
+        Protocol, Push, Replay, Reserved, RestartOptions, RetryOptions, Scope, ServerOptions,
+        Startup, StopOptions, SuspicionOptions, TimeoutOptions, TlsOptions, ToolOptions,
     },
     read_server::read_template,
     reader::{Fields, Range, Sink, kind, list, text},
@@ -40,6 +40,8 @@ pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> 
         suspicion: fields
             .object("suspicion", sink)
             .map(|group| read_suspicion(group, sink)),
+        push: fields.choice("push", &[("auto", Push::Auto), ("off", Push::Off)], sink),
+        poll_ms: fields.whole_or_never("pollMs", DURATION_MS, sink),
         retry: fields
             .object("retry", sink)
             .map(|group| read_retry(group, sink)),
@@ -193,6 +195,7 @@ fn read_timeouts(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> TimeoutOpti
         runner_ms: fields.whole("runnerMs", DURATION_MS, sink),
         probe_ms: fields.whole("probeMs", DURATION_MS, sink),
         edge_patience_ms: fields.whole("edgePatienceMs", DURATION_OR_ZERO_MS, sink),
+        push_idle_ms: fields.whole("pushIdleMs", DURATION_MS, sink),
     };
     fields.finish(sink);
     options
@@ -297,6 +300,15 @@ fn read_suspicion(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> SuspicionO
 fn read_retry(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> RetryOptions {
     let options = RetryOptions {
         trust_annotations: fields.flag("trustAnnotations", sink),
+        replay_after_session_loss: fields.choice(
+            "replayAfterSessionLoss",
+            &[
+                ("never", Replay::Never),
+                ("safe", Replay::Safe),
+                ("always", Replay::Always),
+            ],
+            sink,
+        ),
     };
     fields.finish(sink);
     options

@@ -8,7 +8,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    file::{self, EnvPolicy, KeepaliveOptions, Protocol, ServerOptions, Startup},
+    file::{self, EnvPolicy, KeepaliveOptions, Protocol, Push, Replay, ServerOptions, Startup},
     filter::{Glob, ToolFilter},
     problem::Problem,
     template::Template,
@@ -52,6 +52,12 @@ pub struct ServerConfig {
     pub keepalive: Option<Keepalive>,
     /// Probing on suspicion, where there is no keepalive.
     pub suspicion: Suspicion,
+    /// Whether its push stream is held. Default: where it has one.
+    pub push: Push,
+    /// Milliseconds between two listings, at least, where it has no way to tell changes; `None`: never. Default: 60 s.
+    pub poll_ms: Option<u64>,
+    /// Whether calls are sent again after the loss of their session (F106). Default: where that is safe.
+    pub replay_after_session_loss: Replay,
     /// Whether its word is believed when it calls a tool read-only or idempotent (law 16). Default: false.
     pub trust_annotations: bool,
     /// Calls that may be at the server at the same time. Default: 1024.
@@ -173,6 +179,8 @@ pub struct Timeouts {
     pub probe_ms: u64,
     /// A call's wait for a server that is connecting; `None`: what the gateway says.
     pub edge_patience_ms: Option<u64>,
+    /// A push stream without a byte. Default: 5 min.
+    pub push_idle_ms: u64,
 }
 
 /// How a server is started again after failures. Durations in milliseconds.
@@ -438,6 +446,13 @@ impl ServerConfig {
             restart: Restart::from_options(&options.restart.clone().unwrap_or_default()),
             keepalive,
             suspicion: Suspicion::from_options(&options.suspicion.clone().unwrap_or_default()),
+            push: options.push.unwrap_or_default(),
+            poll_ms: options.poll_ms.unwrap_or(Some(file::POLL_MS)),
+            replay_after_session_loss: options
+                .retry
+                .as_ref()
+                .and_then(|retry| retry.replay_after_session_loss)
+                .unwrap_or_default(),
             trust_annotations: options
                 .retry
                 .as_ref()
@@ -524,6 +539,9 @@ impl ServerConfig {
             restart,
             keepalive,
             suspicion,
+            push,
+            poll_ms,
+            replay_after_session_loss,
             trust_annotations,
             concurrency,
             env_policy: _,
@@ -537,6 +555,7 @@ impl ServerConfig {
             restart,
             keepalive,
             suspicion,
+            (push, poll_ms, replay_after_session_loss),
             trust_annotations,
             concurrency,
             stop,
@@ -573,6 +592,7 @@ impl Timeouts {
             runner_ms: phase(options.runner_ms, file::RUNNER_MS),
             probe_ms: options.probe_ms.unwrap_or(file::PROBE_MS),
             edge_patience_ms: options.edge_patience_ms,
+            push_idle_ms: options.push_idle_ms.unwrap_or(file::PUSH_IDLE_MS),
         }
     }
 }

@@ -103,13 +103,14 @@ const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "command": "x", "enabled": false, "required": true, "startup": "lazy", "idleShutdownMs": 1,
             "protocol": "modern", "scope": "shared", "tools": {"include": ["a*"], "exclude": ["ab"]},
             "timeouts": {"callIdleMs": 2, "callTotalMs": 3, "connectMs": 4, "spawnMs": 5, "greetMs": 6, "listMs": 7,
-                         "probeMs": 8, "edgePatienceMs": 9, "runnerMs": 36},
+                         "probeMs": 8, "edgePatienceMs": 9, "runnerMs": 36, "pushIdleMs": 31},
             "restart": {"budget": 10, "backoffBaseMs": 11, "backoffCapMs": 12, "openIntervalMs": 13, "stableMs": 14,
                         "parkedProbeMs": false, "parkedCallIntervalMs": 15, "retryAfterMinMs": 16, "retryAfterMaxMs": 17,
                         "renewals": 37, "renewalWindowMs": 38},
             "suspicion": {"timeoutMs": 39, "misses": 40},
             "keepalive": {"idleMs": 18, "timeoutMs": 19, "misses": 20},
-            "retry": {"trustAnnotations": true}, "concurrency": 21, "envPolicy": "inherit",
+            "push": "off", "pollMs": false,
+            "retry": {"trustAnnotations": true, "replayAfterSessionLoss": "never"}, "concurrency": 21, "envPolicy": "inherit",
             "stop": {"closeMs": 22, "terminateMs": 23, "killMs": 24}, "drainMs": 25, "label": "L"
           } },
           "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26, "shutdownMs": 31,
@@ -145,7 +146,6 @@ fn every_setting_of_a_server_is_read() {
         ],
         [6, 7, 8, 9]
     );
-    assert_eq!(t.runner_ms, 36);
     let r = &server.restart;
     assert_eq!((r.budget, r.parked_probe_ms), (10, None));
     assert_eq!(
@@ -165,17 +165,17 @@ fn every_setting_of_a_server_is_read() {
         ],
         [15, 16, 17]
     );
-    assert_eq!((r.renewals, r.renewal_window_ms), (37, 38));
-    assert_eq!(
-        (server.suspicion.timeout_ms, server.suspicion.misses),
-        (39, 40)
-    );
     let keepalive = server.keepalive.as_ref().unwrap();
     assert_eq!(
         (keepalive.idle_ms, keepalive.timeout_ms, keepalive.misses),
         (18, 19, 20)
     );
     assert!(server.trust_annotations);
+    assert_eq!(
+        (server.push, server.poll_ms, t.push_idle_ms),
+        (Push::Off, None, 31)
+    );
+    assert_eq!(server.replay_after_session_loss, Replay::Never);
     assert_eq!(
         (server.concurrency, server.env_policy),
         (21, EnvPolicy::Inherit)
@@ -190,6 +190,19 @@ fn every_setting_of_a_server_is_read() {
         [22, 23, 24, 25]
     );
     assert_eq!(server.label.as_deref(), Some("L"));
+}
+
+#[test]
+fn every_setting_of_processes_and_renewals_is_read() {
+    let loaded = read(EVERY_SETTING);
+    let server = loaded.config.server("s").unwrap();
+    assert_eq!(server.timeouts.runner_ms, 36);
+    let r = &server.restart;
+    assert_eq!((r.renewals, r.renewal_window_ms), (37, 38));
+    assert_eq!(
+        (server.suspicion.timeout_ms, server.suspicion.misses),
+        (39, 40)
+    );
 }
 
 #[test]
@@ -427,6 +440,12 @@ fn law_28_changed_settings_leave_the_connection_alone() {
             with(&|server| server.keepalive = Some(Keepalive::default())),
         ),
         ("trust", with(&|server| server.trust_annotations = true)),
+        ("push", with(&|server| server.push = Push::Off)),
+        ("poll", with(&|server| server.poll_ms = None)),
+        (
+            "replay",
+            with(&|server| server.replay_after_session_loss = Replay::Never),
+        ),
         ("concurrency", with(&|server| server.concurrency = 1)),
         ("stop", with(&|server| server.stop.kill_ms += 1)),
         ("drain", with(&|server| server.drain_ms += 1)),

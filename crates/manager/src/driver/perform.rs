@@ -209,7 +209,15 @@ impl Driver {
 
     /// Publishes a catalog and keeps it on disk.
     pub(super) fn publish(&mut self, slot: &Slot, generation: Generation, catalog: Arc<Catalog>) {
-        slot.catalog.store(Some(Arc::clone(&catalog)));
+        let before = slot.catalog.swap(Some(Arc::clone(&catalog)));
+        let what = before.map_or_else(Vec::new, |before| {
+            catalog.greeting.differences(&before.greeting)
+        });
+        if !what.is_empty() {
+            tracing::info!(server = %slot.name, generation = generation.0, ?what, "the server has changed");
+            let kind = EventKind::ServerChanged { what };
+            self.setting.events.emit(&slot.name, generation.0, kind);
+        }
         if let Some(version) =
             self.setting
                 .publisher

@@ -136,7 +136,7 @@ async fn call(
 /// Runs a body on virtual time. Whatever waits for ever fails here.
 fn on_virtual_time<T>(body: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .start_paused(true)
         .build()
         .unwrap();
@@ -182,6 +182,7 @@ async fn assert_nothing_is_left(world: &World) {
 async fn assert_no_task_is_left(world: &World) {
     // The tasks that were about to return.
     tokio::task::yield_now().await;
+    world.assert_lawful();
     assert_eq!(world.tasks(), 0, "fakes are left behind");
     let alive = Handle::current().metrics().num_alive_tasks();
     assert_eq!(alive, 0, "tasks are left behind");

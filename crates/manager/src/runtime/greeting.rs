@@ -79,6 +79,20 @@ impl Greeting {
             .unwrap_or(false)
     }
 
+    /// What this greeting says differently from an earlier one, in stable words (law 25, F38).
+    pub(crate) fn differences(&self, earlier: &Self) -> Vec<&'static str> {
+        let compared = [
+            ("revision", self.revision != earlier.revision),
+            ("identity", self.server_info != earlier.server_info),
+            ("capabilities", self.capabilities != earlier.capabilities),
+            ("instructions", self.instructions != earlier.instructions),
+        ];
+        compared
+            .into_iter()
+            .filter_map(|(what, differs)| differs.then_some(what))
+            .collect()
+    }
+
     fn capability(&self, capability: &str) -> Option<serde_json::Value> {
         let capabilities: serde_json::Value = serde_json::from_str(&self.capabilities).ok()?;
         capabilities

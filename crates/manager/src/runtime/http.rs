@@ -5,10 +5,10 @@
 //! never changes, so a late DELETE cannot hit a successor (F113).
 //!
 //! Where the parts are: `client` moves HTTP messages, `face` knows our headers, `stream` reads events, `answer` turns a
-//! response into an answer, `verdict` judges what is no answer, `greet` finds out the era, `push` holds the push stream,
-//! `old` is what the HTTP+SSE transport of 2024 shares with this one.
-//! `route` is the way to the server (proxy, certificates), `lookup` finds its addresses, `pause` remembers hosts that asked to
-//! be left alone, `secrets` keeps what the entry says out of every message.
+//! response into an answer, `verdict` judges what is no answer, `greet` finds out the era, `push` and `listen` hold the push
+//! stream of either era, `old` is what the HTTP+SSE transport of 2024 shares with this one, `session` asks a session whether
+//! it lives, `jar` keeps its cookies, `route` is the way to the server (proxy, certificates), `lookup` finds its addresses,
+//! `pause` remembers hosts that asked to be left alone, `secrets` keeps what the entry says out of every message.
 
 mod answer;
 mod body;
@@ -16,26 +16,30 @@ mod client;
 mod direct;
 mod face;
 mod greet;
+mod jar;
+mod listen;
 mod lookup;
 mod old;
 mod pause;
 mod push;
 mod route;
 mod secrets;
+mod session;
 mod stream;
 mod verdict;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Method, Response};
+use http::{HeaderName, HeaderValue, Method, Response};
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::envelope::{Limits, Message};
 use mainstay_wire::revision::Era;
 use mainstay_wire::splice::Parts;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,6 +47,7 @@ use tokio_util::task::TaskTracker;
 use self::body::{InBody, Payload};
 use self::client::{Client, Target};
 use self::face::Face;
+use self::jar::Jar;
 use self::lookup::Lookup;
 pub(crate) use self::old::{HandedIn, Heard, NoStream, OldStream};
 use self::verdict::{Asked, Verdict};
@@ -76,6 +81,9 @@ pub struct HttpSetup {
     pub limits: Limits,
     /// How long a TCP (and TLS) connection may take, in milliseconds. Default of the config: 10,000.
     pub connect_ms: u64,
+    /// A push stream without a single byte for this long, in milliseconds, is opened anew (F124). Default of the config:
+    /// 300,000.
+    pub push_idle_ms: u64,
     /// Through which proxy, and with whose certificates.
     pub route: Route,
     /// Which hosts asked to be left alone; shared by all links (F102).
@@ -95,6 +103,7 @@ impl HttpSetup {
             headers: Vec::new(),
             limits: Limits::default(),
             connect_ms: 10_000,
+            push_idle_ms: 300_000,
             route: Route::default(),
             pauses: Arc::default(),
             window: Window::default(),
@@ -108,8 +117,36 @@ impl HttpSetup {
 pub enum PushEnd {
     /// The server offers none: changes have to be found another way. Nothing is wrong (F96, F97, F131).
     Unsupported,
+    /// The server has one and does not let us have it: several attempts were answered with 401 or 403.
+    Refused,
     /// The session is gone (F111).
     SessionLost,
+}
+
+/// How the push stream is doing, at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushStage {
+    /// Open: these listings are told when they change.
+    Open {
+        /// Tools.
+        tools: bool,
+        /// Prompts.
+        prompts: bool,
+        /// Resources and their templates.
+        resources: bool,
+    },
+    /// Closed, in the ordinary way of things, and about to be opened again.
+    Reopening,
+    /// Tried several times in a row without anything coming of it; it is tried again, less and less often (F117).
+    Degraded,
+}
+
+/// Whoever holds a push stream hears about its state.
+pub trait PushWatch: Send + Sync {
+    /// Notifications may have been missed: list again (F123, F130).
+    fn gap(&self);
+    /// The stream's state changed. Called once per change or attempt; never blocks.
+    fn stage(&self, stage: PushStage);
 }
 
 /// The connection to one streamable HTTP endpoint, for one generation.
@@ -124,9 +161,13 @@ pub struct HttpLink {
     bare: Face,
     /// What we say in headers now; changes only while greeting.
     face: ArcSwap<Face>,
+    /// Affinity cookies (F107).
+    jar: Jar,
+    /// Set once the session is known to be gone. A session never comes back.
+    gone: OnceCell<()>,
+    push_idle: Duration,
     pauses: Arc<Pauses>,
     window: Window,
-    lost: AtomicBool,
     /// `initialize` was refused in a way that an HTTP+SSE server would.
     unserved: AtomicBool,
     /// What we declare of ourselves in a legacy greeting; nothing if it was never set.
@@ -166,9 +207,11 @@ impl HttpLink {
             window: setup.window,
             face: ArcSwap::from_pointee(bare.clone()),
             bare,
-            lost: AtomicBool::new(false),
             unserved: AtomicBool::new(false),
             declared: OnceLock::new(),
+            jar: Jar::default(),
+            gone: OnceCell::new(),
+            push_idle: Duration::from_millis(setup.push_idle_ms),
             drains: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -239,6 +282,7 @@ impl HttpLink {
         match miss {
             Miss::NotSent(why) => Miss::NotSent(cut(why)),
             Miss::Rejected(failure) => Miss::Rejected(self.told(failure)),
+            Miss::Doubted(failure) => Miss::Doubted(self.told(failure)),
             Miss::Lost(why) => Miss::Lost(cut(why)),
         }
     }
@@ -261,6 +305,7 @@ impl HttpLink {
         let routing = Routing {
             method: &outgoing.method,
             name: outgoing.name.as_deref(),
+            params: &outgoing.params,
         };
         let response = match self
             .post(&face, routing, &payload, Some(&outgoing.mark))
@@ -274,7 +319,9 @@ impl HttpLink {
             inbound,
             target: &self.target,
         };
-        let answered = answer::read(self, &face, &asked, response, &inbound).await;
+        let answered = answer::read(self, &face, &asked, response, &inbound)
+            .await
+            .and_then(session::still_agreed);
         self.note_lost(&answered);
         answered.map_err(|miss| self.told_miss(miss))
     }
@@ -293,35 +340,37 @@ impl HttpLink {
 
     /// Holds the server's push stream until dropped, reconnecting with its own pace (F115 to F118, F123, F127).
     ///
-    /// Every message goes to `inbound`; `on_gap` is called whenever notifications may have been missed, so that the
-    /// listing can be repeated (F130). Cancel-safe: dropping it closes the stream.
+    /// Every message goes to `inbound`; `watch` hears how the stream is doing. Resuming the answer to a request is another
+    /// matter, and goes on whether or not this is held (F119). Cancel-safe: dropping it closes the stream.
     pub async fn push(
         &self,
         greeting: &Greeting,
         inbound: &dyn Inbound,
-        on_gap: &(dyn Fn() + Send + Sync),
+        watch: &dyn PushWatch,
     ) -> PushEnd {
         let inbound = &Discreet {
             inbound,
             target: &self.target,
         };
         let ended = match greeting.revision.era() {
-            Era::Modern => push::listen(self, greeting, inbound, on_gap).await,
-            Era::Legacy => push::get(self, inbound, on_gap).await,
+            Era::Modern => listen::listen(self, greeting, inbound, watch).await,
+            Era::Legacy => push::get(self, inbound, watch).await,
         };
         if ended == PushEnd::SessionLost {
-            self.lost.store(true, Ordering::Relaxed);
+            let _ = self.gone.set(());
         }
         ended
     }
 
-    /// Ends the session on the server, if there is one that still lives there, and everything that runs for this link.
-    /// Bounded by 5 seconds; its failure is only logged (law 4).
+    /// Ends the session on the server, if there is one, and everything that runs for this link. A session that was called
+    /// gone is ended too: it may live on at another replica, or behind a proxy that spoke for the server, and would leak
+    /// there (F112). The DELETE carries this link's own id, never a successor's (F113). Bounded by 5 seconds; its failure
+    /// is only logged (law 4).
     pub async fn close(&self) {
         self.closing.cancel();
         self.drains.close();
         let face = self.face.load_full();
-        if face.session().is_some() && !self.lost.load(Ordering::Relaxed) {
+        if face.session().is_some() {
             let deleting = self.send(
                 &self.calls,
                 Method::DELETE,
@@ -359,15 +408,18 @@ impl HttpLink {
         Asked {
             id: Some(id),
             session: face.session().is_some(),
+            modern: face.is_modern(),
             limits: self.limits,
         }
     }
 
     fn note_lost(&self, answered: &Result<Message, Miss>) {
-        if let Err(Miss::Rejected(failure) | Miss::Lost(Cut::Ended(failure))) = answered
+        if let Err(
+            Miss::Rejected(failure) | Miss::Doubted(failure) | Miss::Lost(Cut::Ended(failure)),
+        ) = answered
             && failure.kind == FailureKind::SessionLost
         {
-            self.lost.store(true, Ordering::Relaxed);
+            let _ = self.gone.set(());
         }
     }
 
@@ -375,13 +427,13 @@ impl HttpLink {
     async fn tell(&self, face: &Face, message: Message) -> Result<(), Failure> {
         let asked = Asked {
             id: None,
-            session: face.session().is_some(),
-            limits: self.limits,
+            ..self.asked(face, 0)
         };
         let method = message.method().unwrap_or_default().to_owned();
         let routing = Routing {
             method: &method,
             name: None,
+            params: &[],
         };
         let payload = Payload::of(Parts::from(message));
         let telling = async {
@@ -400,7 +452,10 @@ impl HttpLink {
             }
             let said = body::collect_some(body).await;
             match verdict::judge(&self.target, head.status, &head.headers, said, &asked) {
-                Verdict::Rejected(failure) | Verdict::Lost(failure) => Err(failure),
+                Verdict::Rejected(failure)
+                | Verdict::Doubted(failure)
+                | Verdict::Suspected(failure)
+                | Verdict::Lost(failure) => Err(failure),
                 Verdict::Answer(error) => Err(verdict::error_failure(&error)),
             }
         };
@@ -467,7 +522,9 @@ impl HttpLink {
             *request.method_mut() = method.clone();
             *request.headers_mut() = headers();
             *request.uri_mut() = uri.clone();
+            self.jar.give(request.headers_mut());
             let response = client.send(request).await?;
+            self.jar.absorb(response.headers());
             self.pauses.note(
                 self.target.origin(),
                 response.status(),
@@ -557,4 +614,6 @@ struct Routing<'a> {
     method: &'a str,
     /// Plain text; encoded when the header is written.
     name: Option<&'a str>,
+    /// Annotated arguments of a tool call, as headers ready to be written.
+    params: &'a [(HeaderName, HeaderValue)],
 }

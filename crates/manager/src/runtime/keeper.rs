@@ -37,6 +37,10 @@ use crate::request::Request;
 use crate::settings;
 use crate::slot::Slot;
 
+/// The pause before a listing that failed is tried again, and how often it doubles: 2 s to 64 s.
+const LIST_RETRY: Duration = Duration::from_secs(2);
+const LIST_RETRY_DOUBLINGS: u32 = 5;
+
 /// Everything that a keeper needs.
 pub(crate) struct Setup {
     pub(crate) slot: Arc<Slot>,
@@ -167,17 +171,32 @@ async fn send_notices(runtime: &Runtime, mut notices: mpsc::Receiver<Message>) {
     }
 }
 
-/// Lists again whenever the server said that something changed (law 23). Never ends by itself.
+/// Lists again whenever the server said that something changed (law 23), whenever it has no way to say so and the time
+/// has come (F131, F132), and until it works: after a renewal nobody else would (law 25). Never ends by itself.
 async fn refresh(setup: &Setup, runtime: &Runtime) {
+    let poll = setup.config.poll_ms.map(Duration::from_millis);
+    let within = Duration::from_millis(setup.config.timeouts.list_ms);
+    // A fresh generation has just listed; one that was renewed is marked, and lists first of all.
+    let mut since = Instant::now();
     let mut last = None;
+    let mut failed = 0_u32;
+    let jitter = getrandom::u32().unwrap_or(0);
     loop {
-        runtime.dirty.due(last).await;
+        let by_itself = || {
+            let after = match failed {
+                0 => runtime
+                    .freshness
+                    .poll_after(runtime.greeting()?, poll, jitter)?,
+                failed => LIST_RETRY * (1 << (failed - 1).min(LIST_RETRY_DOUBLINGS)),
+            };
+            Some(since + after)
+        };
+        let mark = runtime.dirty.due(last, by_itself).await;
         let Some(greeting) = runtime.greeting() else {
             continue;
         };
         // The change is remembered meanwhile: a throttled listing is a later one, not a lost one (F102).
         runtime.unpaused().await;
-        let within = Duration::from_millis(setup.config.timeouts.list_ms);
         match list_all(
             runtime,
             greeting,
@@ -188,6 +207,7 @@ async fn refresh(setup: &Setup, runtime: &Runtime) {
         .await
         {
             Ok(catalog) => {
+                failed = 0;
                 let catalog = Arc::new(catalog);
                 setup
                     .reports
@@ -196,15 +216,20 @@ async fn refresh(setup: &Setup, runtime: &Runtime) {
                         catalog,
                     })
                     .await;
+                runtime.dirty.listed(mark);
             }
-            Err(failure) if failure.kind == FailureKind::RateLimited => runtime.dirty.mark(),
-            // Law 22: the last good catalog stays. A later change, or the next connection, lists again.
+            Err(failure) if failure.kind == FailureKind::RateLimited => {
+                runtime.dirty.mark();
+            }
+            // Law 22: the last good catalog stays, and what was missed is asked for again.
             Err(failure) => {
+                failed = failed.saturating_add(1);
                 let failure = runtime.told(failure);
                 tracing::warn!(server = %runtime.server, %failure, "listing again failed; the last good catalog stays")
             }
         }
-        last = Some(Instant::now());
+        since = Instant::now();
+        last = Some(since);
     }
 }
 
@@ -275,7 +300,7 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
             generation,
             proof: Proof::ProbeAnswered,
         },
-        Err(Miss::Rejected(_)) => Input::Traffic {
+        Err(Miss::Rejected(_) | Miss::Doubted(_)) => Input::Traffic {
             generation,
             at: setup.reports.now(),
         },

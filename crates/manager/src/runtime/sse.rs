@@ -134,6 +134,7 @@ impl SseLink {
             Ok(Err(
                 Miss::NotSent(Cut::Ended(failure))
                 | Miss::Rejected(failure)
+                | Miss::Doubted(failure)
                 | Miss::Lost(Cut::Ended(failure)),
             )) => Err(failure),
             Ok(Err(Miss::NotSent(cut) | Miss::Lost(cut))) => {

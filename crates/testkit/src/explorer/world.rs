@@ -516,6 +516,26 @@ impl World {
             {
                 self.unproven = 0;
             }
+            // Law 15: a server that says when to come back has not failed.
+            Input::OpenFailed {
+                generation,
+                failure,
+            }
+            | Input::Exited {
+                generation,
+                failure,
+            } if failure.kind == FailureKind::RateLimited
+                && failure.retry_after_ms.is_some()
+                && match before.opening() {
+                    Some(opening) => opening.generation == *generation,
+                    None => {
+                        matches!(before.state(), State::Connected(_))
+                            && before.state().generation() == Some(*generation)
+                    }
+                } =>
+            {
+                self.unproven = self.unproven.saturating_sub(1);
+            }
             // Blamed on the sleep.
             Input::OpenFailed { .. }
             | Input::Exited { .. }

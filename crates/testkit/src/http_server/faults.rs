@@ -33,6 +33,12 @@ pub(crate) async fn misbehave(exchange: Exchange, fault: Fault) -> io::Result<Re
             let _ran = behave(exchange, None).await?;
             plain(404, "text/plain", "")
         }
+        Fault::RunThen {
+            status,
+            headers,
+            body,
+            forget,
+        } => run_then(exchange, forget, status_answer(status, headers, &body)).await?,
         Fault::NeverAnswer => std::future::pending().await,
         Fault::Trickle { every_ms } => trickle(&exchange, every_ms),
         Fault::Resume {
@@ -75,6 +81,20 @@ pub(crate) async fn misbehave(exchange: Exchange, fault: Fault) -> io::Result<Re
             )
         }
     })
+}
+
+/// Runs the request, and answers something else.
+async fn run_then(
+    exchange: Exchange,
+    forget: bool,
+    instead: Response<Body>,
+) -> io::Result<Response<Body>> {
+    let state = Arc::clone(&exchange.state);
+    let _ran = behave(exchange, None).await?;
+    if forget {
+        state.forget_sessions();
+    }
+    Ok(instead)
 }
 
 fn status_answer(status: u16, headers: Vec<(String, String)>, body: &str) -> Response<Body> {

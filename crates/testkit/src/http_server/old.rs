@@ -101,7 +101,14 @@ pub(crate) async fn serve(
 fn open(state: &Arc<State>, head: &Parts) -> Response<Body> {
     state.ledger.count(|counts| counts.gets += 1);
     match state.script().take_get() {
-        GetPolicy::Stream | GetPolicy::EventThenEnd => {}
+        // What the old transport has no use for is an ordinary stream here; `comment_every_ms` sends comments.
+        GetPolicy::Stream
+        | GetPolicy::EventThenEnd
+        | GetPolicy::EventThenGiant
+        | GetPolicy::Comments => {}
+        GetPolicy::Unauthorized => return plain(401, "text/plain", "who are you?"),
+        GetPolicy::Forbidden => return plain(403, "text/plain", "not for you"),
+        GetPolicy::Wrapped => return plain(500, "text/plain", "upstream: 400 session not found"),
         GetPolicy::NotAllowed => return plain(405, "text/plain", ""),
         GetPolicy::NotFound => return plain(404, "text/plain", ""),
         GetPolicy::Text => return plain(200, "text/plain", "MCP server is running"),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::old::OldScript;
 
@@ -99,6 +100,16 @@ pub enum GetPolicy {
     NotFound,
     /// One event with an id, then the end (F123).
     EventThenEnd,
+    /// One event with an id, then an event that goes on and on, for at least a megabyte (F126).
+    EventThenGiant,
+    /// An event stream on which a comment comes 20 times a second, and nothing else (law 14).
+    Comments,
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden,
+    /// 500 around the words of a lost session (F90).
+    Wrapped,
 }
 
 /// What happens to a new connection, before anything of HTTP.
@@ -149,6 +160,21 @@ pub enum Fault {
     },
     /// Run the request, then answer 404 as if the session were unknown (F106).
     RunThenNotFound,
+    /// Run the request, then answer with this status, these headers and this body in the server's place, as a proxy that
+    /// lost the answer (F106).
+    RunThen {
+        /// The HTTP status.
+        status: u16,
+        /// Further headers.
+        #[serde(default)]
+        headers: Vec<(String, String)>,
+        /// The body.
+        #[serde(default)]
+        body: String,
+        /// Forget all sessions too, as a server that was replaced meanwhile.
+        #[serde(default)]
+        forget: bool,
+    },
     /// Read the request and never answer.
     NeverAnswer,
     /// Send the head of an event stream and nothing more (F88).
@@ -282,6 +308,25 @@ pub struct Script {
     pub subscriptions: bool,
     /// The HTTP+SSE transport of 2024-11-05, at `/sse`.
     pub old: OldScript,
+    /// How many replicas take turns behind the address, each with sessions of its own; 0 and 1 are the same (F107).
+    pub replicas: usize,
+    /// The eras that each replica serves; those that are not named serve `eras` (F139).
+    pub replica_eras: Vec<Eras>,
+    /// The balancer sets a cookie and honours it.
+    pub sticky: bool,
+    /// The version in the server's info object (F38).
+    pub server_version: String,
+    /// The server's instructions (F38).
+    pub instructions: String,
+    /// Whether the server has prompts (F38).
+    pub prompts: bool,
+    /// The time to live of listings, in milliseconds (modern era, F131).
+    pub ttl_ms: u64,
+    /// Listen filters that are not acknowledged, for example `toolsListChanged` (F132).
+    pub listen_omits: Vec<String>,
+    /// Tools that are listed as they are here; their `x-mcp-header` annotations on string properties of the root are
+    /// enforced in the modern era (F136, F137).
+    pub raw_tools: Vec<Value>,
 }
 
 impl Default for Script {
@@ -312,6 +357,15 @@ impl Default for Script {
             headers: BTreeMap::new(),
             subscriptions: false,
             old: OldScript::default(),
+            replicas: 0,
+            replica_eras: Vec::new(),
+            sticky: false,
+            server_version: "1".to_owned(),
+            instructions: "fake \"instructions\"".to_owned(),
+            prompts: true,
+            ttl_ms: 0,
+            listen_omits: Vec::new(),
+            raw_tools: Vec::new(),
         }
     }
 }

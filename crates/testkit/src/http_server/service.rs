@@ -13,7 +13,7 @@ use super::ledger::Seen;
 use super::script::{DiscoverDialect, Eras, Fault, Framing, LostDialect};
 use super::socket::Knife;
 use super::state::{Listener, State};
-use super::{control, faults, old, push, sse};
+use super::{control, faults, fleet, old, push, sse};
 
 /// The biggest request body that is read.
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -26,6 +26,7 @@ pub(crate) struct Exchange {
     pub(crate) headers: HeaderMap,
     pub(crate) message: Value,
     pub(crate) modern: bool,
+    pub(crate) replica: usize,
     /// For breaking the connection it came on.
     pub(crate) knife: Arc<Knife>,
 }
@@ -96,8 +97,11 @@ pub(crate) async fn serve(
     let streamable = at == "/mcp"
         || (at == "/sse" && head.method == Method::POST && state.script().old.post_status == 200);
     if !streamable {
-        return old::serve(&state, &head, message).await;
+        let mut response = old::serve(&state, &head, message).await?;
+        add_headers(&state, &mut response);
+        return Ok(response);
     }
+    let replica = fleet::route(&state, &head.headers);
     let mut response = match head.method {
         Method::POST => {
             state.ledger.count(|counts| counts.posts += 1);
@@ -109,21 +113,28 @@ pub(crate) async fn serve(
                 headers: head.headers,
                 message,
                 modern,
+                replica,
                 knife,
             };
             post(exchange).await?
         }
-        Method::GET => push::get(&state, &head.headers)?,
-        Method::DELETE => delete(&state, &head.headers),
+        Method::GET => push::get(&state, &head.headers, replica)?,
+        Method::DELETE => delete(&state, &head.headers, replica),
         _ => plain(405, "text/plain", ""),
     };
+    fleet::pin(&state.script(), replica, &mut response);
+    add_headers(&state, &mut response);
+    Ok(response)
+}
+
+/// The further headers of the script.
+fn add_headers(state: &State, response: &mut Response<Body>) {
     let extra = state.script().headers.clone();
     for (name, value) in extra {
         if let (Ok(name), Ok(value)) = (axum::http::HeaderName::try_from(name), value.parse()) {
             response.headers_mut().insert(name, value);
         }
     }
-    Ok(response)
 }
 
 async fn post(exchange: Exchange) -> io::Result<Response<Body>> {
@@ -160,7 +171,7 @@ pub(crate) async fn behave(
     exchange: Exchange,
     chatter: Option<Bytes>,
 ) -> io::Result<Response<Body>> {
-    let eras = exchange.state.script().eras;
+    let eras = fleet::eras(&exchange.state.script(), exchange.replica);
     if exchange.modern {
         if eras == Eras::Legacy {
             return Ok(refuse_modern(&exchange).await);
@@ -222,7 +233,7 @@ fn initialize(exchange: &Exchange, chatter: Option<Bytes>) -> Response<Body> {
         None => framed(state.script().framing, &answer),
     };
     if state.script().sessions {
-        let session = state.open_session();
+        let session = state.open_session(exchange.replica);
         if let Ok(value) = session.parse() {
             response.headers_mut().insert(SESSION, value);
         }
@@ -245,7 +256,7 @@ fn session_fault(exchange: &Exchange) -> Option<Response<Body>> {
             None,
         )));
     };
-    if state.knows(&session) {
+    if state.knows(&session, exchange.replica) {
         return None;
     }
     state.ledger.count(|counts| counts.lost_sessions += 1);
@@ -372,11 +383,15 @@ fn listen(exchange: &Exchange) -> Response<Body> {
     if !state.script().listen {
         return json_answer(&Answer::error(404, &id, -32601, "Method not found", None));
     }
-    let filter = exchange
+    let mut filter = exchange
         .message
         .pointer("/params/notifications")
         .cloned()
         .unwrap_or_default();
+    if let Some(filter) = filter.as_object_mut() {
+        let omitted = state.script().listen_omits.clone();
+        filter.retain(|key, _| !omitted.contains(key));
+    }
     let meta = json!({"io.modelcontextprotocol/subscriptionId": id});
     let acknowledged = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
         "params": {"_meta": meta, "notifications": filter}});
@@ -391,9 +406,10 @@ fn listen(exchange: &Exchange) -> Response<Body> {
     stream_of(body)
 }
 
-fn delete(state: &State, headers: &HeaderMap) -> Response<Body> {
+fn delete(state: &State, headers: &HeaderMap, replica: usize) -> Response<Body> {
     state.ledger.count(|counts| counts.deletes += 1);
-    let known = header(headers, SESSION).is_some_and(|session| state.end_session(&session));
+    let known =
+        header(headers, SESSION).is_some_and(|session| state.end_session(&session, replica));
     let status = state.script().delete_status;
     plain(if known { status } else { 404 }, "text/plain", "")
 }

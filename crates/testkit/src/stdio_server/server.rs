@@ -39,8 +39,8 @@ impl Server {
         Ok(Self(Arc::new(Shared {
             ledger: Ledger::open(knobs.ledger.as_deref())?,
             output: Output::new(&knobs),
+            tools: Mutex::new(tools::default_names(knobs.wishes)),
             knobs,
-            tools: Mutex::new(tools::default_names()),
             cancelled: Mutex::default(),
             cancelling: Condvar::new(),
             calls_answered: AtomicU64::new(0),

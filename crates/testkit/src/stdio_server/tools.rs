@@ -12,7 +12,7 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
     ("echo", "Returns `text`", "text", "string", true),
     (
         "add_marker",
-        "Appends `marker` to the ledger: one line per execution",
+        "Appends `marker` to the ledger: one line per execution; then answers, after `ms` milliseconds if given",
         "marker",
         "string",
         false,
@@ -55,8 +55,10 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
     ),
 ];
 
-pub(crate) fn default_names() -> Vec<String> {
-    TOOLS.iter().map(|(name, ..)| (*name).to_owned()).collect()
+/// `touch` is there only where resources can be subscribed to.
+pub(crate) fn default_names(wishes: bool) -> Vec<String> {
+    let names = TOOLS.iter().map(|(name, ..)| (*name).to_owned());
+    names.filter(|name| wishes || name != "touch").collect()
 }
 
 pub(crate) fn list(names: &[String]) -> Value {
@@ -86,6 +88,10 @@ pub(crate) fn call(server: &Server, id: &Value, params: &Value) -> Option<Answer
         "add_marker" => {
             let marker = arguments["marker"].as_str().unwrap_or_default();
             server.ledger().write("marker", marker);
+            let time = Duration::from_millis(arguments["ms"].as_u64().unwrap_or_default());
+            if !server.passes(id, time) {
+                return None;
+            }
             marker.to_owned()
         }
         "slow" => {

@@ -420,6 +420,22 @@ async fn law_23_f160_list_changed_on_the_stream_leads_to_a_listing() {
 }
 
 #[tokio::test]
+async fn f107_the_cookies_of_the_stream_go_with_every_message() {
+    let fake = fake().await;
+    fake.change(|script| {
+        let cookie = ("set-cookie".to_owned(), "lb=a7; Path=/".to_owned());
+        script.headers.extend([cookie]);
+    });
+    let (manager, server) = connect(&fake).await;
+    echo(&server, "hello").await;
+    for method in ["initialize", "notifications/initialized", "tools/call"] {
+        let seen = fake.ledger().seen_of(method);
+        assert_eq!(seen[0].header("cookie"), Some("lb=a7"), "{method}");
+    }
+    manager.shutdown().await;
+}
+
+#[tokio::test]
 async fn answers_in_the_response_to_the_post_are_answers() {
     let fake = HttpServer::start(old(OldScript {
         answer_on_post: true,

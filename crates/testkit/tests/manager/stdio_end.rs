@@ -249,13 +249,13 @@ async fn f66_a_process_that_left_its_group_is_named_and_left_alone() {
         .cloned()
         .unwrap();
     within("shutdown", manager.shutdown()).await;
-    let told = manager
-        .recent_events()
-        .into_iter()
-        .find_map(|event| match event.kind {
-            EventKind::Escaped { pids } => Some(pids),
-            _ => None,
-        });
+    let escaped = |event: mainstay::Event| {
+        if let EventKind::Escaped { pids } = event.kind {
+            return Some(pids);
+        }
+        None
+    };
+    let told = manager.recent_events().into_iter().find_map(escaped);
     let lived = lives(escapee);
     kill(escapee);
     assert!(lived, "it is not ours to end");

@@ -33,13 +33,17 @@ async fn echoes(server: &ServerHandle) {
 
 /// The events about one limit: count and sample.
 fn excesses(manager: &Manager, wanted: &str) -> Vec<(u64, String)> {
-    let of = |event: mainstay::Event| match event.kind {
-        EventKind::LimitExceeded {
+    let of = |event: mainstay::Event| {
+        if let EventKind::LimitExceeded {
             limit,
             count,
             detail,
-        } if limit == wanted => Some((count, detail)),
-        _ => None,
+        } = event.kind
+            && limit == wanted
+        {
+            return Some((count, detail));
+        }
+        None
     };
     manager.recent_events().into_iter().filter_map(of).collect()
 }

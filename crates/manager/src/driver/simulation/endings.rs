@@ -65,6 +65,7 @@ fn law_6_f71_f72_f224_a_shutdown_at_any_moment_of_any_life_ends_it_and_opens_not
             // `World::spawned` asserts that nothing is opened once the shutdown has begun.
             assert_nothing_is_left(&world).await;
             assert_eq!(report.killed, Vec::<String>::new(), "moment {moment}");
+            assert_eq!(report.left, Vec::<String>::new(), "moment {moment}");
             let opens = world.all_opens().len();
             sleep(Duration::from_secs(3_600)).await;
             assert_eq!(world.all_opens().len(), opens, "F71: nothing comes back");
@@ -161,17 +162,28 @@ fn law_6_f221_running_calls_get_their_drain_time_and_are_counted() {
 #[test]
 fn law_6_f222_new_calls_are_refused_at_once_while_old_ones_drain() {
     on_virtual_time(async {
-        let world = World::new(1, |_, _, _| Script {
+        let world = World::new(1, |name, _, _| Script {
+            opening: if name == "hanging" {
+                Opening::Hangs
+            } else {
+                Opening::Well
+            },
             calls: Calls::Answers { ms: 5_000 },
             ..Script::default()
         });
         let mut narrow = ServerConfig::stdio("narrow", "fake");
         narrow.concurrency = 1;
         let wide = ServerConfig::http("wide", "http://127.0.0.1:1/mcp");
-        let stage = Arc::new(Stage::start(world.opener(), 1, [narrow, wide]).await);
+        let hanging = ServerConfig::stdio("hanging", "fake");
+        let servers = [narrow, wide, hanging];
+        let stage = Arc::new(Stage::start(world.opener(), 1, servers).await);
         let limit = Duration::from_secs(600);
         let mut running = Vec::new();
-        let mut waiting = Vec::new();
+        // One that waits for a connection.
+        let hanging = stage.server("hanging");
+        let mut waiting = vec![tokio::spawn(async move {
+            call(&hanging, 4, limit, limit).await
+        })];
         for (marker, name) in [(1, "narrow"), (2, "wide"), (3, "narrow")] {
             stage.until(name, "connected").await;
             let server = stage.server(name);
@@ -205,6 +217,9 @@ fn law_6_f222_new_calls_are_refused_at_once_while_old_ones_drain() {
                 "{refused:?}"
             );
         }
+        let late = ServerConfig::stdio("late", "fake");
+        let added = stage.desk.add(late, None).await;
+        assert!(added.is_err(), "F224: nothing new");
         assert!(
             began.elapsed() < Duration::from_millis(100),
             "not after the drain"
@@ -217,11 +232,6 @@ fn law_6_f222_new_calls_are_refused_at_once_while_old_ones_drain() {
         }
         ending.await.unwrap();
         assert_eq!((world.executions(3), world.executions(9)), (0, 0));
-        let late = ServerConfig::stdio("late", "fake");
-        assert!(
-            stage.desk.add(late, None).await.is_err(),
-            "F224: nothing new"
-        );
         assert_nothing_is_left(&world).await;
     });
 }
@@ -258,4 +268,27 @@ fn law_6_f223_a_second_request_kills_at_once_whatever_the_first_was_waiting_for(
             assert_nothing_is_left(&world).await;
         });
     }
+}
+
+#[test]
+fn law_6_f76_f220_the_time_for_everything_outranks_the_time_of_each() {
+    on_virtual_time(async {
+        let world = World::new(1, |name, _, _| match name {
+            "s02" | "s03" => stubborn(Some(StopStep::Kill)),
+            _ => Script::default(),
+        });
+        let mut servers = named(4);
+        for server in &mut servers {
+            // An hour of manners each, which is more than there is.
+            server.stop.close_ms = 3_600_000;
+        }
+        let stage = Stage::start(world.opener(), 1, servers).await;
+        all_connected(&stage, 4).await;
+        let began = Instant::now();
+        let report = stage.shut_down().await;
+        assert!(began.elapsed() < Duration::from_millis(SHUTDOWN_MS));
+        assert_eq!(report.killed, ["s02", "s03"]);
+        assert_eq!(report.left, Vec::<String>::new());
+        assert_nothing_is_left(&world).await;
+    });
 }

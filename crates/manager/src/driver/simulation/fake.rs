@@ -109,7 +109,7 @@ pub(crate) async fn keep(world: Arc<World>, job: Job, script: Script) {
     };
     tokio::select! {
         biased;
-        () = fake.until_stopped() => {}
+        () = fake.until_stopped() => fake.leave().await,
         () = fake.live(far) => {}
         () = background => {}
     }
@@ -318,6 +318,22 @@ impl Fake {
                 // No driver, no server: a real keeper kills its group then.
                 return;
             }
+        }
+    }
+
+    /// A process that ends because it was asked to has exited like any other.
+    async fn leave(&self) {
+        if self.exclusive && self.runtime.greeting().is_some() {
+            let generation = self.runtime.generation;
+            let failure = Failure::new(FailureKind::Exited {
+                code: Some(0),
+                signal: None,
+            });
+            self.input(Input::Exited {
+                generation,
+                failure,
+            })
+            .await;
         }
     }
 

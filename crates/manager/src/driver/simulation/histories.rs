@@ -162,6 +162,7 @@ impl History {
                 calls.spawn(Arc::clone(self).call(name, polls, 1 + rng.below(60_000)));
             }
             witness.look(&self.stage);
+            self.world.assert_lawful();
             fail_on_panic(&mut calls);
             fail_on_panic(&mut people);
         }

@@ -16,7 +16,7 @@ use super::body::{self, InBody, Payload};
 use super::client::bounded;
 use super::stream::{Events, Position, Said};
 use super::verdict::{self, Asked, Verdict};
-use super::{CallMark, DRAIN, HttpLink, Routing, face};
+use super::{CallMark, DRAIN, HttpLink, Routing};
 use crate::runtime::{Cut, Miss};
 
 /// Why a GET opened no stream of this transport.
@@ -113,10 +113,6 @@ impl HttpLink {
         if !response.status().is_success() || framing(response.headers()) != Framing::Events {
             return Err(self.no_stream(response).await);
         }
-        // Load balancers find the server that holds the stream by these (F107).
-        if let Some(cookies) = face::cookies_of(response.headers()) {
-            self.face.store(self.bare.with_cookies(cookies).into());
-        }
         Ok(OldStream {
             events: Events::shared(response.into_body(), self.limits),
             position: Position::default(),
@@ -137,10 +133,14 @@ impl HttpLink {
         let asked = Asked {
             id: None,
             session: false,
+            modern: false,
             limits: self.limits,
         };
         let failure = match verdict::judge(&self.target, head.status, &head.headers, said, &asked) {
-            Verdict::Rejected(failure) | Verdict::Lost(failure) => failure,
+            Verdict::Rejected(failure)
+            | Verdict::Doubted(failure)
+            | Verdict::Suspected(failure)
+            | Verdict::Lost(failure) => failure,
             Verdict::Answer(error) => verdict::error_failure(&error),
         };
         match head.status.as_u16() {
@@ -157,7 +157,7 @@ impl HttpLink {
 
     /// Says from now on which revision was agreed on.
     pub(crate) fn agree_old(&self, revision: Revision) {
-        let agreed = self.face.load().agreed(revision, None, None);
+        let agreed = self.face.load().agreed(revision, None);
         self.face.store(agreed.into());
     }
 
@@ -186,6 +186,7 @@ impl HttpLink {
         let routing = Routing {
             method: "",
             name: None,
+            params: &[],
         };
         let headers = || face.for_post(routing);
         let response = self
@@ -227,12 +228,17 @@ impl HttpLink {
         let asked = Asked {
             id,
             session: true,
+            modern: false,
             limits: self.limits,
         };
         match verdict::judge(&self.target, head.status, &head.headers, said, &asked) {
             Verdict::Answer(error) => Ok(HandedIn::Answered(error)),
             Verdict::Rejected(failure) => Err(Miss::Rejected(failure)),
-            Verdict::Lost(failure) => Err(Miss::Lost(Cut::Ended(failure))),
+            Verdict::Doubted(failure) => Err(Miss::Doubted(failure)),
+            // There is no session to ask here but the stream itself, and that one tells its own end.
+            Verdict::Suspected(failure) | Verdict::Lost(failure) => {
+                Err(Miss::Lost(Cut::Ended(failure)))
+            }
         }
     }
 

@@ -3,11 +3,14 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use mainstay_core::failure::Failure;
+use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::lifecycle::effect::StopStep;
-use mainstay_core::lifecycle::input::{Input, Phase};
+use mainstay_core::lifecycle::input::{Input, OpenMode, Phase};
 
 use super::{Orders, Setup, list_and_report, probe, refresh, restore, runtime, send_notices};
+use crate::config::Push;
+use crate::runtime::freshness::PushState;
+use crate::runtime::greeting::Greeting;
 use crate::runtime::http::{HttpLink, HttpSetup, PushEnd, Window};
 use crate::runtime::{Link, Runtime};
 use crate::settings;
@@ -75,6 +78,7 @@ pub(super) fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
     HttpLink::new(HttpSetup {
         headers: resolved.headers,
         limits: setup.limits,
+        push_idle_ms: setup.config.timeouts.push_idle_ms,
         connect_ms: setup
             .config
             .timeouts
@@ -90,6 +94,20 @@ pub(super) fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
     })
 }
 
+/// Called once per generation, when it has been greeted and before it lists or serves: whatever the former generation had
+/// agreed on with the server is agreed on again from here (law 25).
+fn just_greeted(setup: &Setup, runtime: &Runtime, greeting: &Greeting) {
+    runtime.greeted(greeting.clone());
+    runtime.set_push(match setup.config.push {
+        Push::Auto => PushState::Opening,
+        Push::Off => PushState::Off,
+    });
+    if setup.mode == OpenMode::Fresh {
+        // Should this generation end without a word now, it was the listing that hung (F32).
+        setup.slot.era.listing(greeting.revision.era());
+    }
+}
+
 /// Opens, and then works until it is dropped. Returns only if opening failed.
 async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Failure {
     let generation = setup.generation;
@@ -102,38 +120,45 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
         .await;
     link.declare(runtime.declare());
     let hint = setup.slot.era.hint(settings::fixed_era(&setup.config));
-    let greeting = match link
+    setup.slot.era.greeting();
+    let greeted = link
         .greet(
             &setup.slot.ids,
             hint,
             setup.config.timeouts.probe_ms,
             &**runtime,
         )
-        .await
-    {
+        .await;
+    // What is remembered corrects itself in the next attempt, so an outage need not be forgotten for.
+    setup.slot.era.no_verdict();
+    let greeting = match greeted {
         Ok(greeting) => greeting,
-        Err(failure) => {
-            setup.slot.era.set(None);
-            return failure;
-        }
+        Err(failure) => return failure,
     };
-    runtime.greeted(greeting.clone());
+    just_greeted(setup, runtime, &greeting);
     // Beside the listing, not after it: a change in between must not be missed (law 23).
     let push = async {
-        match link
-            .push(&greeting, &**runtime, &|| runtime.dirty.mark())
-            .await
-        {
-            PushEnd::Unsupported => {
-                tracing::debug!(server = %runtime.server, "the server has no push stream; changes are found on reconnect")
+        if setup.config.push == Push::Auto {
+            match link.push(&greeting, &**runtime, &**runtime).await {
+                PushEnd::Unsupported => runtime.set_push(PushState::Unsupported),
+                PushEnd::Refused => runtime.set_push(PushState::Refused),
+                PushEnd::SessionLost => runtime.session_lost(),
             }
-            PushEnd::SessionLost => runtime.session_lost(),
         }
         std::future::pending::<Failure>().await
     };
     let serve = async {
         if let Err(failure) = list_and_report(setup, runtime, &greeting).await {
-            return failure;
+            setup.slot.era.no_verdict();
+            // A session that is lost before it was ever of use went to another instance (F107).
+            return if failure.kind == FailureKind::SessionLost {
+                Failure {
+                    kind: FailureKind::SessionUnstable,
+                    ..failure
+                }
+            } else {
+                failure
+            };
         }
         tokio::join!(
             refresh(setup, runtime),

@@ -32,8 +32,8 @@ impl Child<'_> {
                     .with_detail("no answer to server/discover")),
             },
             EraHint::Fixed(Era::Legacy) => self.initialize(whole).await.map_err(|refused| refused.failure),
-            EraHint::Remembered(Era::Legacy) => self.initialize_or_discover(whole).await,
-            EraHint::Remembered(Era::Modern) => match self.discover(whole).await? {
+            EraHint::Remembered(Era::Legacy) | EraHint::Pinned(Era::Legacy) => self.initialize_or_discover(whole).await,
+            EraHint::Remembered(Era::Modern) | EraHint::Pinned(Era::Modern) => match self.discover(whole).await? {
                 Discovered::Modern(greeting) => Ok(*greeting),
                 Discovered::Legacy(_) | Discovered::Silent => {
                     self.setup.slot.era.set(None);
@@ -217,6 +217,7 @@ fn failure_of(miss: Miss) -> Failure {
     match miss {
         Miss::NotSent(Cut::Ended(failure))
         | Miss::Rejected(failure)
+        | Miss::Doubted(failure)
         | Miss::Lost(Cut::Ended(failure)) => failure,
         Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => {
             Failure::new(FailureKind::ConnectTimeout(Phase::Greet))
