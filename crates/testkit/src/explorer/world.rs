@@ -478,13 +478,8 @@ impl World {
         Ok(())
     }
 
-    /// Keeps the count of opens without proof in between, by what reality knows.
-    fn count_proofs(
-        &mut self,
-        input: &Input,
-        before: &Lifecycle,
-        policy: &Policy,
-    ) -> Result<(), Violation> {
+    /// Attempts that ended for a reason that is never charged are none.
+    fn forgive(&mut self, input: &Input, before: &Lifecycle) {
         // What needs a human is not charged: it ends the attempts by itself.
         if let Input::OpenFailed {
             generation,
@@ -501,6 +496,16 @@ impl World {
         {
             self.unproven = self.unproven.saturating_sub(1);
         }
+    }
+
+    /// Keeps the count of opens without proof in between, by what reality knows.
+    fn count_proofs(
+        &mut self,
+        input: &Input,
+        before: &Lifecycle,
+        policy: &Policy,
+    ) -> Result<(), Violation> {
+        self.forgive(input, before);
         match input {
             Input::Proof { generation, .. } if self.accepting == Some(*generation) => {
                 self.unproven = 0

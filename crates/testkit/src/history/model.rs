@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use mainstay_core::event::Transition;
-use mainstay_core::failure::{Blame, Failure};
+use mainstay_core::failure::{Blame, Failure, FailureKind};
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::{Input, Poke, StateWord, Status};
 use mainstay_core::policy::Policy;
@@ -51,6 +51,8 @@ pub(super) struct Model {
     open_allowed_at: Time,
     /// The last open without a charge left, and the wait after it.
     last_trial: Option<(Time, u64)>,
+    /// It is where it is because of no failure: only the interval between two opens keeps it waiting.
+    waits_for_no_failure: bool,
     retry_not_before: Time,
     slept: Slept,
     poked: bool,
@@ -71,6 +73,7 @@ impl Model {
             probing: false,
             open_allowed_at: Time::ZERO,
             last_trial: None,
+            waits_for_no_failure: true,
             retry_not_before: Time::ZERO,
             slept: Slept::Until(Time::ZERO),
             poked: false,
@@ -141,6 +144,7 @@ impl Model {
         let to = (change.to, change.generation);
         law!(to != self.at, "a record of no change (F235, F236)");
         self.at = to;
+        self.waits_for_no_failure = change.failure.is_none();
         Ok(())
     }
 
@@ -229,7 +233,7 @@ impl Model {
         if after.state == StateWord::Backoff {
             let until = after.next_attempt.unwrap_or(now);
             law!(
-                after.charges <= policy.budget || until <= self.open_allowed_at,
+                after.charges <= policy.budget || self.waits_for_no_failure,
                 "out of budget, and retried like one that is not (law 9)"
             );
             law!(
@@ -352,6 +356,13 @@ impl Model {
                 .min(policy.backoff.retry_after_ms_max);
             self.retry_not_before = self.retry_not_before.max(now + wait_ms);
         }
+        if failure.kind == FailureKind::RateLimited && failure.retry_after_ms.is_some() {
+            law!(
+                after.charges == before.charges,
+                "a server that says when to come back is charged (law 15)"
+            );
+            return Ok(());
+        }
         let charged = (before.charges + 1).min(policy.budget + 1);
         match self.slept {
             Slept::Until(until) if until > now => {
@@ -418,7 +429,7 @@ fn culprit(before: &Status, heard: &Heard) -> Option<Failure> {
     if !mine && !successor {
         return None;
     }
-    let replaced = Failure::new(mainstay_core::failure::FailureKind::SessionLost);
+    let replaced = Failure::new(FailureKind::SessionLost);
     match input {
         Input::OpenFailed { failure, .. } | Input::Exited { failure, .. } => {
             // Whether a replacement's failure is charged depends on more than is known here.
