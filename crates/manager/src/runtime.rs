@@ -38,9 +38,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::freshness::{Freshness, PushState};
+use self::freshness::Freshness;
 use self::greeting::Greeting;
-use self::http::{HttpLink, PushStage, PushWatch};
+use self::http::HttpLink;
 use self::leases::Leases;
 use self::params::ToolHeaders;
 use self::refresh::Dirty;
@@ -617,14 +617,6 @@ impl Runtime {
         matches!(self.link, Link::Http(_)) && self.era() == Era::Modern
     }
 
-    /// What became of the push stream; whoever waits for the next listing by itself looks again.
-    pub(crate) fn set_push(&self, state: PushState) {
-        if self.freshness.set_push(state) {
-            self.dirty.look_again();
-            tracing::debug!(server = %self.server, generation = self.generation.0, ?state, "push");
-        }
-    }
-
     /// Hands a response from the shared stream to whoever waits for it; a late one is counted and dropped (law 18).
     pub(crate) fn respond(&self, message: Message) {
         let known = message
@@ -720,16 +712,6 @@ impl Runtime {
             self.counters.malformed();
         }
         tracing::debug!(server = %self.server, generation = self.generation.0, why, told, "refused a message");
-    }
-}
-
-impl PushWatch for Runtime {
-    fn gap(&self) {
-        self.dirty.mark();
-    }
-
-    fn stage(&self, stage: PushStage) {
-        self.set_push(stage.into());
     }
 }
 
