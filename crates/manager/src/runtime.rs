@@ -40,9 +40,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::freshness::{Freshness, PushState};
+use self::freshness::Freshness;
 use self::greeting::Greeting;
-use self::http::{HttpLink, PushStage, PushWatch};
+use self::http::HttpLink;
 use self::leases::Leases;
 use self::params::ToolHeaders;
 use self::refresh::Dirty;
@@ -666,14 +666,6 @@ impl Runtime {
         matches!(self.link, Link::Http(_)) && self.era() == Era::Modern
     }
 
-    /// What became of the push stream; whoever waits for the next listing by itself looks again.
-    pub(crate) fn set_push(&self, state: PushState) {
-        if self.freshness.set_push(state) {
-            self.dirty.look_again();
-            tracing::debug!(server = %self.server, generation = self.generation.0, ?state, "push");
-        }
-    }
-
     /// Hands a response from the shared stream to whoever waits for it; a late one is counted and dropped (law 18).
     pub(crate) fn respond(&self, message: Message) {
         let known = message
@@ -752,16 +744,6 @@ impl Runtime {
             self.counters
                 .exceeded(Limit::Notices, self.generation.0, words);
         }
-    }
-}
-
-impl PushWatch for Runtime {
-    fn gap(&self) {
-        self.dirty.mark();
-    }
-
-    fn stage(&self, stage: PushStage) {
-        self.set_push(stage.into());
     }
 }
 

@@ -143,6 +143,17 @@ fn the_settings_of_calls_and_catalogs_are_read() {
 }
 
 #[test]
+fn f106_f133_settings_of_push_polling_and_replay_are_read() {
+    let loaded = read(EVERY_SETTING);
+    let server = loaded.config.server("s").unwrap();
+    assert_eq!(
+        (server.push, server.poll_ms, server.timeouts.push_idle_ms),
+        (Push::Off, None, 31)
+    );
+    assert_eq!(server.replay_after_session_loss, Replay::Never);
+}
+
+#[test]
 fn every_setting_of_a_server_is_read() {
     let loaded = read(EVERY_SETTING);
     assert_eq!(rendered(&loaded), "");
@@ -195,11 +206,6 @@ fn every_setting_of_a_server_is_read() {
         (18, 19, 20)
     );
     assert!(server.trust_annotations);
-    assert_eq!(
-        (server.push, server.poll_ms, t.push_idle_ms),
-        (Push::Off, None, 31)
-    );
-    assert_eq!(server.replay_after_session_loss, Replay::Never);
     assert_eq!(
         (server.concurrency, server.env_policy),
         (21, EnvPolicy::Inherit)

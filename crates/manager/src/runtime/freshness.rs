@@ -8,8 +8,9 @@ use std::time::Duration;
 use mainstay_wire::listing::ListKind;
 use mainstay_wire::revision::Era;
 
+use super::Runtime;
 use super::greeting::Greeting;
-use super::http::PushStage;
+use super::http::{PushStage, PushWatch};
 
 /// The longest time that a server's `ttlMs` can put the next listing off.
 const POLL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -170,6 +171,26 @@ impl Freshness {
             .min()?
             .min(POLL_MAX);
         Some(soonest + soonest / 4 * (jitter % 1_024) / 1_024)
+    }
+}
+
+impl Runtime {
+    /// What became of the push stream; whoever waits for the next listing by itself looks again.
+    pub(crate) fn set_push(&self, state: PushState) {
+        if self.freshness.set_push(state) {
+            self.dirty.look_again();
+            tracing::debug!(server = %self.server, generation = self.generation.0, ?state, "push");
+        }
+    }
+}
+
+impl PushWatch for Runtime {
+    fn gap(&self) {
+        self.dirty.mark();
+    }
+
+    fn stage(&self, stage: PushStage) {
+        self.set_push(stage.into());
     }
 }
 

@@ -239,7 +239,8 @@ pub(super) fn may_be_lost_session(error: &Message, asked: &Asked) -> bool {
 
 /// Words that servers in the field use for it.
 fn speaks_of_lost_session(text: &str) -> bool {
-    const WITH_SESSION: [&str; 11] = [
+    const WITH_SESSION: [&str; 12] = [
+        "no transport",
         "not found",
         "no valid",
         "invalid",
