@@ -2,4 +2,5 @@
 
 pub mod explorer;
 pub mod http_server;
+pub mod soak;
 pub mod stdio_server;

@@ -16,4 +16,5 @@ mod manager {
     pub(crate) mod harness;
     pub(crate) mod http;
     pub(crate) mod recovery;
+    mod soak;
 }
