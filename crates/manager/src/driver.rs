@@ -4,6 +4,7 @@
 //! Everything that takes time is spawned and comes back as a message, so one server's trouble delays no other (law 27).
 
 mod desk;
+pub(crate) mod opener;
 mod perform;
 
 use std::collections::BTreeMap;
@@ -14,16 +15,15 @@ use mainstay_core::ids::{Generation, SlotId};
 use mainstay_core::lifecycle::Start;
 use mainstay_core::lifecycle::input::Input;
 use mainstay_core::lifecycle::status::StateWord;
-use mainstay_wire::envelope;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 pub(crate) use self::desk::{Desk, Directory, Place};
+use self::opener::Opener;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::events::Events;
-use crate::process::Guardian;
 use crate::publish::Publisher;
 use crate::runtime::Runtime;
 use crate::runtime::keeper::Orders;
@@ -75,10 +75,7 @@ pub(crate) struct Setting {
     pub(crate) start_gate: usize,
     pub(crate) edge_patience_ms: u64,
     pub(crate) seed: u64,
-    pub(crate) limits: envelope::Limits,
-    pub(crate) pages_max: usize,
-    pub(crate) stderr_bytes_max: usize,
-    pub(crate) guardian: Arc<Guardian>,
+    pub(crate) opener: Box<dyn Opener>,
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) events: Arc<Events>,
     pub(crate) publisher: Publisher,

@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::driver::opener::{Keepers, Opener};
 use crate::driver::{Desk, Driver, Setting};
 use crate::error::StartError;
 use crate::events::{Event, Events};
@@ -73,6 +74,23 @@ impl ManagerBuilder {
     pub async fn start(self) -> Result<Manager, StartError> {
         let mut seed = [0_u8; 8];
         getrandom::fill(&mut seed).map_err(|error| StartError::Random(error.to_string()))?;
+        let limits = &self.config.gateway.limits;
+        let keepers = Keepers {
+            guardian: Arc::new(Guardian::start()?),
+            limits: envelope::Limits {
+                message_bytes_max: limits.message_bytes,
+                depth_max: limits.depth,
+            },
+            pages_max: limits.pages,
+            stderr_bytes_max: limits.stderr_bytes,
+        };
+        Ok(self
+            .start_with(Box::new(keepers), u64::from_le_bytes(seed))
+            .await)
+    }
+
+    /// Starts with this opener and this seed of all jitter.
+    pub(crate) async fn start_with(self, opener: Box<dyn Opener>, seed: u64) -> Manager {
         let store = self.state_dir.and_then(|dir| match Store::open(&dir) {
             Ok(store) => Some(Arc::new(store)),
             Err(error) => {
@@ -82,20 +100,13 @@ impl ManagerBuilder {
         });
         let (publisher, shared) = Publisher::new();
         let events = Arc::new(Events::new());
-        let limits = &self.config.gateway.limits;
         let clock = Clock::start();
         let desk = Driver::start(Setting {
             clock,
             start_gate: self.config.gateway.start_gate,
             edge_patience_ms: self.config.gateway.edge_patience_ms,
-            seed: u64::from_le_bytes(seed),
-            limits: envelope::Limits {
-                message_bytes_max: limits.message_bytes,
-                depth_max: limits.depth,
-            },
-            pages_max: limits.pages,
-            stderr_bytes_max: limits.stderr_bytes,
-            guardian: Arc::new(Guardian::start()?),
+            seed,
+            opener,
             store: store.clone(),
             events: Arc::clone(&events),
             publisher,
@@ -108,11 +119,11 @@ impl ManagerBuilder {
             // The driver has just started; it ends only on shutdown.
             let _ = desk.add(server, catalog).await;
         }
-        Ok(Manager {
+        Manager {
             desk,
             shared,
             events,
-        })
+        }
     }
 }
 

@@ -12,10 +12,11 @@ use mainstay_core::lifecycle::status::StateWord;
 use mainstay_core::time::Time;
 use tokio::sync::watch;
 
+use super::opener::{Job, Remains, supervise};
 use super::{Driver, Kept};
 use crate::catalog::Catalog;
 use crate::events::EventKind;
-use crate::runtime::keeper::{self, Orders, Setup};
+use crate::runtime::keeper::Orders;
 use crate::runtime::report::Reports;
 use crate::slot::Slot;
 use crate::store::Store;
@@ -91,20 +92,20 @@ impl Driver {
     fn open(&mut self, slot: &Arc<Slot>, generation: Generation, mode: OpenMode) {
         let (orders, receiver) = watch::channel(Orders::default());
         slot.counters.opened();
-        let setup = Setup {
+        let reports = Reports::new(slot.id, self.report_sender.clone(), self.setting.clock);
+        let remains = Remains::default();
+        let keeping = self.setting.opener.keep(Job {
             slot: Arc::clone(slot),
             config: slot.config.load_full(),
             generation,
             mode,
-            reports: Reports::new(slot.id, self.report_sender.clone(), self.setting.clock),
+            reports: reports.clone(),
             orders: receiver,
-            guardian: Arc::clone(&self.setting.guardian),
-            limits: self.setting.limits,
-            pages_max: self.setting.pages_max,
-            stderr_bytes_max: self.setting.stderr_bytes_max,
-        };
+            remains: remains.clone(),
+        });
         // The keeper's first report comes through the inbox, so it cannot overtake this entry.
-        let task = self.keepers.spawn(keeper::keep(setup)).id();
+        let supervised = supervise(keeping, generation, reports, remains);
+        let task = self.keepers.spawn(supervised).id();
         self.kept.insert(
             (slot.id, generation),
             Kept {

@@ -1,4 +1,4 @@
-//! The keeper of one generation: opens it, watches it, obeys the stop order, and says when nothing of it is left.
+//! The keeper of one generation: opens it, watches it, obeys the stop order, and ends when nothing of it is left.
 //!
 //! One task per generation, spawned by the driver and never awaited by it. It decides nothing: it reports, and it obeys.
 
@@ -25,6 +25,7 @@ use super::greeting::Greeting;
 use super::report::{Report, Reports};
 use super::{Cut, Limits, Miss};
 use crate::config::{ServerConfig, Transport};
+use crate::driver::opener::Remains;
 use crate::process::Guardian;
 use crate::request::Request;
 use crate::settings;
@@ -45,6 +46,8 @@ pub(crate) struct Setup {
     pub(crate) mode: OpenMode,
     pub(crate) reports: Reports,
     pub(crate) orders: watch::Receiver<Orders>,
+    /// How to end what would outlive a panic.
+    pub(crate) remains: Remains,
     pub(crate) guardian: Arc<Guardian>,
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
@@ -64,16 +67,16 @@ pub(crate) struct Orders {
     pub(crate) kills: u64,
 }
 
-/// Keeps one generation from its first moment to its last. The last thing it does is to report `Gone`.
+/// Keeps one generation from its first moment to its last. Its supervisor reports `Gone` when this returns.
 pub(crate) async fn keep(setup: Setup) {
     let generation = setup.generation;
-    let reports = setup.reports.clone();
     match &setup.config.transport {
         Transport::Stdio { .. } => stdio::keep(setup).await,
         Transport::Http { .. } => http::keep(setup).await,
         Transport::Broken { .. } => {
             let failure = settings::unusable(&setup.config);
-            reports
+            setup
+                .reports
                 .input(Input::OpenFailed {
                     generation,
                     failure,
@@ -81,7 +84,6 @@ pub(crate) async fn keep(setup: Setup) {
                 .await;
         }
     }
-    reports.input(Input::Gone { generation }).await;
 }
 
 /// A runtime and the queue of what it says unasked.

@@ -59,6 +59,23 @@ pub(super) async fn keep(setup: Setup) {
     let (runtime, notices) = runtime(&setup, Link::Stdio(link));
     let writer = tokio::spawn(write_lines(stdin, lines, closing.clone()));
     let reader = tokio::spawn(read_lines(stdout, Arc::clone(&runtime), setup.limits));
+    setup.remains.end_by({
+        // What a panic of this keeper would leave: the group and the two tasks on its pipes.
+        let (process, runtime, slot) = (
+            Arc::clone(&process),
+            Arc::clone(&runtime),
+            Arc::clone(&setup.slot),
+        );
+        let tasks = [reader.abort_handle(), writer.abort_handle()];
+        move || {
+            tasks.iter().for_each(tokio::task::AbortHandle::abort);
+            runtime.fail(Failure::new(FailureKind::Internal));
+            slot.clear_process(process.pid());
+            process.kill();
+            let process = Arc::clone(&process);
+            Box::pin(async move { process.gone().await })
+        }
+    });
     let child = Child {
         setup: &setup,
         runtime: &runtime,
