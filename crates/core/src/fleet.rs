@@ -219,6 +219,12 @@ impl Fleet {
         Some((at, slot, why))
     }
 
+    /// The slots whose deadline has come by `now`, in the order in which it came.
+    pub fn due(&self, now: Time) -> impl Iterator<Item = SlotId> + '_ {
+        let due = self.deadlines.iter().take_while(move |(at, _)| *at <= now);
+        due.map(|(_, slot)| *slot)
+    }
+
     /// Where one slot stands.
     #[must_use]
     pub fn status(&self, slot: SlotId) -> Option<Status> {

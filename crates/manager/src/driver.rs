@@ -15,6 +15,7 @@ use mainstay_core::ids::{Generation, SlotId};
 use mainstay_core::lifecycle::Start;
 use mainstay_core::lifecycle::input::Input;
 use mainstay_core::lifecycle::status::StateWord;
+use mainstay_core::time::Time;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -356,9 +357,10 @@ impl Driver {
     /// Lets the fleet decide, does what it decided, and shows the result to observers.
     fn step(&mut self, input: FleetInput, effects: &mut FleetEffects) {
         let now = self.setting.clock.now();
+        // An input can change what people see without any effect: a proof of health takes the charges away.
+        let mut touched = self.concerned(&input, now);
         self.fleet.step(now, input, effects);
         let decided: Vec<_> = effects.drain().collect();
-        let mut touched = Vec::new();
         for effect in decided {
             if let Some(slot) = self.perform(effect)
                 && !touched.contains(&slot)
@@ -371,13 +373,27 @@ impl Driver {
         }
     }
 
+    /// The slots that an input is about. Others may be touched by what it leads to.
+    fn concerned(&self, input: &FleetInput, now: Time) -> Vec<SlotId> {
+        match input {
+            FleetInput::Add { slot, .. }
+            | FleetInput::Patch { slot, .. }
+            | FleetInput::Replace { slot, .. }
+            | FleetInput::Remove { slot }
+            | FleetInput::Slot { slot, .. } => vec![*slot],
+            FleetInput::Timeout => self.fleet.due(now).collect(),
+            FleetInput::Shutdown { .. } => self.slots.keys().copied().collect(),
+        }
+    }
+
     /// Shows a slot's lifecycle to observers. After the effects, so that whoever sees "connected" finds a generation.
     fn show(&self, id: SlotId) {
         let (Some(slot), Some(status)) = (self.slots.get(&id), self.fleet.status(id)) else {
             return;
         };
         let now = self.setting.clock.now();
-        slot.view.send_modify(|view| {
+        slot.view.send_if_modified(|view| {
+            let mut changed = view.status != status;
             if let Some(cause) = &status.cause {
                 // Outside the states that a failure leads to the cause is history, unless it is news: a planned replacement
                 // that fails leaves the old connection serving, and people must still hear of it.
@@ -393,9 +409,11 @@ impl Driver {
                     view.last_failure = Some((cause.clone(), status.since));
                 } else if is_news {
                     view.last_failure = Some((cause.clone(), now));
+                    changed = true;
                 }
             }
             view.status = status;
+            changed
         });
     }
 }

@@ -1,4 +1,4 @@
-//! The long soak: `soak [CYCLES]` (default 10,000) crashes and as many lost sessions, with progress. See `scripts/soak`.
+//! The long soak: `soak [CRASHES [SESSIONS]]` (default 10,000 of each), with progress. See `scripts/soak`.
 
 use std::error::Error;
 use std::io::Write;
@@ -10,15 +10,13 @@ use mainstay_testkit::soak::{self, Report};
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let cycles = std::env::args()
-        .nth(1)
-        .map(|word| word.parse())
-        .transpose()?
-        .unwrap_or(10_000);
+    let crashes = number(1)?.unwrap_or(10_000);
+    let sessions = number(2)?.unwrap_or(crashes);
     let stdio = beside("misbehave")?;
     let http = beside("misbehave-http")?;
     let started = Instant::now();
-    let crashes = soak::crashes(&stdio, cycles, &mut |done| tell("crashes", done, cycles)).await?;
+    let crashes =
+        soak::crashes(&stdio, crashes, &mut |done| tell("crashes", done, crashes)).await?;
     let after_crashes = started.elapsed();
     let sessions = soak::sessions(&http, cycles, &mut |done| {
         tell("lost sessions", done, cycles)
@@ -55,6 +53,13 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn number(argument: usize) -> Result<Option<u64>, std::num::ParseIntError> {
+    std::env::args()
+        .nth(argument)
+        .map(|word| word.parse())
+        .transpose()
 }
 
 fn tell(what: &str, done: u64, of: u64) {
