@@ -18,8 +18,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let crashes =
         soak::crashes(&stdio, crashes, &mut |done| tell("crashes", done, crashes)).await?;
     let after_crashes = started.elapsed();
-    let sessions = soak::sessions(&http, cycles, &mut |done| {
-        tell("lost sessions", done, cycles)
+    let sessions = soak::sessions(&http, sessions, &mut |done| {
+        tell("lost sessions", done, sessions)
     })
     .await?;
     let mut out = std::io::stdout();
