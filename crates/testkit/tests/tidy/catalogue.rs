@@ -51,7 +51,7 @@ fn rows() -> Vec<Row> {
                 "handled" => Status::Handled,
                 "later" => Status::Later,
                 "elsewhere" => Status::Elsewhere,
-                other => panic!("status `{other}` of row {number}"),
+                other => unreachable!("status `{other}` of row {number}"),
             },
             fault: fields[1].to_owned(),
             answer: fields[2].to_owned(),
