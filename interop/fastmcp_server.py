@@ -1,8 +1,8 @@
 """A FastMCP server whose tools leave a mark that can be counted.
 
-    fastmcp_server.py [http PORT]
+    fastmcp_server.py [http|sse PORT]
 
-Speaks stdio, or streamable HTTP on the given port. Every execution of `append_line` and
+Speaks stdio, or streamable HTTP or HTTP+SSE on the given port. Every execution of `append_line` and
 `slow_append` adds one line to the file that MAINSTAY_INTEROP_LEDGER names, so that the file
 tells how often a call really ran, whatever the client was told. `start_helper` is what many
 real servers do: a process of their own, which somebody has to end after them.
@@ -45,7 +45,7 @@ def start_helper() -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["http"]:
-        server.run(transport="http", host="127.0.0.1", port=int(sys.argv[2]), show_banner=False)
+    if sys.argv[1:2] in (["http"], ["sse"]):
+        server.run(transport=sys.argv[1], host="127.0.0.1", port=int(sys.argv[2]), show_banner=False)
     else:
         server.run(show_banner=False)

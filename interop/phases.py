@@ -313,7 +313,7 @@ def nothing_left(bench: Bench, when: str, marks: list[str], groups: set[int], se
 def direct(bench: Bench) -> None:
     """The clients with the HTTP servers alone, no Mainstay between: is it us, or is it them?"""
     spoken = {"everything-http": lambda _client: "2025-11-25", "ledger-http": newest}
-    for server in (server for server in bench.fleet.servers if server.http):
+    for server in (server for server in bench.fleet.servers if server.name in spoken):
         path = f"(direct) {server.name}"
         for session in bench.open_all(server.http.url, path, spoken[server.name]):
             bench.list_tools(session, has(tool_of(server)))

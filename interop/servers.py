@@ -47,8 +47,9 @@ class Server:
 class HttpServer:
     """A server that this run starts itself, always on the same port."""
 
-    def __init__(self, processes: Processes, argv: Callable[[int], list[str]], log, env=None) -> None:
+    def __init__(self, processes: Processes, argv: Callable[[int], list[str]], log, env=None, path="/mcp") -> None:
         self.processes = processes
+        self.path = path
         self.port = free_port()
         self.argv = argv(self.port)
         self.env = {**os.environ, "PORT": str(self.port), **(env or {})}
@@ -57,7 +58,7 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/mcp"
+        return f"http://127.0.0.1:{self.port}{self.path}"
 
     def launch(self) -> None:
         """Starts the process and does not wait for it."""
@@ -115,6 +116,8 @@ class Fleet:
             *self._stdio_servers(),
             self._everything_http(processes),
             self._ledger_http(processes),
+            self._everything_sse(processes),
+            self._ledger_sse(processes),
         ]
 
     def marker(self, hint: str) -> str:
@@ -173,6 +176,23 @@ class Fleet:
         http = HttpServer(processes, argv, log, self._ledger_env())
         entry = {"type": "http", "url": http.url}
         return Server("ledger-http", entry, self._probe_append, http)
+
+    def _everything_sse(self, processes: Processes) -> Server:
+        """HTTP+SSE of 2024-11-05, which Mainstay has to find out by itself."""
+        script = self.tools.npm("server-everything/dist/index.js")
+        argv = [self.tools.node, script, "sse"]
+        log = open(self.folder / "everything-sse.log", "w")
+        http = HttpServer(processes, lambda _port: argv, log, path="/sse")
+        return Server("everything-sse", {"url": http.url}, probe_echo, http)
+
+    def _ledger_sse(self, processes: Processes) -> Server:
+        """HTTP+SSE of 2024-11-05, as the config says."""
+        script = str(self.tools.interop / "fastmcp_server.py")
+        python = self.tools.python("servers")
+        log = open(self.folder / "ledger-sse.log", "w")
+        argv = lambda port: [python, script, "sse", str(port)]  # noqa: E731
+        http = HttpServer(processes, argv, log, self._ledger_env(), path="/sse")
+        return Server("ledger-sse", {"type": "sse", "url": http.url}, self._probe_append, http)
 
     def _probe_write(self, marker: str) -> Probe:
         path = self.files / f"{marker}.txt"

@@ -39,6 +39,8 @@ impl Budget {
 pub struct Renewals {
     window_ends: Time,
     count: u32,
+    /// Refused ones in the same window.
+    over: u32,
 }
 
 impl Renewals {
@@ -48,6 +50,7 @@ impl Renewals {
             *self = Renewals {
                 window_ends: now + policy.window_ms,
                 count: 0,
+                over: 0,
             };
         }
         let free = self.count < policy.max;
@@ -57,12 +60,21 @@ impl Renewals {
         free
     }
 
+    /// Counts one that was not free, and says how many those are in this window: the wait grows with them.
+    pub fn refuse(&mut self) -> u32 {
+        // No wait grows beyond its cap, long before this.
+        const OVER_MAX: u32 = 64;
+        self.over = self.over.saturating_add(1).min(OVER_MAX);
+        self.over
+    }
+
     /// The same budget seen at `now`: a window that is over is no window.
     pub(crate) fn normalised(self, now: Time) -> Renewals {
         if now >= self.window_ends {
             Renewals {
                 window_ends: now,
                 count: 0,
+                over: 0,
             }
         } else {
             self
@@ -105,6 +117,8 @@ mod tests {
         assert!(renewals.take(&policy, Time(1_000)));
         assert!(renewals.take(&policy, Time(1_050)));
         assert!(!renewals.take(&policy, Time(1_099)));
+        assert_eq!((renewals.refuse(), renewals.refuse()), (1, 2));
         assert!(renewals.take(&policy, Time(1_100)), "a new window");
+        assert_eq!(renewals.refuse(), 1);
     }
 }

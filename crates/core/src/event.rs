@@ -47,6 +47,10 @@ pub enum Cause {
     Wanted,
     /// Something changed that may cure the failure.
     Poked(Poke),
+    /// The machine woke up.
+    Woke,
+    /// Other servers died at the same time.
+    DiedTogether,
     /// Everything shuts down, or the slot is removed.
     Shutdown,
     /// Greeted and listed.
@@ -79,6 +83,8 @@ impl Cause {
             Cause::Poked(Poke::Credentials) => "new-credentials",
             Cause::Poked(Poke::Network) => "network-changed",
             Cause::Poked(Poke::Config) => "config-changed",
+            Cause::Woke => "woke",
+            Cause::DiedTogether => "died-together",
             Cause::Shutdown => "shutdown",
             Cause::Opened => "opened",
             Cause::Failed(_) => "failed",

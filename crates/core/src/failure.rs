@@ -37,6 +37,10 @@ pub enum FailureKind {
     Forbidden,
     /// No protocol revision in common.
     VersionMismatch,
+    /// TLS does not trust the server's certificate (F80).
+    BadCertificate,
+    /// The server takes no message in the form that MCP prescribes (F98).
+    Incompatible,
     /// Something answers, but it is not an MCP server (wrong URL, an HTML page, another program).
     NotMcp,
     /// The process ended before its catalog was listed.
@@ -65,6 +69,9 @@ pub enum FailureKind {
     RateLimited,
     /// The session is gone on the server (404 and its dialects).
     SessionLost,
+    /// Sessions vanish before they are of any use, or more often than the policy takes for granted: the mark of a load
+    /// balancer without affinity (F107).
+    SessionUnstable,
     /// The server broke the protocol in a way that leaves the connection useless.
     ProtocolError,
     /// The server greeted but could not list its catalog.
@@ -103,7 +110,9 @@ impl FailureKind {
             | FailureKind::BadConfig
             | FailureKind::NeedsLogin
             | FailureKind::Forbidden
-            | FailureKind::VersionMismatch => Blame::Human,
+            | FailureKind::VersionMismatch
+            | FailureKind::BadCertificate
+            | FailureKind::Incompatible => Blame::Human,
             FailureKind::SpawnFailed
             | FailureKind::NotMcp
             | FailureKind::ExitedEarly { .. }
@@ -113,6 +122,7 @@ impl FailureKind {
             | FailureKind::Unreachable
             | FailureKind::HttpStatus(_)
             | FailureKind::RateLimited
+            | FailureKind::SessionUnstable
             | FailureKind::ProtocolError
             | FailureKind::ListingFailed
             | FailureKind::ProbeFailed
@@ -134,6 +144,8 @@ impl FailureKind {
             FailureKind::NeedsLogin => "needs-login",
             FailureKind::Forbidden => "forbidden",
             FailureKind::VersionMismatch => "version-mismatch",
+            FailureKind::BadCertificate => "bad-certificate",
+            FailureKind::Incompatible => "incompatible",
             FailureKind::NotMcp => "not-mcp",
             FailureKind::ExitedEarly { .. } => "exited-early",
             FailureKind::Exited { .. } => "exited",
@@ -143,6 +155,7 @@ impl FailureKind {
             FailureKind::HttpStatus(_) => "http-status",
             FailureKind::RateLimited => "rate-limited",
             FailureKind::SessionLost => "session-lost",
+            FailureKind::SessionUnstable => "session-unstable",
             FailureKind::ProtocolError => "protocol-error",
             FailureKind::ListingFailed => "listing-failed",
             FailureKind::ProbeFailed => "probe-failed",
@@ -168,6 +181,12 @@ impl FailureKind {
             FailureKind::VersionMismatch => {
                 "update the server, or use a release that speaks its revision"
             }
+            FailureKind::BadCertificate => {
+                "renew the certificate, or name the file of the authority that issued it in `tls.caFile`"
+            }
+            FailureKind::Incompatible => {
+                "check `url`, or update the server: it refuses the form that MCP prescribes"
+            }
             FailureKind::NotMcp => {
                 "check `url` or `command`: what answers there is not an MCP server"
             }
@@ -188,6 +207,9 @@ impl FailureKind {
             FailureKind::RateLimited => "wait, or ask for a higher limit",
             FailureKind::SessionLost => {
                 "if sessions keep vanishing, give the load balancer sticky routing"
+            }
+            FailureKind::SessionUnstable => {
+                "give the load balancer sticky routing: requests of one session reach servers that do not know it"
             }
             FailureKind::ProtocolError => "report the detail to the server's authors",
             FailureKind::ListingFailed => {
@@ -254,6 +276,8 @@ impl fmt::Display for FailureKind {
             FailureKind::NeedsLogin => f.write_str("login needed"),
             FailureKind::Forbidden => f.write_str("access forbidden"),
             FailureKind::VersionMismatch => f.write_str("no protocol revision in common"),
+            FailureKind::BadCertificate => f.write_str("certificate not trusted"),
+            FailureKind::Incompatible => f.write_str("incompatible server"),
             FailureKind::NotMcp => f.write_str("not an MCP server"),
             FailureKind::ExitedEarly { code, signal } => {
                 ending(f, "ended before it was ready", code, signal)
@@ -267,6 +291,7 @@ impl fmt::Display for FailureKind {
             FailureKind::HttpStatus(status) => write!(f, "HTTP status {status}"),
             FailureKind::RateLimited => f.write_str("rate limited"),
             FailureKind::SessionLost => f.write_str("session lost"),
+            FailureKind::SessionUnstable => f.write_str("sessions vanish too often"),
             FailureKind::ProtocolError => f.write_str("protocol error"),
             FailureKind::ListingFailed => f.write_str("listing failed"),
             FailureKind::ProbeFailed => f.write_str("does not answer probes"),
@@ -346,6 +371,48 @@ pub fn classify(faults: &[Fault], was_ready: bool) -> Verdict {
     }
 }
 
+/// One of every kind, for tests that must not forget one.
+#[cfg(test)]
+pub(crate) fn every_kind() -> Vec<FailureKind> {
+    let ending = (Some(1), None);
+    let kinds = vec![
+        FailureKind::SpawnNotFound,
+        FailureKind::CwdMissing,
+        FailureKind::SpawnDenied,
+        FailureKind::SpawnFailed,
+        FailureKind::BadConfig,
+        FailureKind::NeedsLogin,
+        FailureKind::Forbidden,
+        FailureKind::VersionMismatch,
+        FailureKind::NotMcp,
+        FailureKind::ExitedEarly {
+            code: ending.0,
+            signal: ending.1,
+        },
+        FailureKind::Exited {
+            code: ending.0,
+            signal: ending.1,
+        },
+        FailureKind::StreamClosed,
+        FailureKind::ConnectTimeout(Phase::Greet),
+        FailureKind::Unreachable,
+        FailureKind::HttpStatus(502),
+        FailureKind::RateLimited,
+        FailureKind::SessionLost,
+        FailureKind::SessionUnstable,
+        FailureKind::ProtocolError,
+        FailureKind::ListingFailed,
+        FailureKind::ProbeFailed,
+        FailureKind::Internal,
+        FailureKind::Stopped,
+        FailureKind::CleanupFault,
+    ];
+    // Whoever adds a kind is led here by the compiler through `word`, and here by this number.
+    let words: std::collections::BTreeSet<&str> = kinds.iter().map(|kind| kind.word()).collect();
+    assert_eq!(words.len(), 24, "every kind has its own word");
+    kinds
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -363,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn law_8_noise_is_benign_bare_and_nested_s05() {
+    fn s05_law_8_noise_is_benign_bare_and_nested() {
         for depth in [0, 1, 2, 7, 100_000] {
             // The drop of a deep group recurses too, so the deepest one is taken apart by hand.
             let mut fault = nest(noise(), depth);
@@ -379,21 +446,20 @@ mod tests {
     }
 
     #[test]
-    fn unrelated_errors_are_never_benign_s06() {
-        for kind in [
-            FailureKind::Unreachable,
-            FailureKind::StreamClosed,
-            FailureKind::SessionLost,
-            FailureKind::Internal,
-            FailureKind::NeedsLogin,
-        ] {
-            let fault = Fault::One(kind.into());
-            assert_eq!(classify(&[fault], true), Verdict::Genuine(kind.into()));
+    fn s06_unrelated_errors_are_never_benign() {
+        for kind in every_kind() {
+            let benign = matches!(kind, FailureKind::CleanupFault | FailureKind::Stopped);
+            let verdict = classify(&[Fault::One(kind.into())], true);
+            if benign {
+                assert_eq!(verdict, Verdict::Benign, "{kind}");
+            } else {
+                assert_eq!(verdict, Verdict::Genuine(kind.into()));
+            }
         }
     }
 
     #[test]
-    fn law_8_one_genuine_leaf_makes_the_group_genuine_whatever_order_or_depth_s07() {
+    fn s07_law_8_one_genuine_leaf_makes_the_group_genuine_whatever_order_or_depth() {
         for depth in 0..4 {
             let genuine = nest(refused(), depth);
             for faults in [
@@ -417,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn law_8_cancellation_and_shutdown_outrank_both_s08() {
+    fn s08_law_8_cancellation_and_shutdown_outrank_both() {
         let mixed = vec![noise(), nest(Fault::Cancelled, 3), refused()];
         assert_eq!(classify(&mixed, true), Verdict::Cancelled);
         let mut with_shutdown = mixed;
@@ -426,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_before_readiness_is_a_genuine_failure_s04() {
+    fn s04_noise_before_readiness_is_a_genuine_failure() {
         assert_eq!(
             classify(&[noise()], false),
             Verdict::Genuine(FailureKind::CleanupFault.into())
@@ -434,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_real_failure_is_the_cause_s15() {
+    fn s15_the_first_real_failure_is_the_cause() {
         let faults = [
             noise(),
             Fault::Group(vec![noise(), refused()]),

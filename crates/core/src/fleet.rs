@@ -2,15 +2,22 @@
 //!
 //! The start gate is the one choke point through which every open passes (law 10): at most `start_gate` opens are under
 //! way at a time, first come, first served. A permit is held from the grant until the open has ended, however it ends.
-//! Slots share nothing else: one server's trouble delays no other (law 27).
+//! Slots share nothing else: one server's trouble delays no other (law 27), except that servers that died together do not
+//! come back together (F77).
+
+mod together;
+
+pub use together::{DeathsTogether, TOGETHER_MS};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::backoff;
+use crate::event::{Cause, Transition};
 use crate::ids::{Generation, SlotId};
-use crate::lifecycle::{Effect, Effects, Input, Lifecycle, Poke, Start, Status, Why};
+use crate::lifecycle::{Effect, Effects, Input, Lifecycle, Poke, Start, StateWord, Status, Why};
 use crate::policy::Policy;
 use crate::time::Time;
+use together::Deaths;
 
 /// What holds for all slots.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,9 +65,16 @@ pub enum FleetInput {
     Slot {
         /// Which.
         slot: SlotId,
-        /// What. `Granted` is the gate's own word: given from outside it is ignored.
+        /// What. `Granted` and `Stagger` are the fleet's own words: given from outside they are ignored.
         input: Input,
     },
+    /// The machine slept: give this before anything else that happens after the sleep (law 12).
+    Woke {
+        /// The part of the sleep that the clock of the steps did not count; zero where it went on.
+        asleep_ms: u64,
+    },
+    /// The machine's network changed.
+    NetworkChanged,
     /// Nothing opens ever again, in any slot. A second, impatient one skips the grace.
     Shutdown {
         /// Kill at once.
@@ -85,6 +99,8 @@ pub enum FleetEffect {
         /// Which.
         slot: SlotId,
     },
+    /// Several servers died together: look for a common cause. Once per burst, when it is over (F77).
+    DiedTogether(DeathsTogether),
     /// Nothing of any slot exists any more. Once.
     ShutDown,
 }
@@ -129,6 +145,7 @@ pub struct Fleet {
     gate: Gate,
     /// The next deadline of every slot that has one.
     deadlines: BTreeSet<(Time, SlotId)>,
+    deaths: Deaths,
     clock: Time,
     shutdown: Shutdown,
     /// Scratch space of a step.
@@ -175,6 +192,7 @@ impl Fleet {
             policy,
             slots: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            deaths: Deaths::default(),
             clock: Time::ZERO,
             shutdown: Shutdown::No,
             effects: Effects::new(),
@@ -185,6 +203,9 @@ impl Fleet {
     pub fn step(&mut self, now: Time, input: FleetInput, out: &mut FleetEffects) {
         debug_assert!(now >= self.clock, "time never runs backwards");
         self.clock = self.clock.max(now);
+        if let Some(together) = self.deaths.take_over(self.clock) {
+            out.push(FleetEffect::DiedTogether(together));
+        }
         match input {
             FleetInput::Add {
                 slot,
@@ -200,10 +221,12 @@ impl Fleet {
             }
             FleetInput::Remove { slot } => self.remove(slot, out),
             FleetInput::Slot {
-                input: Input::Granted { .. },
+                input: Input::Granted { .. } | Input::Stagger,
                 ..
             } => {}
             FleetInput::Slot { slot, input } => self.step_slot(slot, input, out),
+            FleetInput::Woke { asleep_ms } => self.step_all(&Input::Woke { asleep_ms }, out),
+            FleetInput::NetworkChanged => self.step_all(&Input::Poke(Poke::Network), out),
             FleetInput::Shutdown { impatient } => self.shut_down(impatient, out),
             FleetInput::Timeout => self.time_passed(out),
         }
@@ -211,12 +234,16 @@ impl Fleet {
         self.report_shutdown(out);
     }
 
-    /// When to wake the fleet with `FleetInput::Timeout`, for whom and why.
+    /// When to wake the fleet with `FleetInput::Timeout`, for which slot, if it is one slot's deadline, and why.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<(Time, SlotId, Why)> {
-        let (at, slot) = *self.deadlines.first()?;
-        let (_, why) = self.slots.get(&slot)?.lifecycle.next_deadline()?;
-        Some((at, slot, why))
+    pub fn next_deadline(&self) -> Option<(Time, Option<SlotId>, Why)> {
+        let slots = self.deadlines.first().and_then(|(at, slot)| {
+            let (_, why) = self.slots.get(slot)?.lifecycle.next_deadline()?;
+            Some((*at, Some(*slot), why))
+        });
+        let own = self.deaths.deadline();
+        let own = own.map(|at| (at, None, Why::DiedTogether));
+        slots.into_iter().chain(own).min()
     }
 
     /// The slots whose deadline has come by `now`, in the order in which it came.
@@ -303,9 +330,13 @@ impl Fleet {
         if self.shutdown == Shutdown::No {
             self.shutdown = Shutdown::Waiting;
         }
+        self.step_all(&Input::Shutdown { impatient }, out);
+    }
+
+    fn step_all(&mut self, input: &Input, out: &mut FleetEffects) {
         let slots: Vec<SlotId> = self.slots.keys().copied().collect();
         for slot in slots {
-            self.step_slot(slot, Input::Shutdown { impatient }, out);
+            self.step_slot(slot, input.clone(), out);
         }
     }
 
@@ -337,7 +368,11 @@ impl Fleet {
         entry
             .lifecycle
             .step(&entry.policy, self.clock, input, &mut self.effects);
+        let mut died = false;
         for effect in self.effects.drain() {
+            if let Effect::Changed(change) = &effect {
+                died |= is_death(change);
+            }
             match effect {
                 Effect::RequestOpen { generation, .. } => {
                     self.gate.queue.retain(|(queued, _)| *queued != slot);
@@ -352,6 +387,7 @@ impl Fleet {
                 | Effect::Retract
                 | Effect::Probe { .. }
                 | Effect::FenceIfUnused { .. }
+                | Effect::CleanupFault { .. }
                 | Effect::Changed(_) => out.push(FleetEffect::Slot { slot, effect }),
             }
         }
@@ -369,6 +405,12 @@ impl Fleet {
         if entry.removing && entry.lifecycle.is_shut_down() {
             self.slots.remove(&slot);
             out.push(FleetEffect::Removed { slot });
+        }
+        if died {
+            // Whom this staggers does not die of it: no further recursion.
+            for slot in self.deaths.note(slot, self.clock) {
+                self.step_slot(slot, Input::Stagger, out);
+            }
         }
     }
 
@@ -421,6 +463,11 @@ impl Gate {
             self.queue.retain(|(queued, _)| *queued != slot);
         }
     }
+}
+
+/// Whether a server that served has died. What was planned, and a lost session, is no death.
+fn is_death(change: &Transition) -> bool {
+    change.from == StateWord::Connected && matches!(change.cause, Cause::Failed(_))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! One verb changes it: [`Lifecycle::step`]. One question asks when to wake it: [`Lifecycle::next_deadline`]. It never
 //! waits, performs nothing, and knows nothing of bytes, processes or sockets.
 //!
-//! Reading order: `state` (what it remembers), this file (dispatch), `opening`, `serving`, `stopping` (what it decides).
+//! Reading order: `state` (what it remembers), this file (dispatch), `opening`, `serving`, `stopping`, `orders`, `waking`
+//! (what it decides).
 
 pub mod effect;
 pub mod input;
@@ -14,6 +15,7 @@ pub mod state;
 pub mod status;
 mod stopping;
 mod view;
+mod waking;
 
 pub use effect::{Effect, Effects, StopStep};
 pub use input::{Input, OpenMode, Phase, Poke, Proof};
@@ -51,6 +53,8 @@ pub struct Lifecycle {
     open_not_before: Time,
     /// The server's own wish; an operator, new credentials or a new config override it.
     retry_not_before: Time,
+    /// Until then the next failure is blamed on the machine's sleep (law 12).
+    slept_until: Time,
     /// State of the jitter generator.
     seed: u64,
     /// For people only.
@@ -63,6 +67,9 @@ struct Notes {
     since: Time,
     opens: u64,
     failure: Option<Failure>,
+    cleanup_faults: u64,
+    cleanup_fault: Option<Failure>,
+    died_together: bool,
 }
 
 /// What every decision needs: the policy, the time, where effects go, and what to name as the cause of a change.
@@ -103,6 +110,7 @@ impl Lifecycle {
             renewals: Renewals::default(),
             open_not_before: Time::ZERO,
             retry_not_before: Time::ZERO,
+            slept_until: Time::ZERO,
             seed: slot_seed,
             notes: Notes::default(),
         }
@@ -279,6 +287,8 @@ impl Lifecycle {
             Input::Restart | Input::Replace => self.restart(step, input == Input::Replace),
             Input::Wanted => self.wanted(step),
             Input::Poke(poke) => self.poke(step, poke),
+            Input::Woke { asleep_ms } => self.woke(step, asleep_ms),
+            Input::Stagger => self.stagger(step),
             Input::Shutdown { impatient } => self.shut_down(step, impatient),
             Input::Timeout => self.time_passed(step),
             Input::Granted { .. }
@@ -329,10 +339,12 @@ impl Lifecycle {
                 Why::Retry => self.retry(step),
                 Why::ParkedProbe => self.parked_probe(step),
                 Why::Stable => self.proven(),
-                Why::KeepaliveIdle => self.probe(step),
+                Why::KeepaliveIdle | Why::SuspicionProbe => self.probe(step),
                 Why::ProbeDeadline => self.probe_missed(step),
                 Why::IdleLimit => self.ask_if_unused(step),
                 Why::SuccessorRetry => self.open_successor(step),
+                // No lifecycle has this deadline: it is the fleet's.
+                Why::DiedTogether => break,
             }
             if self.state.word() != StateWord::Connected {
                 break;
@@ -351,6 +363,8 @@ fn cause_of(input: &Input) -> Cause {
         Input::Replace => Cause::Replaced,
         Input::Wanted => Cause::Wanted,
         Input::Poke(poke) => Cause::Poked(*poke),
+        Input::Woke { .. } => Cause::Woke,
+        Input::Stagger => Cause::DiedTogether,
         Input::Shutdown { .. } => Cause::Shutdown,
         Input::OpenFailed { failure, .. } | Input::Exited { failure, .. } => {
             Cause::Failed(failure.clone())

@@ -39,6 +39,8 @@ pub struct Policy {
     pub stop: StopPolicy,
     /// How many session renewals are taken for granted.
     pub renewals: RenewalPolicy,
+    /// How a wake-up of the machine, a change of its network and the deaths of many are taken.
+    pub wake: WakePolicy,
 }
 
 /// Deadlines of one open, counted from the moment the start gate lets it through.
@@ -94,11 +96,20 @@ pub struct StopPolicy {
 pub struct RenewalPolicy {
     /// Length of the counting window.
     pub window_ms: u64,
-    /// Free renewals per window; further ones are charged like failures.
+    /// Free renewals per window; further ones are failures (`session-unstable`): charged, each waiting longer.
     pub max: u32,
     /// How many old generations may be on their way out in the background at the same time. When there are more, the
     /// next open waits for one of them. Zero counts as one.
     pub retiring_max: u32,
+}
+
+/// What happens to all servers at the same time must not make all of them act at the same time (law 12, F77, F226).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WakePolicy {
+    /// What such an event makes due is put off by a random part of this time. Zero counts as one.
+    pub spread_ms: u64,
+    /// The first failure within this time after a wake-up is the sleep's and is not charged. Zero: every failure is.
+    pub grace_ms: u64,
 }
 
 /// How a server without keepalive is probed when a call raises suspicion against it.
@@ -150,6 +161,10 @@ impl Policy {
                 window_ms: 60_000,
                 max: 10,
                 retiring_max: 4,
+            },
+            wake: WakePolicy {
+                spread_ms: 5_000,
+                grace_ms: 60_000,
             },
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Must not do any work: `commands` does it.
 
+#[cfg(feature = "chaos")]
+pub(crate) mod chaos;
 pub(crate) mod env;
 pub(crate) mod output;
 pub(crate) mod table;
@@ -83,6 +85,9 @@ pub(crate) enum Command {
     /// One of the demo's servers (internal).
     #[command(hide = true)]
     DemoServer(DemoServerArgs),
+    /// Break things on purpose: misbehaving servers, and a test of what a gateway survives.
+    #[cfg(feature = "chaos")]
+    Chaos(chaos::ChaosArgs),
 }
 
 impl Command {
@@ -97,6 +102,14 @@ impl Command {
             Self::Logs(args) => args.json,
             Self::Check(args) => args.json,
             Self::Demo(args) => args.json,
+            #[cfg(feature = "chaos")]
+            Self::Chaos(args) => match &args.command {
+                chaos::ChaosCommand::Run(args) => args.json,
+                chaos::ChaosCommand::List(args) => args.json,
+                chaos::ChaosCommand::Serve(_)
+                | chaos::ChaosCommand::Show(_)
+                | chaos::ChaosCommand::Misbehave(_) => false,
+            },
         }
     }
 }

@@ -37,5 +37,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Check(args) => check::run(args, output).await,
         Command::Demo(args) => demo::run(args, output).await,
         Command::DemoServer(args) => demo::server::run(args.kind).await.map(|()| Exit::Ok),
+        #[cfg(feature = "chaos")]
+        Command::Chaos(args) => crate::chaos::run(args, output).await,
     }
 }

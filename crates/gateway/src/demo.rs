@@ -365,7 +365,13 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
                 &format!("{from} -> {to}, generation {}{why}", event.generation),
             )
         }
-        EventKind::Published { .. } | EventKind::Retracted { .. } => Ok(()),
+        EventKind::ServerChanged { .. }
+        | EventKind::Published { .. }
+        | EventKind::Retracted { .. }
+        | EventKind::LimitExceeded { .. }
+        | EventKind::Escaped { .. }
+        | EventKind::DiedTogether { .. }
+        | EventKind::RestoreFailed { .. } => Ok(()),
     }
 }
 

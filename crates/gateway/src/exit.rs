@@ -49,6 +49,18 @@ pub(crate) enum Exit {
     DemoWrong,
     /// `demo`: a server did not come back after a break.
     DemoUnrecovered,
+    /// `chaos run`: the target did not survive a scenario.
+    #[cfg_attr(
+        not(feature = "chaos"),
+        expect(dead_code, reason = "only chaos ends so")
+    )]
+    NotSurvived,
+    /// `chaos run`: the target never served.
+    #[cfg_attr(
+        not(feature = "chaos"),
+        expect(dead_code, reason = "only chaos ends so")
+    )]
+    TargetDown,
     /// Left at once on the third signal, without waiting for anything.
     Interrupted,
 }
@@ -56,7 +68,7 @@ pub(crate) enum Exit {
 impl Exit {
     /// Every way to end, in the order of the numbers.
     #[cfg(test)]
-    pub(crate) const ALL: [Exit; 20] = [
+    pub(crate) const ALL: [Exit; 22] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Usage,
@@ -76,6 +88,8 @@ impl Exit {
         Exit::CheckFailed,
         Exit::DemoWrong,
         Exit::DemoUnrecovered,
+        Exit::NotSurvived,
+        Exit::TargetDown,
         Exit::Interrupted,
     ];
 
@@ -101,6 +115,8 @@ impl Exit {
             Self::CheckFailed => 30,
             Self::DemoWrong => 40,
             Self::DemoUnrecovered => 41,
+            Self::NotSurvived => 50,
+            Self::TargetDown => 51,
             Self::Interrupted => 130,
         }
     }
@@ -127,6 +143,8 @@ impl Exit {
             Self::CheckFailed => "check-failed",
             Self::DemoWrong => "demo-wrong",
             Self::DemoUnrecovered => "demo-unrecovered",
+            Self::NotSurvived => "not-survived",
+            Self::TargetDown => "target-down",
             Self::Interrupted => "interrupted",
         }
     }
@@ -208,6 +226,14 @@ impl Exit {
             Self::DemoUnrecovered => (
                 "`demo`: a server did not come back after a break.",
                 "On a very slow machine give it more `--seconds`; otherwise report it.",
+            ),
+            Self::NotSurvived => (
+                "`chaos run`: the target did not survive at least one scenario.",
+                "The table has a verdict and a note for each; `docs/chaos.md` says what each asks for.",
+            ),
+            Self::TargetDown => (
+                "`chaos run`: the target served in no scenario at all.",
+                "The notes have its last words on stderr; check `--target-command` and `--target`.",
             ),
             Self::Interrupted => (
                 "Left at once on the third signal, without waiting for anything.",

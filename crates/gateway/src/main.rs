@@ -1,5 +1,7 @@
 //! The `mainstay` command: reads the command line, runs the command, ends with its exit code.
 
+#[cfg(feature = "chaos")]
+mod chaos;
 mod cli;
 mod commands;
 mod demo;
@@ -17,6 +19,13 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.global.color);
     let json = cli.command.prints_json();
+    #[cfg(feature = "chaos")]
+    if let Some(ended) = chaos::without_runtime(&cli.command) {
+        return ended.unwrap_or_else(|stop| {
+            output.stop(&stop, json);
+            stop.exit.into()
+        });
+    }
     let ended = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

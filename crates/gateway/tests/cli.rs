@@ -9,7 +9,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -73,6 +73,7 @@ impl User {
         Serving {
             child,
             ready,
+            stdout: Some(stdout),
             ended: false,
         }
     }
@@ -129,6 +130,7 @@ impl Ended {
 struct Serving {
     child: Child,
     ready: String,
+    stdout: Option<BufReader<ChildStdout>>,
     ended: bool,
 }
 
@@ -143,13 +145,17 @@ impl Serving {
         kill_process(pid(u64::from(self.child.id())), signal).unwrap();
     }
 
-    /// Waits for the end; what it wrote to stderr comes along.
+    /// Waits for the end; what it wrote since it was ready comes along.
     fn ended(mut self) -> Ended {
         wait_until("the end of `mainstay serve`", || {
             self.child.try_wait().unwrap().is_some()
         });
         self.ended = true;
         let code = self.child.wait().unwrap().code();
+        let mut out = String::new();
+        if let Some(mut rest) = self.stdout.take() {
+            rest.read_to_string(&mut out).unwrap();
+        }
         let mut err = String::new();
         self.child
             .stderr
@@ -157,11 +163,7 @@ impl Serving {
             .unwrap()
             .read_to_string(&mut err)
             .unwrap();
-        Ended {
-            code,
-            out: self.ready.clone(),
-            err,
-        }
+        Ended { code, out, err }
     }
 }
 
@@ -619,7 +621,38 @@ fn a_useless_state_directory_and_broken_servers_are_no_reason_not_to_serve() {
 }
 
 #[test]
-fn law_6_a_second_signal_skips_every_grace() {
+fn law_6_f220_a_shutdown_ends_in_time_and_its_last_line_names_whoever_had_to_be_killed() {
+    let user = User::new();
+    let stubborn = json!({
+        "command": "sh", "args": ["-c", "trap '' TERM; while :; do sleep 1; done"],
+        // Far longer than the test waits: only the limit for all of them can end it.
+        "stop": { "closeMs": 600_000, "terminateMs": 600_000 },
+    });
+    user.config(json!({
+        "mcpServers": { "stubborn": stubborn, "demo": demo_server() },
+        "mainstay": { "shutdownMs": 1_000 },
+    }));
+    let serving = user.serve(&[]);
+    wait_until("the process", || user.server("stubborn")["pid"].is_u64());
+    wait_until("the good server", || {
+        user.server("demo")["state"] == "connected"
+    });
+    let child = pid(user.server("stubborn")["pid"].as_u64().unwrap());
+    serving.signal(Signal::TERM);
+    let ended = serving.ended().exit(0);
+    assert_eq!(
+        ended.out.lines().last(),
+        Some("mainstay: stopped; had to be killed: stubborn"),
+        "{ended:#?}"
+    );
+    assert!(
+        test_kill_process(child).is_err(),
+        "the stubborn child survived"
+    );
+}
+
+#[test]
+fn law_6_f223_a_second_signal_skips_every_grace() {
     let user = User::new();
     let stubborn = "trap '' TERM; while :; do sleep 1; done";
     user.config(json!({ "mcpServers": { "stubborn": {
@@ -635,7 +668,11 @@ fn law_6_a_second_signal_skips_every_grace() {
         user.server("stubborn")["state"] == "draining"
     });
     serving.signal(Signal::INT);
-    serving.ended().exit(0);
+    let ended = serving.ended().exit(0);
+    assert!(
+        ended.out.contains("had to be killed: stubborn"),
+        "{ended:#?}"
+    );
     assert!(
         test_kill_process(child).is_err(),
         "the stubborn child survived"

@@ -10,20 +10,25 @@ use mainstay_core::failure::FailureKind;
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::input::Input;
 use mainstay_core::lifecycle::status::StateWord;
+use mainstay_wire::envelope::Message;
 use mainstay_wire::method;
 use mainstay_wire::views::ToolHints;
 use tokio::time::Instant;
 
+use crate::config::Replay;
 use crate::error::{CallError, Lost, ParkedRefusal, Refusal};
 use crate::request::{Answer, CallOptions, Request};
 use crate::runtime::leases::Lease;
 use crate::runtime::report::Reports;
-use crate::runtime::{Cut, Limits, Miss};
+use crate::runtime::{Cut, Limits, Miss, Runtime};
 use crate::slot::Slot;
 
 /// How often one call is sent at most. Each attempt needs a new generation or a refused session, so this only bounds
 /// pathological servers; the deadline bounds everything else.
 const ATTEMPTS_MAX: u32 = 6;
+
+/// The pause before a request is sent again to a server that is still there; it doubles with every attempt.
+const RESEND: Duration = Duration::from_millis(250);
 
 /// Calls one server through its slot.
 pub(crate) struct Caller<'a> {
@@ -93,8 +98,15 @@ impl<'a> Caller<'a> {
         let _permit = self.admit().await?;
         let mut served = Duration::ZERO;
         let mut attempt = 0;
+        let mut listed_anew = false;
         loop {
             let lease = self.lease().await.map_err(CallError::Refused)?;
+            if let Some(until) = lease.runtime().paused_until() {
+                // Not held meanwhile: the generation may be replaced, and the pause is the host's.
+                drop(lease);
+                self.keep_pause(until).await.map_err(CallError::Refused)?;
+                continue;
+            }
             attempt += 1;
             let sent = Instant::now();
             let limits = Limits {
@@ -113,14 +125,15 @@ impl<'a> Caller<'a> {
             served += sent.elapsed();
             let miss = match answered {
                 Ok(message) => {
-                    return Ok(Answer {
-                        message,
-                        generation: runtime.generation,
-                        era: runtime.era(),
-                        queued: self.started.elapsed().saturating_sub(served),
-                        served,
-                        attempts: attempt,
-                    });
+                    // F136: refused before it ran, because our listing is old. Once; a second refusal is the answer.
+                    if !listed_anew && runtime.wants_other_headers(&message) {
+                        listed_anew = true;
+                        if runtime.list_anew(self.deadline).await {
+                            self.slot.counters.resent();
+                            continue;
+                        }
+                    }
+                    return Ok(self.answer(message, runtime, served, attempt));
                 }
                 Err(miss) => miss,
             };
@@ -131,10 +144,44 @@ impl<'a> Caller<'a> {
                 return Err(self.error(miss));
             }
             self.slot.counters.resent();
+            if is_throttled(&miss) {
+                // The generation is as good as before: what is waited for is its host (F102).
+                if lease
+                    .runtime()
+                    .paused_until()
+                    .is_some_and(|until| until > self.patience_until)
+                {
+                    return Err(self.error(miss));
+                }
+                continue;
+            }
+            if runtime.survives(&miss) {
+                // Nothing will replace it: a pause that grows with every attempt is all there is to wait for (F99).
+                let pause = RESEND * 2_u32.saturating_pow(attempt - 1);
+                tokio::time::sleep_until(self.patience_until.min(Instant::now() + pause)).await;
+                continue;
+            }
             // The broken generation must not be leased again: wait until the driver has taken it away.
             let broken = runtime.generation;
             drop(lease);
             self.until_replaced(broken).await;
+        }
+    }
+
+    fn answer(
+        &self,
+        message: Message,
+        runtime: &Runtime,
+        served: Duration,
+        attempts: u32,
+    ) -> Answer {
+        Answer {
+            message,
+            generation: runtime.generation,
+            era: runtime.era(),
+            queued: self.started.elapsed().saturating_sub(served),
+            served,
+            attempts,
         }
     }
 
@@ -223,6 +270,19 @@ impl<'a> Caller<'a> {
         }
     }
 
+    /// Waits out the pause that the server's host asked for, if it ends within the patience of the call (F103). That is our
+    /// time, not the server's (law 19). Cancel-safe.
+    async fn keep_pause(&self, until: Instant) -> Result<(), Refusal> {
+        if until > self.patience_until {
+            return Err(Refusal::RateLimited {
+                server: self.name(),
+                wait_ms: ms(until.saturating_duration_since(Instant::now())),
+            });
+        }
+        tokio::time::sleep_until(until).await;
+        Ok(())
+    }
+
     fn try_lease(&self) -> Option<Lease> {
         let current = self.slot.current.load();
         Lease::take(current.as_ref()?)
@@ -257,12 +317,29 @@ impl<'a> Caller<'a> {
     fn may_send_again(&self, miss: &Miss) -> bool {
         match miss {
             Miss::NotSent(Cut::Ended(_)) => true,
-            Miss::Rejected(failure) => failure.kind == FailureKind::SessionLost,
+            // F106: what the server itself refused for its session was not run; what only somebody refused may have been.
+            Miss::Rejected(failure) if failure.kind == FailureKind::SessionLost => {
+                self.replay() != Replay::Never
+            }
+            Miss::Rejected(failure) => failure.kind == FailureKind::RateLimited,
+            Miss::Doubted(_) => match self.replay() {
+                Replay::Never => false,
+                Replay::Safe => self.safe_to_repeat(),
+                Replay::Always => true,
+            },
+            // Somebody else was first: that would be so again (F100).
+            Miss::Lost(Cut::Ended(failure)) if failure.kind == FailureKind::HttpStatus(409) => {
+                false
+            }
             Miss::Lost(Cut::Ended(_)) => self.safe_to_repeat(),
             // The answer came and was too large, or time is up: sending again would not help.
             Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_))
             | Miss::Lost(Cut::Idle | Cut::Total | Cut::AnswerRefused(_)) => false,
         }
+    }
+
+    fn replay(&self) -> Replay {
+        self.slot.config.load().replay_after_session_loss
     }
 
     fn safe_to_repeat(&self) -> bool {
@@ -289,6 +366,12 @@ impl<'a> Caller<'a> {
     fn error(&self, miss: Miss) -> CallError {
         let server = self.name();
         match miss {
+            Miss::NotSent(Cut::Ended(failure)) if failure.kind == FailureKind::RateLimited => {
+                CallError::Refused(Refusal::RateLimited {
+                    server,
+                    wait_ms: failure.retry_after_ms.unwrap_or_default(),
+                })
+            }
             Miss::NotSent(Cut::Ended(failure)) => {
                 CallError::Refused(Refusal::Broken { server, failure })
             }
@@ -299,7 +382,9 @@ impl<'a> Caller<'a> {
                 })
             }
             Miss::Rejected(failure) => CallError::Rejected(Lost::Transport { server, failure }),
-            Miss::Lost(Cut::Ended(failure)) => CallError::Unknown(Lost::Ended { server, failure }),
+            Miss::Doubted(failure) | Miss::Lost(Cut::Ended(failure)) => {
+                CallError::Unknown(Lost::Ended { server, failure })
+            }
             Miss::Lost(Cut::Idle) => CallError::Unknown(Lost::Idle {
                 server,
                 idle_ms: ms(self.idle),
@@ -326,6 +411,18 @@ impl<'a> Caller<'a> {
 
     fn name(&self) -> Box<str> {
         (&*self.slot.name).into()
+    }
+}
+
+/// Whether the server's host asked to be left alone instead of answering.
+fn is_throttled(miss: &Miss) -> bool {
+    match miss {
+        Miss::Rejected(failure)
+        | Miss::Doubted(failure)
+        | Miss::NotSent(Cut::Ended(failure))
+        | Miss::Lost(Cut::Ended(failure)) => failure.kind == FailureKind::RateLimited,
+        Miss::NotSent(Cut::Idle | Cut::Total | Cut::AnswerRefused(_))
+        | Miss::Lost(Cut::Idle | Cut::Total | Cut::AnswerRefused(_)) => false,
     }
 }
 

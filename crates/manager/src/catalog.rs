@@ -85,6 +85,8 @@ pub struct Catalog {
     pub hidden: Vec<Hidden>,
     /// When it was listed, in milliseconds since 1970 (for display).
     pub listed_at_unix_ms: u64,
+    /// It was listed over the HTTP+SSE transport of 2024-11-05. Changes nothing for clients.
+    pub over_sse: bool,
     /// It was read from disk and has not been confirmed by the server since Mainstay started.
     pub remembered: bool,
 }

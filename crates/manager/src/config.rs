@@ -31,6 +31,8 @@ mod discover;
 mod file;
 mod filter;
 mod gateway;
+#[cfg(test)]
+mod limits_doc;
 mod problem;
 mod read;
 mod read_options;
@@ -50,13 +52,14 @@ use std::{
 
 pub use self::{
     discover::{EXAMPLE, NoConfig, find_default},
-    file::{EnvPolicy, Protocol, Scope, Startup},
+    file::{EnvPolicy, Protocol, Push, Replay, Scope, Startup},
     filter::{Glob, ToolFilter},
     gateway::{GatewayConfig, Limits},
     problem::{ConfigError, Origin, Problem, Severity},
     schema::json_schema,
     server::{
-        Fingerprint, Fingerprints, Keepalive, Restart, ServerConfig, Stop, Timeouts, Transport,
+        Fingerprint, Fingerprints, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
+        Suspicion, Timeouts, Transport,
     },
     template::{Reason, Template, Unset},
 };

@@ -2,14 +2,21 @@
 //! nothing but its inbox and its clock.
 //!
 //! Everything that takes time is spawned and comes back as a message, so one server's trouble delays no other (law 27).
+//! Orders, reports and deadlines all get their turn, however many there are of the others (law 17).
 
 mod desk;
+mod ending;
 pub(crate) mod opener;
 mod perform;
+#[cfg(test)]
+mod simulation;
+mod wake;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
+use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::fleet::{Fleet, FleetEffects, FleetInput, FleetPolicy};
 use mainstay_core::ids::{Generation, SlotId};
 use mainstay_core::lifecycle::Start;
@@ -18,15 +25,22 @@ use mainstay_core::lifecycle::status::StateWord;
 use mainstay_core::time::Time;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 pub(crate) use self::desk::{Desk, Directory, Place};
+pub use self::ending::ShutdownReport;
+use self::ending::{Due, Ending};
 use self::opener::Opener;
+use self::wake::Wake;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
+use crate::counters::Announcer;
 use crate::events::Events;
 use crate::publish::Publisher;
 use crate::runtime::Runtime;
+use crate::runtime::era::ERA_AGE_MAX;
 use crate::runtime::keeper::Orders;
 use crate::runtime::report::{Addressed, Report, Reports};
 use crate::settings;
@@ -43,6 +57,9 @@ const VERBS: usize = 64;
 /// Inputs taken before the driver yields to the other tasks of its thread.
 const BATCH: usize = 128;
 
+/// How long the tasks that are left when everything has ended may take to notice it.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
 /// What people (and the config) ask of the driver.
 #[derive(Debug)]
 pub(crate) enum Verb {
@@ -56,6 +73,11 @@ pub(crate) enum Verb {
     Order {
         slot: SlotId,
         input: Input,
+        done: oneshot::Sender<()>,
+    },
+    /// Something happened to the whole machine; answered when every server has heard of it.
+    Machine {
+        input: FleetInput,
         done: oneshot::Sender<()>,
     },
     /// End everything.
@@ -75,7 +97,12 @@ pub(crate) struct Setting {
     pub(crate) clock: Clock,
     pub(crate) start_gate: usize,
     pub(crate) edge_patience_ms: u64,
+    /// How long a shutdown may take in all.
+    pub(crate) shutdown_ms: u64,
     pub(crate) seed: u64,
+    pub(crate) subscriptions_max: usize,
+    /// The limits of the config.
+    pub(crate) caps: crate::config::Limits,
     pub(crate) opener: Box<dyn Opener>,
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) events: Arc<Events>,
@@ -86,14 +113,25 @@ pub(crate) struct Setting {
 pub(crate) struct Driver {
     setting: Setting,
     fleet: Fleet,
+    wake: Wake,
     slots: BTreeMap<SlotId, Arc<Slot>>,
     directory: Arc<Directory>,
     kept: BTreeMap<(SlotId, Generation), Kept>,
     keepers: JoinSet<()>,
     reports: mpsc::Receiver<Addressed>,
     report_sender: mpsc::Sender<Addressed>,
+    /// Answers of the driver's own to what the fleet asked; they must not queue behind anything.
+    answers: VecDeque<FleetInput>,
+    /// Catalogs on their way to the disk.
+    writes: TaskTracker,
     next_slot: u32,
-    shut_down: watch::Sender<bool>,
+    /// The leader of the generation that is being stepped is dead: a kill only sweeps what it left.
+    sweeping: bool,
+    ending: Option<Ending>,
+    /// Slots of which something is left although the time is over.
+    left: Vec<SlotId>,
+    ended: bool,
+    shut_down: watch::Sender<Option<ShutdownReport>>,
 }
 
 impl Driver {
@@ -101,7 +139,7 @@ impl Driver {
     pub(crate) fn start(setting: Setting) -> Desk {
         let (verb_sender, verbs) = mpsc::channel(VERBS);
         let (report_sender, reports) = mpsc::channel(REPORTS);
-        let (shut_down, ended) = watch::channel(false);
+        let (shut_down, ended) = watch::channel(None);
         let directory = Arc::new(Directory::default());
         let desk = Desk::new(
             verb_sender,
@@ -115,13 +153,20 @@ impl Driver {
                 seed: setting.seed,
             }),
             setting,
+            wake: Wake::start(),
             slots: BTreeMap::new(),
             directory,
             kept: BTreeMap::new(),
             keepers: JoinSet::new(),
             reports,
             report_sender,
+            answers: VecDeque::new(),
+            writes: TaskTracker::new(),
             next_slot: 0,
+            sweeping: false,
+            ending: None,
+            left: Vec::new(),
+            ended: false,
             shut_down,
         };
         tokio::spawn(driver.run(verbs));
@@ -132,11 +177,14 @@ impl Driver {
         let mut effects = FleetEffects::new();
         let mut taken = 0;
         let mut verbs_open = true;
-        while !*self.shut_down.borrow() {
-            let deadline = self
-                .fleet
-                .next_deadline()
-                .map(|(at, _slot, _why)| self.setting.clock.instant(at));
+        loop {
+            // Law 17: what is due does not queue behind the inbox. One turn of the clock per message, so that neither
+            // starves the other.
+            self.pass_time(&mut effects);
+            if self.ended {
+                break;
+            }
+            let deadline = self.deadline();
             let timer = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -147,26 +195,110 @@ impl Driver {
                 // People first: a disable must not queue behind a storm of reports (law 5).
                 biased;
                 // Cancel-safe: an unread verb stays queued.
-                verb = verbs.recv(), if verbs_open => match verb {
-                    Some(verb) => self.verb(verb, &mut effects),
-                    // Nobody can ask for anything any more: the last handle is gone, and so must the servers be.
-                    None => {
-                        verbs_open = false;
-                        self.step(FleetInput::Shutdown { impatient: false }, &mut effects);
+                verb = verbs.recv(), if verbs_open => {
+                    match verb {
+                        Some(verb) => self.verb(verb, &mut effects),
+                        // Nobody can ask for anything any more: the last handle is gone, and so must the servers be.
+                        None => {
+                            verbs_open = false;
+                            self.shut_down(false, &mut effects);
+                        }
+                    }
+                    // Nor must a report queue behind a storm of orders: each of them lets one pass.
+                    if let Some(ended) = self.keepers.try_join_next() {
+                        self.keeper_ended(ended, &mut effects);
+                    }
+                    if let Ok(addressed) = self.reports.try_recv() {
+                        self.report(addressed, &mut effects);
                     }
                 },
                 // Cancel-safe: a joined keeper is removed only when it is returned.
                 Some(ended) = self.keepers.join_next() => self.keeper_ended(ended, &mut effects),
                 // Cancel-safe: an unread report stays queued.
                 Some(addressed) = self.reports.recv() => self.report(addressed, &mut effects),
-                // Cancel-safe: a sleep holds nothing.
-                () = timer => self.step(FleetInput::Timeout, &mut effects),
+                // Cancel-safe: the readiness stays. The step itself looks whether the machine slept.
+                () = self.wake.noticed() => self.step(FleetInput::Timeout, &mut effects),
+                // Cancel-safe: a sleep holds nothing. What is due is done at the top.
+                () = timer => {}
             }
             taken += 1;
             if taken % BATCH == 0 {
                 tokio::task::yield_now().await;
             }
         }
+        self.leave().await;
+    }
+
+    /// When the clock has something to say next.
+    fn deadline(&self) -> Option<Instant> {
+        let next = self.fleet.next_deadline();
+        let fleet = next.map(|(at, _slot, _why)| self.setting.clock.instant(at));
+        let ending = self.ending.as_ref().map(Ending::deadline);
+        fleet.into_iter().chain(ending).min()
+    }
+
+    /// Does what is due, if something is.
+    fn pass_time(&mut self, effects: &mut FleetEffects) {
+        if self.deadline().is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        self.step(FleetInput::Timeout, effects);
+        match self.ending.as_ref().map_or(Due::Nothing, Ending::due) {
+            Due::Nothing => {}
+            Due::Kill => self.shut_down(true, effects),
+            Due::GiveUp => self.ended = true,
+        }
+    }
+
+    /// Begins to end everything, or skips what is left of the grace.
+    fn shut_down(&mut self, impatient: bool, effects: &mut FleetEffects) {
+        if self.ending.is_none() {
+            let runtimes = self.kept.values().filter_map(|kept| kept.runtime.as_ref());
+            let calls = runtimes.map(|runtime| runtime.leases.held()).sum();
+            self.ending = Some(Ending::begin(self.setting.shutdown_ms, calls));
+            for slot in self.slots.values() {
+                // First of all, so that whoever finds the server gone is told why (F222): calls that look for a
+                // connection, and calls that wait for their turn.
+                slot.view.send_modify(|view| view.shutting_down = true);
+                slot.admission.close();
+            }
+        }
+        if let Some(ending) = self.ending.as_mut().filter(|_| impatient) {
+            ending.hurry();
+        }
+        self.step(FleetInput::Shutdown { impatient }, effects);
+    }
+
+    /// Everything has ended, or the time is over: nothing of ours stays behind (law 6).
+    async fn leave(mut self) {
+        for ((slot, _), kept) in std::mem::take(&mut self.kept) {
+            // Only when time ran out: then its calls end here, whatever the connection does.
+            if let Some(runtime) = kept.runtime {
+                runtime.leases.fence();
+                runtime.fail(FailureKind::Stopped.into());
+            }
+            if let Some(slot) = self.slots.get(&slot) {
+                tracing::error!(server = %slot.name, "the time for the shutdown is over and the server is not gone");
+                slot.current.store(None);
+                self.left.push(slot.id);
+            }
+        }
+        self.writes.close();
+        let tasks = async {
+            self.keepers.shutdown().await;
+            self.writes.wait().await;
+        };
+        // Tasks end at their next await and a write takes as long as the disk takes: neither may hold us for long.
+        if tokio::time::timeout(LAST_TASKS, tasks).await.is_err() {
+            tracing::warn!("a task did not end; leaving without it");
+        }
+        let name = |id| self.slots.get(&id).map(|slot| slot.name.to_string());
+        let report = self
+            .ending
+            .as_ref()
+            .map(|ending| ending.report(self.left.iter().copied(), name));
+        self.shut_down
+            .send_replace(Some(report.unwrap_or_default()));
     }
 
     fn verb(&mut self, verb: Verb, effects: &mut FleetEffects) {
@@ -176,20 +308,23 @@ impl Driver {
                 catalog,
                 done,
             } => {
-                self.add(*config, catalog, effects);
-                let _ = done.send(());
+                // Too late is told by letting go of `done`.
+                if self.ending.is_none() {
+                    self.add(*config, catalog, effects);
+                    // The caller may have left; the server stays.
+                    let _ = done.send(());
+                }
             }
             Verb::Order { slot, input, done } => {
                 self.step(FleetInput::Slot { slot, input }, effects);
                 // The caller may have left; the order stands.
                 let _ = done.send(());
             }
-            Verb::Shutdown { impatient } => {
-                for slot in self.slots.values() {
-                    slot.view.send_modify(|view| view.shutting_down = true);
-                }
-                self.step(FleetInput::Shutdown { impatient }, effects);
+            Verb::Machine { input, done } => {
+                self.step(input, effects);
+                let _ = done.send(());
             }
+            Verb::Shutdown { impatient } => self.shut_down(impatient, effects),
         }
     }
 
@@ -215,13 +350,24 @@ impl Driver {
             id,
             config,
             self.setting.edge_patience_ms,
+            self.setting.subscriptions_max,
+            Arc::clone(&self.setting.events),
             self.setting.clock,
             blank,
         ));
+        slot.counters.announce_to(Announcer {
+            server: Arc::clone(&slot.name),
+            events: Arc::clone(&self.setting.events),
+            noise_lines: u64::try_from(self.setting.caps.noise_lines).unwrap_or(u64::MAX),
+        });
         let reports = Reports::new(id, self.report_sender.clone(), self.setting.clock);
         self.slots.insert(id, Arc::clone(&slot));
         if let (Some(catalog), Start::Enabled) = (catalog, start) {
-            slot.era.set(Some(catalog.greeting.revision.era()));
+            let age_ms = crate::catalog::unix_ms().saturating_sub(catalog.listed_at_unix_ms);
+            if Duration::from_millis(age_ms) < ERA_AGE_MAX {
+                slot.era.set(Some(catalog.greeting.revision.era()));
+            }
+            slot.set_over_sse(catalog.over_sse);
             slot.catalog.store(Some(Arc::clone(&catalog)));
             // Law 22: the last good catalog is served before the server is up.
             self.publish(&slot, Generation::default(), catalog);
@@ -298,8 +444,8 @@ impl Driver {
         }
     }
 
-    /// A keeper's task has ended. It has reported `Gone` itself, unless it panicked: then nothing of it is left either,
-    /// because whatever it owned was dropped with it, and one server must not take the rest down.
+    /// A keeper's task has ended. It has reported everything itself, panics included: this is for the case that even its
+    /// supervision failed. One server must not take the rest down, so its generation is treated as gone.
     fn keeper_ended(
         &mut self,
         ended: Result<(), tokio::task::JoinError>,
@@ -314,8 +460,7 @@ impl Driver {
             .find(|(_, kept)| kept.task == error.id())
             .map(|(key, _)| *key);
         if let Some((slot, generation)) = failed {
-            let failure =
-                mainstay_core::failure::Failure::new(mainstay_core::failure::FailureKind::Internal);
+            let failure = Failure::new(FailureKind::Internal);
             if let Some(runtime) = self
                 .kept
                 .get(&(slot, generation))
@@ -356,18 +501,35 @@ impl Driver {
 
     /// Lets the fleet decide, does what it decided, and shows the result to observers.
     fn step(&mut self, input: FleetInput, effects: &mut FleetEffects) {
-        let now = self.setting.clock.now();
-        // An input can change what people see without any effect: a proof of health takes the charges away.
-        let mut touched = self.concerned(&input, now);
-        self.fleet.step(now, input, effects);
-        let decided: Vec<_> = effects.drain().collect();
-        for effect in decided {
-            if let Some(slot) = self.perform(effect)
-                && !touched.contains(&slot)
-            {
-                touched.push(slot);
+        // Before anything else that happens after a sleep (law 12).
+        let mut woke = self.wake.slept_ms().map(|asleep_ms| {
+            tracing::info!(asleep_ms, "the machine slept");
+            FleetInput::Woke { asleep_ms }
+        });
+        let mut next = Some(input);
+        let mut touched = Vec::new();
+        while let Some(input) = woke
+            .take()
+            .or_else(|| next.take())
+            .or_else(|| self.answers.pop_front())
+        {
+            self.sweeping = matches!(
+                &input,
+                FleetInput::Slot {
+                    input: Input::Exited { .. },
+                    ..
+                }
+            );
+            let now = self.setting.clock.now();
+            // An input can change what people see without any effect: a proof of health takes the charges away.
+            touched.extend(self.concerned(&input, now));
+            self.fleet.step(now, input, effects);
+            for effect in effects.drain().collect::<Vec<_>>() {
+                touched.extend(self.perform(effect));
             }
         }
+        touched.sort_unstable();
+        touched.dedup();
         for slot in touched {
             self.show(slot);
         }
@@ -382,7 +544,9 @@ impl Driver {
             | FleetInput::Remove { slot }
             | FleetInput::Slot { slot, .. } => vec![*slot],
             FleetInput::Timeout => self.fleet.due(now).collect(),
-            FleetInput::Shutdown { .. } => self.slots.keys().copied().collect(),
+            FleetInput::Woke { .. } | FleetInput::NetworkChanged | FleetInput::Shutdown { .. } => {
+                self.slots.keys().copied().collect()
+            }
         }
     }
 

@@ -84,6 +84,16 @@ pub enum Refusal {
         /// How long the call waited.
         waited_ms: u64,
     },
+    /// The server's host asked to be left alone for longer than the call would wait (F103).
+    #[error(
+        "`{server}` asked to be left alone for another {wait_ms} ms, longer than this call waits"
+    )]
+    RateLimited {
+        /// The server's name.
+        server: Box<str>,
+        /// How much longer.
+        wait_ms: u64,
+    },
     /// Mainstay is shutting down.
     #[error("Mainstay is shutting down")]
     ShuttingDown,

@@ -10,12 +10,6 @@ use tokio::sync::broadcast;
 
 use crate::catalog::unix_ms;
 
-/// Events kept for those who ask later.
-const KEPT: usize = 512;
-
-/// Events a slow listener may be behind before it is told that it lagged.
-const BACKLOG: usize = 512;
-
 /// One thing that happened to one server.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,6 +42,11 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
     },
+    /// The server is not what it was: after a reconnect or a renewed session it says other things of itself (law 25).
+    ServerChanged {
+        /// What differs: `revision`, `identity`, `capabilities`, `instructions`.
+        what: Vec<&'static str>,
+    },
     /// Clients see a new publication because of this server.
     Published {
         /// The new version.
@@ -59,10 +58,44 @@ pub enum EventKind {
         /// How many resources.
         resources: usize,
     },
+    /// Several servers died within a second of each other: whatever killed them is probably one thing. Emitted once,
+    /// under the name of the first.
+    DiedTogether {
+        /// All of them, in the order of their deaths.
+        servers: Vec<String>,
+        /// Between the first and the last death, in milliseconds.
+        #[serde(rename = "withinMs")]
+        within_ms: u64,
+    },
     /// The server was taken out of the publication.
     Retracted {
         /// The new version.
         version: u64,
+    },
+    /// Something that every connection of the server is to be told could not be told to this one (law 25). The
+    /// connection serves on.
+    RestoreFailed {
+        /// What: `log-level`, `subscription` or `roots`.
+        what: &'static str,
+        /// Why, in words, and which resource.
+        detail: String,
+        /// When it is tried again, in milliseconds; absent if only the next connection could do better.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        again_in_ms: Option<u64>,
+    },
+    /// A limit was exceeded. Told at once, and then for every doubling of their number.
+    LimitExceeded {
+        /// The setting.
+        limit: String,
+        /// How often since Mainstay started.
+        count: u64,
+        /// The newest case in words, or the beginning of what was skipped. Control characters are replaced.
+        detail: String,
+    },
+    /// A process that the server started has left its process group and lives on after its end: out of our reach.
+    Escaped {
+        /// The processes, where the system tells.
+        pids: Vec<u32>,
     },
 }
 
@@ -71,14 +104,17 @@ pub enum EventKind {
 pub(crate) struct Events {
     live: broadcast::Sender<Event>,
     recent: Mutex<VecDeque<Event>>,
+    kept: usize,
 }
 
 impl Events {
-    /// An empty ring.
-    pub(crate) fn new() -> Self {
+    /// An empty ring that keeps so many events for those who ask later; a listener may be as far behind before it is
+    /// told that it lagged.
+    pub(crate) fn new(kept: usize) -> Self {
         Self {
-            live: broadcast::Sender::new(BACKLOG),
-            recent: Mutex::new(VecDeque::with_capacity(KEPT)),
+            live: broadcast::Sender::new(kept.max(1)),
+            recent: Mutex::default(),
+            kept: kept.max(1),
         }
     }
 
@@ -91,7 +127,7 @@ impl Events {
             kind,
         };
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() == KEPT {
+        while recent.len() >= self.kept {
             recent.pop_front();
         }
         recent.push_back(event.clone());

@@ -12,6 +12,7 @@ use crate::error::{CallError, OperatorError, Refusal};
 use crate::process::StderrRing;
 use crate::request::{Answer, CallOptions, Request};
 use crate::status::ServerStatus;
+use crate::wishes::{LogLevel, Root, Updates, WishError};
 
 /// One server. Cheap to clone; never becomes invalid, whatever happens to the server's connections.
 #[derive(Debug, Clone)]
@@ -80,6 +81,53 @@ impl ServerHandle {
     #[must_use]
     pub fn catalog(&self) -> Option<Arc<Catalog>> {
         self.place.slot.catalog.load_full()
+    }
+
+    /// Sets the level from which on the server is to send log messages, on this connection and on every later one (law
+    /// 25). Returns at once; a server that is not connected is told when it is. Servers of the modern era are told with
+    /// every request, unless the request names a level of its own.
+    pub fn set_log_level(&self, level: LogLevel) {
+        self.place.slot.wishes.set_log_level(level);
+    }
+
+    /// Subscribes to a resource, on this connection and on every later one (law 25). Counted: the server is asked once
+    /// however many subscribe, and told to stop when the last has unsubscribed. Returns at once; what changes arrives at
+    /// [`ServerHandle::updates`], and a server that refuses is an event ([`crate::EventKind::RestoreFailed`]) and asked
+    /// again.
+    ///
+    /// # Errors
+    /// [`WishError::TooManySubscriptions`] beyond `mainstay.limits.subscriptions` (1,000) different resources.
+    pub fn subscribe(&self, uri: &str) -> Result<(), WishError> {
+        self.place.slot.wishes.subscribe(uri)
+    }
+
+    /// Takes back one subscription; `false` if there was none.
+    pub fn unsubscribe(&self, uri: &str) -> bool {
+        self.place.slot.wishes.unsubscribe(uri)
+    }
+
+    /// Sets the folders that a server of the legacy era may ask for (`roots/list`), and tells it of a change. Roots are
+    /// declared when a connection is greeted: one that was greeted before roots were first set does not ask for them until
+    /// it is replaced ([`ServerHandle::restart`] does that). Modern servers are not told; they ask within a call.
+    ///
+    /// # Errors
+    /// [`WishError::TooManyRoots`].
+    pub fn set_roots(&self, roots: Vec<Root>) -> Result<(), WishError> {
+        self.place.slot.wishes.set_roots(&roots)
+    }
+
+    /// What the server says unasked, from now on: changed resources and log messages, in the order in which they came
+    /// (F174). Bounded: changes of one resource that were not taken yet are one (F173), and a listener that is too slow is
+    /// told how much it missed. A stream of its own for everyone who asks.
+    #[must_use]
+    pub fn updates(&self) -> Updates {
+        self.place.slot.wishes.listen()
+    }
+
+    /// Waits until the connection that serves was told everything that was wished for before this call. Level-triggered and
+    /// cancel-safe; has no deadline of its own.
+    pub async fn restored(&self) {
+        self.place.slot.wishes.fulfilled().await;
     }
 
     /// What is going on with the server.

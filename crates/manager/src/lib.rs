@@ -34,6 +34,7 @@ mod driver;
 pub mod error;
 pub mod events;
 mod handle;
+pub mod limits;
 mod manager;
 pub mod preflight;
 #[doc(hidden)]
@@ -47,9 +48,11 @@ mod settings;
 mod slot;
 pub mod status;
 pub mod store;
+pub mod wishes;
 
 pub use self::catalog::Catalog;
 pub use self::counters::Counts;
+pub use self::driver::ShutdownReport;
 pub use self::error::{CallError, Refusal};
 pub use self::events::{Event, EventKind};
 pub use self::handle::ServerHandle;
@@ -57,3 +60,4 @@ pub use self::manager::{Manager, ManagerBuilder};
 pub use self::publish::Publication;
 pub use self::request::{Answer, CallOptions, ClientFace, Request};
 pub use self::status::ServerStatus;
+pub use self::wishes::{LogLevel, Root, Update, Updates, WishError};

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mainstay_core::fleet::FleetInput;
 use mainstay_wire::envelope;
 use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::driver::opener::{Keepers, Opener};
-use crate::driver::{Desk, Driver, Setting};
+use crate::driver::opener::Keepers;
+use crate::driver::{Desk, Driver, Setting, ShutdownReport};
 use crate::error::StartError;
 use crate::events::{Event, Events};
 use crate::handle::ServerHandle;
@@ -74,7 +75,7 @@ impl ManagerBuilder {
     pub async fn start(self) -> Result<Manager, StartError> {
         let mut seed = [0_u8; 8];
         getrandom::fill(&mut seed).map_err(|error| StartError::Random(error.to_string()))?;
-        let limits = &self.config.gateway.limits;
+        let limits = self.config.gateway.limits;
         let keepers = Keepers {
             guardian: Arc::new(Guardian::start()?),
             limits: envelope::Limits {
@@ -83,14 +84,9 @@ impl ManagerBuilder {
             },
             pages_max: limits.pages,
             stderr_bytes_max: limits.stderr_bytes,
+            caps: limits,
+            pauses: Arc::default(),
         };
-        Ok(self
-            .start_with(Box::new(keepers), u64::from_le_bytes(seed))
-            .await)
-    }
-
-    /// Starts with this opener and this seed of all jitter.
-    pub(crate) async fn start_with(self, opener: Box<dyn Opener>, seed: u64) -> Manager {
         let store = self.state_dir.and_then(|dir| match Store::open(&dir) {
             Ok(store) => Some(Arc::new(store)),
             Err(error) => {
@@ -99,14 +95,17 @@ impl ManagerBuilder {
             }
         });
         let (publisher, shared) = Publisher::new();
-        let events = Arc::new(Events::new());
+        let events = Arc::new(Events::new(limits.events));
         let clock = Clock::start();
         let desk = Driver::start(Setting {
             clock,
             start_gate: self.config.gateway.start_gate,
             edge_patience_ms: self.config.gateway.edge_patience_ms,
-            seed,
-            opener,
+            subscriptions_max: self.config.gateway.limits.subscriptions,
+            shutdown_ms: self.config.gateway.shutdown_ms,
+            seed: u64::from_le_bytes(seed),
+            caps: limits,
+            opener: Box::new(keepers),
             store: store.clone(),
             events: Arc::clone(&events),
             publisher,
@@ -119,11 +118,11 @@ impl ManagerBuilder {
             // The driver has just started; it ends only on shutdown.
             let _ = desk.add(server, catalog).await;
         }
-        Manager {
+        Ok(Manager {
             desk,
             shared,
             events,
-        }
+        })
     }
 }
 
@@ -183,11 +182,28 @@ impl Manager {
         self.events.recent()
     }
 
+    /// Tells Mainstay that the machine slept for `asleep`: deadlines begin anew, connections are probed one after the
+    /// other, and what the sleep broke is not charged (law 12). Only needed where Mainstay cannot notice it: on Linux and
+    /// macOS it does. Returns when every server has heard of it; being told twice does no harm.
+    pub async fn woke(&self, asleep: std::time::Duration) {
+        let asleep_ms = u64::try_from(asleep.as_millis()).unwrap_or(u64::MAX);
+        // A manager that has ended has nothing to wake.
+        let _ = self.desk.machine(FleetInput::Woke { asleep_ms }).await;
+    }
+
+    /// Tells Mainstay that the machine's network changed: HTTP connections are probed, and servers that wait for their next
+    /// attempt get it soon, all spread over some seconds (F229). Returns when every server has heard of it.
+    pub async fn network_changed(&self) {
+        let _ = self.desk.machine(FleetInput::NetworkChanged).await;
+    }
+
     /// Ends everything: running calls get their drain time, then servers are stopped, all in parallel and each by the
-    /// clock. When this returns no process, task, socket or timer of Mainstay's servers exists (law 6). Idempotent.
-    /// Dropping the future does not stop the shutdown.
-    pub async fn shutdown(&self) {
-        self.desk.shutdown(false).await;
+    /// clock. When this returns no process, task, socket or timer of Mainstay's servers exists (law 6), except for what
+    /// the report names as left. Takes at most `mainstay.shutdownMs` (default 15 s) and a moment: whatever is left shortly
+    /// before that is killed. New calls are refused as shutting down from the first moment on (F222). Idempotent: every
+    /// caller gets the same report. Dropping the future does not stop the shutdown.
+    pub async fn shutdown(&self) -> ShutdownReport {
+        self.desk.shutdown(false).await
     }
 
     /// Skips what is left of the grace: everything is killed now. For a second signal; does not wait.

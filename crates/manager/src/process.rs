@@ -8,7 +8,12 @@
 //! This module must not decide anything: when to stop, how long to wait between the steps and what an exit means is the
 //! owner's business. It knows nothing of MCP, and it never prints.
 //!
-//! Known limit: a descendant that leaves the group (`setsid`, `setpgid`) has left our reach.
+//! Known limit: a descendant that leaves the group (`setsid`, `setpgid`) has left our reach. It is not hunted down, on
+//! purpose: leaving the session is how a program says that something (a browser, a build daemon, an agent that others use)
+//! is meant to outlive it, and the ways to find it again are not sound: parents are lost with the first exit in between, an
+//! inherited variable marks what others merely started through it, and adopting orphans as their subreaper would take them
+//! from the program that embeds us. What can be known for sure is that somebody still holds the pipes of a group that is
+//! gone; [`PipeId::holders`] says who, so that people are told.
 
 mod census;
 mod env;
@@ -16,6 +21,7 @@ mod error;
 mod group;
 mod guardian;
 mod launch;
+mod pipes;
 mod raw;
 mod reaper;
 mod resolve;
@@ -33,9 +39,12 @@ use tokio::sync::watch::Receiver;
 pub use self::env::{EnvPolicy, child_env};
 pub use self::error::{GuardianError, SpawnError};
 pub use self::guardian::Guardian;
+pub use self::pipes::PipeId;
 pub use self::stderr::{StderrRing, escape_line};
 
 use self::group::Group;
+#[cfg(target_os = "linux")]
+pub(crate) use self::raw::readable;
 use self::stderr::StderrPipe;
 use self::watch::ExitWatch;
 
@@ -168,7 +177,7 @@ pub fn find_program(spec: &SpawnSpec) -> Result<PathBuf, SpawnError> {
     resolve::resolve(spec)
 }
 
-/// Starts a child in its own process group, registered with the guardian before this returns.
+/// Starts a child in its own process group, registered with the guardian before its first instruction (F66).
 ///
 /// Must be called within a tokio runtime. Cancel-safe: if the future is dropped, a child that was started meanwhile is
 /// killed and reaped (F22). Without a deadline of its own (the start of a program on a dead network mount may hang).

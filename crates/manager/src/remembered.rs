@@ -26,6 +26,7 @@ pub(crate) fn save(
     let greeting = &catalog.greeting;
     let stored = StoredCatalog {
         saved_at_unix_ms: catalog.listed_at_unix_ms,
+        over_sse: catalog.over_sse,
         protocol: Some(greeting.revision.as_str().to_owned()),
         server_info: greeting.server_info.as_deref().map(str::to_owned),
         capabilities: Some(greeting.capabilities.to_string()),
@@ -63,6 +64,7 @@ pub(crate) fn load(store: &Store, config: &ServerConfig) -> Option<Catalog> {
         templates: items(ItemKind::ResourceTemplate, stored.templates),
         hidden: Vec::new(),
         listed_at_unix_ms: stored.saved_at_unix_ms,
+        over_sse: stored.over_sse,
         remembered: true,
     })
 }

@@ -5,12 +5,17 @@
 
 pub(crate) mod catalog;
 pub(crate) mod era;
+pub(crate) mod freshness;
 pub(crate) mod greeting;
+pub(crate) mod handshake;
 pub mod http;
 pub(crate) mod keeper;
 pub(crate) mod leases;
+pub(crate) mod params;
 pub(crate) mod refresh;
 pub(crate) mod report;
+pub(crate) mod restore;
+pub(crate) mod sse;
 pub(crate) mod stdio;
 pub(crate) mod waiters;
 
@@ -19,28 +24,35 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ::http::{HeaderName, HeaderValue};
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::input::{Input, Proof};
-use mainstay_wire::envelope::{Kind, Message};
+use mainstay_wire::envelope::{Kind, Message, Refused, Why};
 use mainstay_wire::id::Id;
 use mainstay_wire::listing::ListKind;
 use mainstay_wire::revision::Era;
 use mainstay_wire::splice::Parts;
-use mainstay_wire::{headers, meta, method};
+use mainstay_wire::{codes, headers, meta, method};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::freshness::{Freshness, PushState};
 use self::greeting::Greeting;
-use self::http::HttpLink;
+use self::http::{HttpLink, PushStage, PushWatch};
 use self::leases::Leases;
+use self::params::ToolHeaders;
 use self::refresh::Dirty;
 use self::report::Reports;
+use self::restore::Told;
+use self::sse::SseLink;
 use self::stdio::StdioLink;
 use self::waiters::{CallMark, Waiters};
 use crate::counters::Counters;
+use crate::limits::{Limit, RateGate};
 use crate::request::{ClientFace, Request};
+use crate::wishes::Wishes;
 
 /// How the bytes of one generation travel.
 #[derive(Debug)]
@@ -49,6 +61,8 @@ pub(crate) enum Link {
     Stdio(StdioLink),
     /// A streamable HTTP endpoint.
     Http(Arc<HttpLink>),
+    /// The event stream and the message endpoint of an HTTP+SSE server (2024-11-05).
+    Sse(Arc<SseLink>),
 }
 
 /// Where an inbound message came from, which decides whom it can concern.
@@ -58,7 +72,7 @@ pub enum Origin {
     Stdio,
     /// The response stream of one POST (streamable HTTP), whatever it belongs to.
     Exchange,
-    /// The server's push channel: the GET stream (legacy) or a listen stream (modern).
+    /// The server's push channel: the GET stream (legacy) or a listen stream (modern); the one stream of an HTTP+SSE server.
     Push,
 }
 
@@ -79,6 +93,8 @@ pub enum Miss {
     NotSent(Cut),
     /// It arrived, and the server provably did not run it (for example: the session is gone).
     Rejected(Failure),
+    /// The session is gone, and whoever said so may not have been the server: it may have run (F106).
+    Doubted(Failure),
     /// It was sent, and no answer came.
     Lost(Cut),
 }
@@ -105,6 +121,8 @@ pub struct Outgoing {
     pub method: Box<str>,
     /// The value of the `Mcp-Name` header, where the method has one (modern era, HTTP).
     pub name: Option<Box<str>>,
+    /// The `Mcp-Param-*` headers, where the tool has any (modern era, HTTP).
+    pub params: Vec<(HeaderName, HeaderValue)>,
     /// The bytes.
     pub parts: Parts,
     /// Where the exchange stands; the transport notes when it begins to write.
@@ -127,6 +145,8 @@ pub(crate) struct Runtime {
     pub(crate) generation: Generation,
     pub(crate) leases: Leases,
     pub(crate) dirty: Dirty,
+    pub(crate) freshness: Freshness,
+    pub(crate) tool_headers: ToolHeaders,
     pub(crate) counters: Arc<Counters>,
     link: Link,
     ids: Arc<AtomicU64>,
@@ -141,6 +161,11 @@ pub(crate) struct Runtime {
     last_life_ms: AtomicU64,
     suspect: Notify,
     outbound: mpsc::Sender<Message>,
+    /// What the user of the library wants servers to keep in mind; shared by all generations of the slot.
+    pub(crate) wishes: Arc<Wishes>,
+    /// What this generation was told of it.
+    pub(crate) told: Told,
+    requests: RateGate,
 }
 
 impl Runtime {
@@ -160,6 +185,8 @@ impl Runtime {
             generation,
             leases: Leases::default(),
             dirty: Dirty::default(),
+            freshness: Freshness::default(),
+            tool_headers: ToolHeaders::default(),
             counters,
             link,
             ids,
@@ -174,7 +201,16 @@ impl Runtime {
             last_life_ms: AtomicU64::new(0),
             suspect: Notify::new(),
             outbound,
+            wishes: Arc::default(),
+            told: Told::default(),
+            requests: RateGate::new(usize::MAX),
         }
+    }
+
+    /// The same with a limit on the requests of the server (F258).
+    pub(crate) fn admitting(mut self, requests: RateGate) -> Self {
+        self.requests = requests;
+        self
     }
 
     /// What the server said of itself when it was greeted; `None` before that.
@@ -212,6 +248,52 @@ impl Runtime {
             .get()
             .cloned()
             .unwrap_or_else(|| Failure::new(FailureKind::StreamClosed))
+    }
+
+    /// Whether this generation may still say what happens at the server (law 3).
+    fn is_live(&self) -> bool {
+        !self.ended.is_cancelled()
+    }
+
+    /// When the pause that the server's host asked for ends, if there is one now (F102).
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
+        match &self.link {
+            Link::Stdio(_) => None,
+            Link::Http(link) => link.paused_until(),
+            Link::Sse(link) => link.http().paused_until(),
+        }
+    }
+
+    /// Waits until the server's host has no pause. Cancel-safe.
+    pub(crate) async fn unpaused(&self) {
+        match &self.link {
+            Link::Stdio(_) => {}
+            Link::Http(link) => link.unpaused().await,
+            Link::Sse(link) => link.http().unpaused().await,
+        }
+    }
+
+    /// A failure as it may be shown: servers repeat what we told them in their own words (F257).
+    pub(crate) fn told(&self, failure: Failure) -> Failure {
+        match &self.link {
+            Link::Stdio(_) => failure,
+            Link::Http(link) => link.told(failure),
+            Link::Sse(link) => link.http().told(failure),
+        }
+    }
+
+    /// Whether this generation goes on after a miss: over HTTP a request that was lost is only that (F99).
+    pub(crate) fn survives(&self, miss: &Miss) -> bool {
+        match (&self.link, miss) {
+            (Link::Http(_) | Link::Sse(_), Miss::Lost(Cut::Ended(failure))) => {
+                failure.kind != FailureKind::SessionLost && !self.ended.is_cancelled()
+            }
+            (Link::Http(_) | Link::Sse(_), Miss::Rejected(failure)) => {
+                failure.kind != FailureKind::SessionLost
+            }
+            (Link::Http(_) | Link::Sse(_), Miss::NotSent(_) | Miss::Doubted(_) | Miss::Lost(_))
+            | (Link::Stdio(_), _) => false,
+        }
     }
 
     /// When something last arrived, on the driver's clock.
@@ -275,6 +357,17 @@ impl Runtime {
                 };
                 self.within(limits, &mark, pin!(sent_and_answered)).await
             }
+            Link::Sse(link) => {
+                let answer = self.waiters.register(id, progress, Arc::clone(&mark));
+                // Boxed: the rarest transport must not make the state of every call larger.
+                let mut exchange = Box::pin(async {
+                    match link.exchange(outgoing, answer).await {
+                        Some(answered) => answered,
+                        None => Err(self.broken(&mark)),
+                    }
+                });
+                self.within(limits, &mark, exchange.as_mut()).await
+            }
             Link::Http(link) => {
                 let _registered =
                     progress.map(|sender| self.waiters.watch(id, sender, Arc::clone(&mark)));
@@ -288,12 +381,15 @@ impl Runtime {
         match &answered {
             Ok(_) => self.life(),
             // Rejected, or lost while its answer was being resumed: the session is gone either way, for everybody.
-            Err(Miss::Rejected(failure) | Miss::Lost(Cut::Ended(failure)))
-                if failure.kind == FailureKind::SessionLost =>
-            {
-                self.session_lost()
+            Err(
+                Miss::Rejected(failure) | Miss::Doubted(failure) | Miss::Lost(Cut::Ended(failure)),
+            ) if failure.kind == FailureKind::SessionLost => self.session_lost(),
+            // On stdio the reader has counted it: there it may have been nobody's answer.
+            Err(Miss::Lost(Cut::AnswerRefused(why))) if matches!(self.link, Link::Http(_)) => {
+                self.counters
+                    .exceeded(Limit::Message, self.generation.0, why);
             }
-            Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Lost(_)) => {}
+            Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Doubted(_) | Miss::Lost(_)) => {}
         }
         answered
     }
@@ -303,6 +399,11 @@ impl Runtime {
         match &self.link {
             Link::Stdio(link) => {
                 if link.send(Parts::from(message), None).await.is_err() {
+                    self.counters.notice_lost();
+                }
+            }
+            Link::Sse(link) => {
+                if link.notify(message).await.is_err() {
                     self.counters.notice_lost();
                 }
             }
@@ -383,6 +484,13 @@ impl Runtime {
                 for (key, value) in greeting.stamp(client) {
                     editor = editor.set(&["params", "_meta", key], value);
                 }
+                // A caller that names a level of its own keeps it.
+                if let Some(level) = self.wishes.log_level()
+                    && message.member(&meta::in_params(meta::LOG_LEVEL)).is_none()
+                {
+                    let word = mainstay_wire::splice::json_string(level.as_str());
+                    editor = editor.set(&meta::in_params(meta::LOG_LEVEL), word);
+                }
             }
             // Before the greeting the request is the greeting itself, and carries what it must.
             None => {}
@@ -399,7 +507,14 @@ impl Runtime {
         })?;
         let name =
             headers::mcp_name_of(request.method(), self.effective_params(request).as_deref());
+        let params = if request.method() == method::TOOLS_CALL {
+            let arguments = request.effective_member(&["params", "arguments"]);
+            self.tool_headers.of(name.as_deref(), arguments)
+        } else {
+            Vec::new()
+        };
         Ok(Outgoing {
+            params,
             id,
             method: request.method().into(),
             name: name.map(String::into_boxed_str),
@@ -410,7 +525,7 @@ impl Runtime {
 
     /// The parameters that name the thing asked for, with a pending rename applied.
     fn effective_params(&self, request: &Request) -> Option<String> {
-        if !matches!(self.link, Link::Http(_)) || self.era() != Era::Modern {
+        if !self.speaks_modern_http() {
             return None;
         }
         for key in ["name", "uri"] {
@@ -436,12 +551,17 @@ impl Runtime {
                     }
                 }
             }
+            // Law 15: throttling says nothing about health.
+            Err(Miss::NotSent(Cut::Ended(failure)) | Miss::Lost(Cut::Ended(failure)))
+                if failure.kind == FailureKind::RateLimited => {}
             // Nobody listens there any more: that is the end of this connection, and the driver opens the next one.
-            Err(Miss::NotSent(Cut::Ended(failure))) if matches!(self.link, Link::Http(_)) => {
+            Err(Miss::NotSent(Cut::Ended(failure)))
+                if matches!(self.link, Link::Http(_) | Link::Sse(_)) =>
+            {
                 self.unreachable(failure);
             }
             Err(Miss::Lost(Cut::Idle | Cut::Total | Cut::Ended(_))) => self.suspect.notify_one(),
-            Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Lost(_)) => {}
+            Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Doubted(_) | Miss::Lost(_)) => {}
         }
     }
 
@@ -469,6 +589,42 @@ impl Runtime {
         }
     }
 
+    /// Whether an answer says that a call's headers do not go with the server's schema: it was refused before it ran, and
+    /// a new listing tells what it should have looked like (F136).
+    pub(crate) fn wants_other_headers(&self, answer: &Message) -> bool {
+        answer.kind() == Kind::Error
+            && self.speaks_modern_http()
+            && answer
+                .member(&["error", "code"])
+                .and_then(|code| code.parse().ok())
+                == Some(codes::HEADER_MISMATCH)
+    }
+
+    /// Has the catalog listed anew and waits for it, at most until `deadline`. Many callers at once share one listing.
+    /// Cancel-safe; `false`: it did not come in time, or this generation has ended.
+    pub(crate) async fn list_anew(&self, deadline: Instant) -> bool {
+        let mark = self.dirty.mark();
+        tokio::select! {
+            // Cancel-safe: level-triggered.
+            listed = tokio::time::timeout_at(deadline, self.dirty.is_listed(mark)) => listed.is_ok(),
+            // Cancel-safe: a token holds nothing.
+            () = self.ended.cancelled() => false,
+        }
+    }
+
+    /// Whether requests travel with routing headers.
+    pub(crate) fn speaks_modern_http(&self) -> bool {
+        matches!(self.link, Link::Http(_)) && self.era() == Era::Modern
+    }
+
+    /// What became of the push stream; whoever waits for the next listing by itself looks again.
+    pub(crate) fn set_push(&self, state: PushState) {
+        if self.freshness.set_push(state) {
+            self.dirty.look_again();
+            tracing::debug!(server = %self.server, generation = self.generation.0, ?state, "push");
+        }
+    }
+
     /// Hands a response from the shared stream to whoever waits for it; a late one is counted and dropped (law 18).
     pub(crate) fn respond(&self, message: Message) {
         let known = message
@@ -488,21 +644,92 @@ impl Runtime {
 
     fn receive_request(&self, message: &Message) {
         let Some(id) = message.id() else { return };
+        if !self.requests.admits(self.reports.now().0) {
+            let words = format!(
+                "too many requests per second (setting `{}`)",
+                Limit::Requests.setting()
+            );
+            self.counters
+                .exceeded(Limit::Requests, self.generation.0, &words);
+            let reply = Message::error_of(Some(id), codes::INVALID_REQUEST, &words, None);
+            return self.say(reply);
+        }
         let reply = if message.method() == Some(method::PING) {
             Message::result_of(id, "{}")
+        } else if message.method() == Some(method::ROOTS_LIST)
+            && self.told.roots_version().is_some()
+            && let Some(roots) = self.wishes.roots()
+        {
+            Message::result_of(id, &roots)
         } else {
             // Requests from servers to clients are bridged by a later layer; until then the honest answer is that we
             // declared no such capability.
             Message::error_of(
                 Some(id),
-                mainstay_wire::codes::METHOD_NOT_FOUND,
+                codes::METHOD_NOT_FOUND,
                 "Mainstay declared no such capability",
                 None,
             )
         };
-        if self.outbound.try_send(reply).is_err() {
-            self.counters.notice_lost();
+        self.say(reply);
+    }
+
+    /// Says something unasked. Never waits: the reader must not wait for the writer (F44).
+    fn say(&self, message: Message) {
+        if self.outbound.try_send(message).is_err() {
+            let words = "the server does not read what we say";
+            self.counters
+                .exceeded(Limit::Notices, self.generation.0, words);
         }
+    }
+
+    /// A line that is no message at all: skipped, counted, never answered (F42 to F45).
+    pub(crate) fn noise(&self, sample: &str) {
+        self.counters
+            .exceeded(Limit::Noise, self.generation.0, sample);
+    }
+
+    /// Something meant to be a message and is none. The call concerned is told; if nobody knows which one that is, and it
+    /// was too large to be anything but an answer, all calls in flight are, because one of them waits for ever (F47).
+    pub(crate) fn refused(&self, refused: &Refused) {
+        let why = refused.to_string();
+        let too_large = matches!(refused.why, Why::TooLong { .. } | Why::TooDeep { .. });
+        let told = match (&refused.method, &refused.id) {
+            (None, Some(id)) => self.refuse_answer(Some(id), why.clone()),
+            (None, None) if too_large => {
+                self.waiters.refuse_all(&why);
+                true
+            }
+            (None, None) => false,
+            // A request of the server: it is told too.
+            (Some(_), Some(id)) => {
+                self.say(Message::error_of(
+                    Some(id),
+                    codes::INVALID_REQUEST,
+                    &why,
+                    None,
+                ));
+                true
+            }
+            (Some(_), None) => false,
+        };
+        if too_large {
+            self.counters
+                .exceeded(Limit::Message, self.generation.0, &why);
+        } else {
+            self.counters.malformed();
+        }
+        tracing::debug!(server = %self.server, generation = self.generation.0, why, told, "refused a message");
+    }
+}
+
+impl PushWatch for Runtime {
+    fn gap(&self) {
+        self.dirty.mark();
+    }
+
+    fn stage(&self, stage: PushStage) {
+        self.set_push(stage.into());
     }
 }
 
@@ -522,8 +749,17 @@ impl Inbound for Runtime {
                     }
                 }
                 Some(changed) if ListKind::ALL.iter().any(|kind| kind.changed() == changed) => {
-                    self.dirty.mark()
+                    self.dirty.mark();
                 }
+                Some(method::RESOURCES_UPDATED) if self.is_live() => {
+                    if let Some(uri) = message.string_member(&["params", "uri"]) {
+                        self.wishes.updated(&uri, false);
+                    }
+                }
+                Some(method::MESSAGE) if self.is_live() && self.wishes.has_listeners() => {
+                    self.wishes.logged(message);
+                }
+                Some(method::SUBSCRIPTIONS_ACKNOWLEDGED) => self.told.acknowledge(&message),
                 Some(_) | None => self.counters.unrouted_notification(),
             },
         }
@@ -535,8 +771,10 @@ impl Inbound for Runtime {
     }
 
     fn skipped(&self, what: &'static str, sample: &str) {
-        self.counters.noise();
-        tracing::debug!(server = %self.server, generation = self.generation.0, what, sample, "skipped");
+        // Not the sample: half of somebody's answer may be in it (F233).
+        tracing::debug!(server = %self.server, generation = self.generation.0, what, shown_bytes = sample.len(), "skipped");
+        self.counters
+            .exceeded(Limit::Noise, self.generation.0, what);
     }
 }
 
@@ -560,14 +798,8 @@ impl Drop for Guard<'_> {
                 "{{\"requestId\":{},\"reason\":\"no longer wanted\"}}",
                 self.id
             );
-            if self
-                .runtime
-                .outbound
-                .try_send(Message::notification(method::CANCELLED, Some(&params)))
-                .is_err()
-            {
-                self.runtime.counters.notice_lost();
-            }
+            self.runtime
+                .say(Message::notification(method::CANCELLED, Some(&params)));
         }
     }
 }

@@ -2,12 +2,18 @@
 //!
 //! References are resolved here and nowhere else, at the moment of use (law 31). Results are handed on and dropped.
 
+use std::path::PathBuf;
+
 use mainstay_core::failure::{Failure, FailureKind};
-use mainstay_core::policy::{BackoffPolicy, ConnectPolicy, KeepalivePolicy, Policy, StopPolicy};
+use mainstay_core::policy::{
+    BackoffPolicy, ConnectPolicy, KeepalivePolicy, Policy, RenewalPolicy, StopPolicy,
+    SuspicionPolicy,
+};
 use mainstay_wire::revision::Era;
 
 use crate::config::{EnvPolicy, Protocol, ServerConfig, Startup, Template, Transport, process_env};
 use crate::process;
+use crate::runtime::http::Route;
 
 /// A command with every reference resolved. No `Debug`: it may hold secrets.
 pub(crate) struct ResolvedCommand {
@@ -21,6 +27,7 @@ pub(crate) struct ResolvedCommand {
 pub(crate) struct ResolvedEndpoint {
     pub(crate) url: String,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) route: Route,
 }
 
 /// The policy that the core decides by.
@@ -35,7 +42,7 @@ pub(crate) fn policy(config: &ServerConfig) -> Policy {
             spawn_ms: timeouts.spawn_ms,
             greet_ms: timeouts.greet_ms,
             list_ms: timeouts.list_ms,
-            total_ms: timeouts.connect_ms,
+            total_ms: connect_ms(config),
         },
         open_interval_ms: restart.open_interval_ms,
         backoff: BackoffPolicy {
@@ -59,9 +66,58 @@ pub(crate) fn policy(config: &ServerConfig) -> Policy {
             terminate_ms: config.stop.terminate_ms,
             kill_ms: config.stop.kill_ms,
         },
-        // Everything that is no setting yet.
-        ..Policy::default()
+        suspicion: SuspicionPolicy {
+            timeout_ms: config.suspicion.timeout_ms,
+            misses: config.suspicion.misses,
+        },
+        renewals: RenewalPolicy {
+            window_ms: restart.renewal_window_ms,
+            max: restart.renewals,
+            // How many old generations may be on their way out at once: bounds what a storm of renewals holds open, and
+            // costs a caller nothing but a short wait. Nobody has a reason to change it.
+            ..Policy::default().renewals
+        },
+        // How wide a crowd is spread after a sleep: a matter between servers, of which none has a reason to differ.
+        wake: Policy::default().wake,
     }
+}
+
+/// A connection attempt as a whole, in milliseconds. A package runner may take longer, as long as it shows life within
+/// each phase: killing it in the middle of a download leaves a broken cache behind (F4, F5).
+pub(crate) fn connect_ms(config: &ServerConfig) -> u64 {
+    let timeouts = &config.timeouts;
+    match &config.transport {
+        Transport::Stdio { command, args, .. } if is_package_runner(command, args) => {
+            timeouts.connect_ms.max(timeouts.runner_ms)
+        }
+        Transport::Stdio { .. } | Transport::Http { .. } | Transport::Broken { .. } => {
+            timeouts.connect_ms
+        }
+    }
+}
+
+/// Whether the command may download what it runs. Told by the program's name, as it is written; a runner inside a shell or
+/// a script is not recognised (set `timeouts.connectMs` for those).
+fn is_package_runner(command: &Template, args: &[Template]) -> bool {
+    const RUNNERS: [&str; 4] = ["npx", "uvx", "bunx", "pnpx"];
+    const SUBCOMMANDS: [(&str, &[&str]); 9] = [
+        ("npm", &["exec", "x"]),
+        ("pnpm", &["dlx", "exec"]),
+        ("yarn", &["dlx"]),
+        ("bun", &["x"]),
+        ("uv", &["run", "tool"]),
+        ("pipx", &["run"]),
+        ("deno", &["run"]),
+        ("docker", &["run"]),
+        ("podman", &["run"]),
+    ];
+    let name = command.raw().rsplit('/').next().unwrap_or_default();
+    let mut words = args.iter().map(Template::raw);
+    let first = words.find(|word| !word.starts_with('-'));
+    RUNNERS.contains(&name)
+        || SUBCOMMANDS.iter().any(|(program, subcommands)| {
+            *program == name && first.is_some_and(|first| subcommands.contains(&first))
+        })
 }
 
 /// The era that the config insists on.
@@ -106,9 +162,14 @@ pub(crate) fn resolve_command(config: &ServerConfig) -> Result<ResolvedCommand, 
 /// Resolves the endpoint of an HTTP server.
 pub(crate) fn resolve_endpoint(config: &ServerConfig) -> Result<ResolvedEndpoint, Failure> {
     match &config.transport {
-        Transport::Http { url, headers } => Ok(ResolvedEndpoint {
+        Transport::Http { url, headers, .. } => Ok(ResolvedEndpoint {
             url: resolve(url)?,
             headers: resolve_pairs(headers)?,
+            route: Route {
+                ca_file: config.reach.ca_file.as_ref().map(beside).transpose()?,
+                proxy: config.reach.proxy.as_ref().map(resolve).transpose()?,
+                no_proxy: config.reach.no_proxy.as_ref().map(resolve).transpose()?,
+            },
         }),
         Transport::Stdio { .. } | Transport::Broken { .. } => Err(unusable(config)),
     }
@@ -130,6 +191,13 @@ fn resolve(template: &Template) -> Result<String, Failure> {
         .map_err(|unset| bad_config(unset.to_string()))
 }
 
+/// A path of the config, which is relative to the file it stands in.
+fn beside(template: &Template) -> Result<PathBuf, Failure> {
+    let path = PathBuf::from(resolve(template)?);
+    let dir = template.origin().and_then(|origin| origin.file.parent());
+    Ok(dir.map_or_else(|| path.clone(), |dir| dir.join(&path)))
+}
+
 fn resolve_pairs(pairs: &[(String, Template)]) -> Result<Vec<(String, String)>, Failure> {
     pairs
         .iter()
@@ -139,4 +207,41 @@ fn resolve_pairs(pairs: &[(String, Template)]) -> Result<Vec<(String, String)>, 
 
 fn bad_config(detail: String) -> Failure {
     Failure::new(FailureKind::BadConfig).with_detail(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connect_ms_of(command: &str, args: &[&str]) -> u64 {
+        connect_ms(&ServerConfig::stdio("s", command).args(args.iter().copied()))
+    }
+
+    #[test]
+    fn f4_a_package_runner_may_take_minutes_and_nothing_else_may() {
+        let runners: [(&str, &[&str]); 6] = [
+            ("npx", &["-y", "some-server"]),
+            ("/usr/local/bin/uvx", &["some-server"]),
+            ("npm", &["--yes", "exec", "some-server"]),
+            ("uv", &["tool", "run", "some-server"]),
+            ("docker", &["run", "-i", "some/image"]),
+            ("pipx", &["run", "some-server"]),
+        ];
+        for (command, args) in runners {
+            assert_eq!(connect_ms_of(command, args), 300_000, "{command} {args:?}");
+        }
+        for (command, args) in [("npm", &["start"]), ("node", &["npx"]), ("mynpx", &["run"])] {
+            assert_eq!(connect_ms_of(command, args), 60_000, "{command} {args:?}");
+        }
+        let mut set = ServerConfig::stdio("s", "npx");
+        set.timeouts.connect_ms = 7;
+        set.timeouts.runner_ms = 7;
+        assert_eq!(connect_ms(&set), 7, "what a person has set counts");
+        let policy = policy(&ServerConfig::stdio("s", "npx"));
+        assert_eq!(
+            (policy.connect.greet_ms, policy.connect.total_ms),
+            (60_000, 300_000),
+            "silence still ends it after a minute"
+        );
+    }
 }

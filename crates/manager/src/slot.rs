@@ -2,7 +2,7 @@
 //!
 //! The driver is the only writer of the lifecycle's view; everybody else reads.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -16,9 +16,12 @@ use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::counters::Counters;
+use crate::events::Events;
 use crate::process::StderrRing;
 use crate::runtime::Runtime;
 use crate::runtime::era::EraMemory;
+use crate::runtime::keeper::MissingModule;
+use crate::wishes::Wishes;
 
 /// The lifecycle as observers see it: a status and when it was taken.
 #[derive(Debug, Clone)]
@@ -50,6 +53,13 @@ pub(crate) struct Slot {
     /// Request ids never restart, whatever the generation.
     pub(crate) ids: Arc<AtomicU64>,
     pub(crate) era: EraMemory,
+    /// Where it is told what happens to the server.
+    pub(crate) events: Arc<Events>,
+    /// What the library's user wants every generation to be told (law 25).
+    pub(crate) wishes: Arc<Wishes>,
+    /// The server spoke HTTP+SSE (2024-11-05) when it was last greeted; the store keeps it over restarts.
+    over_sse: AtomicBool,
+    pub(crate) missing_module: MissingModule,
     process: Mutex<ProcessFace>,
 }
 
@@ -68,6 +78,8 @@ impl Slot {
         id: SlotId,
         config: ServerConfig,
         edge_patience_ms: u64,
+        subscriptions_max: usize,
+        events: Arc<Events>,
         clock: Clock,
         status: Status,
     ) -> Self {
@@ -88,8 +100,22 @@ impl Slot {
             counters: Arc::default(),
             ids: Arc::new(AtomicU64::new(1)),
             era: EraMemory::default(),
+            events,
+            wishes: Arc::new(Wishes::new(subscriptions_max)),
+            over_sse: AtomicBool::new(false),
+            missing_module: MissingModule::default(),
             process: Mutex::default(),
         }
+    }
+
+    /// Whether HTTP+SSE is to be tried first.
+    pub(crate) fn over_sse(&self) -> bool {
+        self.over_sse.load(Ordering::Relaxed)
+    }
+
+    /// Remembers which HTTP transport worked.
+    pub(crate) fn set_over_sse(&self, over_sse: bool) {
+        self.over_sse.store(over_sse, Ordering::Relaxed);
     }
 
     /// The newest process.

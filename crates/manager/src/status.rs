@@ -7,7 +7,7 @@ use mainstay_core::lifecycle::status::{StateWord, Status};
 use serde::Serialize;
 
 use crate::catalog::unix_ms;
-use crate::config::Transport;
+use crate::config::{HttpKind, Transport};
 use crate::counters::Counts;
 use crate::slot::Slot;
 
@@ -31,11 +31,15 @@ pub struct ServerStatus {
     pub generation: u64,
     /// How long it has been in this state, in milliseconds.
     pub since_ms: u64,
-    /// `stdio` or `http`.
+    /// `stdio`, `http` (streamable HTTP), or `sse` (HTTP+SSE of 2024-11-05).
     pub transport: &'static str,
     /// The protocol revision in use, or last in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<&'static str>,
+    /// The stream over which the server tells changes of its catalog, for connected HTTP servers: `open`, `opening`,
+    /// `degraded` (tried in vain, and tried again), `unsupported`, `refused` or `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub push: Option<&'static str>,
     /// The process, while there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -137,10 +141,18 @@ impl ServerStatus {
             since_ms: ago(status.since),
             transport: match config.transport {
                 Transport::Stdio { .. } => "stdio",
+                Transport::Http {
+                    kind: HttpKind::Sse,
+                    ..
+                } => "sse",
+                Transport::Http { .. } if slot.over_sse() => "sse",
                 Transport::Http { .. } => "http",
                 Transport::Broken { .. } => "none",
             },
             protocol: revision.map(mainstay_wire::revision::Revision::as_str),
+            push: current
+                .as_ref()
+                .and_then(|runtime| runtime.freshness.push().word()),
             pid: process.pid,
             proven: status.proven,
             charges: status.charges,

@@ -43,6 +43,8 @@ pub struct StoredCatalog {
     pub saved_at_unix_ms: u64,
     /// The protocol revision that was spoken, such as `2025-11-25`.
     pub protocol: Option<String>,
+    /// It was listed over the HTTP+SSE transport of 2024-11-05.
+    pub over_sse: bool,
     /// The server's `serverInfo`, as JSON text.
     pub server_info: Option<String>,
     /// The server's `capabilities`, as JSON text.
@@ -117,6 +119,8 @@ struct Body {
     fingerprint: String,
     saved_at_unix_ms: u64,
     protocol: Option<String>,
+    #[serde(default)]
+    over_sse: bool,
     server_info: Option<Box<RawValue>>,
     capabilities: Option<Box<RawValue>>,
     instructions: Option<String>,
@@ -289,6 +293,7 @@ impl StoredCatalog {
             fingerprint: fingerprint.to_string(),
             saved_at_unix_ms: self.saved_at_unix_ms,
             protocol: self.protocol.clone(),
+            over_sse: self.over_sse,
             server_info: self
                 .server_info
                 .as_ref()
@@ -313,6 +318,7 @@ impl StoredCatalog {
         StoredCatalog {
             saved_at_unix_ms: body.saved_at_unix_ms,
             protocol: body.protocol,
+            over_sse: body.over_sse,
             server_info: body.server_info.map(text),
             capabilities: body.capabilities.map(text),
             instructions: body.instructions,
@@ -429,6 +435,7 @@ mod tests {
         StoredCatalog {
             saved_at_unix_ms: 1_700_000_000_123,
             protocol: Some("2025-11-25".to_owned()),
+            over_sse: true,
             server_info: Some(r#"{"name":"t", "version":1.10}"#.to_owned()),
             capabilities: Some("{ }".to_owned()),
             instructions: Some("Ask\nkindly".to_owned()),

@@ -7,13 +7,18 @@
 mod answer;
 mod control;
 mod faults;
+mod fleet;
 mod ledger;
+mod old;
+mod params;
 mod push;
 mod script;
 mod service;
+mod socket;
 mod sse;
 mod state;
 mod tools;
+mod wishes;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,14 +28,19 @@ use std::time::Duration;
 use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::ledger::{Counts, Ledger, Seen};
+pub use self::old::{EndpointForm, OldScript};
 pub use self::script::{
-    DiscoverDialect, Eras, Fault, Framing, GetPolicy, LostDialect, Planned, Script,
+    AcceptPolicy, DiscoverDialect, Eras, Fault, Framing, GetPolicy, LostDialect, Planned, Script,
+    Then,
 };
+use self::socket::{Knife, Wire};
 use self::state::State;
 
 /// A running (or stopped) fake server. Dropping it ends every connection.
@@ -72,6 +82,12 @@ impl HttpServer {
         format!("http://{}/mcp", self.address)
     }
 
+    /// The address of the event stream of the HTTP+SSE transport of 2024-11-05.
+    #[must_use]
+    pub fn sse_url(&self) -> String {
+        format!("http://{}/sse", self.address)
+    }
+
     /// The address it listens on, also while it is stopped.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -84,9 +100,23 @@ impl HttpServer {
         &self.state.ledger
     }
 
+    /// Writes the ledger's events from now on to a file as well, for readers that outlive this process.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or written.
+    pub fn write_ledger_to(&self, path: &std::path::Path) -> io::Result<()> {
+        self.state.ledger.write_to(path)
+    }
+
     /// Changes the script; applies from the next request on.
     pub fn change(&self, change: impl FnOnce(&mut Script)) {
         change(&mut self.state.script());
+    }
+
+    /// A way in for connections that somebody else accepted.
+    #[must_use]
+    pub fn front(&self) -> Front {
+        Front(Arc::clone(&self.state))
     }
 
     /// Forgets all sessions, as a restart of a server that keeps them in memory.
@@ -108,6 +138,16 @@ impl HttpServer {
     /// Tells clients that a listing changed: `tools`, `prompts` or `resources`.
     pub fn tell_changed(&self, kind: &str) {
         self.state.tell_changed(kind);
+    }
+
+    /// Tells every client that subscribed to a resource that it changed.
+    pub fn tell_updated(&self, uri: &str) {
+        self.state.tell_updated(uri);
+    }
+
+    /// Asks every client with a push stream for its roots. The answers are in the ledger, as requests without a method.
+    pub fn ask_roots(&self) {
+        self.state.ask_roots();
     }
 
     /// Lets every held `slow` call go.
@@ -146,6 +186,26 @@ impl Drop for HttpServer {
     }
 }
 
+/// A way into a server for connections that somebody else accepted, such as those that were wrapped in TLS before.
+#[derive(Debug, Clone)]
+pub struct Front(Arc<State>);
+
+impl Front {
+    /// Serves one connection to its end, HTTP/1.1 or HTTP/2 as the client begins it.
+    pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        self.0.ledger.count(|counts| counts.connections += 1);
+        let state = Arc::clone(&self.0);
+        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let knife = Arc::<Knife>::default();
+            service::serve(Arc::clone(&state), knife, request.map(Body::new))
+        });
+        // How it ended is told by the ledger.
+        let _ = auto::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(io), service)
+            .await;
+    }
+}
+
 /// Accepts until aborted; all connections end with it.
 async fn accept(listener: TcpListener, state: Arc<State>) {
     let mut connections = JoinSet::new();
@@ -153,7 +213,23 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
         match listener.accept().await {
             Ok((stream, _peer)) => {
                 state.ledger.count(|counts| counts.connections += 1);
-                connections.spawn(connection(stream, Arc::clone(&state)));
+                let policy = state.script().take_accept();
+                match policy {
+                    AcceptPolicy::Serve => {
+                        connections.spawn(connection(stream, Arc::clone(&state)));
+                    }
+                    AcceptPolicy::Silent => {
+                        connections.spawn(async move {
+                            let _held = stream;
+                            std::future::pending().await
+                        });
+                    }
+                    AcceptPolicy::Reset => {
+                        // Advisory: without it this is a close.
+                        let _ = stream.set_zero_linger();
+                    }
+                    AcceptPolicy::Close => drop(stream),
+                }
             }
             // Out of descriptors or the like: let others breathe and go on.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -168,12 +244,18 @@ async fn connection(stream: TcpStream, state: Arc<State>) {
     if state.script().reset_on_close {
         let _ = stream.set_zero_linger();
     }
+    let knife = Arc::<Knife>::default();
+    let wire = Wire::new(stream, Arc::clone(&knife));
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        service::serve(Arc::clone(&state), request.map(Body::new))
+        service::serve(
+            Arc::clone(&state),
+            Arc::clone(&knife),
+            request.map(Body::new),
+        )
     });
     // A planned break ends the connection with an error: it is the ledger that tells what happened.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(wire), service)
         .await;
 }

@@ -1,6 +1,10 @@
-//! Fake servers that misbehave on request, and the means to watch what clients do to them. Test only.
+//! Fake servers that misbehave on request, scripts for them, the explorer, and assertions.
+//!
+//! The fake servers and their scripts ship as `mainstay chaos`; everything else is test only.
 
 pub mod explorer;
+pub mod http_proxy;
 pub mod http_server;
+pub mod script;
 pub mod soak;
 pub mod stdio_server;

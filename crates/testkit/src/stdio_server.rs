@@ -5,6 +5,7 @@
 //! no runtime and does not use the crates that it is there to test.
 
 mod answers;
+mod family;
 mod knobs;
 mod ledger;
 mod output;
@@ -12,8 +13,7 @@ mod server;
 mod tools;
 
 use std::io::{self, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -45,60 +45,60 @@ pub fn run(prefix: &[&str], flags: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
+/// Whether these flags make sense, without serving.
+///
+/// # Errors
+/// What is wrong with the first that does not.
+pub fn check(flags: impl Iterator<Item = String>) -> Result<(), String> {
+    Knobs::parse(flags).map(|_| ())
+}
+
 fn serve(prefix: &[&str], knobs: Knobs) -> io::Result<ExitCode> {
+    if knobs.own_session {
+        return family::hold_apart(&knobs);
+    }
     if knobs.hold {
-        hold();
+        family::hold();
     }
     if knobs.ignore_term {
-        ignore_term()?;
+        family::ignore_term()?;
+    }
+    if knobs.runner {
+        return family::run_package(&knobs);
     }
     let server = Server::new(knobs)?;
     let knobs = server.knobs();
     server.ledger().write("spawn", "-");
-    if knobs.grandchild {
-        // Never waited for: outliving this process is what it is there for.
-        let grandchild = Command::new(std::env::current_exe()?)
-            .args(prefix)
-            .arg("--hold")
-            .spawn()?;
-        server
-            .ledger()
-            .write("grandchild", &grandchild.id().to_string());
-    }
+    family::leave_children(prefix, knobs, server.ledger())?;
+    family::note_signals(knobs)?;
     server.exit_if_at(Point::Start);
+    server.exit_in_time();
     flood_stderr(knobs.stderr_flood_bytes, !knobs.no_newlines)?;
     server.noise();
-    thread::sleep(Duration::from_millis(knobs.slow_start_ms));
+    start_slowly(knobs)?;
     server.serve()?;
     if knobs.ignore_eof {
-        hold();
+        family::hold();
     }
     Ok(ExitCode::from(knobs.exit_code))
 }
 
-/// Does nothing, for longer than any test takes; but not for ever, should a test fail to clean up.
-fn hold() -> ! {
-    thread::sleep(Duration::from_secs(600));
-    std::process::exit(0);
-}
-
-/// Starts this program again as the same process, with TERM ignored: that survives an exec, and needs no unsafe code.
-fn ignore_term() -> io::Result<()> {
-    const MARK: &str = "MISBEHAVE_TERM_IS_IGNORED";
-    if std::env::var_os(MARK).is_some() {
-        return Ok(());
+/// A download, as it looks from outside.
+fn start_slowly(knobs: &Knobs) -> io::Result<()> {
+    let mut left = Duration::from_millis(knobs.slow_start_ms);
+    let step = knobs.stderr_alive_ms.map(Duration::from_millis);
+    while !left.is_zero() {
+        let pause = step.unwrap_or(left).min(left);
+        thread::sleep(pause);
+        left -= pause;
+        if step.is_some() {
+            writeln!(io::stderr(), "downloading: {} ms left", left.as_millis())?;
+        }
     }
-    let mut shell = Command::new("/bin/sh");
-    shell
-        .args(["-c", r#"trap '' TERM; exec "$0" "$@""#])
-        .arg(std::env::current_exe()?);
-    Err(shell
-        .args(std::env::args_os().skip(1))
-        .env(MARK, "1")
-        .exec())
+    Ok(())
 }
 
-fn flood_stderr(bytes: usize, newlines: bool) -> io::Result<()> {
+pub(crate) fn flood_stderr(bytes: usize, newlines: bool) -> io::Result<()> {
     let mut line = [b'e'; 100];
     if newlines {
         line[99] = b'\n';

@@ -2,7 +2,7 @@
 
 use mainstay_core::policy::{
     BackoffPolicy, ConnectPolicy, KeepalivePolicy, Policy, RenewalPolicy, StopPolicy,
-    SuspicionPolicy,
+    SuspicionPolicy, WakePolicy,
 };
 use mainstay_testkit::explorer::atlas::Atlas;
 use mainstay_testkit::explorer::{Setup, defect, explore, replay};
@@ -46,6 +46,10 @@ fn small(exclusive: bool) -> Policy {
             max: 1,
             retiring_max: 1,
         },
+        wake: WakePolicy {
+            spread_ms: 2,
+            grace_ms: 2,
+        },
     }
 }
 
@@ -82,7 +86,30 @@ fn http() -> Setup {
         name: "http",
         policies: vec![policy],
         seeds: vec![0],
-        without: vec![],
+        without: vec!["woke", "sleep", "stagger"],
+    }
+}
+
+/// A server over HTTP on a machine that sleeps, whose network changes, and whose servers die together. What a runtime can
+/// say besides is explored elsewhere.
+fn waking() -> Setup {
+    let policy = small(false);
+    let without = vec![
+        "tick",
+        "phase",
+        "life",
+        "traffic",
+        "drained",
+        "poke (config)",
+        "poke (credentials)",
+        "server closing",
+        "replace",
+    ];
+    Setup {
+        name: "waking http",
+        policies: vec![policy],
+        seeds: vec![0],
+        without,
     }
 }
 
@@ -126,6 +153,10 @@ fn turning() -> Setup {
         "life",
         "phase",
         "tick",
+        "woke",
+        "sleep",
+        "stagger",
+        "poke (credentials)",
     ];
     Setup {
         name: "turning",
@@ -136,8 +167,8 @@ fn turning() -> Setup {
 }
 
 /// Everything that is explored, the quickest first.
-fn setups() -> [Setup; 4] {
-    [lazy(), process(), turning(), http()]
+fn setups() -> [Setup; 5] {
+    [lazy(), process(), waking(), turning(), http()]
 }
 
 /// Laws 1 to 12 and 26, as far as they are the lifecycle's: see the messages in the explorer's world.

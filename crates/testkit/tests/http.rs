@@ -18,5 +18,11 @@ mod era;
 mod push;
 #[path = "http/rig.rs"]
 mod rig;
+#[path = "http/secrets.rs"]
+mod secrets;
 #[path = "http/session.rs"]
 mod session;
+#[path = "http/sockets.rs"]
+mod sockets;
+#[path = "http/tls.rs"]
+mod tls;

@@ -15,6 +15,18 @@ mod manager {
     pub(crate) mod ends;
     pub(crate) mod harness;
     pub(crate) mod http;
+    pub(crate) mod modern;
+    pub(crate) mod pauses;
+    pub(crate) mod push;
     pub(crate) mod recovery;
+    pub(crate) mod restore;
+    pub(crate) mod routes;
+    pub(crate) mod sessions;
     mod soak;
+    pub(crate) mod sse;
+    pub(crate) mod statuses;
+    pub(crate) mod stdio_end;
+    pub(crate) mod stdio_greet;
+    pub(crate) mod stdio_noise;
+    pub(crate) mod stdio_start;
 }

@@ -270,6 +270,127 @@ fn it_stays_silent_and_stops_reading_and_closes() {
 }
 
 #[test]
+fn it_exits_on_and_after_any_method_with_last_words() {
+    for (flag, expected) in [("--exit-on", ""), ("--exit-after", "\"id\":9")] {
+        let mut server = Server::start(&[flag, "ping", "--exit-code", "3", "--last-words", "bye"]);
+        server.request(9, "ping", json!({}));
+        assert!(server.rest().contains(expected));
+        assert_eq!(server.child.wait().unwrap().code(), Some(3));
+    }
+    let mut server = Server::start(&["--exit-after-ms", "20", "--exit-code", "4"]);
+    assert_eq!(server.rest(), "");
+    assert_eq!(server.child.wait().unwrap().code(), Some(4));
+}
+
+#[test]
+fn unknown_methods_are_refused_ignored_or_deadly() {
+    let mut server = Server::start(&["--unknown-code", "-1"]);
+    assert_eq!(server.error("nonsense", json!({}))["code"], -1);
+    let mut server = Server::start(&["--silent-on-unknown"]);
+    server.request(1, "nonsense", json!({}));
+    assert_eq!(server.result("ping", json!({})), json!({}));
+    let mut server = Server::start(&["--crash-on-unknown", "--exit-code", "8"]);
+    server.request(1, "nonsense", json!({}));
+    assert_eq!(server.rest(), "");
+    assert_eq!(server.child.wait().unwrap().code(), Some(8));
+}
+
+#[test]
+fn it_is_late_chatty_and_strict() {
+    let mut server = Server::start(&["--late", "ping:50", "--late", "tools/list:1"]);
+    server.request(1, "ping", json!({}));
+    server.request(2, "tools/list", json!({}));
+    assert_eq!(
+        [server.hear()["id"].clone(), server.hear()["id"].clone()],
+        [2, 1]
+    );
+    let mut server = Server::start(&["--chatter", "--strict-init", "--claim-version", "v"]);
+    assert_eq!(server.error("tools/list", json!({}))["code"], -32002);
+    server.request(1, "initialize", json!({}));
+    assert_eq!(server.hear()["method"], "notifications/message");
+    assert_eq!(server.hear()["method"], "ping");
+    assert_eq!(server.hear()["result"]["protocolVersion"], "v");
+    server.say(&json!({"jsonrpc": "2.0", "id": "early", "result": {}}));
+    server.say(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    assert!(server.result("tools/list", json!({})).is_object());
+    assert_eq!(server.end(), Some(0));
+    for event in [
+        "too-early tools/list",
+        "answer result \"early\"",
+        "initialized -",
+        "eof -",
+    ] {
+        assert!(server.ledger().contains(&event.to_owned()), "{event}");
+    }
+}
+
+#[test]
+fn lines_are_broken_as_told() {
+    let answer = |flags: &[&str]| {
+        let mut server = Server::start(flags);
+        server.request(1, "tools/call", json!({"name": "echo", "arguments": {}}));
+        // Calls are answered beside the reader: the end of stdin must not overtake them. What comes first may be noise.
+        let mut said = String::new();
+        while !flags.contains(&"0") && !said.contains("result") && !said.contains("\"id\":1") {
+            let line = server.hear_line();
+            if line.is_empty() {
+                break;
+            }
+            said.push_str(&line);
+        }
+        drop(server.stdin.take());
+        said + &server.rest()
+    };
+    let both: Value = serde_json::from_str(&answer(&["--malformed", "both"])).unwrap();
+    assert!(both.get("result").is_some() && both.get("error").is_some());
+    let neither = answer(&["--malformed", "neither"]);
+    let neither: Value = serde_json::from_str(&neither).unwrap();
+    assert!(neither.get("result").is_none() && neither.get("error").is_none());
+    assert!(answer(&["--malformed", "pretty"]).lines().count() > 3);
+    assert_eq!(
+        answer(&["--malformed", "two"]).matches("jsonrpc").count(),
+        2
+    );
+    assert!(!answer(&["--malformed", "half"]).ends_with('\n'));
+    assert!(answer(&["--malformed", "huge"]).len() > 100_000);
+    assert!(answer(&["--bom", "--crlf"]).starts_with('\u{feff}'));
+    assert!(answer(&["--bom", "--crlf"]).ends_with("}\r\n"));
+    assert!(answer(&["--long-line", "5000"]).starts_with(&"n".repeat(5000)));
+    assert_eq!(answer(&["--noise-between", "2"]).lines().count(), 5);
+    assert_eq!(answer(&["--foreign-error"]).lines().count(), 2);
+    assert_eq!(answer(&["--stop-writing-after", "0"]), "");
+}
+
+#[test]
+fn it_stops_itself_and_writes_signals_into_its_ledger() {
+    let mut server = Server::start(&["--stop-self-after", "1", "--ignore-term"]);
+    assert_eq!(server.result("ping", json!({})), json!({}));
+    let pid = server.child.id();
+    let state = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().chars().next()
+    };
+    until(|| state() == Some('T'));
+    for name in ["CONT", "TERM"] {
+        let sent = Command::new("kill")
+            .args(["-s", name, &pid.to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+        until(|| server.ledger().contains(&format!("signal {name}")));
+    }
+    assert_eq!(server.result("ping", json!({})), json!({}), "deaf to TERM");
+    assert_eq!(server.end(), Some(0));
+}
+
+fn until(so: impl Fn() -> bool) {
+    let started = std::time::Instant::now();
+    while !so() {
+        assert!(started.elapsed().as_secs() < 60, "waited too long");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+#[test]
 fn a_wrong_flag_is_refused_with_the_list_of_all() {
     for flags in [
         &["--nonsense", "1"][..],

@@ -7,7 +7,9 @@
 
 use super::*;
 use crate::failure::{Failure, FailureKind};
-use crate::lifecycle::{Proof, StateWord, StopStep};
+use crate::lifecycle::{Phase, Proof, StateWord, StopStep};
+
+mod storms;
 
 /// A fleet with its clock and a record of everything it asked for.
 struct Bench {
@@ -90,6 +92,22 @@ impl Bench {
     fn gone(&mut self, slot: u32) -> &mut Bench {
         let generation = self.status(slot).generation;
         self.slot(slot, Input::Gone { generation })
+    }
+
+    fn dies(&mut self, slot: u32) -> &mut Bench {
+        let generation = self.status(slot).generation;
+        let failure = FailureKind::Exited {
+            code: None,
+            signal: Some(9),
+        }
+        .into();
+        self.slot(
+            slot,
+            Input::Exited {
+                generation,
+                failure,
+            },
+        )
     }
 
     fn advance(&mut self, ms: u64) -> &mut Bench {
@@ -491,7 +509,7 @@ fn deadlines_of_all_slots_are_one_deadline() {
         .fleet
         .next_deadline()
         .map(|(at, slot, why)| (at.since(bench.now), slot, why));
-    assert_eq!(next, Some((4_000, SlotId(2), Why::Stable)));
+    assert_eq!(next, Some((4_000, Some(SlotId(2)), Why::Stable)));
     bench.advance(20_000).give(FleetInput::Timeout);
     assert_eq!(bench.fleet.next_deadline(), None);
     assert!(bench.status(1).proven && bench.status(2).proven);
@@ -510,4 +528,84 @@ fn a_deadline_that_was_replaced_wakes_nobody() {
     assert_eq!(next(&bench), Some((30_000, Why::SpawnDeadline)));
     bench.opened(1);
     assert_eq!(next(&bench), Some((60_000, Why::Stable)));
+}
+
+#[test]
+fn f23_every_way_to_open_leads_through_the_gate_and_its_interval() {
+    let ways: [(&str, fn(&mut Bench)); 8] = [
+        ("reload", |bench| {
+            bench.give(FleetInput::Replace {
+                slot: SlotId(2),
+                policy: Policy::for_http(),
+            });
+        }),
+        ("restart", |bench| {
+            bench.slot(2, Input::Restart);
+        }),
+        ("crash", |bench| {
+            bench.dies(2).gone(2);
+        }),
+        ("lost session", |bench| {
+            let generation = bench.status(2).generation;
+            bench.slot(2, Input::SessionLost { generation });
+        }),
+        ("new credentials", |bench| {
+            let generation = bench.status(2).generation;
+            let failure = FailureKind::NeedsLogin.into();
+            let ends = Input::Exited {
+                generation,
+                failure,
+            };
+            bench.slot(2, ends).gone(2);
+            bench.slot(2, Input::Poke(Poke::Credentials));
+        }),
+        ("announced end", |bench| {
+            let generation = bench.status(2).generation;
+            bench.slot(2, Input::ServerClosing { generation });
+        }),
+        ("toggle", |bench| {
+            bench.slot(2, Input::Disable).gone(2);
+            bench.slot(2, Input::Enable);
+        }),
+        ("failed probes", |bench| {
+            let generation = bench.status(2).generation;
+            bench.slot(2, Input::Suspect { generation });
+            while bench.word(2) == StateWord::Connected {
+                let (at, ..) = bench.fleet.next_deadline().expect("a deadline");
+                bench.now = bench.now.max(at);
+                bench.give(FleetInput::Timeout);
+            }
+            bench.gone(2);
+        }),
+    ];
+    for (name, way) in ways {
+        let mut bench = Bench::new(1);
+        bench.add(2, Policy::for_http()).proven(2).advance(30_000);
+        // Somebody else holds the only permit.
+        let slow = Policy {
+            connect: crate::policy::ConnectPolicy {
+                spawn_ms: 10_000_000,
+                greet_ms: 10_000_000,
+                list_ms: 10_000_000,
+                total_ms: 10_000_000,
+            },
+            ..Policy::for_process()
+        };
+        bench.add(1, slow);
+        let before = bench.opens.len();
+        way(&mut bench);
+        assert_eq!(bench.opens.len(), before, "{name} bypasses the gate");
+        assert_eq!(bench.fleet.gate(), (1, 1), "{name} queues");
+        bench.advance(1).opened(1);
+        assert_eq!(bench.opens.len(), before + 1, "{name} opens in its turn");
+        // The next one is due no sooner than the interval allows.
+        let opened_at = bench.now;
+        bench.slot(2, Input::Restart).gone(2);
+        while bench.opens.len() == before + 1 {
+            let (at, ..) = bench.fleet.next_deadline().expect("a deadline");
+            bench.now = bench.now.max(at);
+            bench.give(FleetInput::Timeout);
+        }
+        assert!(bench.now.since(opened_at) >= 1_000, "{name}");
+    }
 }

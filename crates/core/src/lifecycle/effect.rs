@@ -72,6 +72,14 @@ pub enum Effect {
         /// A call from here on means that it is in use.
         since: Time,
     },
+    /// A generation on its way out reported a fault. For the record only: log it below warning level and count it apart
+    /// from failures (law 4, S-16).
+    CleanupFault {
+        /// The one that is being stopped.
+        generation: Generation,
+        /// What it reported.
+        failure: Failure,
+    },
     /// The state changed: exactly one per change. Log line, journal entry, event and counter are made from it.
     Changed(Transition),
 }
@@ -117,6 +125,7 @@ impl Effect {
             Effect::Retract => "retract",
             Effect::Probe { .. } => "probe",
             Effect::FenceIfUnused { .. } => "fence if unused",
+            Effect::CleanupFault { .. } => "cleanup fault",
             Effect::Changed(_) => "changed",
         }
     }

@@ -24,6 +24,14 @@ pub enum Input {
     Wanted,
     /// Something changed that may cure a failure.
     Poke(Poke),
+    /// The machine slept. Deadlines begin anew, what is due is spread, and what the sleep broke is not charged (law 12).
+    /// Nothing else happens in this step.
+    Woke {
+        /// The part of the sleep that the clock of the steps did not count; zero where it went on.
+        asleep_ms: u64,
+    },
+    /// Other servers died at the same time: do not come back in the same instant (F77).
+    Stagger,
     /// Nothing opens ever again. `impatient` skips the grace.
     Shutdown {
         /// Kill at once instead of draining and closing.
@@ -201,6 +209,8 @@ impl Input {
             | Input::Replace
             | Input::Wanted
             | Input::Poke(_)
+            | Input::Woke { .. }
+            | Input::Stagger
             | Input::Shutdown { .. }
             | Input::Timeout => None,
         }
@@ -219,6 +229,8 @@ impl Input {
             Input::Poke(Poke::Credentials) => "poke (credentials)",
             Input::Poke(Poke::Network) => "poke (network)",
             Input::Poke(Poke::Config) => "poke (config)",
+            Input::Woke { .. } => "woke",
+            Input::Stagger => "stagger",
             Input::Shutdown { .. } => "shutdown",
             Input::Granted { .. } => "granted",
             Input::Phase { .. } => "phase",

@@ -103,7 +103,7 @@ impl Lifecycle {
                 self.open_failed(
                     step,
                     role,
-                    FailureKind::SessionLost.into(),
+                    FailureKind::SessionUnstable.into(),
                     Some(StopStep::Close),
                 );
             }
@@ -130,6 +130,8 @@ impl Lifecycle {
             | Input::Replace
             | Input::Wanted
             | Input::Poke(_)
+            | Input::Woke { .. }
+            | Input::Stagger
             | Input::Shutdown { .. }
             | Input::Timeout => {}
         }
@@ -171,8 +173,21 @@ impl Lifecycle {
                     soon: false,
                 };
             }
+            // Law 15: a server that says when to come back is not at fault, and the wait it asked for is kept (F102).
+            Blame::Server
+                if failure.kind == FailureKind::RateLimited && failure.retry_after_ms.is_some() => {
+            }
             // Noise of closing counts like any other failure here: nobody asked for this end (S-04).
             Blame::Server | Blame::Session | Blame::Cleanup => {
+                if let Some(until) = self.blame_sleep(step) {
+                    return if self.budget.is_exhausted(step.policy.budget) {
+                        // It was one attempt, and stays one attempt at a time.
+                        let soon = true;
+                        Next::Park { failure, soon }
+                    } else {
+                        Next::Retry { until, failure }
+                    };
+                }
                 self.budget.charge(step.policy.budget)
             }
         }
@@ -363,7 +378,7 @@ impl Opening {
     }
 }
 
-fn phase_ms(policy: &Policy, phase: Phase) -> u64 {
+pub(super) fn phase_ms(policy: &Policy, phase: Phase) -> u64 {
     match phase {
         Phase::Queued | Phase::Spawn => policy.connect.spawn_ms,
         Phase::Greet => policy.connect.greet_ms,

@@ -159,6 +159,7 @@ impl Lifecycle {
     pub(super) fn clean_slate(&mut self) {
         self.budget.reset();
         self.retry_not_before = Time::ZERO;
+        self.slept_until = Time::ZERO;
     }
 
     fn is_disabled(&self) -> bool {
@@ -181,21 +182,6 @@ impl Lifecycle {
         let too_early = step.now < parked.call_not_before.max(self.not_before());
         if !too_early && parked.failure.kind.blame() != Blame::Human {
             self.parked_probe(step);
-        }
-    }
-
-    fn network_changed(&mut self, step: &mut Step<'_>) {
-        match &mut self.state {
-            // Old sockets may be dead without knowing it (F229). Pipes do not care about networks.
-            State::Connected(_) if !step.policy.exclusive => self.suspect(step),
-            State::Draining(draining) => match &mut draining.next {
-                Next::Retry { until, .. } => *until = step.now,
-                Next::Park { soon, .. } => *soon = true,
-                Next::Disabled(_) | Next::Idle | Next::Open(_) => {}
-            },
-            State::Backoff(_) => self.retry(step),
-            State::Parked(_) => self.attempt_while_parked(step),
-            State::Disabled(_) | State::Idle | State::Connecting(_) | State::Connected(_) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::state::{Connected, Connecting, Keepalive, Next, Successor};
 use super::{Effect, Input, Lifecycle, OpenMode, Proof, State, Step, StopStep};
+use crate::backoff;
 use crate::event::Cause;
 use crate::failure::{Blame, Failure, FailureKind};
 use crate::ids::Generation;
@@ -54,6 +55,8 @@ impl Lifecycle {
             | Input::Replace
             | Input::Wanted
             | Input::Poke(_)
+            | Input::Woke { .. }
+            | Input::Stagger
             | Input::Shutdown { .. }
             | Input::Timeout => {}
         }
@@ -67,9 +70,9 @@ impl Lifecycle {
         };
         connected.stable_at = None;
         if connected.successor.is_none() {
-            self.budget.reset();
-            self.retry_not_before = Time::ZERO;
+            self.clean_slate();
             self.notes.failure = None;
+            self.notes.died_together = false;
         }
     }
 
@@ -93,7 +96,7 @@ impl Lifecycle {
         match connected.keepalive {
             Keepalive::Probing { again_at, .. } => {
                 connected.keepalive = match Keepalive::armed(step.policy, at) {
-                    Keepalive::Off => Keepalive::Off,
+                    Keepalive::Off | Keepalive::Suspected { .. } => Keepalive::Off,
                     Keepalive::Waiting { probe_at, misses }
                     | Keepalive::Probing {
                         again_at: probe_at,
@@ -108,7 +111,7 @@ impl Lifecycle {
                     }
                 };
             }
-            Keepalive::Off | Keepalive::Waiting { .. } => {
+            Keepalive::Off | Keepalive::Waiting { .. } | Keepalive::Suspected { .. } => {
                 connected.unused_at = unused_at(step.policy, at).map(|then| then.max(step.now + 1));
             }
         }
@@ -120,20 +123,18 @@ impl Lifecycle {
             return;
         };
         let misses = connected.keepalive.misses();
-        let quiet_ms = match &step.policy.keepalive {
-            Some(keepalive) if misses == 0 => keepalive.idle_ms,
+        let since = match (connected.keepalive, &step.policy.keepalive) {
+            (Keepalive::Suspected { since, .. }, _) => since,
+            (_, Some(keepalive)) if misses == 0 => step.now.back(keepalive.idle_ms),
             // Whatever came since the missed probe makes another one unnecessary.
-            Some(_) | None => watching(step.policy).0,
+            (_, Some(_) | None) => step.now.back(watching(step.policy).0),
         };
         connected.keepalive = Keepalive::probing(step.policy, step.now, misses);
         let generation = connected.generation;
-        step.emit(Effect::Probe {
-            generation,
-            since: step.now.back(quiet_ms),
-        });
+        step.emit(Effect::Probe { generation, since });
     }
 
-    /// A call timed out, or the network changed: probe now, whatever was heard before (laws 14, 15).
+    /// A call timed out: probe now, whatever was heard before (laws 14, 15).
     pub(super) fn suspect(&mut self, step: &mut Step<'_>) {
         let State::Connected(connected) = &mut self.state else {
             return;
@@ -148,7 +149,8 @@ impl Lifecycle {
                 });
             }
             // Already suspected: one probe per connection is enough (F238).
-            Keepalive::Waiting { .. } | Keepalive::Probing { .. } => {}
+            Keepalive::Waiting { .. } | Keepalive::Suspected { .. } | Keepalive::Probing { .. } => {
+            }
         }
     }
 
@@ -215,7 +217,8 @@ impl Lifecycle {
             Keepalive::Off | Keepalive::Waiting { misses: 0, .. } => {
                 connected.keepalive = Keepalive::armed(step.policy, step.now);
             }
-            Keepalive::Waiting { .. } | Keepalive::Probing { .. } => {}
+            Keepalive::Waiting { .. } | Keepalive::Suspected { .. } | Keepalive::Probing { .. } => {
+            }
         }
     }
 
@@ -234,7 +237,11 @@ impl Lifecycle {
         });
         if let Some(Successor::Opening(opening)) = successor {
             // It was about to be replaced anyway: that goes on, and the end of the old one is not charged (law 7).
-            self.notes.failure = Some(failure);
+            if failure.kind.blame() == Blame::Cleanup {
+                self.note_noise(step, generation, failure);
+            } else {
+                self.notes.failure = Some(failure);
+            }
             if let Some(how) = how {
                 self.retire(step, generation, how);
             }
@@ -272,17 +279,34 @@ impl Lifecycle {
             });
             return;
         }
-        let next = if proven && self.renewals.take(&step.policy.renewals, step.now) {
+        let next = if !proven {
+            // A session that never proved itself is a failure like any other (S-13).
+            self.after_failure(step, failure, false)
+        } else if self.renewals.take(&step.policy.renewals, step.now) {
             Next::Open(OpenMode::Renewal)
         } else {
-            // A session that never proved itself, or too many of them, is a failure like any other (F107, S-13).
-            self.after_failure(step, failure, false)
+            self.too_many_renewals(step)
         };
         if self.retiring_is_full(step.policy) {
             self.stop(step, generation, StopStep::Drain, next);
         } else {
             self.retire(step, generation, StopStep::Drain);
             self.settle(step, next);
+        }
+    }
+
+    /// Sessions vanish faster than is taken for granted: charged, and each further one in the window waits longer, proof or
+    /// not, because every new session proves itself before it is lost (F107).
+    fn too_many_renewals(&mut self, step: &Step<'_>) -> Next {
+        let over = self.renewals.refuse();
+        let draw = backoff::draw(&mut self.seed);
+        let wait_ms = backoff::delay_ms(&step.policy.backoff, over, draw);
+        match self.after_failure(step, FailureKind::SessionUnstable.into(), true) {
+            Next::Retry { until, failure } => Next::Retry {
+                until: until.max(step.now + wait_ms),
+                failure,
+            },
+            next @ (Next::Disabled(_) | Next::Idle | Next::Open(_) | Next::Park { .. }) => next,
         }
     }
 
@@ -311,7 +335,7 @@ impl Lifecycle {
 
 impl Keepalive {
     /// Quiet since `at`.
-    fn armed(policy: &Policy, at: Time) -> Keepalive {
+    pub(super) fn armed(policy: &Policy, at: Time) -> Keepalive {
         match &policy.keepalive {
             Some(keepalive) => Keepalive::Waiting {
                 probe_at: at + keepalive.idle_ms.max(1),
@@ -343,7 +367,7 @@ fn watching(policy: &Policy) -> (u64, u32) {
     (timeout_ms.max(1), misses.max(1))
 }
 
-fn unused_at(policy: &Policy, since: Time) -> Option<Time> {
+pub(super) fn unused_at(policy: &Policy, since: Time) -> Option<Time> {
     policy
         .idle_shutdown_ms
         .map(|limit_ms| since + limit_ms.max(1))

@@ -100,6 +100,13 @@ pub enum Keepalive {
         /// Probes missed in a row.
         misses: u32,
     },
+    /// It may have died unnoticed (the machine slept, its network changed): probe, whatever was heard before that.
+    Suspected {
+        /// When to probe: not all servers at the same time.
+        probe_at: Time,
+        /// Traffic from here on makes the probe unnecessary.
+        since: Time,
+    },
     /// A probe is under way.
     Probing {
         /// When the next probe would be due, should this one be reported missed.
@@ -236,6 +243,7 @@ impl Keepalive {
         match *self {
             Keepalive::Off => None,
             Keepalive::Waiting { probe_at, .. } => Some((probe_at, Why::KeepaliveIdle)),
+            Keepalive::Suspected { probe_at, .. } => Some((probe_at, Why::SuspicionProbe)),
             Keepalive::Probing { answer_by, .. } => Some((answer_by, Why::ProbeDeadline)),
         }
     }
@@ -243,7 +251,7 @@ impl Keepalive {
     /// Probes missed in a row.
     pub(super) const fn misses(&self) -> u32 {
         match *self {
-            Keepalive::Off => 0,
+            Keepalive::Off | Keepalive::Suspected { .. } => 0,
             Keepalive::Waiting { misses, .. } | Keepalive::Probing { misses, .. } => misses,
         }
     }

@@ -37,6 +37,10 @@ pub struct Status {
     pub marks: Marks,
     /// Opens begun since creation.
     pub opens: u64,
+    /// Faults raised while stopping a generation: never charged, never a cause (law 4).
+    pub cleanup_faults: u64,
+    /// The last of them, attached for whoever looks for it (S-15).
+    pub cleanup_fault: Option<Failure>,
     /// Messages of generations that were no longer known. Filled in by the fleet.
     pub stale: u64,
 }
@@ -46,6 +50,8 @@ pub struct Status {
 pub struct Marks {
     /// Connected, but probes are being missed or the planned replacement cannot be opened.
     pub degraded: bool,
+    /// Its last end came together with that of other servers, and nothing is proven since: look for a common cause (F77).
+    pub died_together: bool,
     /// A listing is running. The lifecycle knows nothing of listings: whoever runs them fills this in.
     pub refreshing: bool,
     /// The generation that is being opened to replace the connected one.
@@ -180,12 +186,16 @@ pub enum Why {
     Stable,
     /// The link was quiet for long: probe it.
     KeepaliveIdle,
+    /// The link may have died unnoticed: probe it.
+    SuspicionProbe,
     /// The probe is overdue.
     ProbeDeadline,
     /// Nobody used the server for long: ask whether it may be stopped.
     IdleLimit,
     /// Time for the next attempt to open the replacement.
     SuccessorRetry,
+    /// The fleet's own: time to tell which servers died together.
+    DiedTogether,
 }
 
 impl Why {
@@ -205,9 +215,11 @@ impl Why {
             Why::ParkedProbe => "parked-probe",
             Why::Stable => "stable",
             Why::KeepaliveIdle => "keepalive-idle",
+            Why::SuspicionProbe => "suspicion-probe",
             Why::ProbeDeadline => "probe-deadline",
             Why::IdleLimit => "idle-limit",
             Why::SuccessorRetry => "successor-retry",
+            Why::DiedTogether => "died-together",
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{Effect, Input, Lifecycle, State, Step, StopStep};
 use crate::failure::{Failure, FailureKind};
 use crate::ids::Generation;
 use crate::policy::Policy;
+use crate::time::Time;
 
 impl Lifecycle {
     /// Stops `generation` in the foreground, beginning with `how`; `next` follows when it is gone.
@@ -87,10 +88,45 @@ impl Lifecycle {
         let State::Draining(draining) = &mut self.state else {
             return;
         };
-        if draining.stopping.hears(step, input) {
-            let next = draining.next.clone();
+        let gone = draining.stopping.hears(step, input);
+        let next = gone.then(|| draining.next.clone());
+        self.record_noise(step, input);
+        if let Some(next) = next {
             self.settle(step, next);
         }
+    }
+
+    /// Keeps what was raised while closing, for the record (law 4, S-15, S-16). The end itself is what was asked for.
+    fn record_noise(&mut self, step: &mut Step<'_>, input: &Input) {
+        let (Input::Exited {
+            generation,
+            failure,
+        }
+        | Input::OpenFailed {
+            generation,
+            failure,
+        }) = input
+        else {
+            return;
+        };
+        if !is_an_end(failure.kind) {
+            self.note_noise(step, *generation, failure.clone());
+        }
+    }
+
+    /// One fault raised while closing: counted and told apart from failures.
+    pub(super) fn note_noise(
+        &mut self,
+        step: &mut Step<'_>,
+        generation: Generation,
+        failure: Failure,
+    ) {
+        self.notes.cleanup_faults = self.notes.cleanup_faults.saturating_add(1);
+        self.notes.cleanup_fault = Some(failure.clone());
+        step.emit(Effect::CleanupFault {
+            generation,
+            failure,
+        });
     }
 
     pub(super) fn on_retiring(&mut self, step: &mut Step<'_>, index: usize, input: &Input) {
@@ -99,6 +135,7 @@ impl Lifecycle {
         {
             self.retiring.remove(index);
         }
+        self.record_noise(step, input);
     }
 
     pub(super) fn escalate_draining(&mut self, step: &mut Step<'_>) {
@@ -138,20 +175,25 @@ impl Stopping {
     }
 
     fn enter(&mut self, step: &mut Step<'_>, how: StopStep) {
-        let stop = &step.policy.stop;
-        let wait_ms = match how {
-            StopStep::Drain => step.policy.drain_ms,
-            StopStep::Close => stop.close_ms,
-            StopStep::Terminate => stop.terminate_ms,
-            StopStep::Kill => stop.kill_ms,
-        };
         self.step = how;
-        // At least one: a kill that is repeated at once would never let anything else happen.
-        self.deadline = step.now + wait_ms.max(1);
+        self.rearm(step.policy, step.now);
         step.emit(Effect::Stop {
             generation: self.generation,
             how,
         });
+    }
+
+    /// The step may take its full time from now on.
+    pub(super) fn rearm(&mut self, policy: &Policy, now: Time) {
+        let stop = &policy.stop;
+        let wait_ms = match self.step {
+            StopStep::Drain => policy.drain_ms,
+            StopStep::Close => stop.close_ms,
+            StopStep::Terminate => stop.terminate_ms,
+            StopStep::Kill => stop.kill_ms,
+        };
+        // At least one: a kill that is repeated at once would never let anything else happen.
+        self.deadline = now + wait_ms.max(1);
     }
 
     /// The step took too long.
@@ -219,9 +261,22 @@ impl Stopping {
             | Input::Replace
             | Input::Wanted
             | Input::Poke(_)
+            | Input::Woke { .. }
+            | Input::Stagger
             | Input::Shutdown { .. }
             | Input::Timeout => {}
         }
         false
     }
+}
+
+/// Whether a kind only says that what was told to end has ended.
+const fn is_an_end(kind: FailureKind) -> bool {
+    matches!(
+        kind,
+        FailureKind::Exited { .. }
+            | FailureKind::ExitedEarly { .. }
+            | FailureKind::StreamClosed
+            | FailureKind::Stopped
+    )
 }

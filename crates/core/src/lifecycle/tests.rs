@@ -12,7 +12,9 @@ use crate::failure::FailureKind;
 mod budget;
 mod probing;
 mod replacing;
+mod statements;
 mod stopping;
+mod waking;
 
 /// A lifecycle with its clock and a record of everything it asked for.
 struct Bench {
@@ -23,6 +25,8 @@ struct Bench {
     last: Vec<Effect>,
     transitions: Vec<Transition>,
     opens: Vec<(Time, Generation)>,
+    /// A planted defect: what the machine hears instead of what was said.
+    spoil: fn(&Lifecycle, Input) -> Input,
 }
 
 impl Bench {
@@ -34,6 +38,7 @@ impl Bench {
             last: Vec::new(),
             transitions: Vec::new(),
             opens: Vec::new(),
+            spoil: |_, input| input,
         }
     }
 
@@ -67,6 +72,7 @@ impl Bench {
     /// Gives an input and leaves requests in the queue of the gate.
     fn give_queued(&mut self, input: Input) -> &mut Bench {
         let mut effects = Effects::new();
+        let input = (self.spoil)(&self.lifecycle, input);
         self.lifecycle
             .step(&self.policy, self.now, input, &mut effects);
         self.last = effects.drain().collect();

@@ -53,6 +53,8 @@ impl Lifecycle {
             proven: connected.is_some_and(|connected| connected.stable_at.is_none()),
             marks: self.marks(connected),
             opens: self.notes.opens,
+            cleanup_faults: self.notes.cleanup_faults,
+            cleanup_fault: self.notes.cleanup_fault.clone(),
             stale: 0,
         }
     }
@@ -79,6 +81,7 @@ impl Lifecycle {
         copy.newest = rename(copy.newest);
         copy.open_not_before = shift(copy.open_not_before);
         copy.retry_not_before = shift(copy.retry_not_before);
+        copy.slept_until = shift(copy.slept_until);
         copy.renewals = copy.renewals.normalised(now);
         copy.renewals.shift(shift);
         for old in &mut copy.retiring {
@@ -156,6 +159,7 @@ impl Lifecycle {
         });
         Marks {
             degraded: misses > 0 || stuck,
+            died_together: self.notes.died_together,
             refreshing: false,
             successor: connected
                 .and(self.opening())
@@ -172,6 +176,11 @@ impl Keepalive {
             Keepalive::Waiting { probe_at, misses } => Keepalive::Waiting {
                 probe_at: shift(probe_at),
                 misses,
+            },
+            Keepalive::Suspected { probe_at, since } => Keepalive::Suspected {
+                probe_at: shift(probe_at),
+                // What was heard before is as old as now: nothing is heard in the same instant twice.
+                since: shift(since),
             },
             Keepalive::Probing {
                 again_at,

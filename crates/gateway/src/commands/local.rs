@@ -89,7 +89,7 @@ where
     loop {
         tokio::select! {
             // Cancel-safe: pinned and polled on.
-            () = &mut ending => return worked,
+            _report = &mut ending => return worked,
             // Cancel-safe: see there. A signal while ending means: now.
             () = signals.next() => manager.hurry(),
         }

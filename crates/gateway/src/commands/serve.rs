@@ -2,10 +2,11 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use mainstay::Manager;
 use mainstay::config::{GatewayConfig, Loaded};
 use mainstay::store::Store;
+use mainstay::{Manager, ShutdownReport};
 use mainstay_gateway::serve::serve;
 use mainstay_gateway::{Gateway, GatewaySettings, admin};
 use tokio::net::{TcpListener, UnixListener};
@@ -50,8 +51,9 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     let doors = Doors::open(gateway, listener, local);
     output.line(&ready_line(address, servers, socket.as_ref()))?;
     signals.next().await;
-    end(&manager, doors, &mut signals, output).await;
+    let report = end(&manager, doors, &mut signals, output).await;
     drop(socket);
+    output.line(&last_line(&report))?;
     Ok(Exit::Ok)
 }
 
@@ -68,6 +70,24 @@ fn ready_line(
     format!(
         "mainstay: {servers} at http://{address}/mcp, each alone at http://{address}/servers/NAME/mcp{socket}"
     )
+}
+
+/// What there is to say when everything has ended, on one line: who had to be killed, who is left, and what became of the
+/// calls that were running.
+fn last_line(report: &ShutdownReport) -> String {
+    let mut line = "mainstay: stopped".to_owned();
+    let mut say = |words: &str, names: &[String]| {
+        if !names.is_empty() {
+            line.push_str(&format!("; {words}: {}", names.join(", ")));
+        }
+    };
+    say("had to be killed", &report.killed);
+    say("still there", &report.left);
+    let (finished, cut) = (report.calls_finished, report.calls_cut);
+    if finished + cut > 0 {
+        line.push_str(&format!("; running calls: {finished} finished, {cut} cut"));
+    }
+    line
 }
 
 /// The open doors and the tasks behind them.
@@ -108,19 +128,38 @@ impl Doors {
     }
 }
 
-/// Ends everything: the servers first, while callers still get a proper refusal, then the doors.
-pub(crate) async fn end(manager: &Manager, doors: Doors, signals: &mut Signals, output: Output) {
+/// How long answers on their way get after a second signal: long enough for callers to hear how their calls ended.
+const HURRIED_DOORS: Duration = Duration::from_millis(250);
+
+/// Ends everything: the servers first, while callers still get a proper refusal, then the doors. Says how it went.
+pub(crate) async fn end(
+    manager: &Manager,
+    doors: Doors,
+    signals: &mut Signals,
+    output: Output,
+) -> ShutdownReport {
     tracing::info!("stopping; a second signal skips every grace period");
+    let hurry = CancellationToken::new();
     let ending = async {
-        manager.shutdown().await;
-        doors.close().await;
+        let report = manager.shutdown().await;
+        let hurried = async {
+            hurry.cancelled().await;
+            tokio::time::sleep(HURRIED_DOORS).await;
+        };
+        tokio::select! {
+            // Cancel-safe: what is left of the doors ends with the program.
+            () = doors.close() => {}
+            // Cancel-safe: a token and a sleep hold nothing.
+            () = hurried => {}
+        }
+        report
     };
     tokio::pin!(ending);
     let mut hurried = false;
     loop {
         tokio::select! {
             // Cancel-safe: pinned and polled on.
-            () = &mut ending => return,
+            report = &mut ending => return report,
             // Cancel-safe: a signal stays pending in its stream.
             () = signals.next() => {
                 if hurried {
@@ -128,6 +167,7 @@ pub(crate) async fn end(manager: &Manager, doors: Doors, signals: &mut Signals, 
                     std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
                 hurried = true;
+                hurry.cancel();
                 manager.hurry();
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mainstay::error::Lost;
 use mainstay::{CallError, Refusal};
-use mainstay_core::failure::Failure;
+use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::{Id, Message, Parts, codes};
 use serde_json::{Map, Value, json};
 
@@ -154,6 +154,11 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
         Refusal::DeadlineInQueue { server, waited_ms } => {
             name(server, data);
             data.insert("waitedMs".into(), json!(waited_ms));
+        }
+        Refusal::RateLimited { server, wait_ms } => {
+            name(server, data);
+            cause(&FailureKind::RateLimited.into(), data);
+            data.insert("retryAfterMs".into(), json!(wait_ms));
         }
         Refusal::ShuttingDown | Refusal::BadRequest(_) => {}
         Refusal::Broken { server, failure } => {

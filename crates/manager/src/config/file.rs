@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 
+use super::Template;
 use super::reader::Range;
 
 /// Longest duration that may be set: 30 days, in milliseconds.
@@ -61,7 +62,8 @@ pub(super) struct ServerEntry {
     pub(super) url: Option<String>,
     /// HTTP headers to send with every request, such as `Authorization`.
     pub(super) headers: Option<BTreeMap<String, String>>,
-    /// The transport. Default: `stdio` with `command`, `http` with `url`. `sse` (the transport of 2024) is not supported yet.
+    /// The transport. Default: `stdio` with `command`, `http` with `url`. `http` also finds out by itself whether the server
+    /// only speaks the older HTTP+SSE transport (of 2024-11-05); `sse` insists on that one.
     #[schemars(rename = "type")]
     pub(super) kind: Option<TransportWord>,
     /// A name for people, shown next to the server's own.
@@ -122,6 +124,16 @@ pub(super) struct ServerOptions {
     /// watched instead).
     #[schemars(with = "Option<KeepaliveOrOff>")]
     pub(super) keepalive: Option<KeepaliveOptions>,
+    /// Probing of a connection on which a call met silence, where there is no `keepalive`.
+    pub(super) suspicion: Option<SuspicionOptions>,
+    /// Whether the server's push stream is held, over which it tells that its catalog changed; `off` for servers whose host
+    /// bills for open streams. Without it listings are repeated as `pollMs` says. Has no effect on `command`.
+    #[schemars(extend("default" = "auto"))]
+    pub(super) push: Option<Push>,
+    /// How often a listing is repeated, at most, because the server has no way to tell that it changed; the server's own
+    /// `ttlMs` may make it rarer. `false`: never.
+    #[schemars(with = "Option<NumberOrNever>", extend("default" = POLL_MS))]
+    pub(super) poll_ms: Option<Option<u64>>,
     /// When a call may be sent again.
     pub(super) retry: Option<RetryOptions>,
     /// How many calls may be at the server at the same time; more wait.
@@ -137,8 +149,27 @@ pub(super) struct ServerOptions {
     pub(super) drain_ms: Option<u64>,
     /// Reserved for logging in to the server. Has no effect yet.
     pub(super) auth: Option<Reserved>,
+    /// Whom to trust on `https://…`.
+    pub(super) tls: Option<TlsOptions>,
+    /// The HTTP proxy that leads to a `url`, such as `http://proxy:3128`, or `direct` for none. Default: what `HTTP_PROXY`,
+    /// `HTTPS_PROXY` and `NO_PROXY` say; never for servers on this machine.
+    #[schemars(with = "Option<String>")]
+    pub(super) proxy: Option<Template>,
+    /// Hosts that are reached without a proxy: names (with their subdomains), addresses and networks, separated by commas.
+    #[schemars(with = "Option<String>")]
+    pub(super) no_proxy: Option<Template>,
 }
 
+/// Whom to trust.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct TlsOptions {
+    /// A file of certificates (PEM) of authorities that are trusted on top of those of this machine. Relative to this file.
+    #[schemars(with = "Option<String>")]
+    pub(super) ca_file: Option<Template>,
+}
+
+pub(super) const POLL_MS: u64 = 60_000;
 pub(super) const CONCURRENCY: u64 = 1_024;
 pub(super) const DRAIN_MS: u64 = 10_000;
 
@@ -200,6 +231,30 @@ pub enum Scope {
     User,
 }
 
+/// Whether a server's push stream is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum Push {
+    /// Where the server has one.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// Whether a call is sent again after the loss of its session (F106).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum Replay {
+    /// Not at all.
+    Never,
+    /// If it provably did not run, or may run twice.
+    #[default]
+    Safe,
+    /// Also if a proxy may have answered in the server's place after the call had run.
+    Always,
+}
+
 /// Which variables of our own environment a child sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
@@ -243,26 +298,39 @@ pub(super) struct TimeoutOptions {
     /// Starting the process or opening the connection. Default: 30000, or `connectMs` when that is set.
     #[schemars(range(min = 1, max = DURATION_MS_MAX))]
     pub(super) spawn_ms: Option<u64>,
+    /// Opening one connection to a `url`, TLS included. Apart from every limit on answers.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = TCP_CONNECT_MS))]
+    pub(super) tcp_connect_ms: Option<u64>,
     /// Greeting the server. Output on stderr counts as life. Default: 60000, or `connectMs` when that is set.
     #[schemars(range(min = 1, max = DURATION_MS_MAX))]
     pub(super) greet_ms: Option<u64>,
     /// Listing the catalog. Default: 30000, or `connectMs` when that is set.
     #[schemars(range(min = 1, max = DURATION_MS_MAX))]
     pub(super) list_ms: Option<u64>,
+    /// The same as `connectMs` for a package runner (`npx`, `uvx`, `pipx run`, `docker run` and the like) that keeps talking
+    /// on stderr: it may be downloading. Default: 300000, or `connectMs` when that is set.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX))]
+    pub(super) runner_ms: Option<u64>,
     /// Finding out which generation of MCP the server speaks.
     #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = PROBE_MS))]
     pub(super) probe_ms: Option<u64>,
     /// How long a call waits for a server that is connecting. Default: `mainstay.edgePatienceMs`.
     #[schemars(range(min = 0, max = DURATION_MS_MAX))]
     pub(super) edge_patience_ms: Option<u64>,
+    /// A push stream without a single byte for this long is opened anew: it may have died without a word.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = PUSH_IDLE_MS))]
+    pub(super) push_idle_ms: Option<u64>,
 }
 
+pub(super) const PUSH_IDLE_MS: u64 = 5 * 60 * 1000;
 pub(super) const CALL_IDLE_MS: u64 = 5 * 60 * 1000;
 pub(super) const CALL_TOTAL_MS: u64 = 60 * 60 * 1000;
 pub(super) const CONNECT_MS: u64 = 60_000;
 pub(super) const SPAWN_MS: u64 = 30_000;
+pub(super) const TCP_CONNECT_MS: u64 = 10_000;
 pub(super) const GREET_MS: u64 = 60_000;
 pub(super) const LIST_MS: u64 = 30_000;
+pub(super) const RUNNER_MS: u64 = 5 * 60 * 1000;
 pub(super) const PROBE_MS: u64 = 3_000;
 pub(super) const EDGE_PATIENCE_MS: u64 = 15_000;
 
@@ -297,6 +365,13 @@ pub(super) struct RestartOptions {
     /// The most that a server's own `Retry-After` counts for.
     #[schemars(range(min = 0, max = DURATION_MS_MAX), extend("default" = RETRY_AFTER_MAX_MS))]
     pub(super) retry_after_max_ms: Option<u64>,
+    /// Lost sessions of a proven server that are renewed for nothing within `renewalWindowMs`; further ones count as
+    /// failures.
+    #[schemars(range(min = 0, max = COUNT_MAX), extend("default" = RENEWALS))]
+    pub(super) renewals: Option<u64>,
+    /// The window of `renewals`.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = RENEWAL_WINDOW_MS))]
+    pub(super) renewal_window_ms: Option<u64>,
 }
 
 pub(super) const BUDGET: u64 = 5;
@@ -308,6 +383,8 @@ pub(super) const PARKED_PROBE_MS: u64 = 5 * 60 * 1000;
 pub(super) const PARKED_CALL_INTERVAL_MS: u64 = 10_000;
 pub(super) const RETRY_AFTER_MIN_MS: u64 = 1_000;
 pub(super) const RETRY_AFTER_MAX_MS: u64 = 10 * 60 * 1000;
+pub(super) const RENEWALS: u64 = 10;
+pub(super) const RENEWAL_WINDOW_MS: u64 = 60_000;
 
 /// What `keepalive` says: off, or on with what is set.
 #[derive(Debug, Clone)]
@@ -335,6 +412,21 @@ pub(super) const KEEPALIVE_IDLE_MS: u64 = 60_000;
 pub(super) const KEEPALIVE_TIMEOUT_MS: u64 = 10_000;
 pub(super) const KEEPALIVE_MISSES: u64 = 3;
 
+/// Probing of a connection on which a call met silence.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct SuspicionOptions {
+    /// Time for the answer to a probe.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = SUSPICION_TIMEOUT_MS))]
+    pub(super) timeout_ms: Option<u64>,
+    /// Probes without an answer in a row, after which the connection is dead.
+    #[schemars(range(min = 1, max = COUNT_MAX), extend("default" = SUSPICION_MISSES))]
+    pub(super) misses: Option<u64>,
+}
+
+pub(super) const SUSPICION_TIMEOUT_MS: u64 = 10_000;
+pub(super) const SUSPICION_MISSES: u64 = 2;
+
 /// When a call may be sent again.
 #[derive(Debug, Clone, Default, JsonSchema)]
 #[schemars(rename_all = "camelCase")]
@@ -342,6 +434,12 @@ pub(super) struct RetryOptions {
     /// Believe the server when it calls a tool read-only or idempotent: such a call is repeated when its outcome is unknown.
     #[schemars(extend("default" = false))]
     pub(super) trust_annotations: Option<bool>,
+    /// Whether a call is sent again that was answered with "no such session". `safe`: if the server itself said so (an MCP
+    /// error, or words about the session), because then it did not run the call; and if only somebody on the way may have
+    /// said so (a bare 404 of a proxy), where it is read-only or idempotent on a server whose annotations are trusted.
+    /// `always`: after a bare 404 too. `never`: not at all.
+    #[schemars(extend("default" = "safe"))]
+    pub(super) replay_after_session_loss: Option<Replay>,
 }
 
 /// How long each step of stopping a program may take, in milliseconds.
@@ -375,6 +473,10 @@ pub(super) struct GatewayOptions {
     /// How long a call waits for a server that is connecting.
     #[schemars(range(min = 0, max = DURATION_MS_MAX), extend("default" = EDGE_PATIENCE_MS))]
     pub(super) edge_patience_ms: Option<u64>,
+    /// How long a shutdown may take in all: servers are stopped in parallel, and what is left one second before the end is
+    /// killed.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = SHUTDOWN_MS))]
+    pub(super) shutdown_ms: Option<u64>,
     /// How many servers may be starting at the same time. Default: twice the number of cores, at least 4.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) start_gate: Option<u64>,
@@ -383,6 +485,8 @@ pub(super) struct GatewayOptions {
     /// Settings for every server that does not set them itself.
     pub(super) defaults: Option<ServerOptions>,
 }
+
+pub(super) const SHUTDOWN_MS: u64 = 15_000;
 
 pub(super) const LISTEN: &str = "127.0.0.1:8808";
 
@@ -408,7 +512,27 @@ pub(super) struct LimitOptions {
     /// Downstream sessions.
     #[schemars(range(min = 1, max = 10_000_000), extend("default" = SESSIONS))]
     pub(super) sessions: Option<u64>,
+    /// Resources that a program which embeds Mainstay may be subscribed to, per server.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = SUBSCRIPTIONS))]
+    pub(super) subscriptions: Option<u64>,
+    /// Lines on a server's stdout that are no MCP messages after which it is an event and a warning; they are always skipped.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = NOISE_LINES))]
+    pub(super) noise_lines: Option<u64>,
+    /// Requests that one server may send us per second; further ones are refused.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = REQUESTS_PER_SECOND))]
+    pub(super) requests_per_second: Option<u64>,
+    /// Cancel notices and answers that may wait for one server; further ones are dropped.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = NOTICES))]
+    pub(super) notices: Option<u64>,
+    /// Messages that may wait for the stdin of one server; the calls of further ones wait within their own deadlines.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = QUEUED_LINES))]
+    pub(super) queued_lines: Option<u64>,
+    /// Events that are kept; also how many a listener may be behind before it is told that it missed some.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = EVENTS))]
+    pub(super) events: Option<u64>,
 }
+
+pub(super) const SUBSCRIPTIONS: u64 = 1_000;
 
 pub(super) const MESSAGE_BYTES_MIN: u64 = 4 * 1024;
 pub(super) const MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
@@ -420,6 +544,11 @@ pub(super) const PAGES: u64 = 1_000;
 pub(super) const STDERR_BYTES_MIN: u64 = 1024;
 pub(super) const STDERR_BYTES: u64 = 64 * 1024;
 pub(super) const SESSIONS: u64 = 10_000;
+pub(super) const NOISE_LINES: u64 = 20;
+pub(super) const REQUESTS_PER_SECOND: u64 = 100;
+pub(super) const NOTICES: u64 = 64;
+pub(super) const QUEUED_LINES: u64 = 64;
+pub(super) const EVENTS: u64 = 512;
 
 /// The field-wise merge of two groups of settings: what is set above wins over what is set below.
 macro_rules! over {
@@ -464,8 +593,9 @@ impl ServerOptions {
             below.keepalive.as_ref(),
             KeepaliveOptions::over,
         );
-        self.retry = over_group(self.retry, below.retry.as_ref(), |above, below| {
-            over!(above, below, RetryOptions { trust_annotations })
+        self.retry = over_group(self.retry, below.retry.as_ref(), RetryOptions::over);
+        self.suspicion = over_group(self.suspicion, below.suspicion.as_ref(), |above, below| {
+            over!(above, below, SuspicionOptions { timeout_ms, misses })
         });
         self.stop = over_group(self.stop, below.stop.as_ref(), |above, below| {
             over!(
@@ -477,6 +607,9 @@ impl ServerOptions {
                     kill_ms
                 }
             )
+        });
+        self.tls = over_group(self.tls, below.tls.as_ref(), |above, below| {
+            over!(above, below, TlsOptions { ca_file })
         });
         // A group that is set in either place is merged by now and set here, so the lines below leave it alone.
         over!(
@@ -493,12 +626,18 @@ impl ServerOptions {
                 timeouts,
                 restart,
                 keepalive,
+                suspicion,
+                push,
+                poll_ms,
                 retry,
                 concurrency,
                 env_policy,
                 stop,
                 drain_ms,
                 auth,
+                tls,
+                proxy,
+                no_proxy,
             }
         )
     }
@@ -514,10 +653,26 @@ impl TimeoutOptions {
                 call_total_ms,
                 connect_ms,
                 spawn_ms,
+                tcp_connect_ms,
                 greet_ms,
                 list_ms,
+                runner_ms,
                 probe_ms,
                 edge_patience_ms,
+                push_idle_ms,
+            }
+        )
+    }
+}
+
+impl RetryOptions {
+    fn over(self, below: &RetryOptions) -> RetryOptions {
+        over!(
+            self,
+            below,
+            RetryOptions {
+                trust_annotations,
+                replay_after_session_loss,
             }
         )
     }
@@ -538,6 +693,8 @@ impl RestartOptions {
                 parked_call_interval_ms,
                 retry_after_min_ms,
                 retry_after_max_ms,
+                renewals,
+                renewal_window_ms,
             }
         )
     }

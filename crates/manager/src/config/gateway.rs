@@ -22,6 +22,8 @@ pub struct GatewayConfig {
     pub socket: Option<PathBuf>,
     /// Milliseconds that a call waits for a server that is connecting. Default: 15 s.
     pub edge_patience_ms: u64,
+    /// Milliseconds that ending all servers may take in all. Default: 15 s. What is left one second before that is killed.
+    pub shutdown_ms: u64,
     /// Servers that may be starting at the same time. Default: twice the number of cores, at least 4.
     pub start_gate: usize,
     /// The most of everything.
@@ -44,6 +46,18 @@ pub struct Limits {
     pub stderr_bytes: usize,
     /// Downstream sessions. Default: 10 000.
     pub sessions: usize,
+    /// Resources that may be subscribed to, per server. Default: 1000.
+    pub subscriptions: usize,
+    /// Noise lines of one server before it is an event (F42). Default: 20.
+    pub noise_lines: usize,
+    /// Requests of one server per second (F258). Default: 100.
+    pub requests_per_second: usize,
+    /// Notices that wait for one server. Default: 64.
+    pub notices: usize,
+    /// Messages that wait for the stdin of one server. Default: 64.
+    pub queued_lines: usize,
+    /// Events that are kept. Default: 512.
+    pub events: usize,
 }
 
 pub(super) const LISTEN: SocketAddr =
@@ -57,6 +71,7 @@ impl Default for GatewayConfig {
             state_dir: None,
             socket: None,
             edge_patience_ms: file::EDGE_PATIENCE_MS,
+            shutdown_ms: file::SHUTDOWN_MS,
             start_gate: (cores * 2).max(4),
             limits: Limits::default(),
         }
@@ -78,6 +93,16 @@ impl Limits {
             pages: saturated(options.pages.unwrap_or(file::PAGES)),
             stderr_bytes: saturated(options.stderr_bytes.unwrap_or(file::STDERR_BYTES)),
             sessions: saturated(options.sessions.unwrap_or(file::SESSIONS)),
+            subscriptions: saturated(options.subscriptions.unwrap_or(file::SUBSCRIPTIONS)),
+            noise_lines: saturated(options.noise_lines.unwrap_or(file::NOISE_LINES)),
+            requests_per_second: saturated(
+                options
+                    .requests_per_second
+                    .unwrap_or(file::REQUESTS_PER_SECOND),
+            ),
+            notices: saturated(options.notices.unwrap_or(file::NOTICES)),
+            queued_lines: saturated(options.queued_lines.unwrap_or(file::QUEUED_LINES)),
+            events: saturated(options.events.unwrap_or(file::EVENTS)),
         }
     }
 }

@@ -13,7 +13,7 @@ use jsonc_parser::{
 
 use super::{
     Config, ConfigError, Loaded,
-    file::{self, DURATION_OR_ZERO_MS, GatewayOptions, LimitOptions, ServerOptions},
+    file::{self, DURATION_MS, DURATION_OR_ZERO_MS, GatewayOptions, LimitOptions, ServerOptions},
     gateway::{GatewayConfig, Limits},
     problem::quoted,
     read_options, read_server,
@@ -251,6 +251,7 @@ fn read_gateway(
         state_dir: fields.text("stateDir", sink).map(|(text, _)| text),
         socket: fields.text("socket", sink).map(|(text, _)| text),
         edge_patience_ms: fields.whole("edgePatienceMs", DURATION_OR_ZERO_MS, sink),
+        shutdown_ms: fields.whole("shutdownMs", DURATION_MS, sink),
         start_gate: fields.whole(
             "startGate",
             Range {
@@ -271,12 +272,19 @@ fn read_gateway(
     gateway.state_dir = options.state_dir.map(beside);
     gateway.socket = options.socket.map(beside);
     gateway.edge_patience_ms = options.edge_patience_ms.unwrap_or(gateway.edge_patience_ms);
+    gateway.shutdown_ms = options.shutdown_ms.unwrap_or(gateway.shutdown_ms);
     gateway.start_gate = options
         .start_gate
         .map_or(gateway.start_gate, super::server::saturated);
     gateway.limits = Limits::from_options(&options.limits.unwrap_or_default());
     (gateway, defaults)
 }
+
+/// A limit that counts things.
+const COUNT: Range = Range {
+    min: 1,
+    max: 1_000_000,
+};
 
 fn read_limits(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> LimitOptions {
     let bytes = Range {
@@ -318,6 +326,19 @@ fn read_limits(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> LimitOptions 
             },
             sink,
         ),
+        subscriptions: fields.whole(
+            "subscriptions",
+            Range {
+                min: 1,
+                max: 1_000_000,
+            },
+            sink,
+        ),
+        noise_lines: fields.whole("noiseLines", COUNT, sink),
+        requests_per_second: fields.whole("requestsPerSecond", COUNT, sink),
+        notices: fields.whole("notices", COUNT, sink),
+        queued_lines: fields.whole("queuedLines", COUNT, sink),
+        events: fields.whole("events", COUNT, sink),
     };
     fields.finish(sink);
     options

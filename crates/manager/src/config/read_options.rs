@@ -1,12 +1,13 @@
 //! Reads the settings that a server and `mainstay.defaults` have in common.
 
 use super::{
-    file,
+    Template, file,
     file::{
         COUNT_MAX, DURATION_MS, DURATION_OR_ZERO_MS, EnvPolicy, KeepaliveGroup, KeepaliveOptions,
-        Protocol, Reserved, RestartOptions, RetryOptions, Scope, ServerOptions, Startup,
-        StopOptions, TimeoutOptions, ToolOptions,
+        Protocol, Push, Replay, Reserved, RestartOptions, RetryOptions, Scope, ServerOptions,
+        Startup, StopOptions, SuspicionOptions, TimeoutOptions, TlsOptions, ToolOptions,
     },
+    read_server::read_template,
     reader::{Fields, Range, Sink, kind, list, text},
 };
 
@@ -36,6 +37,11 @@ pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> 
             .map(|group| read_timeouts(group, sink)),
         restart: read_restart(fields, sink),
         keepalive: read_keepalive(fields, sink),
+        suspicion: fields
+            .object("suspicion", sink)
+            .map(|group| read_suspicion(group, sink)),
+        push: fields.choice("push", &[("auto", Push::Auto), ("off", Push::Off)], sink),
+        poll_ms: fields.whole_or_never("pollMs", DURATION_MS, sink),
         retry: fields
             .object("retry", sink)
             .map(|group| read_retry(group, sink)),
@@ -65,7 +71,30 @@ pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> 
             fields,
             sink,
         ),
+        tls: fields
+            .object("tls", sink)
+            .map(|group| read_tls(group, sink)),
+        proxy: read_reference("proxy", fields, sink).map(Template::hide),
+        no_proxy: read_reference("noProxy", fields, sink),
     }
+}
+
+fn read_tls(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> TlsOptions {
+    let options = TlsOptions {
+        ca_file: read_reference("caFile", &mut fields, sink),
+    };
+    fields.finish(sink);
+    options
+}
+
+/// Text that may hold references.
+fn read_reference(
+    key: &'static str,
+    fields: &mut Fields<'_, '_>,
+    sink: &mut Sink<'_>,
+) -> Option<Template> {
+    let (value, place) = fields.take(key, sink)?;
+    read_template(value, &place, sink)
 }
 
 /// A key that is understood and has no effect yet: says so instead of pretending.
@@ -160,10 +189,13 @@ fn read_timeouts(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> TimeoutOpti
         call_total_ms: fields.whole("callTotalMs", DURATION_MS, sink),
         connect_ms: fields.whole("connectMs", DURATION_MS, sink),
         spawn_ms: fields.whole("spawnMs", DURATION_MS, sink),
+        tcp_connect_ms: fields.whole("tcpConnectMs", DURATION_MS, sink),
         greet_ms: fields.whole("greetMs", DURATION_MS, sink),
         list_ms: fields.whole("listMs", DURATION_MS, sink),
+        runner_ms: fields.whole("runnerMs", DURATION_MS, sink),
         probe_ms: fields.whole("probeMs", DURATION_MS, sink),
         edge_patience_ms: fields.whole("edgePatienceMs", DURATION_OR_ZERO_MS, sink),
+        push_idle_ms: fields.whole("pushIdleMs", DURATION_MS, sink),
     };
     fields.finish(sink);
     options
@@ -202,6 +234,15 @@ fn read_restart(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<Rest
         parked_call_interval_ms: group.whole("parkedCallIntervalMs", DURATION_MS, sink),
         retry_after_min_ms: group.whole("retryAfterMinMs", DURATION_OR_ZERO_MS, sink),
         retry_after_max_ms: group.whole("retryAfterMaxMs", DURATION_OR_ZERO_MS, sink),
+        renewals: group.whole(
+            "renewals",
+            Range {
+                min: 0,
+                max: COUNT_MAX,
+            },
+            sink,
+        ),
+        renewal_window_ms: group.whole("renewalWindowMs", DURATION_MS, sink),
     };
     group.finish(sink);
     Some(options)
@@ -240,9 +281,34 @@ fn read_keepalive(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<Ke
     Some(KeepaliveOptions::On(options))
 }
 
+fn read_suspicion(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> SuspicionOptions {
+    let options = SuspicionOptions {
+        timeout_ms: fields.whole("timeoutMs", DURATION_MS, sink),
+        misses: fields.whole(
+            "misses",
+            Range {
+                min: 1,
+                max: COUNT_MAX,
+            },
+            sink,
+        ),
+    };
+    fields.finish(sink);
+    options
+}
+
 fn read_retry(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> RetryOptions {
     let options = RetryOptions {
         trust_annotations: fields.flag("trustAnnotations", sink),
+        replay_after_session_loss: fields.choice(
+            "replayAfterSessionLoss",
+            &[
+                ("never", Replay::Never),
+                ("safe", Replay::Safe),
+                ("always", Replay::Always),
+            ],
+            sink,
+        ),
     };
     fields.finish(sink);
     options

@@ -5,6 +5,7 @@ use jsonc_parser::{
     common::Ranged,
 };
 
+use super::server::HttpKind;
 use super::{
     ServerConfig, Template, Transport,
     file::{ServerOptions, ToolOptions},
@@ -220,6 +221,7 @@ fn read_aliases(fields: &mut Fields<'_, '_>, options: &mut ServerOptions, sink: 
 enum Kind {
     Stdio,
     Http,
+    Sse,
     NotYet(&'static str),
 }
 
@@ -260,8 +262,9 @@ fn read_transport(
             "keep `command` for a program, `url` for an address; or make two servers of it",
         ),
         (Some(_), None, None | Some(Kind::Stdio)) => return read_stdio(given, sink),
-        (None, Some(_), None | Some(Kind::Http)) => return read_http(given, sink),
-        (None, None, Some(Kind::Http)) => (
+        (None, Some(_), None | Some(Kind::Http)) => return read_http(given, HttpKind::Auto, sink),
+        (None, Some(_), Some(Kind::Sse)) => return read_http(given, HttpKind::Sse, sink),
+        (None, None, Some(Kind::Http | Kind::Sse)) => (
             "there is no `url`".to_owned(),
             "add the address: `\"url\": \"http://…\"`",
         ),
@@ -273,7 +276,7 @@ fn read_transport(
             "there is neither `command` nor `url`".to_owned(),
             "add `\"command\": \"…\"` for a program, or `\"url\": \"http://…\"` for an address",
         ),
-        (Some(_), None, Some(Kind::Http)) => (
+        (Some(_), None, Some(Kind::Http | Kind::Sse)) => (
             "`type` says HTTP, but there is a `command`".to_owned(),
             "remove `type`, or give a `url` instead",
         ),
@@ -308,7 +311,7 @@ fn read_stdio(given: Connection<'_, '_>, sink: &mut Sink<'_>) -> Option<Transpor
     })
 }
 
-fn read_http(given: Connection<'_, '_>, sink: &mut Sink<'_>) -> Option<Transport> {
+fn read_http(given: Connection<'_, '_>, kind: HttpKind, sink: &mut Sink<'_>) -> Option<Transport> {
     let of_programs = [
         ("args", &given.args),
         ("env", &given.env),
@@ -322,6 +325,7 @@ fn read_http(given: Connection<'_, '_>, sink: &mut Sink<'_>) -> Option<Transport
     });
     Some(Transport::Http {
         url: url?,
+        kind,
         headers: headers?,
     })
 }
@@ -355,9 +359,7 @@ fn read_kind(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<Kind> {
     match plain.as_str() {
         "stdio" | "local" => Some(Kind::Stdio),
         "http" | "streamablehttp" | "streamable" | "remote" => Some(Kind::Http),
-        "sse" | "httpsse" | "http+sse" => Some(Kind::NotYet(
-            "the transport `sse` (HTTP with server-sent events of 2024)",
-        )),
+        "sse" | "httpsse" | "http+sse" => Some(Kind::Sse),
         "ws" | "websocket" => Some(Kind::NotYet("the transport `websocket`")),
         _ => {
             let words = ["stdio", "http", "streamable-http", "sse"];
@@ -554,7 +556,11 @@ fn read_url(value: &Value<'_>, place: &Place, sink: &mut Sink<'_>) -> Option<Tem
     }
 }
 
-fn read_template(value: &Value<'_>, place: &Place, sink: &mut Sink<'_>) -> Option<Template> {
+pub(super) fn read_template(
+    value: &Value<'_>,
+    place: &Place,
+    sink: &mut Sink<'_>,
+) -> Option<Template> {
     let text = text(value, place, sink)?;
     template(text, place, sink)
 }

@@ -10,7 +10,7 @@ pub fn json_schema() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
     use serde_json::Value;
@@ -25,7 +25,7 @@ mod tests {
     }
 
     /// Compares a generated file with what is checked in; `UPDATE_DOCS=1` writes it instead.
-    fn check_in(name: &str, generated: &str) {
+    pub(in crate::config) fn check_in(name: &str, generated: &str) {
         if std::env::var_os("UPDATE_DOCS").is_some() {
             fs::write(docs(name), generated).unwrap();
         }
@@ -85,7 +85,7 @@ mod tests {
         paths(&schema, &schema, "", &mut described);
         described.retain(|path| !path.starts_with("servers."));
 
-        let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "stop": {}"#;
+        let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "suspicion": {}, "stop": {}, "tls": {}"#;
         let text = format!(
             r#"{{ "mcpServers": {{ "s": {{ "command": "x", {groups} }} }},
                  "mainstay": {{ "limits": {{}}, "defaults": {{ {groups} }} }} }}"#
@@ -115,6 +115,7 @@ mod tests {
         server["timeouts"] = group("TimeoutOptions");
         server["restart"] = group("RestartOptions");
         server["keepalive"] = group("KeepaliveGroup");
+        server["suspicion"] = group("SuspicionOptions");
         server["retry"] = group("RetryOptions");
         server["stop"] = group("StopOptions");
         // Setting the connect limit moves the phases that are not set, so it cannot be written down alone.

@@ -8,7 +8,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    file::{self, EnvPolicy, KeepaliveOptions, Protocol, ServerOptions, Startup},
+    file::{self, EnvPolicy, KeepaliveOptions, Protocol, Push, Replay, ServerOptions, Startup},
     filter::{Glob, ToolFilter},
     problem::Problem,
     template::Template,
@@ -50,6 +50,14 @@ pub struct ServerConfig {
     pub restart: Restart,
     /// Probing of a connection without traffic. Default: on for HTTP, off for stdio, where the process is watched.
     pub keepalive: Option<Keepalive>,
+    /// Probing on suspicion, where there is no keepalive.
+    pub suspicion: Suspicion,
+    /// Whether its push stream is held. Default: where it has one.
+    pub push: Push,
+    /// Milliseconds between two listings, at least, where it has no way to tell changes; `None`: never. Default: 60 s.
+    pub poll_ms: Option<u64>,
+    /// Whether calls are sent again after the loss of their session (F106). Default: where that is safe.
+    pub replay_after_session_loss: Replay,
     /// Whether its word is believed when it calls a tool read-only or idempotent (law 16). Default: false.
     pub trust_annotations: bool,
     /// Calls that may be at the server at the same time. Default: 1024.
@@ -60,6 +68,20 @@ pub struct ServerConfig {
     pub stop: Stop,
     /// Milliseconds that calls in flight get before a planned stop. Default: 10 s.
     pub drain_ms: u64,
+    /// How a `url` is reached. Default: as the environment says.
+    pub reach: Reach,
+}
+
+/// How an endpoint is reached: what the entry says about certificates and proxies.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Reach {
+    /// A file of certificates that are trusted as authorities, on top of those of this machine.
+    pub ca_file: Option<Template>,
+    /// The address of the HTTP proxy, or `direct` for none. Default: what the environment says.
+    pub proxy: Option<Template>,
+    /// Hosts that are reached without a proxy, as `NO_PROXY` lists them.
+    pub no_proxy: Option<Template>,
 }
 
 /// What to connect to.
@@ -76,10 +98,12 @@ pub enum Transport {
         /// The directory to start it in; `None`: ours.
         cwd: Option<Template>,
     },
-    /// An endpoint that speaks streamable HTTP.
+    /// An endpoint that speaks HTTP.
     Http {
         /// Its address.
         url: Template,
+        /// Which of the two HTTP transports.
+        kind: HttpKind,
         /// Headers for every request, in the order of the file. Names are valid; none of them is one that MCP itself sets.
         headers: Vec<(String, Template)>,
     },
@@ -88,6 +112,17 @@ pub enum Transport {
         /// Why. At least one is an error.
         problems: Vec<Problem>,
     },
+}
+
+/// Which HTTP transport a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum HttpKind {
+    /// Found out as the specification says: streamable HTTP first, and the HTTP+SSE transport of 2024-11-05 if the
+    /// address refuses that with 400, 404 or 405. What was found is remembered.
+    #[default]
+    Auto,
+    /// The HTTP+SSE transport of 2024-11-05, and nothing else.
+    Sse,
 }
 
 impl fmt::Debug for Transport {
@@ -106,9 +141,10 @@ impl fmt::Debug for Transport {
                 .field("env", env)
                 .field("cwd", cwd)
                 .finish(),
-            Transport::Http { url, headers } => f
+            Transport::Http { url, kind, headers } => f
                 .debug_struct("Http")
                 .field("url", url)
+                .field("kind", kind)
                 .field("headers", headers)
                 .finish(),
             Transport::Broken { problems } => f
@@ -131,14 +167,20 @@ pub struct Timeouts {
     pub connect_ms: u64,
     /// Its phase of starting the process or opening the connection. Default: 30 s.
     pub spawn_ms: u64,
+    /// One TCP connection to an endpoint, TLS included. Default: 10 s.
+    pub tcp_connect_ms: u64,
     /// Its phase of greeting. Default: 60 s.
     pub greet_ms: u64,
     /// Its phase of listing. Default: 30 s.
     pub list_ms: u64,
+    /// A connection attempt as a whole, for a package runner that keeps talking on stderr (F4). Default: 5 min.
+    pub runner_ms: u64,
     /// Finding out the generation of MCP. Default: 3 s.
     pub probe_ms: u64,
     /// A call's wait for a server that is connecting; `None`: what the gateway says.
     pub edge_patience_ms: Option<u64>,
+    /// A push stream without a byte. Default: 5 min.
+    pub push_idle_ms: u64,
 }
 
 /// How a server is started again after failures. Durations in milliseconds.
@@ -163,6 +205,10 @@ pub struct Restart {
     pub retry_after_min_ms: u64,
     /// The most that `Retry-After` counts for. Default: 10 min.
     pub retry_after_max_ms: u64,
+    /// Lost sessions that are renewed for nothing in one window (F107). Default: 10.
+    pub renewals: u32,
+    /// That window. Default: 60 s.
+    pub renewal_window_ms: u64,
 }
 
 /// Probing of a connection without traffic. Durations in milliseconds.
@@ -174,6 +220,16 @@ pub struct Keepalive {
     /// Time for its answer. Default: 10 s.
     pub timeout_ms: u64,
     /// Misses in a row that prove death. Default: 3.
+    pub misses: u32,
+}
+
+/// Probing of a connection on which a call met silence, where there is no keepalive (F74).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Suspicion {
+    /// Milliseconds for the answer to a probe. Default: 10 s.
+    pub timeout_ms: u64,
+    /// Misses in a row that prove death. Default: 2.
     pub misses: u32,
 }
 
@@ -207,6 +263,12 @@ impl Default for Keepalive {
     }
 }
 
+impl Default for Suspicion {
+    fn default() -> Suspicion {
+        Suspicion::from_options(&file::SuspicionOptions::default())
+    }
+}
+
 impl Default for Stop {
     fn default() -> Stop {
         Stop::from_options(&file::StopOptions::default())
@@ -225,13 +287,23 @@ impl ServerConfig {
         ServerConfig::with_options(name.into(), None, transport, &ServerOptions::default())
     }
 
-    /// A server behind a URL.
+    /// A server behind a URL. Its transport is found out, see [`HttpKind::Auto`].
     pub fn http(name: impl Into<String>, url: impl Into<Template>) -> ServerConfig {
+        ServerConfig::behind_url(name.into(), url.into(), HttpKind::Auto)
+    }
+
+    /// A server behind the URL of its event stream, as of 2024-11-05 (HTTP+SSE).
+    pub fn sse(name: impl Into<String>, url: impl Into<Template>) -> ServerConfig {
+        ServerConfig::behind_url(name.into(), url.into(), HttpKind::Sse)
+    }
+
+    fn behind_url(name: String, url: Template, kind: HttpKind) -> ServerConfig {
         let transport = Transport::Http {
-            url: url.into().hide(),
+            url: url.hide(),
+            kind,
             headers: Vec::new(),
         };
-        ServerConfig::with_options(name.into(), None, transport, &ServerOptions::default())
+        ServerConfig::with_options(name, None, transport, &ServerOptions::default())
     }
 
     /// Adds arguments. No effect on an HTTP server.
@@ -329,8 +401,9 @@ impl ServerConfig {
                     .chain(cwd)
                     .collect()
             }
-            Transport::Http { url, headers } => std::iter::once(url)
+            Transport::Http { url, headers, .. } => std::iter::once(url)
                 .chain(headers.iter().map(|(_, value)| value))
+                .chain(self.reach.parts().into_iter().flatten())
                 .collect(),
             Transport::Broken { .. } => Vec::new(),
         }
@@ -372,6 +445,14 @@ impl ServerConfig {
             timeouts: Timeouts::from_options(&options.timeouts.clone().unwrap_or_default()),
             restart: Restart::from_options(&options.restart.clone().unwrap_or_default()),
             keepalive,
+            suspicion: Suspicion::from_options(&options.suspicion.clone().unwrap_or_default()),
+            push: options.push.unwrap_or_default(),
+            poll_ms: options.poll_ms.unwrap_or(Some(file::POLL_MS)),
+            replay_after_session_loss: options
+                .retry
+                .as_ref()
+                .and_then(|retry| retry.replay_after_session_loss)
+                .unwrap_or_default(),
             trust_annotations: options
                 .retry
                 .as_ref()
@@ -381,6 +462,11 @@ impl ServerConfig {
             env_policy: options.env_policy.unwrap_or_default(),
             stop: Stop::from_options(&options.stop.clone().unwrap_or_default()),
             drain_ms: options.drain_ms.unwrap_or(file::DRAIN_MS),
+            reach: Reach {
+                ca_file: options.tls.as_ref().and_then(|tls| tls.ca_file.clone()),
+                proxy: options.proxy.clone(),
+                no_proxy: options.no_proxy.clone(),
+            },
             transport,
         }
     }
@@ -405,14 +491,20 @@ impl ServerConfig {
                     EnvPolicy::Inherit => "inherit",
                 });
             }
-            Transport::Http { url, headers } => {
-                hash.word("http");
+            Transport::Http { url, kind, headers } => {
+                hash.word(match kind {
+                    HttpKind::Auto => "http",
+                    HttpKind::Sse => "sse",
+                });
                 hash.word(url.raw());
                 hash.pairs(
                     headers
                         .iter()
                         .map(|(name, value)| (name.to_ascii_lowercase(), value.raw())),
                 );
+                for part in self.reach.parts() {
+                    hash.word(part.map_or("", Template::raw));
+                }
             }
             Transport::Broken { problems } => {
                 hash.word("broken");
@@ -446,17 +538,24 @@ impl ServerConfig {
             timeouts,
             restart,
             keepalive,
+            suspicion,
+            push,
+            poll_ms,
+            replay_after_session_loss,
             trust_annotations,
             concurrency,
             env_policy: _,
             stop,
             drain_ms,
+            reach: _,
         } = self;
         (label, enabled, required, startup, idle_shutdown_ms, tools).hash(&mut hash);
         (
             timeouts,
             restart,
             keepalive,
+            suspicion,
+            (push, poll_ms, replay_after_session_loss),
             trust_annotations,
             concurrency,
             stop,
@@ -464,6 +563,16 @@ impl ServerConfig {
         )
             .hash(&mut hash);
         hash.finish()
+    }
+}
+
+impl Reach {
+    fn parts(&self) -> [Option<&Template>; 3] {
+        [
+            self.ca_file.as_ref(),
+            self.proxy.as_ref(),
+            self.no_proxy.as_ref(),
+        ]
     }
 }
 
@@ -477,10 +586,13 @@ impl Timeouts {
             call_total_ms: options.call_total_ms.unwrap_or(file::CALL_TOTAL_MS),
             connect_ms: options.connect_ms.unwrap_or(file::CONNECT_MS),
             spawn_ms: phase(options.spawn_ms, file::SPAWN_MS),
+            tcp_connect_ms: options.tcp_connect_ms.unwrap_or(file::TCP_CONNECT_MS),
             greet_ms: phase(options.greet_ms, file::GREET_MS),
             list_ms: phase(options.list_ms, file::LIST_MS),
+            runner_ms: phase(options.runner_ms, file::RUNNER_MS),
             probe_ms: options.probe_ms.unwrap_or(file::PROBE_MS),
             edge_patience_ms: options.edge_patience_ms,
+            push_idle_ms: options.push_idle_ms.unwrap_or(file::PUSH_IDLE_MS),
         }
     }
 }
@@ -505,6 +617,8 @@ impl Restart {
             retry_after_max_ms: options
                 .retry_after_max_ms
                 .unwrap_or(file::RETRY_AFTER_MAX_MS),
+            renewals: small(options.renewals.unwrap_or(file::RENEWALS)),
+            renewal_window_ms: options.renewal_window_ms.unwrap_or(file::RENEWAL_WINDOW_MS),
         }
     }
 }
@@ -515,6 +629,15 @@ impl Keepalive {
             idle_ms: options.idle_ms.unwrap_or(file::KEEPALIVE_IDLE_MS),
             timeout_ms: options.timeout_ms.unwrap_or(file::KEEPALIVE_TIMEOUT_MS),
             misses: small(options.misses.unwrap_or(file::KEEPALIVE_MISSES)),
+        }
+    }
+}
+
+impl Suspicion {
+    fn from_options(options: &file::SuspicionOptions) -> Suspicion {
+        Suspicion {
+            timeout_ms: options.timeout_ms.unwrap_or(file::SUSPICION_TIMEOUT_MS),
+            misses: small(options.misses.unwrap_or(file::SUSPICION_MISSES)),
         }
     }
 }

@@ -103,16 +103,20 @@ const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "command": "x", "enabled": false, "required": true, "startup": "lazy", "idleShutdownMs": 1,
             "protocol": "modern", "scope": "shared", "tools": {"include": ["a*"], "exclude": ["ab"]},
             "timeouts": {"callIdleMs": 2, "callTotalMs": 3, "connectMs": 4, "spawnMs": 5, "greetMs": 6, "listMs": 7,
-                         "probeMs": 8, "edgePatienceMs": 9},
+                         "probeMs": 8, "edgePatienceMs": 9, "runnerMs": 36, "pushIdleMs": 31},
             "restart": {"budget": 10, "backoffBaseMs": 11, "backoffCapMs": 12, "openIntervalMs": 13, "stableMs": 14,
-                        "parkedProbeMs": false, "parkedCallIntervalMs": 15, "retryAfterMinMs": 16, "retryAfterMaxMs": 17},
+                        "parkedProbeMs": false, "parkedCallIntervalMs": 15, "retryAfterMinMs": 16, "retryAfterMaxMs": 17,
+                        "renewals": 37, "renewalWindowMs": 38},
+            "suspicion": {"timeoutMs": 39, "misses": 40},
             "keepalive": {"idleMs": 18, "timeoutMs": 19, "misses": 20},
-            "retry": {"trustAnnotations": true}, "concurrency": 21, "envPolicy": "inherit",
+            "push": "off", "pollMs": false,
+            "retry": {"trustAnnotations": true, "replayAfterSessionLoss": "never"}, "concurrency": 21, "envPolicy": "inherit",
             "stop": {"closeMs": 22, "terminateMs": 23, "killMs": 24}, "drainMs": 25, "label": "L"
           } },
-          "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26,
+          "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26, "shutdownMs": 31,
             "startGate": 27, "limits": {"messageBytes": 5000, "eventBytes": 5001, "depth": 28, "pages": 29,
-            "stderrBytes": 5002, "sessions": 30} } }"#;
+            "stderrBytes": 5002, "sessions": 30, "subscriptions": 31, "noiseLines": 41, "requestsPerSecond": 42, "notices": 43,
+            "queuedLines": 44, "events": 45} } }"#;
 
 #[test]
 fn every_setting_of_a_server_is_read() {
@@ -142,6 +146,7 @@ fn every_setting_of_a_server_is_read() {
         ],
         [6, 7, 8, 9]
     );
+    assert_eq!(t.runner_ms, 36);
     let r = &server.restart;
     assert_eq!((r.budget, r.parked_probe_ms), (10, None));
     assert_eq!(
@@ -161,12 +166,22 @@ fn every_setting_of_a_server_is_read() {
         ],
         [15, 16, 17]
     );
+    assert_eq!((r.renewals, r.renewal_window_ms), (37, 38));
+    assert_eq!(
+        (server.suspicion.timeout_ms, server.suspicion.misses),
+        (39, 40)
+    );
     let keepalive = server.keepalive.as_ref().unwrap();
     assert_eq!(
         (keepalive.idle_ms, keepalive.timeout_ms, keepalive.misses),
         (18, 19, 20)
     );
     assert!(server.trust_annotations);
+    assert_eq!(
+        (server.push, server.poll_ms, t.push_idle_ms),
+        (Push::Off, None, 31)
+    );
+    assert_eq!(server.replay_after_session_loss, Replay::Never);
     assert_eq!(
         (server.concurrency, server.env_policy),
         (21, EnvPolicy::Inherit)
@@ -191,6 +206,7 @@ fn every_setting_of_the_gateway_is_read() {
     assert_eq!(gateway.state_dir.as_deref(), Some(Path::new("state")));
     assert_eq!(gateway.socket.as_deref(), Some(Path::new("/run/m.sock")));
     assert_eq!((gateway.edge_patience_ms, gateway.start_gate), (26, 27));
+    assert_eq!(gateway.shutdown_ms, 31);
     let l = &gateway.limits;
     assert_eq!(
         [
@@ -199,9 +215,20 @@ fn every_setting_of_the_gateway_is_read() {
             l.depth,
             l.pages,
             l.stderr_bytes,
-            l.sessions
+            l.sessions,
+            l.subscriptions
         ],
-        [5000, 5001, 28, 29, 5002, 30]
+        [5000, 5001, 28, 29, 5002, 30, 31]
+    );
+    assert_eq!(
+        [
+            l.noise_lines,
+            l.requests_per_second,
+            l.notices,
+            l.queued_lines,
+            l.events
+        ],
+        [41, 42, 43, 44, 45]
     );
 }
 
@@ -406,6 +433,12 @@ fn law_28_changed_settings_leave_the_connection_alone() {
             with(&|server| server.keepalive = Some(Keepalive::default())),
         ),
         ("trust", with(&|server| server.trust_annotations = true)),
+        ("push", with(&|server| server.push = Push::Off)),
+        ("poll", with(&|server| server.poll_ms = None)),
+        (
+            "replay",
+            with(&|server| server.replay_after_session_loss = Replay::Never),
+        ),
         ("concurrency", with(&|server| server.concurrency = 1)),
         ("stop", with(&|server| server.stop.kill_ms += 1)),
         ("drain", with(&|server| server.drain_ms += 1)),
@@ -548,4 +581,52 @@ fn the_example_has_no_problems() {
     loaded.check_references(&|name| (name == "HOME").then(|| "/home/ada".to_owned()));
     assert_eq!(loaded.problems, []);
     assert_eq!(loaded.config.servers.len(), 3);
+}
+
+#[test]
+fn f80_the_way_to_a_server_is_read_resolved_and_part_of_its_connection() {
+    let text = r#"{
+        "mcpServers": {
+            "own": {
+                "url": "https://far.test/mcp",
+                "tls": { "caFile": "ca.pem" },
+                "proxy": "http://me:${PASSWORD}@proxy.test:3128",
+                "noProxy": "intern.test",
+                "timeouts": { "tcpConnectMs": 7 },
+            },
+            "usual": { "url": "https://far.test/mcp" },
+        },
+        "mainstay": { "defaults": { "proxy": "direct", "tls": { "caFile": "/etc/ca.pem" } } },
+    }"#;
+    let read = Config::parse(text, Path::new("/etc/mainstay/mcp.json")).unwrap();
+    assert_eq!(read.problems, []);
+    let own = read.config.server("own").unwrap();
+    assert_eq!(own.timeouts.tcp_connect_ms, 7);
+    assert!(
+        own.reach
+            .proxy
+            .as_ref()
+            .unwrap()
+            .raw()
+            .contains("${PASSWORD}")
+    );
+    assert!(!format!("{own:?}").contains("//me"), "law 31: {own:?}");
+    let variables: Vec<&str> = own
+        .templates()
+        .into_iter()
+        .flat_map(|template| template.variables())
+        .collect();
+    assert_eq!(variables, ["PASSWORD"], "what is unset can be told");
+    let usual = read.config.server("usual").unwrap();
+    assert_eq!(usual.reach.proxy.as_ref().unwrap().raw(), "direct");
+    let bare = ServerConfig::http("usual", "https://far.test/mcp");
+    assert_ne!(
+        usual.fingerprints().connection,
+        bare.fingerprints().connection,
+        "another way is another connection"
+    );
+    let wrong = r#"{ "mcpServers": { "s": { "url": "http://x/", "tls": { "cafile": "x" }, "proxy": 1 } } }"#;
+    let wrong = Config::parse(wrong, Path::new("mcp.json")).unwrap();
+    let told = format!("{:?}", wrong.problems);
+    assert!(told.contains("caFile") && told.contains("proxy"), "{told}");
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use mainstay_core::fleet::FleetInput;
 use mainstay_core::lifecycle::input::Input;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Verb;
+use super::{ShutdownReport, Verb};
 use crate::catalog::Catalog;
 use crate::config::ServerConfig;
 use crate::error::OperatorError;
@@ -47,7 +48,7 @@ impl Directory {
 #[derive(Debug, Clone)]
 pub(crate) struct Desk {
     verbs: mpsc::Sender<Verb>,
-    ended: watch::Receiver<bool>,
+    ended: watch::Receiver<Option<ShutdownReport>>,
     directory: Arc<Directory>,
     // Kept so that the driver's inbox never closes while somebody holds the desk.
     _reports: mpsc::Sender<Addressed>,
@@ -56,7 +57,7 @@ pub(crate) struct Desk {
 impl Desk {
     pub(super) fn new(
         verbs: mpsc::Sender<Verb>,
-        ended: watch::Receiver<bool>,
+        ended: watch::Receiver<Option<ShutdownReport>>,
         directory: Arc<Directory>,
         reports: mpsc::Sender<Addressed>,
     ) -> Self {
@@ -105,12 +106,22 @@ impl Desk {
         .await
     }
 
-    /// Ends everything; returns when nothing is left (law 6).
-    pub(crate) async fn shutdown(&self, impatient: bool) {
+    /// Tells every server what happened to the machine; returns when it is in force.
+    pub(crate) async fn machine(&self, input: FleetInput) -> Result<(), OperatorError> {
+        let (done, in_force) = oneshot::channel();
+        self.send(Verb::Machine { input, done }, in_force).await
+    }
+
+    /// Ends everything; returns when nothing is left (law 6), or the time for it is over, and tells how it went.
+    pub(crate) async fn shutdown(&self, impatient: bool) -> ShutdownReport {
         // A driver that is gone has nothing left either.
         let _ = self.verbs.send(Verb::Shutdown { impatient }).await;
         let mut ended = self.ended.clone();
-        let _ = ended.wait_for(|ended| *ended).await;
+        let report = ended.wait_for(Option::is_some).await;
+        report
+            .ok()
+            .and_then(|report| report.clone())
+            .unwrap_or_default()
     }
 
     /// Skips the grace of a shutdown under way. Does not wait.

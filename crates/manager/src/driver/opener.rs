@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::config::ServerConfig;
 use crate::process::Guardian;
+use crate::runtime::http::Pauses;
 use crate::runtime::keeper::{self, Orders, Setup};
 use crate::runtime::report::Reports;
 use crate::slot::Slot;
@@ -44,6 +45,8 @@ pub(crate) struct Keepers {
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
     pub(crate) stderr_bytes_max: usize,
+    pub(crate) caps: crate::config::Limits,
+    pub(crate) pauses: Arc<Pauses>,
 }
 
 impl Opener for Keepers {
@@ -60,6 +63,8 @@ impl Opener for Keepers {
             limits: self.limits,
             pages_max: self.pages_max,
             stderr_bytes_max: self.stderr_bytes_max,
+            caps: self.caps,
+            pauses: Arc::clone(&self.pauses),
         })
         .boxed()
     }

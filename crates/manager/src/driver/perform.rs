@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use mainstay_core::event::Transition;
 use mainstay_core::failure::Failure;
-use mainstay_core::fleet::FleetEffect;
+use mainstay_core::fleet::{DeathsTogether, FleetEffect, FleetInput};
 use mainstay_core::ids::{Generation, SlotId};
 use mainstay_core::lifecycle::effect::{Effect, StopStep};
 use mainstay_core::lifecycle::input::{Input, OpenMode};
 use mainstay_core::lifecycle::status::StateWord;
 use mainstay_core::time::Time;
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use super::opener::{Job, Remains, supervise};
 use super::{Driver, Kept};
@@ -34,8 +35,12 @@ impl Driver {
                 self.slots.remove(&slot);
                 None
             }
+            FleetEffect::DiedTogether(deaths) => {
+                self.died_together(&deaths);
+                None
+            }
             FleetEffect::ShutDown => {
-                self.shut_down.send_replace(true);
+                self.ended = true;
                 None
             }
         }
@@ -84,6 +89,14 @@ impl Driver {
             }),
             Effect::FenceIfUnused { generation, since } => {
                 self.fence_if_unused(slot, generation, since)
+            }
+            Effect::CleanupFault {
+                generation,
+                failure,
+            } => {
+                slot.counters.cleanup_fault();
+                // Below warning on purpose: noise of a stop that was asked for (S-16).
+                tracing::debug!(server = %slot.name, generation = generation.0, %failure, "fault while closing");
             }
             Effect::Changed(transition) => self.changed(slot, &transition),
         }
@@ -141,11 +154,20 @@ impl Driver {
             .get(&(slot.id, generation))
             .and_then(|kept| kept.runtime.as_ref())
         {
+            if let Some(ending) = &mut self.ending {
+                ending.cut(runtime.leases.held());
+            }
             runtime.fail(failure.clone());
         }
     }
 
     fn stop(&mut self, slot: &Slot, generation: Generation, how: StopStep) {
+        if let Some(ending) = &mut self.ending
+            && how == StopStep::Kill
+            && !self.sweeping
+        {
+            ending.killed(slot.id);
+        }
         self.with_orders(slot, generation, |orders| {
             orders.stop = Some(how);
             if how == StopStep::Kill {
@@ -179,15 +201,23 @@ impl Driver {
                 at: used_ms.map_or(now, Time),
             },
         };
-        let reports = Reports::new(slot.id, self.report_sender.clone(), self.setting.clock);
-        // The driver must not wait for its own inbox. Should it be full, the fenced generation is opened to leases again
-        // by nobody, but the lifecycle asks once more at its next deadline and is answered then.
-        let _ = reports.try_send(input);
+        self.answers.push_back(FleetInput::Slot {
+            slot: slot.id,
+            input,
+        });
     }
 
     /// Publishes a catalog and keeps it on disk.
     pub(super) fn publish(&mut self, slot: &Slot, generation: Generation, catalog: Arc<Catalog>) {
-        slot.catalog.store(Some(Arc::clone(&catalog)));
+        let before = slot.catalog.swap(Some(Arc::clone(&catalog)));
+        let what = before.map_or_else(Vec::new, |before| {
+            catalog.greeting.differences(&before.greeting)
+        });
+        if !what.is_empty() {
+            tracing::info!(server = %slot.name, generation = generation.0, ?what, "the server has changed");
+            let kind = EventKind::ServerChanged { what };
+            self.setting.events.emit(&slot.name, generation.0, kind);
+        }
         if let Some(version) =
             self.setting
                 .publisher
@@ -204,8 +234,29 @@ impl Driver {
         if !catalog.remembered
             && let Some(store) = &self.setting.store
         {
-            remember(Arc::clone(store), slot, catalog);
+            remember(&self.writes, Arc::clone(store), slot, catalog);
         }
+    }
+
+    /// One record for one cause, whatever it was (F77).
+    fn died_together(&self, deaths: &DeathsTogether) {
+        let servers: Vec<String> = deaths
+            .slots
+            .iter()
+            .filter_map(|slot| self.slots.get(slot))
+            .map(|slot| slot.name.to_string())
+            .collect();
+        let within_ms = deaths.last.since(deaths.first);
+        tracing::warn!(
+            ?servers,
+            within_ms,
+            "several servers died together: look for a common cause"
+        );
+        let Some(first) = servers.first().cloned() else {
+            return;
+        };
+        let kind = EventKind::DiedTogether { servers, within_ms };
+        self.setting.events.emit(&first, 0, kind);
     }
 
     fn changed(&self, slot: &Slot, transition: &Transition) {
@@ -236,11 +287,11 @@ impl Driver {
 }
 
 /// Writes a catalog to disk beside the driver: a slow disk delays nothing.
-fn remember(store: Arc<Store>, slot: &Slot, catalog: Arc<Catalog>) {
+fn remember(writes: &TaskTracker, store: Arc<Store>, slot: &Slot, catalog: Arc<Catalog>) {
     let name = Arc::clone(&slot.name);
     let config = slot.config.load_full();
-    // Detached on purpose: it owns nothing that outlives it, and a write that fails costs only freshness after a restart.
-    tokio::task::spawn_blocking(move || {
+    // Nobody waits for it but the shutdown: a write that fails costs only freshness after a restart.
+    writes.spawn_blocking(move || {
         if let Err(error) = crate::remembered::save(&store, &config, &catalog) {
             tracing::warn!(server = %name, %error, "the catalog could not be kept on disk");
         }

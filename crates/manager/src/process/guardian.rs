@@ -1,14 +1,15 @@
 //! Ends every registered process group when this program dies, in whatever way (law 29, F66).
 //!
 //! A helper process waits on a pipe that only we hold. It is a few lines of POSIX shell, so it needs no binary of its
-//! own and no cooperation. Each group is registered before `spawn` returns and forgotten before its leader is reaped,
-//! so the helper never knows an id that could mean somebody else (F67). On Linux the kernel ends the leaders as well.
+//! own and no cooperation. Each child registers its own group between fork and exec, so there is no moment at which it runs
+//! and nobody knows it; the group is forgotten before its leader is reaped, so the helper never knows an id that could mean
+//! somebody else (F67). On Linux the kernel ends the leaders as well.
 //!
 //! The guardian must not be used to stop servers while we live: that is the owner's business, with manners.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -132,6 +133,13 @@ impl Guardian {
             .await
             .map_err(|_| no_thread())?;
         fresh.await.map_err(|_| no_thread())?
+    }
+
+    /// The helper's line, for a child that is about to register itself; `None` while there is no helper.
+    pub(super) fn line(&self) -> Option<OwnedFd> {
+        let state = self.inner.roster.lock();
+        // Without a descriptor to spare the child is registered a moment later, by us.
+        state.line.as_ref()?.as_fd().try_clone_to_owned().ok()
     }
 
     pub(super) fn add(&self, group: u32) {
@@ -295,6 +303,55 @@ mod tests {
             .process_group(0)
             .spawn()
             .unwrap()
+    }
+
+    fn spec(program: &str, args: &[&str]) -> SpawnSpec {
+        SpawnSpec {
+            program: program.into(),
+            args: args.iter().map(Into::into).collect(),
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            cwd: None,
+            stderr_bytes_max: 0,
+        }
+    }
+
+    /// As if we were killed between the fork and the moment at which we learn the child's id.
+    #[tokio::test]
+    async fn law_29_f66_a_child_that_we_do_not_know_of_yet_is_known_to_the_guardian() {
+        let guardian = Guardian::start().unwrap();
+        let spec = spec("sleep", &["600"]);
+        let program = super::super::find_program(&spec).unwrap();
+        let mut child = launch::start(&spec, &program, &guardian).unwrap();
+        tokio::time::timeout(Duration::from_secs(60), guardian.ended())
+            .await
+            .unwrap();
+        // Comes too late if the helper has killed it.
+        rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
+
+    /// A guardian whose line ends here instead of in a helper.
+    #[test]
+    fn f67_a_child_that_could_not_start_is_forgotten_again() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let guardian = Guardian {
+            inner: Arc::new(Inner {
+                roster: Arc::new(Roster::default()),
+                orders: mpsc::channel(1).0,
+            }),
+        };
+        guardian.inner.roster.lock().line = Some(ChildStdin::from(OwnedFd::from(writer)));
+        let dir = tempfile::tempdir().unwrap();
+        let orphan = dir.path().join("orphan");
+        std::fs::write(&orphan, "#!/no/such/interpreter\n").unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&orphan, executable).unwrap();
+        let spec = spec(&orphan.display().to_string(), &[]);
+        launch::start(&spec, &orphan, &guardian).unwrap_err();
+        drop(guardian);
+        let said = std::io::read_to_string(reader).unwrap();
+        let id = said.lines().next().unwrap().strip_prefix("add ").unwrap();
+        assert_eq!(said, format!("add {id}\ndel {id}\n"));
     }
 
     /// Groups of processes that the guardian did not start, so that nothing but the helper can have killed them.

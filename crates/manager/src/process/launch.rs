@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use tokio::sync::{mpsc, oneshot};
 
@@ -78,7 +79,7 @@ fn serve(orders: &Mutex<mpsc::Receiver<Order>>) {
 
 fn launch(spec: &SpawnSpec, guardian: Guardian) -> Result<Fresh, SpawnError> {
     let program = resolve::resolve(spec)?;
-    let mut child = start(spec, &program)?;
+    let mut child = start(spec, &program, &guardian)?;
     let leader = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let (Some(leader), Some(stdin), Some(stdout), Some(stderr)) = (
         leader,
@@ -101,7 +102,15 @@ fn launch(spec: &SpawnSpec, guardian: Guardian) -> Result<Fresh, SpawnError> {
     })
 }
 
-fn start(spec: &SpawnSpec, program: &Path) -> Result<Child, SpawnError> {
+/// Starts the program as the leader of a group that registers itself with the guardian.
+pub(super) fn start(
+    spec: &SpawnSpec,
+    program: &Path,
+    guardian: &Guardian,
+) -> Result<Child, SpawnError> {
+    let other = |source| SpawnError::other(&spec.program, source);
+    let (forks, fork) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+        .map_err(|error| other(error.into()))?;
     let mut command = Command::new(program);
     command
         .args(&spec.args)
@@ -115,8 +124,13 @@ fn start(spec: &SpawnSpec, program: &Path) -> Result<Child, SpawnError> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    raw::tie_to_parent(&mut command);
+    raw::tie_to_parent(&mut command, guardian.line(), fork);
     spawn_unless_being_written(&mut command).map_err(|source| {
+        // Whoever was forked is gone, and reaped; what it said to the guardian must not stay said (F67).
+        let mut id = [0; 4];
+        while let Ok(4) = rustix::io::read(&forks, &mut id) {
+            guardian.remove(u32::from_ne_bytes(id));
+        }
         if source.kind() == io::ErrorKind::NotFound {
             resolve::missing_interpreter(program)
         } else if source.kind() == io::ErrorKind::PermissionDenied {

@@ -8,7 +8,6 @@
 )]
 
 use std::io;
-#[cfg(target_os = "linux")]
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -16,15 +15,17 @@ use std::process::Command;
 #[cfg(target_os = "linux")]
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// The child dies with the thread that forks it (Linux), and inherits no descriptor but the three standard ones.
+/// The child dies with the thread that forks it (Linux), inherits no descriptor but the three standard ones, and says
+/// `add ID` on the guardian's line, if there is one, and its id on `told`, before it becomes the program.
 ///
 /// Must be spawned from a thread that lives as long as the child may: the kernel counts the death of the spawning
 /// *thread* as the death of the parent.
-pub(super) fn tie_to_parent(command: &mut Command) {
+pub(super) fn tie_to_parent(command: &mut Command, line: Option<OwnedFd>, told: OwnedFd) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let parent = rustix::process::getpid();
     let prepare = move || {
         close_on_exec();
+        register(line.as_ref(), &told);
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {
             rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
@@ -35,8 +36,32 @@ pub(super) fn tie_to_parent(command: &mut Command) {
         }
         Ok(())
     };
-    // SAFETY: the closure performs system calls on constants and `Copy` values only.
+    // SAFETY: the closure performs system calls on constants, `Copy` values and descriptors only.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// In the child: says that it exists. A line that cannot be written costs only the head start: the parent says it again.
+fn register(line: Option<&OwnedFd>, told: &OwnedFd) {
+    let id = rustix::process::getpid().as_raw_pid().unsigned_abs();
+    // Its reader is our parent, which waits for us.
+    let _ = rustix::io::write(told, &id.to_ne_bytes());
+    let Some(line) = line else { return };
+    let mut text = *b"add 0000000000\n";
+    // Leading zeros would be another word to the guardian: the number is right-aligned, and the verb moves up to it.
+    let mut at = text.len() - 1;
+    let mut rest = id;
+    while rest > 0 || at == text.len() - 1 {
+        at -= 1;
+        text[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    at -= 4;
+    text[at..at + 4].copy_from_slice(b"add ");
+    // SAFETY: both are async-signal-safe. A helper that has just ended must not end the child too.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let _ = rustix::io::write(line, &text[at..]);
+    // SAFETY: as above; what the program expects to find.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 /// The child leads its own session, out of reach of our terminal, and inherits no descriptor but the standard ones.
@@ -67,7 +92,7 @@ fn close_on_exec() {
 
 /// Lets the current tokio runtime wait until a descriptor is readable.
 #[cfg(target_os = "linux")]
-pub(super) fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is the same open descriptor for as long as it lives.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }

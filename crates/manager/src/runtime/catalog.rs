@@ -11,8 +11,10 @@ use mainstay_wire::listing::{self, ListKind, RawItem};
 use mainstay_wire::views::ErrorView;
 use tokio::time::Instant;
 
+use super::freshness::Ttls;
 use super::greeting::Greeting;
-use super::{Cut, Limits, Miss, Runtime};
+use super::params::Draft;
+use super::{Cut, Limits, Link, Miss, Runtime};
 use crate::catalog::{Catalog, Hidden, ItemList, unix_ms};
 use crate::config::ToolFilter;
 use crate::request::Request;
@@ -30,6 +32,8 @@ pub(crate) async fn list_all(
 ) -> Result<Catalog, Failure> {
     let deadline = Instant::now() + within;
     let mut hidden = Vec::new();
+    let mut ttls = Ttls::default();
+    let mut headers = Draft::default();
     let mut lists = Vec::with_capacity(4);
     for (kind, capability) in [
         (ItemKind::Tool, "tools"),
@@ -38,15 +42,18 @@ pub(crate) async fn list_all(
         (ItemKind::ResourceTemplate, "resources"),
     ] {
         let mut items = if greeting.declares(capability) {
-            list_kind(runtime, kind, pages_max, deadline, &mut hidden).await?
+            list_kind(runtime, kind, pages_max, deadline, &mut hidden, &mut ttls).await?
         } else {
             Vec::new()
         };
         if kind == ItemKind::Tool {
             items.retain(|tool| is_offered(runtime, filter, tool, &mut hidden));
+            items.retain(|tool| is_callable(runtime, tool, &mut headers, &mut hidden));
         }
         lists.push(ItemList::new(items));
     }
+    runtime.freshness.set_ttls(ttls);
+    runtime.tool_headers.replace(headers);
     let mut lists = lists.into_iter();
     let mut next = || lists.next().unwrap_or_default();
     Ok(Catalog {
@@ -57,6 +64,7 @@ pub(crate) async fn list_all(
         templates: next(),
         hidden,
         listed_at_unix_ms: unix_ms(),
+        over_sse: matches!(runtime.link(), Link::Sse(_)),
         remembered: false,
     })
 }
@@ -79,12 +87,35 @@ fn is_offered(
     offered
 }
 
+/// Whether a tool can be called over this transport: an annotation that makes no header hides it, visibly (F137).
+fn is_callable(
+    runtime: &Runtime,
+    tool: &RawItem,
+    headers: &mut Draft,
+    hidden: &mut Vec<Hidden>,
+) -> bool {
+    if !runtime.speaks_modern_http() {
+        return true;
+    }
+    let Err(reason) = headers.read(tool) else {
+        return true;
+    };
+    tracing::warn!(server = %runtime.server, tool = %tool.name, reason, "tool hidden");
+    hidden.push(Hidden {
+        server: runtime.server.to_string(),
+        name: tool.name.clone(),
+        reason,
+    });
+    false
+}
+
 async fn list_kind(
     runtime: &Runtime,
     kind: ItemKind,
     pages_max: usize,
     deadline: Instant,
     hidden: &mut Vec<Hidden>,
+    ttls: &mut Ttls,
 ) -> Result<Vec<RawItem>, Failure> {
     let method = wire_kind(kind).method();
     let mut items = Vec::new();
@@ -127,6 +158,7 @@ async fn list_kind(
         let result = Bytes::copy_from_slice(&result);
         let page = listing::parse_page(wire_kind(kind), &result)
             .map_err(|error| listing_failed(method, &error.to_string()))?;
+        ttls.note(wire_kind(kind), page.ttl_ms);
         items.extend(page.items);
         hidden.extend(page.bad.into_iter().map(|bad| Hidden {
             server: runtime.server.to_string(),
@@ -171,6 +203,7 @@ fn miss_failure(method: &str, miss: Miss) -> Failure {
     match miss {
         Miss::NotSent(Cut::Ended(failure))
         | Miss::Rejected(failure)
+        | Miss::Doubted(failure)
         | Miss::Lost(Cut::Ended(failure)) => failure,
         Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => {
             listing_failed(method, "no answer in time")

@@ -7,8 +7,8 @@ use mainstay_wire::views::{DiscoverResult, InitializeResult};
 
 use crate::request::ClientFace;
 
-/// The capabilities that we declare upstream. Empty: requests from servers to clients are not bridged yet, and what is
-/// not declared is not asked.
+/// The capabilities that we declare upstream, unless the user of the library set roots. Empty: requests from servers to
+/// clients are not bridged yet, and what is not declared is not asked.
 pub(crate) const OUR_CAPABILITIES: &str = "{}";
 
 /// Who we say we are.
@@ -69,6 +69,28 @@ impl Greeting {
                     .and_then(serde_json::Value::as_bool)
             })
             .unwrap_or(false)
+    }
+
+    /// Whether the server declared that single resources can be subscribed to.
+    #[must_use]
+    pub fn can_subscribe(&self) -> bool {
+        self.capability("resources")
+            .and_then(|object| object.get("subscribe").and_then(serde_json::Value::as_bool))
+            .unwrap_or(false)
+    }
+
+    /// What this greeting says differently from an earlier one, in stable words (law 25, F38).
+    pub(crate) fn differences(&self, earlier: &Self) -> Vec<&'static str> {
+        let compared = [
+            ("revision", self.revision != earlier.revision),
+            ("identity", self.server_info != earlier.server_info),
+            ("capabilities", self.capabilities != earlier.capabilities),
+            ("instructions", self.instructions != earlier.instructions),
+        ];
+        compared
+            .into_iter()
+            .filter_map(|(what, differs)| differs.then_some(what))
+            .collect()
     }
 
     fn capability(&self, capability: &str) -> Option<serde_json::Value> {

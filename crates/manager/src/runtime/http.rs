@@ -5,7 +5,10 @@
 //! never changes, so a late DELETE cannot hit a successor (F113).
 //!
 //! Where the parts are: `client` moves HTTP messages, `face` knows our headers, `stream` reads events, `answer` turns a
-//! response into an answer, `verdict` judges what is no answer, `greet` finds out the era, `push` holds the push stream.
+//! response into an answer, `verdict` judges what is no answer, `greet` finds out the era, `push` and `listen` hold the push
+//! stream of either era, `old` is what the HTTP+SSE transport of 2024 shares with this one, `session` asks a session whether
+//! it lives, `jar` keeps its cookies, `route` is the way to the server (proxy, certificates), `lookup` finds its addresses,
+//! `pause` remembers hosts that asked to be left alone, `secrets` keeps what the entry says out of every message.
 
 mod answer;
 mod body;
@@ -13,31 +16,46 @@ mod client;
 mod direct;
 mod face;
 mod greet;
+mod jar;
+mod listen;
+mod lookup;
+mod old;
+mod pause;
 mod push;
+mod route;
+mod secrets;
+mod session;
 mod stream;
 mod verdict;
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Method, Response};
+use http::{HeaderName, HeaderValue, Method, Response};
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::envelope::{Limits, Message};
 use mainstay_wire::revision::Era;
 use mainstay_wire::splice::Parts;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::body::{InBody, Payload};
 use self::client::{Client, Target};
 use self::face::Face;
+use self::jar::Jar;
+use self::lookup::Lookup;
+pub(crate) use self::old::{HandedIn, Heard, NoStream, OldStream};
 use self::verdict::{Asked, Verdict};
-use super::{Cut, Inbound, Miss, Outgoing};
+use super::{Cut, Inbound, Miss, Origin, Outgoing};
 
 // What a test names that drives a link by itself.
+#[doc(hidden)]
+pub use self::{lookup::Resolver, pause::Pauses, pause::Window, route::Route};
 #[doc(hidden)]
 pub use super::{era::EraHint, greeting::Greeting, waiters::CallMark};
 
@@ -53,8 +71,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How much of a body is read only to keep its connection usable.
 const DRAIN_BYTES_MAX: usize = 64 * 1024;
 
-/// What a link needs to know.
-#[derive(Debug)]
+/// What a link needs to know. No `Debug`: it holds secrets (law 31).
 pub struct HttpSetup {
     /// The endpoint, `http` or `https`.
     pub url: String,
@@ -64,6 +81,35 @@ pub struct HttpSetup {
     pub limits: Limits,
     /// How long a TCP (and TLS) connection may take, in milliseconds. Default of the config: 10,000.
     pub connect_ms: u64,
+    /// A push stream without a single byte for this long, in milliseconds, is opened anew (F124). Default of the config:
+    /// 300,000.
+    pub push_idle_ms: u64,
+    /// Through which proxy, and with whose certificates.
+    pub route: Route,
+    /// Which hosts asked to be left alone; shared by all links (F102).
+    pub pauses: Arc<Pauses>,
+    /// How long this server may ask to be left alone.
+    pub window: Window,
+    /// Stands in for the operating system where names are looked up; `None` outside of tests.
+    pub resolver: Option<Resolver>,
+}
+
+impl HttpSetup {
+    /// A link to a URL, everything else as usual: no headers, 10 s to connect, pauses of its own.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            headers: Vec::new(),
+            limits: Limits::default(),
+            connect_ms: 10_000,
+            push_idle_ms: 300_000,
+            route: Route::default(),
+            pauses: Arc::default(),
+            window: Window::default(),
+            resolver: None,
+        }
+    }
 }
 
 /// Why a push stream is no longer held.
@@ -71,8 +117,36 @@ pub struct HttpSetup {
 pub enum PushEnd {
     /// The server offers none: changes have to be found another way. Nothing is wrong (F96, F97, F131).
     Unsupported,
+    /// The server has one and does not let us have it: several attempts were answered with 401 or 403.
+    Refused,
     /// The session is gone (F111).
     SessionLost,
+}
+
+/// How the push stream is doing, at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushStage {
+    /// Open: these listings are told when they change.
+    Open {
+        /// Tools.
+        tools: bool,
+        /// Prompts.
+        prompts: bool,
+        /// Resources and their templates.
+        resources: bool,
+    },
+    /// Closed, in the ordinary way of things, and about to be opened again.
+    Reopening,
+    /// Tried several times in a row without anything coming of it; it is tried again, less and less often (F117).
+    Degraded,
+}
+
+/// Whoever holds a push stream hears about its state.
+pub trait PushWatch: Send + Sync {
+    /// Notifications may have been missed: list again (F123, F130).
+    fn gap(&self);
+    /// The stream's state changed. Called once per change or attempt; never blocks.
+    fn stage(&self, stage: PushStage);
 }
 
 /// The connection to one streamable HTTP endpoint, for one generation.
@@ -87,7 +161,17 @@ pub struct HttpLink {
     bare: Face,
     /// What we say in headers now; changes only while greeting.
     face: ArcSwap<Face>,
-    lost: AtomicBool,
+    /// Affinity cookies (F107).
+    jar: Jar,
+    /// Set once the session is known to be gone. A session never comes back.
+    gone: OnceCell<()>,
+    push_idle: Duration,
+    pauses: Arc<Pauses>,
+    window: Window,
+    /// `initialize` was refused in a way that an HTTP+SSE server would.
+    unserved: AtomicBool,
+    /// What we declare of ourselves in a legacy greeting; nothing if it was never set.
+    declared: OnceLock<String>,
     drains: TaskTracker,
     closing: CancellationToken,
 }
@@ -105,23 +189,43 @@ impl HttpLink {
     /// Prepares a link. Opens no connection.
     ///
     /// # Errors
-    /// `BadConfig` for a URL that is not `http` or `https`, or a header that HTTP forbids; `Internal` if no TLS client can
-    /// be made on this machine.
+    /// `BadConfig` for a URL that is not `http` or `https`, a header that HTTP forbids, or a proxy or a file of certificates
+    /// that cannot be used; `Internal` if no TLS client can be made on this machine.
     pub fn new(setup: HttpSetup) -> Result<Self, Failure> {
-        let target = Target::parse(&setup.url)?;
+        let mut target = Target::parse(&setup.url)?;
         let connect = Duration::from_millis(setup.connect_ms);
         let bare = Face::bare(&setup.headers, target.basic())?;
+        target.hide(&setup.headers, setup.route.proxy.as_deref());
+        let lookup = Lookup::new(setup.resolver);
+        let client = || Client::new(&target, &setup.route, &lookup, connect);
         Ok(Self {
-            calls: Client::new(&target, connect)?,
-            streams: Client::new(&target, connect)?,
+            calls: client()?,
+            streams: client()?,
             target,
             limits: setup.limits,
+            pauses: setup.pauses,
+            window: setup.window,
             face: ArcSwap::from_pointee(bare.clone()),
             bare,
-            lost: AtomicBool::new(false),
+            unserved: AtomicBool::new(false),
+            declared: OnceLock::new(),
+            jar: Jar::default(),
+            gone: OnceCell::new(),
+            push_idle: Duration::from_millis(setup.push_idle_ms),
             drains: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
+    }
+
+    /// Sets the capabilities object that a legacy greeting declares. Once per link, before it is greeted.
+    pub(crate) fn declare(&self, capabilities: String) {
+        let _ = self.declared.set(capabilities);
+    }
+
+    fn declared(&self) -> &str {
+        self.declared
+            .get()
+            .map_or(super::greeting::OUR_CAPABILITIES, String::as_str)
     }
 
     /// Finds out the server's era and greets it (modern: `server/discover`, legacy: `initialize` and
@@ -137,12 +241,56 @@ impl HttpLink {
         probe_ms: u64,
         inbound: &dyn Inbound,
     ) -> Result<Greeting, Failure> {
-        greet::greet(self, ids, hint, Duration::from_millis(probe_ms), inbound).await
+        let inbound = Discreet {
+            inbound,
+            target: &self.target,
+        };
+        greet::greet(self, ids, hint, Duration::from_millis(probe_ms), &inbound)
+            .await
+            .map_err(|failure| self.told(failure))
+    }
+
+    /// When the pause of this host ends, if it asked for one (F102).
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
+        self.pauses.until(self.target.origin())
+    }
+
+    /// Waits until the host has no pause. Cancel-safe.
+    pub(crate) async fn unpaused(&self) {
+        self.pauses.over(self.target.origin()).await;
+    }
+
+    /// A failure as it may be shown: without secrets, and with the pause that is in force.
+    pub(crate) fn told(&self, mut failure: Failure) -> Failure {
+        if let Some(detail) = &failure.detail {
+            failure.detail = Some(self.target.scrub(detail).into());
+        }
+        if failure.kind == FailureKind::RateLimited
+            && let Some(until) = self.paused_until()
+        {
+            failure = failure.with_retry_after_ms(left_ms(until));
+        }
+        failure
+    }
+
+    fn told_miss(&self, miss: Miss) -> Miss {
+        let cut = |cut| match cut {
+            Cut::Ended(failure) => Cut::Ended(self.told(failure)),
+            Cut::AnswerRefused(why) => Cut::AnswerRefused(self.target.scrub(&why).into()),
+            Cut::Idle | Cut::Total => cut,
+        };
+        match miss {
+            Miss::NotSent(why) => Miss::NotSent(cut(why)),
+            Miss::Rejected(failure) => Miss::Rejected(self.told(failure)),
+            Miss::Doubted(failure) => Miss::Doubted(self.told(failure)),
+            Miss::Lost(why) => Miss::Lost(cut(why)),
+        }
     }
 
     /// Sends one request and waits for its answer, without any limit in time: deadlines are the caller's (law 17).
     ///
     /// Dropping it closes the connection or stream of this exchange, which cancels the request in the modern era (F142).
+    /// While the host has a pause nothing is sent: the failure says for how long (F103).
     ///
     /// # Errors
     /// [`Miss`], which says whether the request can have run.
@@ -157,6 +305,7 @@ impl HttpLink {
         let routing = Routing {
             method: &outgoing.method,
             name: outgoing.name.as_deref(),
+            params: &outgoing.params,
         };
         let response = match self
             .post(&face, routing, &payload, Some(&outgoing.mark))
@@ -164,11 +313,17 @@ impl HttpLink {
         {
             Ok(response) => response,
             // The mark knows whether the first byte was written: a failed connect sent nothing.
-            Err(failure) => return Err(outgoing.mark.cut(Cut::Ended(failure))),
+            Err(failure) => return Err(outgoing.mark.cut(Cut::Ended(self.told(failure)))),
         };
-        let answered = answer::read(self, &face, &asked, response, inbound).await;
+        let inbound = Discreet {
+            inbound,
+            target: &self.target,
+        };
+        let answered = answer::read(self, &face, &asked, response, &inbound)
+            .await
+            .and_then(session::still_agreed);
         self.note_lost(&answered);
-        answered
+        answered.map_err(|miss| self.told_miss(miss))
     }
 
     /// Sends a notification, or our answer to a request of the server. Bounded by 10 seconds. Cancel-safe: dropping it
@@ -178,36 +333,44 @@ impl HttpLink {
     /// The failure to deliver it; a 404 is not treated as a lost session here, the next call will meet it.
     pub async fn notify(&self, message: Message) -> Result<(), Failure> {
         let face = self.face.load_full();
-        self.tell(&face, message).await
+        self.tell(&face, message)
+            .await
+            .map_err(|failure| self.told(failure))
     }
 
     /// Holds the server's push stream until dropped, reconnecting with its own pace (F115 to F118, F123, F127).
     ///
-    /// Every message goes to `inbound`; `on_gap` is called whenever notifications may have been missed, so that the
-    /// listing can be repeated (F130). Cancel-safe: dropping it closes the stream.
+    /// Every message goes to `inbound`; `watch` hears how the stream is doing. Resuming the answer to a request is another
+    /// matter, and goes on whether or not this is held (F119). Cancel-safe: dropping it closes the stream.
     pub async fn push(
         &self,
         greeting: &Greeting,
         inbound: &dyn Inbound,
-        on_gap: &(dyn Fn() + Send + Sync),
+        watch: &dyn PushWatch,
     ) -> PushEnd {
+        let inbound = &Discreet {
+            inbound,
+            target: &self.target,
+        };
         let ended = match greeting.revision.era() {
-            Era::Modern => push::listen(self, greeting, inbound, on_gap).await,
-            Era::Legacy => push::get(self, inbound, on_gap).await,
+            Era::Modern => listen::listen(self, greeting, inbound, watch).await,
+            Era::Legacy => push::get(self, inbound, watch).await,
         };
         if ended == PushEnd::SessionLost {
-            self.lost.store(true, Ordering::Relaxed);
+            let _ = self.gone.set(());
         }
         ended
     }
 
-    /// Ends the session on the server, if there is one that still lives there, and everything that runs for this link.
-    /// Bounded by 5 seconds; its failure is only logged (law 4).
+    /// Ends the session on the server, if there is one, and everything that runs for this link. A session that was called
+    /// gone is ended too: it may live on at another replica, or behind a proxy that spoke for the server, and would leak
+    /// there (F112). The DELETE carries this link's own id, never a successor's (F113). Bounded by 5 seconds; its failure
+    /// is only logged (law 4).
     pub async fn close(&self) {
         self.closing.cancel();
         self.drains.close();
         let face = self.face.load_full();
-        if face.session().is_some() && !self.lost.load(Ordering::Relaxed) {
+        if face.session().is_some() {
             let deleting = self.send(
                 &self.calls,
                 Method::DELETE,
@@ -245,15 +408,18 @@ impl HttpLink {
         Asked {
             id: Some(id),
             session: face.session().is_some(),
+            modern: face.is_modern(),
             limits: self.limits,
         }
     }
 
     fn note_lost(&self, answered: &Result<Message, Miss>) {
-        if let Err(Miss::Rejected(failure) | Miss::Lost(Cut::Ended(failure))) = answered
+        if let Err(
+            Miss::Rejected(failure) | Miss::Doubted(failure) | Miss::Lost(Cut::Ended(failure)),
+        ) = answered
             && failure.kind == FailureKind::SessionLost
         {
-            self.lost.store(true, Ordering::Relaxed);
+            let _ = self.gone.set(());
         }
     }
 
@@ -261,16 +427,23 @@ impl HttpLink {
     async fn tell(&self, face: &Face, message: Message) -> Result<(), Failure> {
         let asked = Asked {
             id: None,
-            session: face.session().is_some(),
-            limits: self.limits,
+            ..self.asked(face, 0)
         };
         let method = message.method().unwrap_or_default().to_owned();
         let routing = Routing {
             method: &method,
             name: None,
+            params: &[],
         };
         let payload = Payload::of(Parts::from(message));
         let telling = async {
+            // A short pause is waited for; a longer one is told at once.
+            if self
+                .paused_until()
+                .is_some_and(|until| u128::from(left_ms(until)) < NOTIFY.as_millis())
+            {
+                self.unpaused().await;
+            }
             let response = self.post(face, routing, &payload, None).await?;
             let (head, body) = response.into_parts();
             if head.status.is_success() {
@@ -279,7 +452,10 @@ impl HttpLink {
             }
             let said = body::collect_some(body).await;
             match verdict::judge(&self.target, head.status, &head.headers, said, &asked) {
-                Verdict::Rejected(failure) | Verdict::Lost(failure) => Err(failure),
+                Verdict::Rejected(failure)
+                | Verdict::Doubted(failure)
+                | Verdict::Suspected(failure)
+                | Verdict::Lost(failure) => Err(failure),
                 Verdict::Answer(error) => Err(verdict::error_failure(&error)),
             }
         };
@@ -320,13 +496,41 @@ impl HttpLink {
         payload: &Payload,
         mark: Option<&Arc<CallMark>>,
     ) -> Result<Response<InBody>, Failure> {
-        let mut uri = self.target.uri().clone();
+        let uri = self.target.uri().clone();
+        self.send_to(client, uri, method, headers, payload, mark)
+            .await
+    }
+
+    /// [`HttpLink::send`] to another address of the same origin.
+    async fn send_to(
+        &self,
+        client: &Client,
+        mut uri: http::Uri,
+        method: Method,
+        headers: impl Fn() -> http::HeaderMap,
+        payload: &Payload,
+        mark: Option<&Arc<CallMark>>,
+    ) -> Result<Response<InBody>, Failure> {
+        if std::ptr::eq(client, &self.streams) {
+            // Nobody waits for a stream, so it keeps the pause of its host by itself.
+            self.unpaused().await;
+        } else if let Some(until) = self.paused_until() {
+            return Err(self.is_paused(until));
+        }
         for _hop in 0..=client::REDIRECTS_MAX {
             let mut request = http::Request::new(payload.body(mark));
             *request.method_mut() = method.clone();
             *request.headers_mut() = headers();
             *request.uri_mut() = uri.clone();
+            self.jar.give(request.headers_mut());
             let response = client.send(request).await?;
+            self.jar.absorb(response.headers());
+            self.pauses.note(
+                self.target.origin(),
+                response.status(),
+                response.headers(),
+                self.window,
+            );
             match self.target.next_hop(&response, &uri) {
                 Some(next) => {
                     self.drain(response.into_body());
@@ -340,6 +544,16 @@ impl HttpLink {
             client::REDIRECTS_MAX,
             self.target.place()
         )))
+    }
+
+    fn is_paused(&self, until: Instant) -> Failure {
+        let wait_ms = left_ms(until);
+        Failure::new(FailureKind::RateLimited)
+            .with_detail(format!(
+                "{} asked to be left alone for another {wait_ms} ms",
+                self.target.origin()
+            ))
+            .with_retry_after_ms(wait_ms)
     }
 
     /// Reads the rest of a body in the background, so that its connection can be used again (F82).
@@ -368,10 +582,38 @@ impl HttpLink {
     }
 }
 
+/// Hands everything on, and hides secrets in what goes to a log (law 31).
+struct Discreet<'a> {
+    inbound: &'a dyn Inbound,
+    target: &'a Target,
+}
+
+impl Inbound for Discreet<'_> {
+    fn receive(&self, message: Message, from: Origin) {
+        self.inbound.receive(message, from);
+    }
+
+    fn life(&self) {
+        self.inbound.life();
+    }
+
+    fn skipped(&self, what: &'static str, sample: &str) {
+        self.inbound.skipped(what, &self.target.scrub(sample));
+    }
+}
+
+/// How long until then, in milliseconds, rounded up: nobody comes back too early.
+fn left_ms(until: Instant) -> u64 {
+    let left = until.saturating_duration_since(Instant::now());
+    u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
+}
+
 /// What the modern era repeats of a request in its headers.
 #[derive(Debug, Clone, Copy)]
 struct Routing<'a> {
     method: &'a str,
     /// Plain text; encoded when the header is written.
     name: Option<&'a str>,
+    /// Annotated arguments of a tool call, as headers ready to be written.
+    params: &'a [(HeaderName, HeaderValue)],
 }

@@ -3,12 +3,15 @@
 //! One task per generation, spawned by the driver and never awaited by it. It decides nothing: it reports, and it obeys.
 
 mod http;
+mod sse;
 mod stdio;
+
+pub(crate) use self::stdio::MissingModule;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_core::failure::Failure;
+use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, OpenMode, Phase, Proof};
@@ -22,21 +25,21 @@ use tokio::time::Instant;
 use super::Runtime;
 use super::catalog::list_all;
 use super::greeting::Greeting;
+use super::http::Pauses;
 use super::report::{Report, Reports};
+use super::restore::restore;
 use super::{Cut, Limits, Miss};
 use crate::config::{ServerConfig, Transport};
 use crate::driver::opener::Remains;
+use crate::limits::RateGate;
 use crate::process::Guardian;
 use crate::request::Request;
 use crate::settings;
 use crate::slot::Slot;
 
-/// Notices of ours waiting for the wire (cancel notices, answers to the server). Full means that the server has stopped
-/// reading; further notices are dropped and counted.
-const OUTBOUND: usize = 64;
-
-/// The answer to a probe of a server without keepalive settings may take this long, in milliseconds.
-const PROBE_TIMEOUT_MS: u64 = 10_000;
+/// The pause before a listing that failed is tried again, and how often it doubles: 2 s to 64 s.
+const LIST_RETRY: Duration = Duration::from_secs(2);
+const LIST_RETRY_DOUBLINGS: u32 = 5;
 
 /// Everything that a keeper needs.
 pub(crate) struct Setup {
@@ -52,6 +55,8 @@ pub(crate) struct Setup {
     pub(crate) limits: envelope::Limits,
     pub(crate) pages_max: usize,
     pub(crate) stderr_bytes_max: usize,
+    pub(crate) caps: crate::config::Limits,
+    pub(crate) pauses: Arc<Pauses>,
 }
 
 /// What the driver wants of a generation. A level, not a queue: a keeper that is busy sees the newest.
@@ -72,7 +77,10 @@ pub(crate) async fn keep(setup: Setup) {
     let generation = setup.generation;
     match &setup.config.transport {
         Transport::Stdio { .. } => stdio::keep(setup).await,
-        Transport::Http { .. } => http::keep(setup).await,
+        Transport::Http { kind, .. } => {
+            let kind = *kind;
+            sse::keep_either(setup, kind).await;
+        }
         Transport::Broken { .. } => {
             let failure = settings::unusable(&setup.config);
             setup
@@ -88,8 +96,10 @@ pub(crate) async fn keep(setup: Setup) {
 
 /// A runtime and the queue of what it says unasked.
 fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Message>) {
-    let (outbound, notices) = mpsc::channel(OUTBOUND);
-    let runtime = Runtime::new(
+    // Cancel notices and answers to the server. Full means that it has stopped reading; further ones are dropped and
+    // counted.
+    let (outbound, notices) = mpsc::channel(setup.caps.notices);
+    let mut runtime = Runtime::new(
         Arc::clone(&setup.slot.name),
         setup.generation,
         link,
@@ -97,7 +107,9 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
         Arc::clone(&setup.slot.counters),
         setup.reports.clone(),
         outbound,
-    );
+    )
+    .admitting(RateGate::new(setup.caps.requests_per_second));
+    runtime.wishes = Arc::clone(&setup.slot.wishes);
     (Arc::new(runtime), notices)
 }
 
@@ -127,7 +139,8 @@ async fn list_and_report(
                     setup.pages_max,
                     within,
                 )
-                .await?,
+                .await
+                .map_err(|failure| runtime.told(failure))?,
             ))
         }
         OpenMode::Renewal => {
@@ -137,6 +150,8 @@ async fn list_and_report(
         }
     };
     setup.slot.era.set(Some(greeting.revision.era()));
+    // Before anybody can see the generation: what it was told must not be confused with what a former one was.
+    runtime.wishes.begin(generation);
     let runtime = Arc::clone(runtime);
     setup
         .reports
@@ -156,15 +171,32 @@ async fn send_notices(runtime: &Runtime, mut notices: mpsc::Receiver<Message>) {
     }
 }
 
-/// Lists again whenever the server said that something changed (law 23). Never ends by itself.
+/// Lists again whenever the server said that something changed (law 23), whenever it has no way to say so and the time
+/// has come (F131, F132), and until it works: after a renewal nobody else would (law 25). Never ends by itself.
 async fn refresh(setup: &Setup, runtime: &Runtime) {
+    let poll = setup.config.poll_ms.map(Duration::from_millis);
+    let within = Duration::from_millis(setup.config.timeouts.list_ms);
+    // A fresh generation has just listed; one that was renewed is marked, and lists first of all.
+    let mut since = Instant::now();
     let mut last = None;
+    let mut failed = 0_u32;
+    let jitter = getrandom::u32().unwrap_or(0);
     loop {
-        runtime.dirty.due(last).await;
+        let by_itself = || {
+            let after = match failed {
+                0 => runtime
+                    .freshness
+                    .poll_after(runtime.greeting()?, poll, jitter)?,
+                failed => LIST_RETRY * (1 << (failed - 1).min(LIST_RETRY_DOUBLINGS)),
+            };
+            Some(since + after)
+        };
+        let mark = runtime.dirty.due(last, by_itself).await;
         let Some(greeting) = runtime.greeting() else {
             continue;
         };
-        let within = Duration::from_millis(setup.config.timeouts.list_ms);
+        // The change is remembered meanwhile: a throttled listing is a later one, not a lost one (F102).
+        runtime.unpaused().await;
         match list_all(
             runtime,
             greeting,
@@ -175,6 +207,7 @@ async fn refresh(setup: &Setup, runtime: &Runtime) {
         .await
         {
             Ok(catalog) => {
+                failed = 0;
                 let catalog = Arc::new(catalog);
                 setup
                     .reports
@@ -183,13 +216,20 @@ async fn refresh(setup: &Setup, runtime: &Runtime) {
                         catalog,
                     })
                     .await;
+                runtime.dirty.listed(mark);
             }
-            // Law 22: the last good catalog stays. A later change, or the next connection, lists again.
+            Err(failure) if failure.kind == FailureKind::RateLimited => {
+                runtime.dirty.mark();
+            }
+            // Law 22: the last good catalog stays, and what was missed is asked for again.
             Err(failure) => {
+                failed = failed.saturating_add(1);
+                let failure = runtime.told(failure);
                 tracing::warn!(server = %runtime.server, %failure, "listing again failed; the last good catalog stays")
             }
         }
-        last = Some(Instant::now());
+        since = Instant::now();
+        last = Some(since);
     }
 }
 
@@ -226,7 +266,9 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
         .config
         .keepalive
         .as_ref()
-        .map_or(PROBE_TIMEOUT_MS, |keepalive| keepalive.timeout_ms);
+        .map_or(setup.config.suspicion.timeout_ms, |keepalive| {
+            keepalive.timeout_ms
+        });
     let life = runtime.last_life_ms();
     // Law 14: a link with traffic inside the window needs no probe; the answer is the traffic.
     if life > 0 && life >= since_ms {
@@ -258,7 +300,7 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
             generation,
             proof: Proof::ProbeAnswered,
         },
-        Err(Miss::Rejected(_)) => Input::Traffic {
+        Err(Miss::Rejected(_) | Miss::Doubted(_)) => Input::Traffic {
             generation,
             at: setup.reports.now(),
         },
@@ -266,6 +308,15 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
             generation,
             proof: Proof::ProbeAnswered,
         },
+        // Law 15: throttling is an answer, and a host that asked to be left alone is left alone (F102).
+        Err(Miss::NotSent(Cut::Ended(failure)) | Miss::Lost(Cut::Ended(failure)))
+            if failure.kind == FailureKind::RateLimited =>
+        {
+            Input::Traffic {
+                generation,
+                at: setup.reports.now(),
+            }
+        }
         Err(Miss::NotSent(_) | Miss::Lost(Cut::Idle | Cut::Total | Cut::Ended(_))) => {
             Input::ProbeMissed { generation }
         }

@@ -14,16 +14,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::waiters::CallMark;
-use super::{Inbound, Origin, Runtime};
+use super::{Inbound as _, Origin, Runtime};
 
-/// Lines waiting for the writer. Callers beyond it wait in their own deadline; 64 small lines fill one pipe buffer, so
-/// a deeper queue would only hide a server that has stopped reading.
-const OUTBOX_LINES: usize = 64;
-
-/// Small lines are written together up to this size, so that 64 calls in flight cost a few system calls, not 64.
+/// Small lines are written together up to this size, so that 64 calls in flight cost a few system calls, not 64. No
+/// setting: it is half of what a pipe holds, and nothing is refused beyond it.
 const BATCH_BYTES: usize = 32 * 1024;
 
-/// How much is asked of the pipe at a time.
+/// How much is asked of the pipe at a time. No setting: it is what a pipe holds.
 const READ_BYTES: usize = 64 * 1024;
 
 /// One line on its way out, line feed included.
@@ -41,9 +38,10 @@ pub(crate) struct StdioLink {
 }
 
 impl StdioLink {
-    /// A link and the queue that its writer will serve.
-    pub(crate) fn new() -> (Self, mpsc::Receiver<OutLine>) {
-        let (outbox, lines) = mpsc::channel(OUTBOX_LINES);
+    /// A link and the queue that its writer will serve. Callers beyond `lines_max` wait within their own deadlines: a deep
+    /// queue only hides a server that has stopped reading.
+    pub(crate) fn new(lines_max: usize) -> (Self, mpsc::Receiver<OutLine>) {
+        let (outbox, lines) = mpsc::channel(lines_max);
         (
             Self {
                 outbox,
@@ -163,12 +161,7 @@ pub(crate) async fn read_lines(
 fn dispatch(runtime: &Runtime, line: Line) {
     match line {
         Line::Message(message) => runtime.receive(message, Origin::Stdio),
-        Line::Refused(refused) => {
-            let why = refused.to_string();
-            if !runtime.refuse_answer(refused.id.as_ref(), why.clone()) {
-                runtime.skipped("refused message", &why);
-            }
-        }
-        Line::Noise { sample, .. } => runtime.skipped("noise on stdout", &sample),
+        Line::Refused(refused) => runtime.refused(&refused),
+        Line::Noise { sample, .. } => runtime.noise(&sample),
     }
 }

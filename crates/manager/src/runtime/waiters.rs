@@ -148,6 +148,17 @@ impl Waiters {
         self.lock().remove(&id);
     }
 
+    /// Tells everybody who waits on the shared stream that an answer was refused, and that it may have been theirs.
+    pub(crate) fn refuse_all(&self, why: &str) {
+        let waiters = std::mem::take(&mut *self.lock());
+        for sender in waiters.into_values().filter_map(|waiter| waiter.answer) {
+            // A caller that has left needs no words.
+            let _ = sender.send(Err(format!(
+                "{why}; it may have been the answer to this call"
+            )));
+        }
+    }
+
     /// Drops every waiter: each learns that its connection ended.
     pub(crate) fn clear(&self) {
         let waiters = std::mem::take(&mut *self.lock());

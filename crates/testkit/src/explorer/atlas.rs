@@ -33,7 +33,7 @@ impl Atlas {
                 format!("deadline: {}", failure.kind.word())
             }
             (Action::Jump(_), cause) => format!("deadline: {}", cause.word()),
-            (Action::Tick | Action::Cooperate, _) => return,
+            (Action::Tick | Action::Sleep(_) | Action::Cooperate, _) => return,
         };
         let ways = self.ways.entry(change.from).or_default();
         ways.entry(event).or_default().insert(change.to);

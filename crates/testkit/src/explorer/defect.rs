@@ -7,7 +7,7 @@ use mainstay_core::event::Transition;
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::{
-    Effect, Effects, Input, Lifecycle, Proof, State, StateWord, StopStep, Why,
+    Effect, Effects, Input, Lifecycle, Poke, Proof, State, StateWord, StopStep, Why,
 };
 use mainstay_core::policy::Policy;
 use mainstay_core::time::Time;
@@ -61,10 +61,18 @@ pub enum Defect {
     ParkedIsDead,
     /// A grant is lost.
     GrantLost,
+    /// Nobody notices that the machine slept.
+    SleepUnnoticed,
+    /// A wake-up makes everything that is due fire.
+    WakeFires,
+    /// A changed network makes everybody try in the same instant.
+    NetworkRevivesAtOnce,
+    /// What an old generation raises while it is closed is blamed on the one that serves.
+    NoiseBlamed,
 }
 
 /// All of them.
-pub const ALL: [Defect; 23] = [
+pub const ALL: [Defect; 27] = [
     Defect::StaleExitBelieved,
     Defect::StaleOpenBelieved,
     Defect::StaleProofBelieved,
@@ -88,6 +96,10 @@ pub const ALL: [Defect; 23] = [
     Defect::DrainWithoutDeadline,
     Defect::ParkedIsDead,
     Defect::GrantLost,
+    Defect::SleepUnnoticed,
+    Defect::WakeFires,
+    Defect::NetworkRevivesAtOnce,
+    Defect::NoiseBlamed,
 ];
 
 /// One step of the real machine, with the defect around it.
@@ -184,7 +196,20 @@ impl Defect {
             },
             (Defect::ShutdownIsDisable, Input::Shutdown { .. }) => Input::Disable,
             (Defect::DisableQueues, Input::Disable) if stopped => return None,
-            (Defect::GrantLost, Input::Granted { .. }) => return None,
+            (Defect::GrantLost, Input::Granted { .. })
+            | (Defect::SleepUnnoticed, Input::Woke { .. }) => return None,
+            (Defect::WakeFires, Input::Woke { .. }) => Input::Timeout,
+            (Defect::NetworkRevivesAtOnce, Input::Poke(Poke::Network)) => Input::Poke(Poke::Config),
+            (
+                Defect::NoiseBlamed,
+                Input::Exited {
+                    generation,
+                    failure,
+                },
+            ) if known(generation) && opening != Some(generation) => Input::Exited {
+                generation: main.unwrap_or(generation),
+                failure,
+            },
             (_, input) => input,
         })
     }

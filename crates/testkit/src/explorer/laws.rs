@@ -3,7 +3,7 @@
 use mainstay_core::failure::Blame;
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::state::{DisabledBy, Next};
-use mainstay_core::lifecycle::{Effects, Input, Lifecycle, State, StateWord};
+use mainstay_core::lifecycle::{Effects, Input, Lifecycle, Poke, State, StateWord};
 use mainstay_core::policy::Policy;
 
 use super::Setup;
@@ -161,11 +161,45 @@ impl World {
         }
     }
 
+    /// What happens to all servers at once decides nothing at once, and leaves nothing due (law 12, F226).
+    pub(super) fn check_common_cause(
+        &self,
+        input: &Input,
+        effects: &Effects,
+    ) -> Result<(), Violation> {
+        match input {
+            Input::Woke { .. } | Input::Stagger | Input::Poke(Poke::Network) => {
+                law!(
+                    effects.is_empty(),
+                    "{} does something in this very instant (law 12)",
+                    input.word()
+                );
+            }
+            _ => return Ok(()),
+        }
+        if matches!(input, Input::Woke { .. }) {
+            let due = self.lifecycle.next_deadline();
+            law!(
+                due.is_none_or(|(at, _)| at > self.now),
+                "a deadline fires because of the sleep (law 12)"
+            );
+        }
+        Ok(())
+    }
+
     /// Only a failure that nobody asked for is charged (law 7).
     pub(super) fn check_charge(&self, input: &Input, before: &Lifecycle) -> Result<(), Violation> {
         let word = before.state().word();
         let alive = matches!(word, StateWord::Connecting | StateWord::Connected);
         law!(alive, "{} is charged in {word} (law 4)", input.word());
+        let theirs = input.generation().is_none_or(|generation| {
+            let opening = before.opening().map(|opening| opening.generation);
+            before.state().generation() == Some(generation) || opening == Some(generation)
+        });
+        law!(
+            theirs,
+            "noise of an old generation is charged to a new one (law 4, S-01)"
+        );
         match input {
             Input::OpenFailed { .. }
             | Input::Exited { .. }

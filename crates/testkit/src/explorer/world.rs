@@ -18,6 +18,9 @@ use super::defect::{self, Defect};
 /// Every normalised world is at this time: far from zero, so that looking back never saturates.
 const BASE: Time = Time(1_000_000);
 
+/// Longer than every deadline of the policies that are explored.
+const SLEEP_MS: u64 = 20;
+
 /// A generation that ended long ago, in every normalised world.
 pub(super) const LONG_DEAD: Generation = Generation(1);
 
@@ -40,6 +43,8 @@ pub struct World {
     pub(super) unproven: u32,
     /// Index of the policy in force.
     pub(super) policy: usize,
+    /// Until then one failure is the sleep's.
+    pub(super) slept_until: Time,
     /// The runtime that has just vanished, while the machine hears of it.
     pub(super) ghost: Option<Live>,
 }
@@ -74,6 +79,8 @@ pub enum Action {
     Jump(usize),
     /// A little time passes and nothing happens.
     Tick,
+    /// The machine sleeps past every deadline, and its clock goes on meanwhile.
+    Sleep(usize),
     /// From here on everybody cooperates (or, after a shutdown, everything ends).
     Cooperate,
 }
@@ -97,6 +104,7 @@ impl fmt::Display for Action {
             },
             Action::Jump(_) => f.write_str("next deadline"),
             Action::Tick => f.write_str("tick"),
+            Action::Sleep(_) => f.write_str("sleep"),
             Action::Cooperate => f.write_str("then everybody cooperates"),
         }
     }
@@ -128,6 +136,7 @@ impl World {
             open_allowed_at: BASE,
             unproven: 0,
             policy: 0,
+            slept_until: BASE,
             ghost: None,
         }
         .normalised()
@@ -146,6 +155,8 @@ impl World {
             Input::Poke(Poke::Credentials),
             Input::Poke(Poke::Network),
             Input::Poke(Poke::Config),
+            Input::Stagger,
+            Input::Woke { asleep_ms: 3 },
             Input::Shutdown { impatient: false },
             Input::Shutdown { impatient: true },
         ];
@@ -168,6 +179,9 @@ impl World {
                 }
             }
             None => actions.push(Action::Tick),
+        }
+        if !setup.without.contains(&"sleep") {
+            actions.extend((0..setup.seeds.len()).map(Action::Sleep));
         }
         if setup.without.contains(&"tick") && self.lifecycle.next_deadline().is_some() {
             actions.retain(|action| *action != Action::Tick);
@@ -210,6 +224,10 @@ impl World {
                 next.now = next.now + 1;
                 next.check_known()?;
             }
+            Action::Sleep(seed) => {
+                next.now = next.now + SLEEP_MS;
+                change = next.give(setup, Input::Woke { asleep_ms: 0 }, *seed, defect)?;
+            }
             Action::Cooperate => {}
         }
         Ok(Outcome {
@@ -248,6 +266,7 @@ impl World {
             &mut effects,
         );
 
+        self.check_common_cause(&input, &effects)?;
         let mut record = None;
         let mut changes = 0;
         for effect in effects.drain() {
@@ -293,6 +312,14 @@ impl World {
             }
             Input::Disable => self.disabled = true,
             Input::Shutdown { .. } => self.shut = true,
+            Input::Woke { .. } => {
+                let policy = self.policy(setup);
+                let connect_ends = self.now + policy.connect.total_ms;
+                self.slept_until = self.now + policy.wake.grace_ms;
+                for live in &mut self.live {
+                    live.connect_ends = connect_ends;
+                }
+            }
             Input::Replace => self.policy = (self.policy + 1) % setup.policies.len(),
             Input::Drained { generation } if self.accepting != Some(*generation) => {
                 self.release(*generation);
@@ -385,6 +412,12 @@ impl World {
                 law!(
                     self.accepting == Some(generation),
                     "asks about a generation that does not serve"
+                );
+            }
+            Effect::CleanupFault { generation, .. } => {
+                law!(
+                    self.accepting != Some(generation),
+                    "what serves cannot have been closed (law 4)"
                 );
             }
             Effect::Changed(_) => {}
@@ -483,6 +516,20 @@ impl World {
             {
                 self.unproven = 0;
             }
+            // Blamed on the sleep.
+            Input::OpenFailed { .. }
+            | Input::Exited { .. }
+            | Input::Gone { .. }
+            | Input::SessionLost { .. }
+            | Input::ProbeMissed { .. }
+            | Input::Timeout
+                if self.slept_until > self.now
+                    && before.state().generation().is_some()
+                    && self.lifecycle.status(self.now).charges
+                        == before.status(self.now).charges =>
+            {
+                self.unproven = self.unproven.saturating_sub(1);
+            }
             Input::Timeout
                 if poked(before) && !matches!(self.lifecycle.state(), State::Connecting(_)) =>
             {
@@ -569,6 +616,7 @@ impl World {
         self.highest = rename(self.highest);
         self.accepting = self.accepting.map(rename);
         self.open_allowed_at = shift(self.open_allowed_at);
+        self.slept_until = shift(self.slept_until);
         self.now = BASE;
         self
     }
@@ -587,6 +635,9 @@ fn draws(input: &Input) -> bool {
             | Input::Exited { .. }
             | Input::Gone { .. }
             | Input::SessionLost { .. }
+            | Input::Poke(Poke::Network)
+            | Input::Stagger
+            | Input::Woke { .. }
     )
 }
 

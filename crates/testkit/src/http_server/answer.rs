@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::state::State;
-use super::tools;
+use super::{params, tools, wishes};
 
 /// The modern revision that the fake speaks.
 pub(crate) const MODERN: &str = "2026-07-28";
@@ -36,8 +36,14 @@ impl Answer {
 
 /// What both greetings declare.
 fn capabilities(state: &State) -> Value {
-    let told = state.script().list_changed;
-    json!({"tools": {"listChanged": told}, "prompts": {"listChanged": told}, "resources": {}})
+    let script = state.script();
+    let told = script.list_changed;
+    let mut all = json!({"tools": {"listChanged": told}, "resources": {}});
+    if script.prompts {
+        all["prompts"] = json!({"listChanged": told});
+    }
+    drop(script);
+    wishes::declared(all, state)
 }
 
 /// Answers any request that is no greeting. `emit` takes notifications, if there is a stream for them.
@@ -64,6 +70,7 @@ pub(crate) async fn answer(
             cacheable = false;
             tools::call(state, &params, emit).await
         }
+        wish if !modern && wishes::is_one(wish) && state.script().subscriptions => json!({}),
         "resources/read" => json!({"contents": [{"uri": params.get("uri"), "text": "fixed"}]}),
         other => {
             return Answer::error(
@@ -77,10 +84,9 @@ pub(crate) async fn answer(
     };
     if modern {
         result["resultType"] = json!("complete");
-        result["_meta"] =
-            json!({"io.modelcontextprotocol/serverInfo": {"name": "fake", "version": "1"}});
+        result["_meta"] = json!({"io.modelcontextprotocol/serverInfo": {"name": "fake", "version": state.script().server_version.clone()}});
         if cacheable {
-            result["ttlMs"] = json!(0);
+            result["ttlMs"] = json!(state.script().ttl_ms);
             result["cacheScope"] = json!("private");
         }
     }
@@ -94,7 +100,7 @@ fn discover(state: &State) -> Value {
     json!({
         "supportedVersions": state.script().modern_versions,
         "capabilities": capabilities(state),
-        "instructions": "fake \"instructions\"",
+        "instructions": state.script().instructions.clone(),
     })
 }
 
@@ -113,8 +119,8 @@ pub(crate) fn initialize(state: &State, request: &Value) -> Answer {
     let result = json!({
         "protocolVersion": version,
         "capabilities": capabilities(state),
-        "serverInfo": {"name": "fake", "version": "1"},
-        "instructions": "fake \"instructions\"",
+        "serverInfo": {"name": "fake", "version": state.script().server_version.clone()},
+        "instructions": state.script().instructions.clone(),
     });
     Answer {
         status: 200,
@@ -163,6 +169,10 @@ pub(crate) fn modern_fault(
     if !routed {
         return Some(Answer::error(400, &id, -32020, "Header mismatch", None));
     }
+    if method == "tools/call" && params::mismatch(&state.script(), request, &header) {
+        let words = "Header mismatch: Mcp-Param";
+        return Some(Answer::error(400, &id, -32020, words, None));
+    }
     let supported = state.script().modern_versions.clone();
     if version.is_none_or(|version| !supported.contains(&version)) {
         let data = json!({"supported": supported, "requested": meta["io.modelcontextprotocol/protocolVersion"]});
@@ -178,7 +188,7 @@ pub(crate) fn modern_fault(
 }
 
 /// The plain form of a header value that may be in Base64 form; `None` if it is malformed.
-fn decode_name(value: &str) -> Option<String> {
+pub(crate) fn decode_name(value: &str) -> Option<String> {
     let Some(coded) = value
         .strip_prefix("=?base64?")
         .and_then(|rest| rest.strip_suffix("?="))

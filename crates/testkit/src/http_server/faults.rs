@@ -20,10 +20,31 @@ pub(crate) async fn misbehave(exchange: Exchange, fault: Fault) -> io::Result<Re
     Ok(match fault {
         Fault::Pass => return behave(exchange, None).await,
         Fault::Chatter => return behave(exchange, Some(chatter())).await,
+        Fault::Cut {
+            after_bytes,
+            then,
+            every_ms,
+        } => {
+            exchange.knife.arm(after_bytes, then, every_ms);
+            return behave(exchange, None).await;
+        }
         Fault::Drop => return Err(io::Error::other("planned drop")),
         Fault::RunThenNotFound => {
             let _ran = behave(exchange, None).await?;
             plain(404, "text/plain", "")
+        }
+        Fault::RunThen {
+            status,
+            headers,
+            body,
+            forget,
+        } => {
+            let state = Arc::clone(&exchange.state);
+            let _ran = behave(exchange, None).await?;
+            if forget {
+                state.forget_sessions();
+            }
+            status_answer(status, headers, &body)
         }
         Fault::NeverAnswer => std::future::pending().await,
         Fault::Trickle { every_ms } => trickle(&exchange, every_ms),

@@ -1,6 +1,9 @@
 //! What really happened at the fake server: the oracle of the tests.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -14,6 +17,8 @@ const SEEN_MAX: usize = 4_096;
 pub struct Seen {
     /// `POST`, `GET` or `DELETE`.
     pub verb: String,
+    /// `HTTP/1.1` or `HTTP/2.0`.
+    pub version: String,
     /// The JSON-RPC method of a POST; empty for responses and other verbs.
     pub method: String,
     /// All headers, names in lower case.
@@ -72,6 +77,8 @@ pub struct Counts {
 struct Inner {
     counts: Counts,
     seen: VecDeque<Seen>,
+    /// Where every event is written down as well: it outlives this process.
+    file: Option<File>,
 }
 
 /// Counts and remembers. Shared by all connections of a server.
@@ -122,10 +129,74 @@ impl Ledger {
     }
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut Counts)) {
-        change(&mut self.lock().counts);
+        let mut inner = self.lock();
+        if inner.file.is_none() {
+            change(&mut inner.counts);
+            return;
+        }
+        let before = inner.counts.clone();
+        change(&mut inner.counts);
+        let told = told(&before, &inner.counts);
+        // A ledger that cannot be written must not go unnoticed: the reader would count too few.
+        if let Some(Err(error)) = inner
+            .file
+            .as_mut()
+            .filter(|_| !told.is_empty())
+            .map(|file| file.write_all(told.as_bytes()))
+        {
+            let _ = writeln!(io::stderr(), "misbehave: ledger: {error}");
+            std::process::exit(3);
+        }
+    }
+
+    /// Writes every event from now on to a file as well, one line each: `PID EVENT DETAIL`, as the stdio server does.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or written.
+    pub(crate) fn write_to(&self, path: &Path) -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        file.write_all(format!("{} spawn -\n", std::process::id()).as_bytes())?;
+        self.lock().file = Some(file);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The events between two states of the counters, as lines.
+fn told(before: &Counts, after: &Counts) -> String {
+    let plain = [
+        ("initialize", before.initializes, after.initializes),
+        ("discover", before.discovers, after.discovers),
+        ("listen", before.listens, after.listens),
+        ("list", before.lists, after.lists),
+        ("get", before.gets, after.gets),
+        ("delete", before.deletes, after.deletes),
+        ("cancelled", before.cancels, after.cancels),
+        ("lost-session", before.lost_sessions, after.lost_sessions),
+    ];
+    let mut lines = String::new();
+    let mut tell = |event: &str, detail: &str, times: u64| {
+        let line = format!(
+            "{} {event} {}\n",
+            std::process::id(),
+            detail.replace('\n', " ")
+        );
+        (0..times).for_each(|_| lines.push_str(&line));
+    };
+    for (event, before, after) in plain {
+        tell(event, "-", after.saturating_sub(before));
+    }
+    for (event, before, after) in [
+        ("call", &before.calls, &after.calls),
+        ("marker", &before.markers, &after.markers),
+    ] {
+        for (name, count) in after {
+            let known = before.get(name).copied().unwrap_or_default();
+            tell(event, name, count.saturating_sub(known));
+        }
+    }
+    lines
 }

@@ -8,21 +8,26 @@ use axum::http::{HeaderMap, Response};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::fleet;
 use super::script::{Eras, GetPolicy};
 use super::service::{header, plain, stream_of};
 use super::sse;
 use super::state::State;
 
-pub(crate) fn get(state: &Arc<State>, headers: &HeaderMap) -> io::Result<Response<Body>> {
+pub(crate) fn get(
+    state: &Arc<State>,
+    headers: &HeaderMap,
+    replica: usize,
+) -> io::Result<Response<Body>> {
     state.ledger.count(|counts| counts.gets += 1);
     if let Some(replay) = header(headers, "last-event-id").and_then(|id| state.replay(&id)) {
         return Ok(fetch(state, replay));
     }
-    if state.script().eras == Eras::Modern {
+    if fleet::eras(&state.script(), replica) == Eras::Modern {
         return Ok(plain(405, "text/plain", ""));
     }
     let session = header(headers, "mcp-session-id").unwrap_or_default();
-    if state.script().sessions && !state.knows(&session) {
+    if state.script().sessions && !state.knows(&session, replica) {
         state.ledger.count(|counts| counts.lost_sessions += 1);
         return Ok(plain(404, "text/plain", ""));
     }
@@ -42,6 +47,27 @@ pub(crate) fn get(state: &Arc<State>, headers: &HeaderMap) -> io::Result<Respons
         GetPolicy::End => stream_of(Body::from(head.unwrap_or_default())),
         GetPolicy::Reset => stream_of(sse::broken_after(Bytes::from_static(b": welcome\n\n"))),
         GetPolicy::Unavailable => plain(503, "text/plain", "starting"),
+        GetPolicy::EventThenGiant => {
+            let told = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+            let event = sse::event(Some("before-the-giant"), told);
+            let giant = [&b"id: giant\ndata: \""[..], &vec![b'x'; 1024 * 1024]].concat();
+            stream_of(sse::stalled_after(Bytes::from(
+                [event.to_vec(), giant].concat(),
+            )))
+        }
+        GetPolicy::Comments => {
+            let (stream, body) = sse::channel();
+            count_stream(state, &stream);
+            state.spawn(async move {
+                while stream.send(Bytes::from_static(b": life\n\n")).await.is_ok() {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            });
+            stream_of(body)
+        }
+        GetPolicy::Unauthorized => plain(401, "text/plain", "who are you?"),
+        GetPolicy::Forbidden => plain(403, "text/plain", "not for you"),
+        GetPolicy::Wrapped => plain(500, "text/plain", "upstream: 400 session not found"),
         GetPolicy::NotFound => plain(404, "text/plain", ""),
         GetPolicy::EventThenEnd => {
             let id = format!("push-{}", state.number());

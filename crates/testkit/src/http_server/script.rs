@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::old::OldScript;
 
 /// Which revisions of MCP the server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -97,6 +100,45 @@ pub enum GetPolicy {
     NotFound,
     /// One event with an id, then the end (F123).
     EventThenEnd,
+    /// One event with an id, then an event that goes on and on, for at least a megabyte (F126).
+    EventThenGiant,
+    /// An event stream on which a comment comes 20 times a second, and nothing else (law 14).
+    Comments,
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden,
+    /// 500 around the words of a lost session (F90).
+    Wrapped,
+}
+
+/// What happens to a new connection, before anything of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AcceptPolicy {
+    /// It is served.
+    #[default]
+    Serve,
+    /// It is accepted, and nothing is ever read or written (F78).
+    Silent,
+    /// It is accepted and reset at once.
+    Reset,
+    /// It is accepted and closed at once.
+    Close,
+}
+
+/// What happens to a connection at a chosen byte of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Then {
+    /// It is reset (RST).
+    Reset,
+    /// It is closed (FIN).
+    Close,
+    /// It stays open and nothing more comes.
+    Stall,
+    /// The rest comes byte by byte (F88).
+    Drip,
 }
 
 /// A planned misbehaviour, used up by the request that meets it.
@@ -118,6 +160,21 @@ pub enum Fault {
     },
     /// Run the request, then answer 404 as if the session were unknown (F106).
     RunThenNotFound,
+    /// Run the request, then answer with this status, these headers and this body in the server's place, as a proxy that
+    /// lost the answer (F106).
+    RunThen {
+        /// The HTTP status.
+        status: u16,
+        /// Further headers.
+        #[serde(default)]
+        headers: Vec<(String, String)>,
+        /// The body.
+        #[serde(default)]
+        body: String,
+        /// Forget all sessions too, as a server that was replaced meanwhile.
+        #[serde(default)]
+        forget: bool,
+    },
     /// Read the request and never answer.
     NeverAnswer,
     /// Send the head of an event stream and nothing more (F88).
@@ -133,6 +190,16 @@ pub enum Fault {
     BreakBeforeAnswer,
     /// Close the connection without any answer.
     Drop,
+    /// Run the request and answer as usual, but let only so many bytes of the answer pass, its head included (F82, F87).
+    Cut {
+        /// How many bytes pass.
+        after_bytes: u64,
+        /// What happens then.
+        then: Then,
+        /// Between two bytes of a drip, in milliseconds.
+        #[serde(default)]
+        every_ms: u64,
+    },
     /// 200 with an HTML page (F84).
     Html,
     /// An event with this many bytes of data that never ends (F126).
@@ -227,12 +294,39 @@ pub struct Script {
     pub page_size: usize,
     /// Every request must carry this `Authorization` value, else 401.
     pub authorization: Option<String>,
+    /// What happens to a new connection, once `accept_plan` is used up.
+    pub accept: AcceptPolicy,
+    /// What happens to the next connections.
+    pub accept_plan: VecDeque<AcceptPolicy>,
     /// Closing a connection resets it (RST instead of FIN).
     pub reset_on_close: bool,
     /// Whether the server declares that it tells list changes.
     pub list_changed: bool,
     /// Further headers on every answer.
     pub headers: BTreeMap<String, String>,
+    /// Whether it offers log levels and resource subscriptions.
+    pub subscriptions: bool,
+    /// The HTTP+SSE transport of 2024-11-05, at `/sse`.
+    pub old: OldScript,
+    /// How many replicas take turns behind the address, each with sessions of its own; 0 and 1 are the same (F107).
+    pub replicas: usize,
+    /// The eras that each replica serves; those that are not named serve `eras` (F139).
+    pub replica_eras: Vec<Eras>,
+    /// The balancer sets a cookie and honours it.
+    pub sticky: bool,
+    /// The version in the server's info object (F38).
+    pub server_version: String,
+    /// The server's instructions (F38).
+    pub instructions: String,
+    /// Whether the server has prompts (F38).
+    pub prompts: bool,
+    /// The time to live of listings, in milliseconds (modern era, F131).
+    pub ttl_ms: u64,
+    /// Listen filters that are not acknowledged, for example `toolsListChanged` (F132).
+    pub listen_omits: Vec<String>,
+    /// Tools that are listed as they are here; their `x-mcp-header` annotations on string properties of the root are
+    /// enforced in the modern era (F136, F137).
+    pub raw_tools: Vec<Value>,
 }
 
 impl Default for Script {
@@ -256,9 +350,22 @@ impl Default for Script {
             extra_tools: Vec::new(),
             page_size: 0,
             authorization: None,
+            accept: AcceptPolicy::default(),
+            accept_plan: VecDeque::new(),
             reset_on_close: false,
             list_changed: true,
             headers: BTreeMap::new(),
+            subscriptions: false,
+            old: OldScript::default(),
+            replicas: 0,
+            replica_eras: Vec::new(),
+            sticky: false,
+            server_version: "1".to_owned(),
+            instructions: "fake \"instructions\"".to_owned(),
+            prompts: true,
+            ttl_ms: 0,
+            listen_omits: Vec::new(),
+            raw_tools: Vec::new(),
         }
     }
 }
@@ -313,6 +420,20 @@ impl Script {
             return Some(planned.fault.clone());
         }
         self.plan.remove(at).map(|planned| planned.fault)
+    }
+
+    /// Plans a fault for this many POSTs of a method.
+    pub fn then_times(&mut self, method: &str, times: u64, fault: Fault) {
+        self.plan.push_back(Planned {
+            method: Some(method.to_owned()),
+            times,
+            fault,
+        });
+    }
+
+    /// Takes what happens to the next connection.
+    pub(crate) fn take_accept(&mut self) -> AcceptPolicy {
+        self.accept_plan.pop_front().unwrap_or(self.accept)
     }
 
     /// Takes what the next GET gets.

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer, MODERN};
 use super::ledger::Seen;
 use super::script::{DiscoverDialect, Eras, Fault, Framing, LostDialect};
+use super::socket::Knife;
 use super::state::{Listener, State};
-use super::{control, faults, push, sse};
+use super::{control, faults, fleet, old, push, sse};
 
 /// The biggest request body that is read.
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -25,6 +26,9 @@ pub(crate) struct Exchange {
     pub(crate) headers: HeaderMap,
     pub(crate) message: Value,
     pub(crate) modern: bool,
+    pub(crate) replica: usize,
+    /// For breaking the connection it came on.
+    pub(crate) knife: Arc<Knife>,
 }
 
 impl Exchange {
@@ -52,17 +56,23 @@ pub(crate) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// Serves one request. `Err` closes the connection without an answer.
-pub(crate) async fn serve(state: Arc<State>, request: Request<Body>) -> io::Result<Response<Body>> {
+pub(crate) async fn serve(
+    state: Arc<State>,
+    knife: Arc<Knife>,
+    request: Request<Body>,
+) -> io::Result<Response<Body>> {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, BODY_BYTES_MAX)
         .await
         .map_err(io::Error::other)?;
-    if head.uri.path() != "/mcp" {
+    let at = head.uri.path().to_owned();
+    if !matches!(at.as_str(), "/mcp" | "/sse" | "/messages") {
         return Ok(control::serve(&state, head.uri.path(), &body));
     }
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
     state.ledger.record(Seen {
         verb: head.method.to_string(),
+        version: format!("{:?}", head.version),
         method: message
             .get("method")
             .and_then(Value::as_str)
@@ -84,6 +94,12 @@ pub(crate) async fn serve(state: Arc<State>, request: Request<Body>) -> io::Resu
     if wanted.is_some() && wanted != header(&head.headers, "authorization") {
         return Ok(plain(401, "text/plain", "who are you?"));
     }
+    let streamable = at == "/mcp"
+        || (at == "/sse" && head.method == Method::POST && state.script().old.post_status == 200);
+    if !streamable {
+        return old::serve(&state, &head, message).await;
+    }
+    let replica = fleet::route(&state, &head.headers);
     let mut response = match head.method {
         Method::POST => {
             state.ledger.count(|counts| counts.posts += 1);
@@ -95,13 +111,16 @@ pub(crate) async fn serve(state: Arc<State>, request: Request<Body>) -> io::Resu
                 headers: head.headers,
                 message,
                 modern,
+                replica,
+                knife,
             };
             post(exchange).await?
         }
-        Method::GET => push::get(&state, &head.headers)?,
-        Method::DELETE => delete(&state, &head.headers),
+        Method::GET => push::get(&state, &head.headers, replica)?,
+        Method::DELETE => delete(&state, &head.headers, replica),
         _ => plain(405, "text/plain", ""),
     };
+    fleet::pin(&state.script(), replica, &mut response);
     let extra = state.script().headers.clone();
     for (name, value) in extra {
         if let (Ok(name), Ok(value)) = (axum::http::HeaderName::try_from(name), value.parse()) {
@@ -145,7 +164,7 @@ pub(crate) async fn behave(
     exchange: Exchange,
     chatter: Option<Bytes>,
 ) -> io::Result<Response<Body>> {
-    let eras = exchange.state.script().eras;
+    let eras = fleet::eras(&exchange.state.script(), exchange.replica);
     if exchange.modern {
         if eras == Eras::Legacy {
             return Ok(refuse_modern(&exchange).await);
@@ -182,6 +201,8 @@ pub(crate) async fn behave(
     if exchange.id().is_null() || exchange.method().is_empty() {
         return Ok(plain(202, "text/plain", ""));
     }
+    let session = exchange.header(SESSION).unwrap_or_default();
+    exchange.state.note_wish(&session, &exchange.message);
     Ok(run(exchange, chatter).await)
 }
 
@@ -205,7 +226,7 @@ fn initialize(exchange: &Exchange, chatter: Option<Bytes>) -> Response<Body> {
         None => framed(state.script().framing, &answer),
     };
     if state.script().sessions {
-        let session = state.open_session();
+        let session = state.open_session(exchange.replica);
         if let Ok(value) = session.parse() {
             response.headers_mut().insert(SESSION, value);
         }
@@ -228,7 +249,7 @@ fn session_fault(exchange: &Exchange) -> Option<Response<Body>> {
             None,
         )));
     };
-    if state.knows(&session) {
+    if state.knows(&session, exchange.replica) {
         return None;
     }
     state.ledger.count(|counts| counts.lost_sessions += 1);
@@ -355,11 +376,15 @@ fn listen(exchange: &Exchange) -> Response<Body> {
     if !state.script().listen {
         return json_answer(&Answer::error(404, &id, -32601, "Method not found", None));
     }
-    let filter = exchange
+    let mut filter = exchange
         .message
         .pointer("/params/notifications")
         .cloned()
         .unwrap_or_default();
+    if let Some(filter) = filter.as_object_mut() {
+        let omitted = state.script().listen_omits.clone();
+        filter.retain(|key, _| !omitted.contains(key));
+    }
     let meta = json!({"io.modelcontextprotocol/subscriptionId": id});
     let acknowledged = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
         "params": {"_meta": meta, "notifications": filter}});
@@ -374,9 +399,10 @@ fn listen(exchange: &Exchange) -> Response<Body> {
     stream_of(body)
 }
 
-fn delete(state: &State, headers: &HeaderMap) -> Response<Body> {
+fn delete(state: &State, headers: &HeaderMap, replica: usize) -> Response<Body> {
     state.ledger.count(|counts| counts.deletes += 1);
-    let known = header(headers, SESSION).is_some_and(|session| state.end_session(&session));
+    let known =
+        header(headers, SESSION).is_some_and(|session| state.end_session(&session, replica));
     let status = state.script().delete_status;
     plain(if known { status } else { 404 }, "text/plain", "")
 }

@@ -1,7 +1,7 @@
 //! The memory of one fake server: script, ledger, sessions, listeners and the gate of held calls.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -16,8 +16,12 @@ use super::sse;
 /// One legacy session.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
+    /// The replica that opened it.
+    pub(crate) replica: usize,
     /// Its open push streams.
     pub(crate) streams: Vec<mpsc::Sender<Bytes>>,
+    /// The resources that it subscribed to.
+    pub(crate) uris: BTreeSet<String>,
 }
 
 /// One modern listen stream.
@@ -36,12 +40,13 @@ pub(crate) struct Listener {
 pub(crate) struct State {
     pub(crate) ledger: Ledger,
     script: Mutex<Script>,
-    sessions: Mutex<HashMap<String, Session>>,
-    listeners: Mutex<Vec<Listener>>,
+    pub(super) sessions: Mutex<HashMap<String, Session>>,
+    pub(super) listeners: Mutex<Vec<Listener>>,
     replays: Mutex<HashMap<String, watch::Receiver<Option<String>>>>,
     tasks: Mutex<JoinSet<()>>,
     gate: watch::Sender<u64>,
     next: AtomicU64,
+    turn: AtomicUsize,
 }
 
 impl State {
@@ -55,6 +60,7 @@ impl State {
             tasks: Mutex::default(),
             gate: watch::channel(0).0,
             next: AtomicU64::new(1),
+            turn: AtomicUsize::new(0),
         }
     }
 
@@ -67,24 +73,42 @@ impl State {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Opens a session and returns its id.
-    pub(crate) fn open_session(&self) -> String {
+    /// The next turn of the load balancer.
+    pub(crate) fn turn(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Opens a session at a replica and returns its id.
+    pub(crate) fn open_session(&self, replica: usize) -> String {
         let id = format!("session-{}-{}", std::process::id(), self.number());
-        lock(&self.sessions).insert(id.clone(), Session::default());
+        lock(&self.sessions).insert(
+            id.clone(),
+            Session {
+                replica,
+                ..Session::default()
+            },
+        );
         id
     }
 
-    pub(crate) fn knows(&self, session: &str) -> bool {
-        lock(&self.sessions).contains_key(session)
+    pub(crate) fn knows(&self, session: &str, replica: usize) -> bool {
+        lock(&self.sessions)
+            .get(session)
+            .is_some_and(|session| session.replica == replica)
     }
 
     pub(crate) fn sessions(&self) -> usize {
         lock(&self.sessions).len()
     }
 
-    /// Ends a session and its streams; `false` if it was unknown.
-    pub(crate) fn end_session(&self, session: &str) -> bool {
-        lock(&self.sessions).remove(session).is_some()
+    /// Ends a session and its streams; `false` if it is unknown to that replica.
+    pub(crate) fn end_session(&self, session: &str, replica: usize) -> bool {
+        self.knows(session, replica) && lock(&self.sessions).remove(session).is_some()
+    }
+
+    /// Forgets one session; its streams end.
+    pub(crate) fn forget_session(&self, session: &str) {
+        lock(&self.sessions).remove(session);
     }
 
     /// Forgets all sessions without telling anybody; their streams end.
@@ -99,6 +123,12 @@ impl State {
             .or_default()
             .streams
             .push(stream);
+    }
+
+    /// The newest open stream of a session.
+    pub(crate) fn stream(&self, session: &str) -> Option<mpsc::Sender<Bytes>> {
+        let sessions = lock(&self.sessions);
+        sessions.get(session)?.streams.last().cloned()
     }
 
     pub(crate) fn add_listener(&self, listener: Listener) {
@@ -174,6 +204,6 @@ impl State {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

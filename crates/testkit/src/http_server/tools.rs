@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::sse;
 use super::state::State;
+use super::{params, sse};
 
 /// The tools that are always there.
 const FIXED: [&str; 6] = ["echo", "add_marker", "slow", "big", "progress", "set_tools"];
@@ -37,6 +37,7 @@ pub(crate) fn list(state: &State, method: &str, params: &Value) -> Value {
                 .skip(from)
                 .take(size)
                 .map(|name| tool(name))
+                .chain(script.raw_tools.iter().filter(|_| from == 0).cloned())
                 .collect();
             let mut result = json!({"tools": page});
             if from + size < names.len() {
@@ -88,6 +89,8 @@ pub(crate) async fn call(
             state
                 .ledger
                 .count(|counts| *counts.markers.entry(marker.to_owned()).or_default() += 1);
+            // Executed, but not yet answered: time for whoever wants to break something in between.
+            tokio::time::sleep(Duration::from_millis(number("ms"))).await;
             text(marker)
         }
         "slow" => {
@@ -108,6 +111,7 @@ pub(crate) async fn call(
             state.tell_changed("tools");
             text("done")
         }
+        other if params::tool(&state.script(), other).is_some() => text(other),
         other
             if state
                 .script()

@@ -11,7 +11,10 @@ pub(crate) type Answer = Result<Value, Value>;
 
 const LEGACY: &[&str] = &["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 const MODERN: &str = "2026-07-28";
-const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+pub(crate) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+
+/// The code of an answer to a method that it does not know.
+pub(crate) const UNKNOWN: i64 = -32601;
 
 pub(crate) fn error(code: i64, message: &str) -> Value {
     json!({"code": code, "message": message})
@@ -33,19 +36,25 @@ pub(crate) fn answer(server: &Server, method: &str, params: &Value) -> Answer {
         return Err(refusal);
     }
     match method {
-        "initialize" if era != Era::Modern && asked.is_none() => Ok(initialize(params)),
+        "initialize" if era != Era::Modern && asked.is_none() => Ok(initialize(server, params)),
         "server/discover" if era != Era::Legacy => Ok(json!({
             "supportedVersions": [MODERN],
-            "capabilities": capabilities(),
+            "capabilities": capabilities(server),
             "ttlMs": 0,
             "cacheScope": "private",
         })),
         "ping" if era != Era::Modern => Ok(json!({})),
+        "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe"
+            if server.knobs().wishes && era != Era::Modern =>
+        {
+            Ok(json!({}))
+        }
+        "resources/list" if server.knobs().wishes => Ok(cacheable(era, json!({"resources": []}))),
         "tools/list" => Ok(cacheable(
             era,
             json!({"tools": tools::list(&server.tools())}),
         )),
-        _ => Err(error(-32601, &format!("no such method: {method}"))),
+        _ => Err(error(UNKNOWN, &format!("no such method: {method}"))),
     }
 }
 
@@ -57,16 +66,22 @@ fn cacheable(era: Era, mut result: Value) -> Value {
     result
 }
 
-fn initialize(params: &Value) -> Value {
+fn initialize(server: &Server, params: &Value) -> Value {
     let asked = params["protocolVersion"].as_str().unwrap_or_default();
     let version = if LEGACY.contains(&asked) {
         asked
     } else {
         LEGACY[0]
     };
-    json!({"protocolVersion": version, "capabilities": capabilities(), "serverInfo": identity()})
+    let version = server.knobs().claim_version.as_deref().unwrap_or(version);
+    json!({"protocolVersion": version, "capabilities": capabilities(server), "serverInfo": identity()})
 }
 
-fn capabilities() -> Value {
-    json!({"tools": {"listChanged": true}})
+fn capabilities(server: &Server) -> Value {
+    let mut all = json!({"tools": {"listChanged": true}});
+    if server.knobs().wishes {
+        all["logging"] = json!({});
+        all["resources"] = json!({"subscribe": true});
+    }
+    all
 }

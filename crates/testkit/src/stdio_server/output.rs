@@ -11,14 +11,17 @@ use super::knobs::Knobs;
 #[derive(Debug)]
 pub(crate) struct Output {
     one_byte_writes: bool,
-    lock: Mutex<()>,
+    crlf: bool,
+    /// What is left of the lines that may be written; `None`: all.
+    lines_left: Mutex<Option<u64>>,
 }
 
 impl Output {
     pub(crate) fn new(knobs: &Knobs) -> Self {
         Self {
             one_byte_writes: knobs.one_byte_writes,
-            lock: Mutex::new(()),
+            crlf: knobs.crlf,
+            lines_left: Mutex::new(knobs.stop_writing_after),
         }
     }
 
@@ -27,11 +30,20 @@ impl Output {
     }
 
     pub(crate) fn line(&self, text: &str) {
-        self.bytes(format!("{text}\n").as_bytes());
+        let end = if self.crlf { "\r\n" } else { "\n" };
+        self.bytes(format!("{text}{end}").as_bytes());
     }
 
     pub(crate) fn bytes(&self, bytes: &[u8]) {
-        let _turn = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self
+            .lines_left
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match &mut *left {
+            Some(0) => return,
+            Some(lines) => *lines -= 1,
+            None => {}
+        }
         let mut stdout = io::stdout().lock();
         let step = if self.one_byte_writes {
             1
@@ -52,7 +64,10 @@ impl Output {
 
     /// Ends the pipe as the reader sees it; this process lives on and writes into the void.
     pub(crate) fn close(&self) -> io::Result<()> {
-        let _turn = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self
+            .lines_left
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let void = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
         Ok(rustix::stdio::dup2_stdout(void)?)
     }

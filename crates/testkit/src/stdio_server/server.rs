@@ -1,8 +1,8 @@
 //! Reads messages, answers them, and breaks what the knobs say.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{self, BufRead, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::answers::{self, Answer};
-use super::knobs::{Era, IdForm, Knobs, Point};
+use super::family;
+use super::knobs::{Era, IdForm, Knobs, Malformed, Point};
 use super::ledger::Ledger;
 use super::output::Output;
 use super::tools;
@@ -30,6 +31,7 @@ struct Shared {
     cancelled: Mutex<BTreeSet<String>>,
     cancelling: Condvar,
     calls_answered: AtomicU64,
+    initialized: AtomicBool,
 }
 
 impl Server {
@@ -42,6 +44,7 @@ impl Server {
             cancelled: Mutex::default(),
             cancelling: Condvar::new(),
             calls_answered: AtomicU64::new(0),
+            initialized: AtomicBool::new(false),
         })))
     }
 
@@ -63,12 +66,39 @@ impl Server {
 
     pub(crate) fn exit_if_at(&self, point: Point) {
         if self.knobs().exit_at == Some(point) {
-            std::process::exit(self.knobs().exit_code.into());
+            self.exit();
         }
+    }
+
+    /// Exits some time after the start, if it is to.
+    pub(crate) fn exit_in_time(&self) {
+        if let Some(ms) = self.knobs().exit_after_ms {
+            let server = self.clone();
+            // Never joined: it ends with the process, and the other way round.
+            thread::spawn(move || {
+                thread::sleep(Duration::from_millis(ms));
+                server.exit();
+            });
+        }
+    }
+
+    fn exit(&self) -> ! {
+        if let Some(words) = &self.knobs().last_words {
+            // A broken stderr leaves nobody to tell.
+            let _ = writeln!(io::stderr(), "{words}");
+        }
+        std::process::exit(self.knobs().exit_code.into());
     }
 
     /// What bad servers print before they say anything.
     pub(crate) fn noise(&self) {
+        if self.knobs().bom {
+            self.output().bytes("\u{feff}".as_bytes());
+        }
+        if self.knobs().long_line_bytes > 0 {
+            self.output()
+                .line(&"n".repeat(self.knobs().long_line_bytes));
+        }
         for number in 0..self.knobs().noise_text {
             self.output()
                 .line(&format!("Listening (line {number}) ..."));
@@ -95,11 +125,16 @@ impl Server {
                 thread::sleep(Duration::from_secs(600));
                 return Ok(());
             }
+            if self.knobs().stop_self_after == Some(messages) {
+                family::stop_self(self.ledger())?;
+            }
             line.clear();
             if stdin.read_until(b'\n', &mut line)? == 0 {
+                self.ledger().write("eof", "-");
                 return Ok(());
             }
             messages += 1;
+            super::flood_stderr(self.knobs().stderr_per_message_bytes, false)?;
             if self.knobs().garbage {
                 self.output().bytes(b"}} not an answer {{\n");
             } else if let Ok(message) = serde_json::from_slice::<Value>(&line) {
@@ -109,27 +144,146 @@ impl Server {
     }
 
     fn handle(&self, message: &Value) {
-        // No method: an answer to a request of ours, and we send none.
         let Some(method) = message["method"].as_str() else {
-            return;
+            // An answer to a request of ours, or to something that was none.
+            if message["id"] == "roots" {
+                self.ledger()
+                    .write("roots", &message["result"]["roots"].to_string());
+            }
+            let what = if message.get("error").is_some() {
+                "error"
+            } else {
+                "result"
+            };
+            let detail = format!("{what} {}", message["id"]);
+            return self.ledger().write("answer", &detail);
         };
-        if method == "notifications/cancelled" {
-            self.cancel(&message["params"]["requestId"]);
+        if self.knobs().exit_on.as_deref() == Some(method) {
+            self.exit();
+        }
+        self.wish(method, &message["params"]);
+        match method {
+            "notifications/cancelled" => self.cancel(&message["params"]["requestId"]),
+            "notifications/initialized" => self.start_requests(),
+            _ => {}
         }
         let Some(id) = message.get("id") else { return };
         self.note(method, &message["params"]);
-        if self.knobs().never_answer.contains(method) {
+        let is_modern = message["params"]["_meta"][answers::META_VERSION].is_string();
+        let stays_open = method == "subscriptions/listen" && self.knobs().wishes;
+        if stays_open
+            || self.knobs().never_answer.contains(method)
+            || (is_modern && self.knobs().never_answer_modern.contains(method))
+        {
             return;
+        }
+        let late = self.knobs().late.get(method);
+        let late_ms = late.or_else(|| self.knobs().late.get("any")).copied();
+        if method != "tools/call" && late_ms.is_none() {
+            return self.reply(method, id, &message["params"]);
         }
         if method == "tools/call" {
             self.exit_if_at(Point::Call);
-            let (server, id, params) = (self.clone(), id.clone(), message["params"].clone());
-            // Calls run side by side and answer in any order, like a real server's. Never joined: they end with us.
-            thread::spawn(move || server.call(&id, &params));
+        }
+        let (server, id, message) = (self.clone(), id.clone(), message.clone());
+        // Calls run side by side and answer in any order, like a real server's. Never joined: they end with us.
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(late_ms.unwrap_or(0)));
+            let params = &message["params"];
+            match message["method"].as_str() {
+                Some("tools/call") | None => server.call(&id, params),
+                Some(method) => server.reply(method, &id, params),
+            }
+        });
+    }
+
+    /// Answers anything but a call.
+    fn reply(&self, method: &str, id: &Value, params: &Value) {
+        let mut answer = if self.is_too_early(method) {
+            self.ledger().write("too-early", method);
+            Err(answers::error(-32002, "not initialized"))
+        } else {
+            answers::answer(self, method, params)
+        };
+        if let Err(error) = &mut answer
+            && error["code"] == answers::UNKNOWN
+        {
+            if self.knobs().crash_on_unknown {
+                self.exit();
+            }
+            if self.knobs().silent_on_unknown {
+                return;
+            }
+            error["code"] = json!(self.knobs().unknown_code.unwrap_or(answers::UNKNOWN));
+        }
+        if method == "initialize" && self.knobs().chatter {
+            let data = json!({"level": "info", "data": "hello"});
+            for message in [
+                json!({"jsonrpc": "2.0", "method": "notifications/message", "params": data}),
+                json!({"jsonrpc": "2.0", "id": "early", "method": "ping"}),
+            ] {
+                self.output().message(&message);
+            }
+        }
+        self.answer(id, answer, "\n");
+        if self.knobs().exit_after.as_deref() == Some(method) {
+            self.exit();
+        }
+    }
+
+    fn is_too_early(&self, method: &str) -> bool {
+        self.knobs().strict_init
+            && !self.0.initialized.load(Ordering::SeqCst)
+            && !matches!(method, "initialize" | "ping" | "server/discover")
+    }
+
+    /// Initialized: from now on it may ask too.
+    fn start_requests(&self) {
+        self.ledger().write("initialized", "-");
+        self.0.initialized.store(true, Ordering::SeqCst);
+        let count = self.knobs().flood_requests;
+        let server = self.clone();
+        // Beside the reader: a client that answers slowly must not stop it. Never joined: it ends with us.
+        thread::spawn(move || {
+            for number in 0..count {
+                server.output().message(
+                    &json!({"jsonrpc": "2.0", "id": format!("flood-{number}"), "method": "roots/list"}),
+                );
+            }
+        });
+    }
+
+    /// What a client wants it to keep in mind.
+    fn wish(&self, method: &str, params: &Value) {
+        if !self.knobs().wishes {
             return;
         }
-        let answer = answers::answer(self, method, &message["params"]);
-        self.answer(id, answer, "\n");
+        let word = |key: &str| params[key].as_str().unwrap_or("-").to_owned();
+        match method {
+            "logging/setLevel" => self.ledger().write("level", &word("level")),
+            "resources/subscribe" => self.ledger().write("subscribe", &word("uri")),
+            "resources/unsubscribe" => self.ledger().write("unsubscribe", &word("uri")),
+            "initialize" => self.ledger().write(
+                "declared",
+                &params["capabilities"]["roots"]["listChanged"].to_string(),
+            ),
+            "notifications/initialized" | "notifications/roots/list_changed" => self
+                .output()
+                .message(&json!({"jsonrpc": "2.0", "id": "roots", "method": "roots/list"})),
+            "subscriptions/listen" => self.listen(params),
+            _ => {}
+        }
+    }
+
+    /// Acknowledges a listen stream; it ends with the process.
+    fn listen(&self, params: &Value) {
+        let filter = &params["notifications"];
+        self.ledger()
+            .write("listen", &filter["resourceSubscriptions"].to_string());
+        self.output().message(
+            &json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
+                "params": {"notifications": filter}}),
+        );
     }
 
     fn note(&self, method: &str, params: &Value) {
@@ -163,9 +317,12 @@ impl Server {
         } else {
             "\n"
         };
-        self.answer(id, answer, end);
-        if exits {
-            std::process::exit(self.knobs().exit_code.into());
+        match self.knobs().malformed {
+            Some(form) => self.answer_wrongly(form, id),
+            None => self.answer(id, answer, end),
+        }
+        if exits || self.knobs().exit_after.as_deref() == Some("tools/call") {
+            self.exit();
         }
         if self.knobs().close_stdout_after == Some(last)
             && let Err(error) = self.output().close()
@@ -174,11 +331,47 @@ impl Server {
         }
     }
 
+    fn answer_wrongly(&self, form: Malformed, id: &Value) {
+        let good = json!({"jsonrpc": "2.0", "id": id, "result": {"content": []}});
+        match form {
+            Malformed::Both => {
+                let mut both = good;
+                both["error"] = answers::error(-32000, "and a result");
+                self.output().message(&both);
+            }
+            Malformed::Neither => self.output().message(&json!({"jsonrpc": "2.0", "id": id})),
+            Malformed::Pretty => self.output().line(&format!("{good:#}")),
+            Malformed::Two => self.output().line(&format!("{good}{good}")),
+            Malformed::Huge => self.output().message(
+                &json!({"jsonrpc": "2.0", "result": {"content": [], "filler": "h".repeat(100_000)}}),
+            ),
+            Malformed::Half => {
+                let text = good.to_string();
+                self.output().bytes(&text.as_bytes()[..text.len() / 2]);
+                self.exit();
+            }
+        }
+    }
+
     fn answer(&self, id: &Value, answer: Answer, end: &str) {
+        for number in 0..self.knobs().noise_between {
+            self.output().line(&format!("still here ({number})"));
+            self.output()
+                .message(&json!({"level": "debug", "n": number}));
+        }
+        if self.knobs().foreign_error {
+            let error = answers::error(-32000, "not yours");
+            self.output()
+                .message(&json!({"jsonrpc": "2.0", "id": "server-error", "error": error}));
+        }
         let id = self.id_to_send(id);
         let message = match answer {
             Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": self.dress(result)}),
             Err(error) => json!({"jsonrpc": "2.0", "id": id, "error": error}),
+        };
+        let end = match end {
+            "\n" if self.knobs().crlf => "\r\n",
+            end => end,
         };
         let mut text = format!("{message}{end}");
         if self.knobs().duplicate_answers {

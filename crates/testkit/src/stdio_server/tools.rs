@@ -12,7 +12,7 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
     ("echo", "Returns `text`", "text", "string", true),
     (
         "add_marker",
-        "Appends `marker` to the ledger: one line per execution",
+        "Appends `marker` to the ledger: one line per execution; then answers, after `ms` milliseconds if given",
         "marker",
         "string",
         false,
@@ -38,6 +38,13 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
         "steps",
         "integer",
         true,
+    ),
+    (
+        "touch",
+        "Tells that the resource `uri` changed, three times",
+        "uri",
+        "string",
+        false,
     ),
     (
         "set_tools",
@@ -79,6 +86,10 @@ pub(crate) fn call(server: &Server, id: &Value, params: &Value) -> Option<Answer
         "add_marker" => {
             let marker = arguments["marker"].as_str().unwrap_or_default();
             server.ledger().write("marker", marker);
+            let time = Duration::from_millis(arguments["ms"].as_u64().unwrap_or_default());
+            if !server.passes(id, time) {
+                return None;
+            }
             marker.to_owned()
         }
         "slow" => {
@@ -101,6 +112,7 @@ pub(crate) fn call(server: &Server, id: &Value, params: &Value) -> Option<Answer
                 .unwrap_or_default(),
         ),
         "progress" => progress(server, id, params)?,
+        "touch" => touch(server, &arguments["uri"]),
         "set_tools" => set_tools(server, &arguments["names"]),
         _ => arguments["text"].as_str().unwrap_or_default().to_owned(),
     };
@@ -127,6 +139,16 @@ fn progress(server: &Server, id: &Value, params: &Value) -> Option<String> {
         }
     }
     Some(format!("{steps} steps"))
+}
+
+fn touch(server: &Server, uri: &Value) -> String {
+    for _ in 0..3 {
+        server.output().message(
+            &json!({"jsonrpc": "2.0", "method": "notifications/resources/updated",
+                "params": {"uri": uri}}),
+        );
+    }
+    "touched".to_owned()
 }
 
 fn set_tools(server: &Server, names: &Value) -> String {

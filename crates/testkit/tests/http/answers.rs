@@ -338,10 +338,6 @@ async fn law_16_statuses_say_whether_the_call_can_have_run() {
         ),
         (status(401, ""), ("rejected", Some(FailureKind::NeedsLogin))),
         (status(403, ""), ("rejected", Some(FailureKind::Forbidden))),
-        (
-            status(429, ""),
-            ("rejected", Some(FailureKind::RateLimited)),
-        ),
         (status(202, ""), ("lost", Some(FailureKind::ProtocolError))),
         (status(400, error), ("answered", None)),
         (
@@ -349,6 +345,11 @@ async fn law_16_statuses_say_whether_the_call_can_have_run() {
             ("answered", None),
         ),
         (status(500, error), ("answered", None)),
+        // The last one: from here on the host is left alone (F102).
+        (
+            status(429, ""),
+            ("rejected", Some(FailureKind::RateLimited)),
+        ),
     ];
     for base in [Script::legacy(), Script::modern()] {
         let rig = Rig::greeted(base).await;

@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mainstay::runtime::Origin;
-use mainstay::runtime::http::{EraHint, Greeting, PushEnd};
+use mainstay::runtime::http::{EraHint, Greeting, PushEnd, PushStage};
 use mainstay_testkit::http_server::{Fault, GetPolicy, Script};
 use mainstay_wire::revision::Era;
 
-use crate::rig::{Rig, in_time, wait_until};
+use crate::rig::{Rig, in_time, link_with, wait_until};
 
 async fn rig(script: Script) -> (Rig, Greeting) {
     let mut rig = Rig::strangers(script).await;
@@ -107,11 +107,194 @@ async fn f111_a_404_on_the_stream_is_a_lost_session() {
         PushEnd::SessionLost
     );
     assert_eq!(rig.server.ledger().counts().gets, 2);
-    in_time(rig.link.close()).await;
+}
+
+#[tokio::test]
+async fn f90_f111_words_under_500_on_the_stream_are_checked_with_the_session() {
+    let get_plan = [GetPolicy::Wrapped].into();
+    let (rig, greeting) = rig(Script {
+        get_plan,
+        ..Script::legacy()
+    })
+    .await;
+    let _pushing = rig.push(greeting);
+    wait_until("the stream is open after all", || {
+        rig.server.ledger().counts().streams_open == 1
+    })
+    .await;
+    assert_eq!(rig.server.ledger().seen_of("ping").len(), 1);
+}
+
+#[tokio::test]
+async fn f96_f111_a_404_on_the_stream_of_a_living_session_is_only_a_missing_stream() {
+    let (rig, greeting) = rig(Script {
+        get: GetPolicy::NotFound,
+        ..Script::legacy()
+    })
+    .await;
+    let mut pushing = rig.push(greeting);
     assert_eq!(
-        rig.server.ledger().counts().deletes,
-        0,
-        "the session is gone already"
+        in_time(&mut pushing.0).await.expect("ends"),
+        PushEnd::Unsupported
+    );
+    assert_eq!(rig.server.ledger().counts().gets, 1);
+    rig.call("echo", "{}").await.expect("the session lives");
+}
+
+#[tokio::test]
+async fn f126_a_giant_event_on_the_stream_is_not_resumed_but_left_behind_with_a_gap() {
+    let get_plan = [GetPolicy::EventThenGiant].into();
+    let (mut rig, _) = rig(Script {
+        get_plan,
+        ..Script::legacy()
+    })
+    .await;
+    let limits = mainstay_wire::envelope::Limits {
+        message_bytes_max: 64 * 1024,
+        ..mainstay_wire::envelope::Limits::default()
+    };
+    rig.link = std::sync::Arc::new(link_with(&rig.server.url(), limits, 20_000));
+    let greeting = rig.greet(EraHint::Probe).await.expect("greeted");
+    let _pushing = rig.push(greeting);
+    wait_until("the gap is told", || {
+        rig.ears.gaps.load(Ordering::Relaxed) == 1
+    })
+    .await;
+    let gets = rig.server.ledger().seen_by("GET");
+    assert_eq!(gets[1].header("last-event-id"), None);
+    assert_eq!(rig.ears.methods(), ["notifications/tools/list_changed"]);
+}
+
+#[tokio::test]
+async fn f111_a_stream_that_is_denied_is_given_up_after_three_attempts_and_calls_go_on() {
+    for get in [GetPolicy::Unauthorized, GetPolicy::Forbidden] {
+        let (rig, greeting) = rig(Script {
+            get,
+            ..Script::legacy()
+        })
+        .await;
+        let mut pushing = rig.push(greeting);
+        assert_eq!(
+            in_time(&mut pushing.0).await.expect("ends"),
+            PushEnd::Refused,
+            "{get:?}"
+        );
+        assert_eq!(rig.server.ledger().counts().gets, 3);
+        rig.call("echo", "{}").await.expect("the server is fine");
+    }
+}
+
+#[tokio::test]
+async fn f117_the_watcher_hears_of_a_degraded_stream_and_of_its_return() {
+    let get_plan = [GetPolicy::Unavailable, GetPolicy::Unavailable].into();
+    let (rig, greeting) = rig(Script {
+        get_plan,
+        ..Script::legacy()
+    })
+    .await;
+    let _pushing = rig.push(greeting);
+    wait_until("the stream is open", || {
+        rig.server.ledger().counts().streams_open == 1
+    })
+    .await;
+    // After failures it is believed when something comes.
+    rig.server.tell_changed("tools");
+    let open = PushStage::Open {
+        tools: true,
+        prompts: true,
+        resources: true,
+    };
+    wait_until("it is believed", || {
+        rig.ears.stages.lock().unwrap().last() == Some(&open)
+    })
+    .await;
+    assert_eq!(
+        *rig.ears.stages.lock().unwrap(),
+        [PushStage::Reopening, PushStage::Degraded, open]
+    );
+}
+
+#[tokio::test]
+async fn f124_a_stream_that_falls_silent_is_opened_anew_and_the_gap_is_told() {
+    for script in [Script::legacy(), Script::modern()] {
+        let (mut rig, _) = rig(script).await;
+        let limits = mainstay_wire::envelope::Limits::default();
+        rig.link = std::sync::Arc::new(link_with(&rig.server.url(), limits, 100));
+        let greeting = rig.greet(EraHint::Probe).await.expect("greeted");
+        let era = greeting.revision.era();
+        let _pushing = rig.push(greeting);
+        wait_until("it is opened again", || {
+            let counts = rig.server.ledger().counts();
+            counts.gets + counts.listens >= 2
+        })
+        .await;
+        wait_until("the gap is told", || {
+            rig.ears.gaps.load(Ordering::Relaxed) >= 1
+        })
+        .await;
+        wait_until("the silent one was closed", || {
+            rig.server.ledger().counts().streams_open <= 1
+        })
+        .await;
+        assert_eq!(
+            rig.server.ledger().seen_of("initialize").len() == 2,
+            era == Era::Legacy
+        );
+    }
+}
+
+#[tokio::test]
+async fn law_14_f128_comments_are_life_and_keep_a_stream() {
+    let (mut rig, _) = rig(Script {
+        get: GetPolicy::Comments,
+        ..Script::legacy()
+    })
+    .await;
+    let limits = mainstay_wire::envelope::Limits::default();
+    rig.link = std::sync::Arc::new(link_with(&rig.server.url(), limits, 5_000));
+    let greeting = rig.greet(EraHint::Probe).await.expect("greeted");
+    let _pushing = rig.push(greeting);
+    // 130 comments take longer than the stream may be silent.
+    wait_until("it lives", || rig.ears.lives.load(Ordering::Relaxed) >= 130).await;
+    assert_eq!(rig.server.ledger().counts().gets, 1);
+}
+
+#[tokio::test]
+async fn f132_what_the_server_does_not_take_on_is_known() {
+    let (rig, greeting) = rig(Script {
+        listen_omits: vec!["toolsListChanged".into()],
+        ..Script::modern()
+    })
+    .await;
+    let _pushing = rig.push(greeting);
+    wait_until("it is acknowledged", || {
+        !rig.ears.stages.lock().unwrap().is_empty()
+    })
+    .await;
+    assert_eq!(
+        *rig.ears.stages.lock().unwrap(),
+        [PushStage::Open {
+            tools: false,
+            prompts: true,
+            resources: false
+        }]
+    );
+}
+
+#[tokio::test]
+async fn f138_a_version_that_is_no_longer_served_ends_the_listening() {
+    let (rig, greeting) = rig(Script::modern()).await;
+    let mut pushing = rig.push(greeting);
+    wait_until("the stream is open", || {
+        rig.server.ledger().counts().streams_open == 1
+    })
+    .await;
+    rig.server
+        .change(|script| script.modern_versions = vec!["2031-01-01".into()]);
+    rig.server.end_streams();
+    assert_eq!(
+        in_time(&mut pushing.0).await.expect("ends"),
+        PushEnd::SessionLost
     );
 }
 

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mainstay::runtime::http::{CallMark, EraHint, Greeting, HttpLink, HttpSetup};
+use mainstay::runtime::http::{
+    CallMark, EraHint, Greeting, HttpLink, HttpSetup, PushStage, PushWatch,
+};
 use mainstay::runtime::{Cut, Inbound, Miss, Origin, Outgoing};
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_testkit::http_server::{HttpServer, Script};
@@ -26,6 +28,7 @@ pub(crate) struct Ears {
     pub(crate) lives: AtomicU64,
     pub(crate) skipped: Mutex<Vec<String>>,
     pub(crate) gaps: AtomicU64,
+    pub(crate) stages: Mutex<Vec<PushStage>>,
 }
 
 impl Ears {
@@ -35,6 +38,16 @@ impl Ears {
             .iter()
             .filter_map(|(message, _)| message.method().map(str::to_owned))
             .collect()
+    }
+}
+
+impl PushWatch for Ears {
+    fn gap(&self) {
+        self.gaps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn stage(&self, stage: PushStage) {
+        self.stages.lock().unwrap().push(stage);
     }
 }
 
@@ -65,11 +78,25 @@ pub(crate) struct Rig {
 }
 
 pub(crate) fn link_to(url: &str, limits: Limits) -> HttpLink {
-    let setup = HttpSetup {
-        url: url.to_owned(),
-        headers: Vec::new(),
+    link_within(url, limits, 10_000)
+}
+
+/// A link whose push stream may be silent for so long.
+pub(crate) fn link_with(url: &str, limits: Limits, push_idle_ms: u64) -> HttpLink {
+    HttpLink::new(HttpSetup {
         limits,
-        connect_ms: 10_000,
+        push_idle_ms,
+        ..HttpSetup::new(url)
+    })
+    .expect("a good URL")
+}
+
+/// A link whose connections have to stand within so many milliseconds.
+pub(crate) fn link_within(url: &str, limits: Limits, connect_ms: u64) -> HttpLink {
+    let setup = HttpSetup {
+        limits,
+        connect_ms,
+        ..HttpSetup::new(url)
     };
     HttpLink::new(setup).expect("a good URL")
 }
@@ -145,6 +172,7 @@ impl Rig {
             id,
             method: method.into(),
             name: name.map(Into::into),
+            params: Vec::new(),
             parts: Parts::from(Message::request(&Id::number(id), method, Some(&params))),
             mark: Arc::new(CallMark::default()),
         }
@@ -164,10 +192,7 @@ impl Rig {
     pub(crate) fn push(&self, greeting: Greeting) -> Pushing {
         let (link, ears) = (Arc::clone(&self.link), Arc::clone(&self.ears));
         Pushing(tokio::spawn(async move {
-            let on_gap = || {
-                ears.gaps.fetch_add(1, Ordering::Relaxed);
-            };
-            link.push(&greeting, &*ears, &on_gap).await
+            link.push(&greeting, &*ears, &*ears).await
         }))
     }
 }
@@ -213,6 +238,7 @@ pub(crate) fn outcome(answered: &Result<Message, Miss>) -> (&'static str, Option
         Ok(_) => ("answered", None),
         Err(Miss::NotSent(cut)) => ("not sent", kind(cut)),
         Err(Miss::Rejected(failure)) => ("rejected", Some(failure.kind)),
+        Err(Miss::Doubted(failure)) => ("doubted", Some(failure.kind)),
         Err(Miss::Lost(cut)) => ("lost", kind(cut)),
     }
 }

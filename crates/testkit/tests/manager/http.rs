@@ -2,70 +2,23 @@
 
 use mainstay::ServerHandle;
 use mainstay::config::ServerConfig;
-use mainstay_testkit::http_server::{Eras, Fault, HttpServer, LostDialect, Planned, Script};
+use mainstay_testkit::http_server::{Eras, Fault, HttpServer, Planned, Script};
 use serde_json::json;
 
 use super::harness::*;
 
-fn script(eras: Eras) -> Script {
+pub(crate) fn script(eras: Eras) -> Script {
     Script {
         eras,
         ..Script::default()
     }
 }
 
-async fn connect(fake: &HttpServer) -> (mainstay::Manager, ServerHandle) {
+pub(crate) async fn connect(fake: &HttpServer) -> (mainstay::Manager, ServerHandle) {
     let manager = start([quick(ServerConfig::http("h", fake.url().as_str()))]).await;
     let server = manager.server("h").unwrap();
     generation(&server, 1).await;
     (manager, server)
-}
-
-#[tokio::test]
-async fn law_26_f105_f108_a_lost_session_costs_one_initialize_however_many_calls_meet_it() {
-    for dialect in [
-        LostDialect::NotFound,
-        LostDialect::BadRequest,
-        LostDialect::Gone,
-        LostDialect::OkBody,
-    ] {
-        let mut script = script(Eras::Legacy);
-        script.lost = dialect;
-        let fake = HttpServer::start(script).await.unwrap();
-        let (manager, server) = connect(&fake).await;
-        call(&server, "echo", json!({"text": "x"})).await.unwrap();
-        fake.forget_sessions();
-        let calls: Vec<_> = (0..16)
-            .map(|number| {
-                let server = server.clone();
-                tokio::spawn(async move {
-                    call(&server, "add_marker", json!({"marker": number.to_string()})).await
-                })
-            })
-            .collect();
-        for ended in calls {
-            within("a call", ended)
-                .await
-                .unwrap()
-                .unwrap_or_else(|error| panic!("{dialect:?}: {error}"));
-        }
-        let counts = fake.ledger().counts();
-        assert_eq!(
-            counts.initializes, 2,
-            "{dialect:?}: one renewal for sixteen calls"
-        );
-        assert!(
-            counts.markers.values().all(|executions| *executions == 1),
-            "{dialect:?}: nothing ran twice"
-        );
-        assert_eq!(counts.markers.len(), 16, "{dialect:?}");
-        assert_eq!(
-            server.status().charges,
-            0,
-            "law 7: a renewal of a proven session is not charged"
-        );
-        manager.shutdown().await;
-    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use mainstay::process::{
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
-const MISBEHAVE: &str = env!("CARGO_BIN_EXE_misbehave");
+pub(crate) const MISBEHAVE: &str = env!("CARGO_BIN_EXE_misbehave");
 
 /// Set for a test that runs in its own process; being one of our variables, it must never reach a child.
 pub(crate) const ALONE: &str = "MAINSTAY_TEST_ALONE";

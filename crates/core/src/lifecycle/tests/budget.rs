@@ -19,7 +19,7 @@ fn fail_until_parked(bench: &mut Bench, kind: FailureKind) {
 }
 
 #[test]
-fn law_9_genuine_failures_park_after_exactly_budget_plus_one_attempts_s03() {
+fn s03_law_9_genuine_failures_park_after_exactly_budget_plus_one_attempts() {
     for budget in [0, 1, 5] {
         let mut bench = Bench::new(Policy {
             budget,
@@ -31,14 +31,14 @@ fn law_9_genuine_failures_park_after_exactly_budget_plus_one_attempts_s03() {
 }
 
 #[test]
-fn noise_before_first_readiness_follows_the_same_ladder_s04() {
+fn s04_noise_before_first_readiness_follows_the_same_ladder() {
     let mut bench = Bench::process();
     fail_until_parked(&mut bench, FailureKind::CleanupFault);
     assert_eq!(bench.opens.len(), 6);
 }
 
 #[test]
-fn law_9_connecting_and_dropping_for_ever_parks_too_s13() {
+fn s13_law_9_connecting_and_dropping_for_ever_parks_too() {
     let mut bench = Bench::process();
     bench.give(Input::Start);
     while bench.word() != StateWord::Parked {
@@ -56,7 +56,7 @@ fn law_9_connecting_and_dropping_for_ever_parks_too_s13() {
 }
 
 #[test]
-fn law_10_there_is_a_minimum_interval_between_any_two_opens_s09() {
+fn s09_law_10_there_is_a_minimum_interval_between_any_two_opens() {
     // Opens that fail at once, restarts, toggles and network changes, all as fast as possible.
     let mut bench = Bench::new(Policy {
         budget: 1_000,
@@ -82,7 +82,7 @@ fn law_10_there_is_a_minimum_interval_between_any_two_opens_s09() {
 }
 
 #[test]
-fn a_shutdown_during_instant_failures_is_honoured_at_once_s09() {
+fn s09_a_shutdown_during_instant_failures_is_honoured_at_once() {
     let mut bench = Bench::process();
     bench
         .give(Input::Start)
@@ -139,6 +139,36 @@ fn law_10_backoff_grows_within_its_bounds_and_honours_retry_after() {
 }
 
 #[test]
+fn law_15_f102_a_server_that_says_when_to_come_back_is_never_charged_and_never_parked() {
+    let mut bench = Bench::new(Policy {
+        budget: 0,
+        ..Policy::for_process()
+    });
+    bench.give(Input::Start);
+    for attempt in 1..=20 {
+        let failure = Failure::from(FailureKind::RateLimited).with_retry_after_ms(5_000);
+        bench
+            .give(Input::OpenFailed {
+                generation: Generation(attempt),
+                failure,
+            })
+            .gone();
+        assert_eq!((bench.word(), bench.charges()), (StateWord::Backoff, 0));
+        let (until, why) = bench.lifecycle.next_deadline().unwrap();
+        assert_eq!((until.since(bench.now), why), (5_000, Why::Retry));
+        bench.wake();
+    }
+    // One that only says that it is too much is a failure like others: nothing else would slow us down.
+    bench
+        .give(Input::OpenFailed {
+            generation: Generation(21),
+            failure: FailureKind::RateLimited.into(),
+        })
+        .gone();
+    assert_eq!(bench.word(), StateWord::Parked);
+}
+
+#[test]
 fn law_7_a_proven_connection_that_dies_is_charged_once_and_reopened_at_once() {
     let mut bench = Bench::process();
     bench.proven().advance(3_600_000).exited();
@@ -155,7 +185,7 @@ fn law_7_a_proven_connection_that_dies_is_charged_once_and_reopened_at_once() {
 }
 
 #[test]
-fn law_9_each_kind_of_proof_resets_the_budget_s12() {
+fn s12_law_9_each_kind_of_proof_resets_the_budget() {
     let flapping = || {
         let mut bench = Bench::process();
         bench.give(Input::Start).opened().exited().gone();
@@ -195,7 +225,7 @@ fn law_9_each_kind_of_proof_resets_the_budget_s12() {
 }
 
 #[test]
-fn planned_reconnects_do_not_erase_earlier_failures_s11() {
+fn s11_planned_reconnects_do_not_erase_earlier_failures() {
     // Genuine failures with a planned reconnect between them: the budget still runs out.
     let mut bench = Bench::http();
     bench.give(Input::Start).opened();
@@ -355,7 +385,7 @@ fn credentials_that_arrive_during_a_failing_attempt_are_not_lost() {
 }
 
 #[test]
-fn law_4_faults_of_closing_neither_charge_nor_mask_s01_s15() {
+fn s01_s15_law_4_faults_of_closing_neither_charge_nor_mask() {
     let mut bench = Bench::process();
     bench.proven().exited();
     let charges = bench.charges();
@@ -409,5 +439,7 @@ fn a_network_change_during_a_teardown_skips_the_wait_after_it() {
     bench.give(Input::Start).advance(2_000);
     bench.open_failed(FailureKind::Unreachable);
     bench.give(Input::Poke(Poke::Network)).gone();
-    assert_eq!((bench.word(), bench.charges()), (StateWord::Connecting, 1));
+    assert_eq!((bench.word(), bench.charges()), (StateWord::Backoff, 1));
+    bench.sleep(bench.policy.wake.spread_ms);
+    assert_eq!(bench.word(), StateWord::Connecting);
 }

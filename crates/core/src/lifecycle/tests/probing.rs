@@ -173,15 +173,20 @@ fn probes_that_fail_at_once_are_spread_over_time() {
 }
 
 #[test]
-fn a_network_change_makes_an_http_link_prove_itself_f229() {
+fn f229_a_network_change_makes_an_http_link_prove_itself() {
     let mut bench = Bench::http();
-    bench.proven().give(Input::Poke(Poke::Network));
+    bench.proven().advance(20).give(Input::Poke(Poke::Network));
+    assert!(bench.effects().is_empty(), "not all servers at once (F226)");
+    let changed_at = bench.now;
+    assert_eq!(bench.wake(), Why::SuspicionProbe);
+    assert!(bench.now.since(changed_at) <= bench.policy.wake.spread_ms);
     assert_eq!(
         bench.effects(),
         [Effect::Probe {
             generation: G1,
-            since: bench.now
-        }]
+            since: changed_at
+        }],
+        "what was heard before does not count"
     );
     let mut pipe = Bench::process();
     pipe.proven().give(Input::Poke(Poke::Network));

@@ -189,7 +189,7 @@ fn restarting_during_a_replacement_begins_it_anew() {
 }
 
 #[test]
-fn law_7_a_week_of_session_renewals_leaves_no_charge_s01_s02_s17() {
+fn s17_s02_law_7_a_week_of_session_renewals_leaves_no_charge() {
     let mut bench = Bench::http();
     bench.proven();
     for round in 1..=3_360_u64 {
@@ -222,7 +222,7 @@ fn law_7_a_week_of_session_renewals_leaves_no_charge_s01_s02_s17() {
 }
 
 #[test]
-fn law_7_keepalive_verdicts_of_a_week_leave_no_charge_behind_s17() {
+fn s17_law_7_keepalive_verdicts_of_a_week_leave_no_charge_behind() {
     let mut bench = Bench::http();
     bench.proven();
     for _ in 0..3_360 {
@@ -237,7 +237,7 @@ fn law_7_keepalive_verdicts_of_a_week_leave_no_charge_behind_s17() {
 }
 
 #[test]
-fn law_7_planned_reconnects_of_a_process_are_never_charged_s02_s10_s14() {
+fn s02_s10_s14_law_7_planned_reconnects_of_a_process_are_never_charged() {
     let mut bench = Bench::process();
     bench.proven();
     for round in 0..60_u64 {
@@ -340,7 +340,7 @@ fn law_26_an_old_session_that_will_not_go_delays_nothing_until_too_many_pile_up(
 }
 
 #[test]
-fn law_9_sessions_lost_before_proof_are_charged_and_park_s13() {
+fn s13_law_9_sessions_lost_before_proof_are_charged_and_park() {
     let mut bench = Bench::http();
     bench.give(Input::Start);
     while bench.word() != StateWord::Parked {
@@ -358,7 +358,7 @@ fn law_9_sessions_lost_before_proof_are_charged_and_park_s13() {
 }
 
 #[test]
-fn too_many_renewals_are_charged_f107() {
+fn f107_too_many_renewals_are_failures_of_their_own_kind() {
     let mut bench = Bench::http();
     bench.proven();
     for round in 0..12 {
@@ -367,15 +367,59 @@ fn too_many_renewals_are_charged_f107() {
             .give(Input::SessionLost { generation })
             .give(Input::Gone { generation });
         assert_eq!(bench.charges(), u32::from(round >= 10));
+        let cause = bench.lifecycle.status(bench.now).cause;
+        assert_eq!(
+            cause.map(|cause| cause.kind.word()),
+            (round >= 10).then_some("session-unstable")
+        );
         if bench.word() == StateWord::Backoff {
             bench.wake();
         }
         bench.opened().served();
     }
+    assert!(
+        FailureKind::SessionUnstable
+            .hint()
+            .contains("sticky routing")
+    );
 }
 
 #[test]
-fn a_reconnect_announced_by_the_server_is_not_charged_s18() {
+fn f107_a_balancer_without_affinity_causes_a_bounded_number_of_renewals_per_minute() {
+    // Every new session serves one call, and the next call meets a replica that does not know it.
+    let mut bench = Bench::http();
+    bench.policy.open_interval_ms = 1;
+    bench.policy.backoff.cap_ms = 1_000_000;
+    bench.proven();
+    let end = bench.now + 600_000;
+    let mut renewals: Vec<Time> = Vec::new();
+    while bench.now < end {
+        let generation = bench.advance(5).generation();
+        bench
+            .give(Input::SessionLost { generation })
+            .give(Input::Gone { generation });
+        if bench.word() == StateWord::Backoff {
+            bench.wake();
+        }
+        renewals.push(bench.now);
+        bench.opened().served();
+    }
+    let most = renewals
+        .iter()
+        .map(|from| {
+            let within = |at: &&Time| **at >= *from && at.since(*from) < 60_000;
+            renewals.iter().filter(within).count()
+        })
+        .max();
+    // Ten are free, and the waits of the others double: two windows can meet in one minute.
+    assert!(
+        most.is_some_and(|most| (10..=60).contains(&most)),
+        "{most:?}"
+    );
+}
+
+#[test]
+fn s18_a_reconnect_announced_by_the_server_is_not_charged() {
     let mut http = Bench::http();
     http.proven();
     for _ in 0..50 {

@@ -191,9 +191,14 @@ const BAD_SERVER: &[(&str, &str)] = &[
              a `command` instead",
     ),
     (
-        r#"{"type": "sse", "url": "http://h"}"#,
-        "mcp.json:2:2: error: the transport `sse` (HTTP with server-sent events of 2024) is not supported yet (at \
-             mcpServers.s)\n    help: use streamable HTTP if the server offers it",
+        r#"{"type": "ws", "url": "http://h"}"#,
+        "mcp.json:2:2: error: the transport `websocket` is not supported yet (at mcpServers.s)\n    help: use streamable \
+             HTTP if the server offers it",
+    ),
+    (
+        r#"{"type": "sse", "command": "x"}"#,
+        "mcp.json:2:2: error: `type` says HTTP, but there is a `command` (at mcpServers.s)\n    help: remove `type`, or \
+             give a `url` instead",
     ),
     (
         r#"{"type": "stdoi", "command": "x"}"#,
@@ -502,7 +507,7 @@ fn a_name_that_occurs_twice_breaks_that_server_only() {
     );
 }
 #[test]
-fn an_unset_reference_breaks_its_server_and_names_the_variable_and_its_place() {
+fn f10_an_unset_reference_breaks_its_server_and_names_the_variable_and_its_place() {
     let mut loaded = read(
         "{\"mcpServers\": {\n\"a\": {\"command\": \"x\", \"env\": {\"K\": \"${TOKEN} ${OTHER}\"}},\n\"b\": {\"command\": \"${SHELL}\"},\n\
          \"c\": {\"command\": \"x\", \"args\": [\"${TOKEN}\"], \"disabled\": true}}}",

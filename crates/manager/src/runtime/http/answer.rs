@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::response::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::envelope::{Kind, Message, Refused, Why, split_batch};
@@ -74,14 +75,77 @@ pub(super) async fn read(
     response: Response<InBody>,
     inbound: &dyn Inbound,
 ) -> Result<Message, Miss> {
+    let answered = match read_first(link, face, asked, response, inbound).await? {
+        Read::Later(message) => return Ok(message),
+        Read::First(message) => message,
+    };
+    // A lost session in disguise (F91) is the first thing that is said on an exchange; after anything else the request
+    // was obviously running.
+    if answered.kind() == Kind::Error
+        && verdict::may_be_lost_session(&answered, asked)
+        && link.session_is_gone(face).await
+    {
+        let detail = verdict::error_words(&answered);
+        return Err(Miss::Rejected(
+            Failure::new(FailureKind::SessionLost).with_detail(detail),
+        ));
+    }
+    Ok(answered)
+}
+
+/// An answer, and whether it was the first message on its exchange.
+enum Read {
+    First(Message),
+    Later(Message),
+}
+
+/// What a response that is no success means for its request.
+async fn refusal(
+    link: &HttpLink,
+    face: &Face,
+    asked: &Asked,
+    head: &Parts,
+    said: Bytes,
+) -> Result<Read, Miss> {
+    let judge = |asked: &Asked| {
+        let said = said.clone();
+        verdict::judge(&link.target, head.status, &head.headers, said, asked)
+    };
+    let verdict = match judge(asked) {
+        Verdict::Suspected(failure) if link.session_is_gone(face).await => {
+            Verdict::Rejected(failure)
+        }
+        // The session answers: whatever the words are about, it is not gone.
+        Verdict::Suspected(_) => judge(&Asked {
+            session: false,
+            ..*asked
+        }),
+        verdict @ (Verdict::Answer(_)
+        | Verdict::Rejected(_)
+        | Verdict::Doubted(_)
+        | Verdict::Lost(_)) => verdict,
+    };
+    match verdict {
+        Verdict::Answer(error) => Ok(Read::Later(error)),
+        Verdict::Rejected(failure) => Err(Miss::Rejected(failure)),
+        Verdict::Doubted(failure) => Err(Miss::Doubted(failure)),
+        Verdict::Suspected(failure) | Verdict::Lost(failure) => {
+            Err(Miss::Lost(Cut::Ended(failure)))
+        }
+    }
+}
+
+async fn read_first(
+    link: &HttpLink,
+    face: &Face,
+    asked: &Asked,
+    response: Response<InBody>,
+    inbound: &dyn Inbound,
+) -> Result<Read, Miss> {
     let (head, mut body) = response.into_parts();
     if !head.status.is_success() {
         let said = body::collect_some(body).await;
-        return match verdict::judge(&link.target, head.status, &head.headers, said, asked) {
-            Verdict::Answer(error) => Ok(error),
-            Verdict::Rejected(failure) => Err(Miss::Rejected(failure)),
-            Verdict::Lost(failure) => Err(Miss::Lost(Cut::Ended(failure))),
-        };
+        return Box::pin(refusal(link, face, asked, &head, said)).await;
     }
     if matches!(head.status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
         link.drain(body);
@@ -96,12 +160,12 @@ pub(super) async fn read(
     match framing(&head.headers) {
         Framing::Json => {
             let collected = body::collect(&mut body, asked.limits.message_bytes_max).await;
-            from_json(collected, asked, inbound)
+            from_json(collected, asked, inbound).map(Read::First)
         }
         // Boxed: its state is several times that of a plain answer, and would be moved about with every call.
         Framing::Events => Box::pin(from_events(link, face, asked, body, inbound)).await,
         Framing::Other(what) => {
-            let said = verdict::preview(&body::collect_some(body).await);
+            let said = verdict::preview(&link.target, &body::collect_some(body).await);
             let detail = format!("{} answers with {what}: {said}", link.target.place());
             Err(lost(
                 Failure::new(FailureKind::NotMcp).with_detail(super::client::bounded(&detail)),
@@ -146,7 +210,7 @@ fn from_json(
 /// The only message of an exchange.
 fn alone(message: Message, asked: &Asked) -> Result<Message, Miss> {
     match message.kind() {
-        Kind::Error => as_answer(message, asked),
+        Kind::Error => Ok(message),
         Kind::Result if is_ours(message.id(), asked) => Ok(message),
         Kind::Result => {
             let id = message.id().map(Id::raw).unwrap_or("null").to_owned();
@@ -176,7 +240,7 @@ fn from_batch(text: Bytes, asked: &Asked, inbound: &dyn Inbound) -> Result<Messa
         }
     }
     match answer {
-        Some(answer) => as_answer(answer, asked),
+        Some(answer) => Ok(answer),
         None => Err(lost(
             Failure::new(FailureKind::ProtocolError).with_detail("a batch without the answer"),
         )),
@@ -211,17 +275,6 @@ fn is_ours(id: Option<&Id>, asked: &Asked) -> bool {
         .is_some_and(|id| Some(id) == asked.id)
 }
 
-/// An answer, unless it is a lost session in disguise (F91).
-fn as_answer(message: Message, asked: &Asked) -> Result<Message, Miss> {
-    if message.kind() == Kind::Error && verdict::is_lost_session_error(&message, asked) {
-        let detail = verdict::error_words(&message);
-        return Err(Miss::Rejected(
-            Failure::new(FailureKind::SessionLost).with_detail(detail),
-        ));
-    }
-    Ok(message)
-}
-
 fn sample(message: &Message) -> String {
     message.as_str().chars().take(120).collect()
 }
@@ -234,10 +287,11 @@ async fn from_events(
     asked: &Asked,
     body: InBody,
     inbound: &dyn Inbound,
-) -> Result<Message, Miss> {
+) -> Result<Read, Miss> {
     let mut position = Position::default();
     let mut events = Events::new(body, asked.limits);
     let mut fruitless = 0;
+    let mut first = true;
     loop {
         match events.next(&mut position).await {
             Said::Message(message) => {
@@ -245,13 +299,15 @@ async fn from_events(
                 match sort(message, asked) {
                     Sorted::Answer(message) => {
                         finish(link, events);
-                        return as_answer(message, asked);
+                        let read = if first { Read::First } else { Read::Later };
+                        return Ok(read(message));
                     }
                     Sorted::Other(message) => inbound.receive(message, Origin::Exchange),
                     Sorted::Foreign(message) => {
                         inbound.skipped("answer to another request", &sample(&message))
                     }
                 }
+                first = false;
             }
             // A notification that cannot be read is only noise; anything else on this stream is the answer (F125).
             Said::Refused(fault) if fault.method.is_some() => {
@@ -327,9 +383,15 @@ async fn resume(link: &HttpLink, face: &Face, asked: &Asked, position: &mut Posi
     }
     let said = body::collect_some(body).await;
     match verdict::judge(&link.target, head.status, &head.headers, said, asked) {
-        Verdict::Rejected(failure) if failure.kind == FailureKind::SessionLost => {
+        Verdict::Rejected(failure) | Verdict::Doubted(failure)
+            if failure.kind == FailureKind::SessionLost =>
+        {
             Resumed::SessionLost(failure)
         }
-        Verdict::Answer(_) | Verdict::Rejected(_) | Verdict::Lost(_) => Resumed::Impossible,
+        Verdict::Answer(_)
+        | Verdict::Rejected(_)
+        | Verdict::Doubted(_)
+        | Verdict::Suspected(_)
+        | Verdict::Lost(_) => Resumed::Impossible,
     }
 }

@@ -4,7 +4,7 @@
 //! decompresses, neither limits reading in time (F86), and both keep connections for the next call (F104).
 
 use std::error::Error;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,14 @@ use base64::engine::general_purpose::STANDARD;
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::proxy::matcher::Matcher;
 use mainstay_core::failure::{Failure, FailureKind};
 use percent_encoding::percent_decode_str;
 
 use super::body::{InBody, OutBody};
 use super::direct::Pool;
+use super::lookup::Lookup;
+use super::route::{self, Route, Tuning, Way};
+use super::secrets::Secrets;
 
 /// Redirects of one request that are followed.
 pub(super) const REDIRECTS_MAX: usize = 3;
@@ -43,13 +45,22 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 
 /// Where a link goes.
-#[derive(Debug)]
 pub(super) struct Target {
     uri: Uri,
     /// For messages: without user, password, query and fragment, which may hold secrets.
     place: Box<str>,
     /// The user and password of the URL as an `Authorization` header.
     basic: Option<HeaderValue>,
+    /// Scheme, host and port: what pauses are kept by.
+    origin: Box<str>,
+    /// What no message may show.
+    secrets: Secrets,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Target").field(&self.place).finish()
+    }
 }
 
 impl Target {
@@ -66,6 +77,20 @@ impl Target {
             )));
         }
         let basic = basic_of(&parsed);
+        let mut secrets = Secrets::default();
+        if let Some(basic) = basic.as_ref().and_then(|basic| basic.to_str().ok()) {
+            secrets.add(basic);
+        }
+        hide_userinfo(&parsed, &mut secrets);
+        for (raw, (_, plain)) in parsed
+            .query()
+            .unwrap_or_default()
+            .split('&')
+            .zip(parsed.query_pairs())
+        {
+            secrets.add(raw.split_once('=').map_or(raw, |(_, value)| value));
+            secrets.add(&plain);
+        }
         // Both only fail for URLs without a host, and those are refused below.
         let _ = (parsed.set_username(""), parsed.set_password(None));
         let uri: Uri = parsed
@@ -80,9 +105,31 @@ impl Target {
         }
         Ok(Self {
             place: place_of(&uri).into(),
+            origin: origin_text(&uri).into(),
             uri,
             basic,
+            secrets,
         })
+    }
+
+    /// Hides what else the entry says: the values of its headers, and what its proxy wants to know.
+    pub(super) fn hide(&mut self, headers: &[(String, String)], proxy: Option<&str>) {
+        for (_, value) in headers {
+            self.secrets.add(value);
+        }
+        if let Some(proxy) = proxy.and_then(|proxy| reqwest::Url::parse(proxy).ok()) {
+            hide_userinfo(&proxy, &mut self.secrets);
+        }
+    }
+
+    /// A text for people without anything that this entry keeps secret (law 31, F257).
+    pub(super) fn scrub(&self, text: &str) -> String {
+        self.secrets.scrub(text).into_owned()
+    }
+
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
     }
 
     pub(super) fn uri(&self) -> &Uri {
@@ -90,7 +137,7 @@ impl Target {
     }
 
     /// Whether the server is on this machine: no proxy can reach it there, whatever the environment says.
-    fn is_loopback(&self) -> bool {
+    pub(super) fn is_loopback(&self) -> bool {
         let host = self.uri.host().unwrap_or_default();
         let address = host
             .trim_start_matches('[')
@@ -122,6 +169,39 @@ impl Target {
         (origin(&next) == origin(&self.uri)).then_some(next)
     }
 
+    /// The absolute form of an address that the server names for messages. Only within the origin, so that no header of
+    /// ours reaches a stranger.
+    pub(super) fn within_origin(&self, reference: &str) -> Result<Uri, Failure> {
+        let refused = |why: String| {
+            Failure::new(FailureKind::ProtocolError).with_detail(bounded(&format!(
+                "the `endpoint` that {} names {why}",
+                self.place
+            )))
+        };
+        let base = reqwest::Url::parse(&self.uri.to_string())
+            .map_err(|error| refused(format!("has no base: {error}")))?;
+        let url = base
+            .join(reference.trim())
+            .map_err(|error| refused(format!("is not an address: {error}")))?;
+        let uri: Uri = url
+            .as_str()
+            .split('#')
+            .next()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|error| refused(format!("cannot be used: {error}")))?;
+        if origin(&uri) != origin(&self.uri) {
+            let place = place_of(&uri);
+            return Err(refused(format!(
+                "is at another origin ({place}); nothing was sent there"
+            )));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refused("contains a user or password".to_owned()));
+        }
+        Ok(uri)
+    }
+
     /// The absolute form of a `Location`.
     pub(super) fn redirect_of(&self, headers: &http::HeaderMap, from: &Uri) -> Option<Uri> {
         let location = headers.get(http::header::LOCATION)?.to_str().ok()?;
@@ -142,6 +222,14 @@ fn basic_of(url: &reqwest::Url) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair))).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+/// Keeps the user and password of an address from being shown, as they are written and as they are meant.
+fn hide_userinfo(url: &reqwest::Url, secrets: &mut Secrets) {
+    for part in [url.username(), url.password().unwrap_or_default()] {
+        secrets.add(part);
+        secrets.add(&percent_decode_str(part).decode_utf8_lossy());
+    }
 }
 
 /// A URL as it may be shown.
@@ -171,6 +259,16 @@ fn origin(uri: &Uri) -> (Option<&Scheme>, Option<String>, Option<u16>) {
     (uri.scheme(), host, Some(uri.port_u16().unwrap_or(default)))
 }
 
+fn origin_text(uri: &Uri) -> String {
+    let (scheme, host, port) = origin(uri);
+    format!(
+        "{}://{}:{}",
+        scheme.map_or("http", Scheme::as_str),
+        host.unwrap_or_default(),
+        port.unwrap_or_default()
+    )
+}
+
 /// A pool of connections to one origin.
 #[derive(Debug)]
 pub(super) struct Client(Engine);
@@ -182,24 +280,38 @@ enum Engine {
 }
 
 impl Client {
-    pub(super) fn new(target: &Target, connect: Duration) -> Result<Self, Failure> {
-        let local = target.is_loopback();
+    /// A pool without connections.
+    ///
+    /// # Errors
+    /// `BadConfig` for a proxy or a file of certificates that cannot be used; `Internal` if no TLS client can be made on
+    /// this machine.
+    pub(super) fn new(
+        target: &Target,
+        route: &Route,
+        lookup: &Lookup,
+        connect: Duration,
+    ) -> Result<Self, Failure> {
+        let way = route.way(&target.uri, target.is_loopback())?;
         let plain = target.uri.scheme() == Some(&Scheme::HTTP)
             // Rare, and in no hurry: the general engine is the better tested one for everything out of the ordinary.
             && target.basic.is_none()
-            && (local || Matcher::from_system().intercept(&target.uri).is_none());
+            && matches!(way, Way::Direct);
         if plain {
-            let pool = Pool::new(&target.uri, connector(connect), IDLE_MAX, PLAIN_IDLE);
+            let connector = connector(lookup.clone(), connect);
+            let pool = Pool::new(&target.uri, connector, IDLE_MAX, PLAIN_IDLE);
             let no_host =
                 || Failure::new(FailureKind::BadConfig).with_detail("`url` has no usable host");
             return Ok(Self(Engine::Plain(Arc::new(pool.ok_or_else(no_host)?))));
         }
-        full_client(connect, local)
-            .map(|client| Self(Engine::Full(client)))
-            .map_err(|error| {
-                Failure::new(FailureKind::Internal)
-                    .with_detail(format!("no TLS client: {}", chain(&error.without_url())))
-            })
+        let tuning = Tuning {
+            connect,
+            keepalive: KEEPALIVE,
+            keepalive_interval: KEEPALIVE_INTERVAL,
+            keepalive_retries: KEEPALIVE_RETRIES,
+            idle: TLS_IDLE,
+            idle_max: IDLE_MAX,
+        };
+        route::general_client(route, &way, lookup, &tuning).map(|client| Self(Engine::Full(client)))
     }
 
     /// Sends a request and waits for the head of its response. Cancel-safe: dropping it gives the request up.
@@ -213,55 +325,28 @@ impl Client {
         match &self.0 {
             Engine::Plain(pool) => Ok(pool.send(request).await?.map(InBody::Plain)),
             Engine::Full(client) => {
+                let uri = request.uri().clone();
                 let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap));
                 let request = request.map_err(|error| {
                     Failure::new(FailureKind::Internal).with_detail(chain(&error.without_url()))
                 })?;
                 match client.execute(request).await {
                     Ok(response) => Ok(http::Response::from(response).map(InBody::Full)),
-                    Err(error) => {
-                        let kind = if error.is_connect() {
-                            FailureKind::Unreachable
-                        } else {
-                            FailureKind::StreamClosed
-                        };
-                        Err(Failure::new(kind).with_detail(chain(&error.without_url())))
-                    }
+                    Err(error) => Err(route::no_response(error, &uri)),
                 }
             }
         }
     }
 }
 
-fn connector(connect: Duration) -> HttpConnector {
-    let mut connector = HttpConnector::new();
+fn connector(lookup: Lookup, connect: Duration) -> HttpConnector<Lookup> {
+    let mut connector = HttpConnector::new_with_resolver(lookup);
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(connect));
     connector.set_keepalive(Some(KEEPALIVE));
     connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
     connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
     connector
-}
-
-fn full_client(connect: Duration, local: bool) -> reqwest::Result<reqwest::Client> {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Losing the race means that somebody else installed one: just as good.
-        let _: Result<(), Arc<_>> = rustls::crypto::ring::default_provider().install_default();
-    }
-    let builder = reqwest::Client::builder();
-    let builder = if local { builder.no_proxy() } else { builder };
-    builder
-        .redirect(reqwest::redirect::Policy::none())
-        .tcp_nodelay(true)
-        .tcp_keepalive(KEEPALIVE)
-        .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
-        .tcp_keepalive_retries(KEEPALIVE_RETRIES)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .http2_keep_alive_timeout(KEEPALIVE_INTERVAL)
-        .connect_timeout(connect)
-        .pool_idle_timeout(TLS_IDLE)
-        .pool_max_idle_per_host(IDLE_MAX)
-        .build()
 }
 
 /// The failure of a response that broke off.
@@ -332,6 +417,34 @@ mod tests {
                 None,
                 "{status} {location}"
             );
+        }
+    }
+
+    #[test]
+    fn law_31_messages_go_only_to_an_endpoint_of_the_same_origin() {
+        let target = Target::parse("http://example.test/base/sse?key=1").expect("good");
+        for (reference, address) in [
+            ("/messages?s=1", "http://example.test/messages?s=1"),
+            ("messages/?s=1", "http://example.test/base/messages/?s=1"),
+            ("?s=1#part", "http://example.test/base/sse?s=1"),
+            (" http://EXAMPLE.test:80/m\n", "http://example.test/m"),
+        ] {
+            assert_eq!(
+                target.within_origin(reference).expect(reference),
+                address,
+                "{reference}"
+            );
+        }
+        for reference in [
+            "//evil.test/m",
+            "https://example.test/m",
+            "http://example.test:8080/m",
+            "http://me:pass@example.test/m",
+            "file:///etc/passwd",
+            "http://",
+        ] {
+            let failure = target.within_origin(reference).expect_err(reference);
+            assert_eq!(failure.kind, FailureKind::ProtocolError, "{reference}");
         }
     }
 

@@ -28,6 +28,7 @@ use tower_service::Service;
 
 use super::body::OutBody;
 use super::client::chain;
+use super::lookup::Lookup;
 
 /// One connection with nobody's request on it, or exactly one.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ struct Live {
 pub(super) struct Pool {
     origin: Uri,
     host: HeaderValue,
-    connector: HttpConnector,
+    connector: HttpConnector<Lookup>,
     idle_max: usize,
     idle_for: Duration,
     shelf: Mutex<Shelf>,
@@ -66,7 +67,7 @@ impl Pool {
     /// A pool without connections. `origin` is the URI that requests go to; only its scheme and authority count.
     pub(super) fn new(
         origin: &Uri,
-        connector: HttpConnector,
+        connector: HttpConnector<Lookup>,
         idle_max: usize,
         idle_for: Duration,
     ) -> Option<Self> {

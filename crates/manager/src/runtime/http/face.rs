@@ -1,8 +1,7 @@
 //! What we say in headers: the config's own headers, then what the era and the session ask for.
 
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
-    USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::headers;
@@ -25,10 +24,6 @@ const RESERVED: [&str; 6] = [
     "transfer-encoding",
     "upgrade",
 ];
-
-/// How many cookies of the greeting are kept, and how long one may be (F107).
-const COOKIES_MAX: usize = 16;
-const COOKIE_BYTES_MAX: usize = 4 * 1024;
 
 /// The headers of one stage of a link.
 #[derive(Debug, Clone)]
@@ -79,12 +74,7 @@ impl Face {
     }
 
     /// After the era is known. `session` is checked to be visible ASCII.
-    pub(super) fn agreed(
-        &self,
-        revision: Revision,
-        session: Option<&HeaderValue>,
-        cookies: Option<HeaderValue>,
-    ) -> Self {
+    pub(super) fn agreed(&self, revision: Revision, session: Option<&HeaderValue>) -> Self {
         let mut common = self.common.clone();
         common.insert(
             PROTOCOL_VERSION,
@@ -92,11 +82,6 @@ impl Face {
         );
         if let Some(session) = session {
             common.insert(SESSION_ID, session.clone());
-        }
-        if let Some(cookies) = cookies
-            && !common.contains_key(COOKIE)
-        {
-            common.insert(COOKIE, cookies);
         }
         let session = session
             .and_then(|session| session.to_str().ok())
@@ -139,7 +124,9 @@ impl Face {
             {
                 all.insert(NAME, name);
             }
-            // `Mcp-Param-*` goes here: one header per annotated argument of the tool that is called.
+            for (name, value) in routing.params {
+                all.insert(name, value.clone());
+            }
         }
         all
     }
@@ -176,24 +163,6 @@ pub(super) fn session_of(answer: &HeaderMap) -> Result<Option<HeaderValue>, Fail
         Err(Failure::new(FailureKind::ProtocolError)
             .with_detail("the server's session id is not visible ASCII"))
     }
-}
-
-/// The cookies of the answer to `initialize`: load balancers keep a session at its server by them (F107). Attributes are
-/// ignored, because the cookies only ever go to the one URL that set them and live as long as the session.
-pub(super) fn cookies_of(answer: &HeaderMap) -> Option<HeaderValue> {
-    let pairs: Vec<&str> = answer
-        .get_all(SET_COOKIE)
-        .iter()
-        .filter_map(|cookie| cookie.to_str().ok()?.split(';').next())
-        .map(str::trim)
-        .filter(|pair| pair.contains('=') && pair.len() <= COOKIE_BYTES_MAX)
-        .take(COOKIES_MAX)
-        .collect();
-    let mut value = HeaderValue::from_str(&pairs.join("; "))
-        .ok()
-        .filter(|_| !pairs.is_empty())?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 #[cfg(test)]
@@ -240,6 +209,7 @@ mod tests {
         let sent = face.for_post(Routing {
             method: "ping",
             name: None,
+            params: &[],
         });
         assert_eq!(sent["accept"], "application/json, text/event-stream");
         assert_eq!(sent["user-agent"], "me");
@@ -253,32 +223,22 @@ mod tests {
         let routing = Routing {
             method: "tools/call",
             name: Some("Hello, 世界"),
+            params: &[(
+                HeaderName::from_static("mcp-param-region"),
+                HeaderValue::from_static("eu"),
+            )],
         };
-        let modern = bare
-            .agreed(Revision::LATEST_MODERN, None, None)
-            .for_post(routing);
+        let modern = bare.agreed(Revision::LATEST_MODERN, None).for_post(routing);
         assert_eq!(modern["mcp-method"], "tools/call");
         assert_eq!(modern["mcp-name"], "=?base64?SGVsbG8sIOS4lueVjA==?=");
         assert_eq!(modern["mcp-protocol-version"], "2026-07-28");
+        assert_eq!(modern["mcp-param-region"], "eu");
         let session = HeaderValue::from_static("abc");
         let legacy = bare
-            .agreed(Revision::V2025_03_26, Some(&session), None)
+            .agreed(Revision::V2025_03_26, Some(&session))
             .for_post(routing);
-        assert!(!legacy.contains_key("mcp-method"));
+        assert!(!legacy.contains_key("mcp-method") && !legacy.contains_key("mcp-param-region"));
         assert_eq!(legacy["mcp-protocol-version"], "2025-03-26");
         assert_eq!(legacy["mcp-session-id"], "abc");
-    }
-
-    #[test]
-    fn f107_affinity_cookies_are_kept_and_bounded() {
-        let mut answer = HeaderMap::new();
-        answer.append(
-            SET_COOKIE,
-            HeaderValue::from_static("lb=a1; Path=/; HttpOnly"),
-        );
-        answer.append(SET_COOKIE, HeaderValue::from_static("nonsense"));
-        answer.append(SET_COOKIE, HeaderValue::from_static("route=b"));
-        assert_eq!(cookies_of(&answer).expect("two cookies"), "lb=a1; route=b");
-        assert_eq!(cookies_of(&HeaderMap::new()), None);
     }
 }

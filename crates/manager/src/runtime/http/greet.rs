@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::Response;
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::codes;
 use mainstay_wire::envelope::Message;
@@ -60,22 +60,39 @@ pub(super) async fn greet(
     match hint {
         EraHint::Probe | EraHint::Remembered(Era::Modern) => greeter.by_probe(probe).await,
         EraHint::Remembered(Era::Legacy) => greeter.legacy_first(probe).await,
-        EraHint::Fixed(Era::Modern) => match greeter.discover().await {
-            Discovered::Modern(greeting) => Ok(greeting),
-            Discovered::Refused(failure) | Discovered::Outage(failure) => Err(failure),
-            Discovered::Legacy(failure) => Err(wrong_era(Era::Modern, &failure)),
-        },
-        EraHint::Fixed(Era::Legacy) => match greeter.initialize().await {
+        EraHint::Fixed(Era::Modern) | EraHint::Pinned(Era::Modern) => {
+            match greeter.discover().await {
+                Discovered::Modern(greeting) => Ok(greeting),
+                Discovered::Refused(failure) | Discovered::Outage(failure) => Err(failure),
+                Discovered::Legacy(failure) => Err(wrong_era(hint, Era::Modern, &failure)),
+            }
+        }
+        EraHint::Fixed(Era::Legacy) | EraHint::Pinned(Era::Legacy) => match greeter
+            .initialize()
+            .await
+        {
             Ok(greeting) => Ok(greeting),
-            Err(NotInitialized::Modern(failure)) => Err(wrong_era(Era::Legacy, &failure)),
+            Err(NotInitialized::Modern(failure)) => Err(wrong_era(hint, Era::Legacy, &failure)),
             Err(NotInitialized::Unfit(failure) | NotInitialized::Outage(failure)) => Err(failure),
         },
     }
 }
 
-fn wrong_era(fixed: Era, failure: &Failure) -> Failure {
-    let detail = format!("the config fixes the {fixed} era, and the server says: {failure}");
-    Failure::new(FailureKind::VersionMismatch).with_detail(bounded(&detail))
+fn wrong_era(hint: EraHint, era: Era, failure: &Failure) -> Failure {
+    match hint {
+        EraHint::Fixed(_) => {
+            let detail = format!("the config fixes the {era} era, and the server says: {failure}");
+            Failure::new(FailureKind::VersionMismatch).with_detail(bounded(&detail))
+        }
+        // Nobody's config is wrong: the next attempt may meet another replica, and the pin ends (F139).
+        EraHint::Probe | EraHint::Remembered(_) | EraHint::Pinned(_) => {
+            let detail = format!(
+                "the server keeps changing between protocol eras, as if different versions of it took turns behind one \
+                 address; it was held to the {era} era and says: {failure}"
+            );
+            Failure::new(FailureKind::ProtocolError).with_detail(bounded(&detail))
+        }
+    }
 }
 
 struct Greeter<'a> {
@@ -116,6 +133,9 @@ impl Greeter<'_> {
             }
             // `initialize` was only the last resort: what the modern server said is the better explanation.
             Err(NotInitialized::Modern(failure) | NotInitialized::Unfit(failure)) => {
+                if refused.is_some() {
+                    self.link.unserved.store(false, Ordering::Relaxed);
+                }
                 Err(refused.unwrap_or(failure))
             }
             Err(NotInitialized::Outage(failure)) => Err(failure),
@@ -138,7 +158,7 @@ impl Greeter<'_> {
 
     async fn discover(&self) -> Discovered {
         let revision = Revision::LATEST_MODERN;
-        let face = self.link.bare.agreed(revision, None, None);
+        let face = self.link.bare.agreed(revision, None);
         let stamp = meta::modern_meta(revision, OUR_CAPABILITIES, Some(&our_info()), None);
         let stamp: Vec<String> = stamp
             .iter()
@@ -153,10 +173,13 @@ impl Greeter<'_> {
         let asked = self.link.asked(&face, id);
         let answered = answer::read(self.link, &face, &asked, response, self.inbound).await;
         let discovered = judge_discover(answered);
+        if matches!(discovered, Discovered::Modern(_) | Discovered::Refused(_)) {
+            self.link.unserved.store(false, Ordering::Relaxed);
+        }
         if let Discovered::Modern(greeting) = &discovered {
             self.link
                 .face
-                .store(self.link.bare.agreed(greeting.revision, None, None).into());
+                .store(self.link.bare.agreed(greeting.revision, None).into());
         }
         discovered
     }
@@ -164,8 +187,9 @@ impl Greeter<'_> {
     async fn initialize(&self) -> Result<Greeting, NotInitialized> {
         let offered = Revision::LATEST_LEGACY;
         let params = format!(
-            "{{\"protocolVersion\":{},\"capabilities\":{OUR_CAPABILITIES},\"clientInfo\":{}}}",
+            "{{\"protocolVersion\":{},\"capabilities\":{},\"clientInfo\":{}}}",
             json_string(offered.as_str()),
+            self.link.declared(),
             our_info()
         );
         let bare = &self.link.bare;
@@ -174,13 +198,16 @@ impl Greeter<'_> {
             .ask(bare, id, method::INITIALIZE, &params)
             .await
             .map_err(NotInitialized::Outage)?;
-        let (session, cookies) =
-            session_and_cookies(response.headers()).map_err(NotInitialized::Unfit)?;
+        // What an HTTP+SSE server says at the address of its event stream; a modern one speaks up below.
+        let status = response.status().as_u16();
+        self.link
+            .unserved
+            .store(matches!(status, 400 | 404 | 405), Ordering::Relaxed);
+        let session = face::session_of(response.headers()).map_err(NotInitialized::Unfit)?;
         // From here on the server may ask us something on this very stream, and our answers belong to the session (F35).
-        self.link.face.store(
-            bare.agreed(offered, session.as_ref(), cookies.clone())
-                .into(),
-        );
+        self.link
+            .face
+            .store(bare.agreed(offered, session.as_ref()).into());
         let asked = self.link.asked(bare, id);
         let answered = answer::read(self.link, bare, &asked, response, self.inbound).await;
         let greeting = match judge_initialize(self.link, answered) {
@@ -190,7 +217,7 @@ impl Greeter<'_> {
                 return Err(problem);
             }
         };
-        let face = bare.agreed(greeting.revision, session.as_ref(), cookies);
+        let face = bare.agreed(greeting.revision, session.as_ref());
         self.link.face.store(face.clone().into());
         // No request may go out before this one is accepted (F40).
         let initialized = Message::notification(method::INITIALIZED, None);
@@ -199,10 +226,10 @@ impl Greeter<'_> {
             .await
             .map_err(|failure| {
                 let detail = format!("{} was refused: {failure}", method::INITIALIZED);
-                // A session that is lost before it was ever used is a server problem, not a renewal.
+                // A session that is lost before it was ever used went to another instance (F107).
                 let lost = failure.kind == FailureKind::SessionLost;
                 let kind = if lost {
-                    FailureKind::ProtocolError
+                    FailureKind::SessionUnstable
                 } else {
                     failure.kind
                 };
@@ -228,23 +255,20 @@ impl Greeter<'_> {
     ) -> Result<Response<InBody>, Failure> {
         let message = Message::request(&Id::number(id), method, Some(params));
         let payload = Payload::of(Parts::from(message));
-        self.link
-            .post(face, Routing { method, name: None }, &payload, None)
-            .await
+        let routing = Routing {
+            method,
+            name: None,
+            params: &[],
+        };
+        self.link.post(face, routing, &payload, None).await
     }
-}
-
-fn session_and_cookies(
-    headers: &HeaderMap,
-) -> Result<(Option<http::HeaderValue>, Option<http::HeaderValue>), Failure> {
-    Ok((face::session_of(headers)?, face::cookies_of(headers)))
 }
 
 /// A failure to get an answer, and whether it says anything about the server's era.
 fn unanswered(miss: Miss) -> (Failure, bool) {
     match miss {
         Miss::NotSent(Cut::Ended(failure)) => (failure, false),
-        Miss::Rejected(failure) | Miss::Lost(Cut::Ended(failure)) => {
+        Miss::Rejected(failure) | Miss::Doubted(failure) | Miss::Lost(Cut::Ended(failure)) => {
             let speaks = match failure.kind {
                 FailureKind::NeedsLogin | FailureKind::Forbidden | FailureKind::RateLimited => {
                     false
@@ -254,8 +278,10 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 FailureKind::HttpStatus(status) => status < 502,
                 FailureKind::NotMcp
                 | FailureKind::ProtocolError
+                | FailureKind::Incompatible
                 | FailureKind::StreamClosed
                 | FailureKind::SessionLost
+                | FailureKind::SessionUnstable
                 | FailureKind::VersionMismatch
                 | FailureKind::ListingFailed
                 | FailureKind::ProbeFailed => true,
@@ -264,6 +290,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 | FailureKind::SpawnDenied
                 | FailureKind::SpawnFailed
                 | FailureKind::BadConfig
+                | FailureKind::BadCertificate
                 | FailureKind::ExitedEarly { .. }
                 | FailureKind::Exited { .. }
                 | FailureKind::ConnectTimeout(_)

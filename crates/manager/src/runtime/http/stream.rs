@@ -81,6 +81,10 @@ pub(super) struct Events {
     batch: VecDeque<Bytes>,
     unfinished_bytes: usize,
     ended: Option<Option<Failure>>,
+    /// The stream carries everybody's answers: an endless event is skipped to its end, and no reason to leave.
+    shared: bool,
+    /// The data of the newest `endpoint` event, on a shared stream.
+    endpoint: Option<Bytes>,
 }
 
 impl Events {
@@ -92,7 +96,22 @@ impl Events {
             batch: VecDeque::new(),
             unfinished_bytes: 0,
             ended: None,
+            shared: false,
+            endpoint: None,
         }
+    }
+
+    /// The one stream of an HTTP+SSE server.
+    pub(super) fn shared(body: InBody, limits: Limits) -> Self {
+        Self {
+            shared: true,
+            ..Self::new(body, limits)
+        }
+    }
+
+    /// The data of an `endpoint` event that was just skipped.
+    pub(super) fn take_endpoint(&mut self) -> Option<Bytes> {
+        self.endpoint.take()
     }
 
     /// The rest of the connection, for draining.
@@ -121,7 +140,7 @@ impl Events {
                 .limits
                 .message_bytes_max
                 .saturating_add(2 * SLACK_BYTES);
-            if self.unfinished_bytes > bytes_max {
+            if self.unfinished_bytes > bytes_max && !self.shared {
                 return self.runaway(bytes_max);
             }
             match self.body.chunk().await {
@@ -170,6 +189,10 @@ impl Events {
                 position.retry_ms = retry_ms.or(position.retry_ms);
                 if position.note(id) {
                     return Said::Skipped("repeated event");
+                }
+                if self.shared && event.as_deref() == Some("endpoint") {
+                    self.endpoint = Some(data);
+                    return Said::Skipped("endpoint event");
                 }
                 if event.is_some_and(|event| event != "message") {
                     return Said::Skipped("event of another type");

@@ -6,7 +6,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::codes;
@@ -14,6 +14,7 @@ use mainstay_wire::envelope::{Kind, Limits, Message};
 use mainstay_wire::raw;
 
 use super::client::{self, Target, bounded};
+use super::pause;
 
 /// What was asked, as far as it matters for judging the response.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +23,8 @@ pub(super) struct Asked {
     pub(super) id: Option<u64>,
     /// The request carried a session id.
     pub(super) session: bool,
+    /// The request was made in the modern era.
+    pub(super) modern: bool,
     pub(super) limits: Limits,
 }
 
@@ -36,6 +39,10 @@ pub(super) enum Verdict {
     Answer(Message),
     /// The server did not run the request.
     Rejected(Failure),
+    /// The session is gone, and it is not certain that it was the server who said so: the request may have run (F106).
+    Doubted(Failure),
+    /// The words are those of a lost session, and they may be about something else (F90): ask the session itself.
+    Suspected(Failure),
     /// The request may have run.
     Lost(Failure),
 }
@@ -48,16 +55,30 @@ pub(super) fn judge(
     said: Bytes,
     asked: &Asked,
 ) -> Verdict {
-    let preview = preview(&said);
+    let preview = preview(target, &said);
     let error = Message::parse(said.clone(), &asked.limits)
         .ok()
         .filter(|message| message.kind() == Kind::Error);
     let detail = match &error {
-        Some(error) => format!("HTTP {}: {}", status.as_u16(), error_words(error)),
+        Some(error) => target.scrub(&format!("HTTP {}: {}", status.as_u16(), error_words(error))),
         None if preview.is_empty() => format!("HTTP {}", status.as_u16()),
         None => format!("HTTP {}: {preview}", status.as_u16()),
     };
-    if asked.session && is_lost_session(status, error.as_ref(), &said, asked) {
+    if asked.session
+        && let Some(evidence) = lost_session(status, headers, error.as_ref(), &said, asked)
+    {
+        let lost = Failure::new(FailureKind::SessionLost).with_detail(bounded(&detail));
+        return match evidence {
+            Evidence::Server => Verdict::Rejected(lost),
+            Evidence::Anybody => Verdict::Doubted(lost),
+            Evidence::Words => Verdict::Suspected(lost),
+        };
+    }
+    if asked.modern
+        && status == StatusCode::BAD_REQUEST
+        && error.as_ref().is_some_and(wants_handshake)
+    {
+        // A replica of the other era: it looked for a session and went no further (F139).
         return Verdict::Rejected(
             Failure::new(FailureKind::SessionLost).with_detail(bounded(&detail)),
         );
@@ -68,9 +89,13 @@ pub(super) fn judge(
     if let Some(error) = error {
         return Verdict::Answer(error);
     }
-    let failure =
-        Failure::new(FailureKind::HttpStatus(status.as_u16())).with_detail(bounded(&detail));
-    let failure = match retry_after_ms(headers, SystemTime::now()) {
+    // Whatever asks to be left alone is throttling and no fault (law 15). For how long is known to the pauses.
+    let kind = match pause::is_throttling(status, headers) {
+        true => FailureKind::RateLimited,
+        false => FailureKind::HttpStatus(status.as_u16()),
+    };
+    let failure = Failure::new(kind).with_detail(bounded(&detail));
+    let failure = match pause::asked_ms(headers, SystemTime::now()) {
         Some(ms) => failure.with_retry_after_ms(ms),
         None => failure,
     };
@@ -95,21 +120,21 @@ fn refusal(
             let challenge = headers
                 .get(WWW_AUTHENTICATE)
                 .and_then(|challenge| challenge.to_str().ok());
-            let challenge = challenge.unwrap_or("no challenge");
+            let challenge = target.scrub(challenge.unwrap_or("no challenge"));
             Failure::new(FailureKind::NeedsLogin)
                 .with_detail(bounded(&format!("HTTP 401 ({challenge})")))
         }
         StatusCode::FORBIDDEN => Failure::new(FailureKind::Forbidden).with_detail(bounded(detail)),
         StatusCode::TOO_MANY_REQUESTS => {
             let failure = Failure::new(FailureKind::RateLimited).with_detail(bounded(detail));
-            match retry_after_ms(headers, SystemTime::now()) {
+            match pause::asked_ms(headers, SystemTime::now()) {
                 Some(ms) => failure.with_retry_after_ms(ms),
                 None => failure,
             }
         }
         // The two sides cannot agree on how to talk (F98).
         StatusCode::NOT_ACCEPTABLE | StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            Failure::new(FailureKind::ProtocolError).with_detail(bounded(detail))
+            Failure::new(FailureKind::Incompatible).with_detail(bounded(detail))
         }
         _ if status.is_redirection() => {
             let to = target
@@ -133,36 +158,77 @@ fn refusal(
     Some(Verdict::Rejected(failure))
 }
 
+/// How sure it is that the session is gone, and that this request was not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Evidence {
+    /// The server refused the session: an MCP error, or words about the session.
+    Server,
+    /// A status that means it, with a body that anybody on the way could have written: the session counts as gone, and
+    /// the request may have run before somebody lost the answer (F106).
+    Anybody,
+    /// Only words, under a status that does not mean it.
+    Words,
+}
+
 /// Whether a response to a request with a session id says that the session is gone (F89, F90, F100, F105).
-fn is_lost_session(
+fn lost_session(
     status: StatusCode,
+    headers: &HeaderMap,
     error: Option<&Message>,
     said: &Bytes,
     asked: &Asked,
-) -> bool {
+) -> Option<Evidence> {
+    let speaks = || match error {
+        Some(error) => speaks_of_lost_session(&error_message(error)),
+        None => {
+            !is_html(headers, said)
+                && speaks_of_lost_session(&String::from_utf8_lossy(
+                    said.get(..1024).unwrap_or(said),
+                ))
+        }
+    };
     match status {
-        StatusCode::GONE => true,
-        // An unknown method under 404, correctly answered: the session was good enough for that.
-        StatusCode::NOT_FOUND => !error.is_some_and(|error| {
-            error_code(error) == Some(codes::METHOD_NOT_FOUND)
-                && error
-                    .id()
-                    .and_then(mainstay_wire::id::Id::as_u64)
-                    .is_some_and(|id| Some(id) == asked.id)
-        }),
-        StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR => match error {
-            Some(error) => speaks_of_lost_session(&error_message(error)),
-            None => {
-                speaks_of_lost_session(&String::from_utf8_lossy(said.get(..1024).unwrap_or(said)))
+        StatusCode::GONE | StatusCode::NOT_FOUND => {
+            // An unknown method under 404, correctly answered: the session was good enough for that.
+            let answered = error.is_some_and(|error| {
+                error_code(error) == Some(codes::METHOD_NOT_FOUND)
+                    && error
+                        .id()
+                        .and_then(mainstay_wire::id::Id::as_u64)
+                        .is_some_and(|id| Some(id) == asked.id)
+            });
+            if answered && status == StatusCode::NOT_FOUND {
+                None
+            } else if error.is_some() || speaks() {
+                Some(Evidence::Server)
+            } else {
+                Some(Evidence::Anybody)
             }
-        },
-        _ => false,
+        }
+        StatusCode::BAD_REQUEST => speaks().then_some(Evidence::Server),
+        StatusCode::INTERNAL_SERVER_ERROR => speaks().then_some(Evidence::Words),
+        _ => None,
     }
 }
 
-/// Whether a JSON-RPC error under HTTP 200 says that the session is gone (F91). Narrower than the others: tools have
-/// sessions of their own, and their errors come the same way.
-pub(super) fn is_lost_session_error(error: &Message, asked: &Asked) -> bool {
+/// Pages are written by proxies and web servers, not by MCP servers.
+fn is_html(headers: &HeaderMap, said: &Bytes) -> bool {
+    let declared = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/html"));
+    declared || said.trim_ascii_start().starts_with(b"<")
+}
+
+/// Whether an error under 400 asks a modern request for the handshake of the legacy era.
+fn wants_handshake(error: &Message) -> bool {
+    matches!(error_code(error), Some(codes::INVALID_REQUEST | -32_000))
+        && speaks_of_lost_session(&error_message(error))
+}
+
+/// Whether a JSON-RPC error under HTTP 200 may say that the session is gone (F91). Tools have sessions of their own, and
+/// their errors come the same way: so this is no verdict, only a reason to ask the session itself.
+pub(super) fn may_be_lost_session(error: &Message, asked: &Asked) -> bool {
     const CODES: [i64; 4] = [-32_600, 32_600, -32_000, -32_001];
     let message = error_message(error);
     asked.session
@@ -229,21 +295,10 @@ pub(super) fn supported_versions(error: &Message) -> Vec<String> {
         .collect()
 }
 
-/// `Retry-After`, in seconds or as a date, in milliseconds. Unclamped: the policy does that (F102, F103).
-pub(super) fn retry_after_ms(headers: &HeaderMap, now: SystemTime) -> Option<u64> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse::<u64>() {
-        return Some(seconds.saturating_mul(1_000));
-    }
-    let at = httpdate::parse_http_date(value).ok()?;
-    Some(at.duration_since(now).map_or(0, |wait| {
-        u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
-    }))
-}
-
-/// The beginning of a body as one printable line.
-pub(super) fn preview(said: &Bytes) -> String {
-    let head = String::from_utf8_lossy(said.get(..512).unwrap_or(said)).into_owned();
+/// The beginning of a body as one printable line, without anything that the entry keeps secret (F257).
+pub(super) fn preview(target: &Target, said: &Bytes) -> String {
+    let head = String::from_utf8_lossy(said.get(..512).unwrap_or(said));
+    let head = target.scrub(&head);
     let words: Vec<&str> = head.split_whitespace().collect();
     words
         .join(" ")
@@ -266,6 +321,7 @@ mod tests {
         let asked = Asked {
             id: Some(7),
             session,
+            modern: false,
             limits: Limits::default(),
         };
         judge(
@@ -281,37 +337,54 @@ mod tests {
         match verdict {
             Verdict::Answer(_) => ("answer", None),
             Verdict::Rejected(failure) => ("rejected", Some(failure.kind)),
+            Verdict::Doubted(failure) => ("doubted", Some(failure.kind)),
+            Verdict::Suspected(failure) => ("suspected", Some(failure.kind)),
             Verdict::Lost(failure) => ("lost", Some(failure.kind)),
         }
     }
 
     #[test]
-    fn f89_f90_f95_f100_f105_a_session_is_lost_only_where_one_was_sent() {
+    fn f89_f90_f95_f100_f105_f106_a_session_is_lost_only_where_one_was_sent_and_bare_statuses_are_doubted()
+     {
+        let page = "<html><title>404: session not found</title></html>";
         let dialects = [
-            (404, ""),
+            ("doubted", 404, ""),
+            ("doubted", 404, "404 page not found"),
+            ("doubted", 404, page),
+            ("doubted", 404, r#"{"message":"Not Found"}"#),
+            ("rejected", 404, "Invalid session ID"),
             (
+                "rejected",
                 404,
                 r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Session not found"}}"#,
             ),
-            (410, ""),
+            ("doubted", 410, ""),
             (
+                "rejected",
+                410,
+                r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"gone"}}"#,
+            ),
+            (
+                "rejected",
                 400,
                 r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}"#,
             ),
-            (400, "Invalid session"),
+            ("rejected", 400, "Invalid session"),
             (
+                "rejected",
                 400,
                 r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: Server not initialized"}}"#,
             ),
             (
+                "suspected",
                 500,
                 r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"400: session expired"}}"#,
             ),
         ];
-        for (status, said) in dialects {
+        for (expected, status, said) in dialects {
             assert_eq!(
                 kind(judged(status, &[], said, true)),
-                ("rejected", Some(FailureKind::SessionLost)),
+                (expected, Some(FailureKind::SessionLost)),
                 "{status} {said}"
             );
             assert_ne!(
@@ -345,22 +418,23 @@ mod tests {
         let asked = Asked {
             id: Some(7),
             session: true,
+            modern: false,
             limits: Limits::default(),
         };
         let error = |code, message| Message::error_of(None, code, message, None);
-        assert!(is_lost_session_error(
+        assert!(may_be_lost_session(
             &error(-32_600, "Session not found"),
             &asked
         ));
         assert!(
-            !is_lost_session_error(&error(-32_602, "Session not found"), &asked),
+            !may_be_lost_session(&error(-32_602, "Session not found"), &asked),
             "a tool's own session"
         );
-        assert!(!is_lost_session_error(
+        assert!(!may_be_lost_session(
             &error(-32_600, "Invalid cursor"),
             &asked
         ));
-        assert!(!is_lost_session_error(
+        assert!(!may_be_lost_session(
             &error(-32_600, "Session not found"),
             &Asked {
                 session: false,
@@ -393,11 +467,11 @@ mod tests {
         );
         assert_eq!(
             kind(judged(406, &[], "", false)),
-            ("rejected", Some(FailureKind::ProtocolError))
+            ("rejected", Some(FailureKind::Incompatible))
         );
         assert_eq!(
             kind(judged(415, &[], "", false)),
-            ("rejected", Some(FailureKind::ProtocolError))
+            ("rejected", Some(FailureKind::Incompatible))
         );
         let error =
             r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32020,"message":"Header mismatch"}}"#;
@@ -424,23 +498,29 @@ mod tests {
     }
 
     #[test]
-    fn f102_retry_after_is_read_as_seconds_and_as_a_date() {
-        let Verdict::Rejected(failure) = judged(429, &[("retry-after", "7")], "", true) else {
-            panic!("not rejected")
-        };
+    fn f102_law_15_whatever_asks_to_be_left_alone_is_throttling() {
+        for (status, headers, expected) in [
+            (429, vec![("retry-after", "7")], Some(7_000)),
+            (429, vec![], None),
+            (503, vec![("retry-after", "7")], Some(7_000)),
+        ] {
+            let (Verdict::Rejected(failure) | Verdict::Lost(failure)) =
+                judged(status, &headers, "", true)
+            else {
+                panic!("an answer")
+            };
+            assert_eq!(failure.kind, FailureKind::RateLimited, "{status}");
+            assert_eq!(failure.retry_after_ms, expected, "{status}");
+        }
+        // A gateway in between may have passed the request on: 503 proves nothing about the call (law 16).
         assert_eq!(
-            (failure.kind, failure.retry_after_ms),
-            (FailureKind::RateLimited, Some(7_000))
+            kind(judged(503, &[("retry-after", "7")], "", true)).0,
+            "lost"
         );
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("good");
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            RETRY_AFTER,
-            "Sun, 06 Nov 1994 08:49:47 GMT".parse().expect("good"),
+        assert_eq!(
+            kind(judged(503, &[], "", true)),
+            ("lost", Some(FailureKind::HttpStatus(503)))
         );
-        assert_eq!(retry_after_ms(&headers, now), Some(10_000));
-        headers.insert(RETRY_AFTER, "soon".parse().expect("good"));
-        assert_eq!(retry_after_ms(&headers, now), None);
     }
 
     #[test]

@@ -3,36 +3,28 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use mainstay_core::failure::Failure;
+use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::lifecycle::effect::StopStep;
-use mainstay_core::lifecycle::input::{Input, Phase};
+use mainstay_core::lifecycle::input::{Input, OpenMode, Phase};
 
-use super::{Orders, Setup, list_and_report, probe, refresh, runtime, send_notices};
-use crate::runtime::http::{HttpLink, HttpSetup, PushEnd};
+use super::{Orders, Setup, list_and_report, probe, refresh, restore, runtime, send_notices};
+use crate::config::Push;
+use crate::runtime::freshness::PushState;
+use crate::runtime::greeting::Greeting;
+use crate::runtime::http::{HttpLink, HttpSetup, PushEnd, Window};
 use crate::runtime::{Link, Runtime};
 use crate::settings;
 
-/// See [`super::keep`].
-pub(super) async fn keep(setup: Setup) {
+/// Keeps a connection over streamable HTTP. `Some`: it is not one, and nothing has been reported of that; `None`: the
+/// generation is over, except for [`leave`].
+pub(super) async fn keep(setup: &Setup, link: &Arc<HttpLink>) -> Option<Failure> {
     let generation = setup.generation;
-    let link = match connect(&setup) {
-        Ok(link) => Arc::new(link),
-        Err(failure) => {
-            return setup
-                .reports
-                .input(Input::OpenFailed {
-                    generation,
-                    failure,
-                })
-                .await;
-        }
-    };
-    let (runtime, notices) = runtime(&setup, Link::Http(Arc::clone(&link)));
+    let (runtime, notices) = runtime(setup, Link::Http(Arc::clone(link)));
     let mut orders = setup.orders.clone();
     let mut obeyed = Orders::default();
     let mut told_drained = false;
     {
-        let mut work = pin!(work(&setup, &runtime, &link));
+        let mut work = pin!(work(setup, &runtime, link));
         let mut worked = false;
         let mut saying = pin!(send_notices(&runtime, notices));
         let mut drained = pin!(runtime.leases.drained());
@@ -41,6 +33,9 @@ pub(super) async fn keep(setup: Setup) {
                 // Cancel-safe: pinned; it ends only when opening failed, and that is reported once.
                 failure = &mut work, if !worked => {
                     worked = true;
+                    if link.may_be_old() {
+                        return Some(failure);
+                    }
                     setup.reports.input(Input::OpenFailed { generation, failure }).await;
                 }
                 // Cancel-safe: pinned.
@@ -62,12 +57,13 @@ pub(super) async fn keep(setup: Setup) {
         // Leaving the block drops the streams of this generation.
     }
     runtime.fail(runtime.failure());
-    leave(&link, &mut orders).await;
+    None
 }
 
 /// Ends the session on the server, unless a kill order says that there is no time for it. Its failure changes nothing
 /// (law 4).
-async fn leave(link: &HttpLink, orders: &mut tokio::sync::watch::Receiver<Orders>) {
+pub(super) async fn leave(setup: &Setup, link: &HttpLink) {
+    let mut orders = setup.orders.clone();
     let killed = orders.wait_for(|orders| orders.stop == Some(StopStep::Kill));
     tokio::select! {
         // Bounded by the link's own deadline; dropping it only leaves the session to expire on the server.
@@ -77,14 +73,39 @@ async fn leave(link: &HttpLink, orders: &mut tokio::sync::watch::Receiver<Orders
     }
 }
 
-fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
+pub(super) fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
     let resolved = settings::resolve_endpoint(&setup.config)?;
     HttpLink::new(HttpSetup {
-        url: resolved.url,
         headers: resolved.headers,
         limits: setup.limits,
-        connect_ms: setup.config.timeouts.spawn_ms,
+        push_idle_ms: setup.config.timeouts.push_idle_ms,
+        connect_ms: setup
+            .config
+            .timeouts
+            .tcp_connect_ms
+            .min(setup.config.timeouts.spawn_ms),
+        route: resolved.route,
+        pauses: Arc::clone(&setup.pauses),
+        window: Window {
+            min_ms: setup.config.restart.retry_after_min_ms,
+            max_ms: setup.config.restart.retry_after_max_ms,
+        },
+        ..HttpSetup::new(resolved.url)
     })
+}
+
+/// Called once per generation, when it has been greeted and before it lists or serves: whatever the former generation had
+/// agreed on with the server is agreed on again from here (law 25).
+fn just_greeted(setup: &Setup, runtime: &Runtime, greeting: &Greeting) {
+    runtime.greeted(greeting.clone());
+    runtime.set_push(match setup.config.push {
+        Push::Auto => PushState::Opening,
+        Push::Off => PushState::Off,
+    });
+    if setup.mode == OpenMode::Fresh {
+        // Should this generation end without a word now, it was the listing that hung (F32).
+        setup.slot.era.listing(greeting.revision.era());
+    }
 }
 
 /// Opens, and then works until it is dropped. Returns only if opening failed.
@@ -97,41 +118,53 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
             phase: Phase::Greet,
         })
         .await;
+    link.declare(runtime.declare());
     let hint = setup.slot.era.hint(settings::fixed_era(&setup.config));
-    let greeting = match link
+    setup.slot.era.greeting();
+    let greeted = link
         .greet(
             &setup.slot.ids,
             hint,
             setup.config.timeouts.probe_ms,
             &**runtime,
         )
-        .await
-    {
+        .await;
+    // What is remembered corrects itself in the next attempt, so an outage need not be forgotten for.
+    setup.slot.era.no_verdict();
+    let greeting = match greeted {
         Ok(greeting) => greeting,
-        Err(failure) => {
-            setup.slot.era.set(None);
-            return failure;
-        }
+        Err(failure) => return failure,
     };
-    runtime.greeted(greeting.clone());
+    just_greeted(setup, runtime, &greeting);
     // Beside the listing, not after it: a change in between must not be missed (law 23).
     let push = async {
-        match link
-            .push(&greeting, &**runtime, &|| runtime.dirty.mark())
-            .await
-        {
-            PushEnd::Unsupported => {
-                tracing::debug!(server = %runtime.server, "the server has no push stream; changes are found on reconnect")
+        if setup.config.push == Push::Auto {
+            match link.push(&greeting, &**runtime, &**runtime).await {
+                PushEnd::Unsupported => runtime.set_push(PushState::Unsupported),
+                PushEnd::Refused => runtime.set_push(PushState::Refused),
+                PushEnd::SessionLost => runtime.session_lost(),
             }
-            PushEnd::SessionLost => runtime.session_lost(),
         }
         std::future::pending::<Failure>().await
     };
     let serve = async {
         if let Err(failure) = list_and_report(setup, runtime, &greeting).await {
-            return failure;
+            setup.slot.era.no_verdict();
+            // A session that is lost before it was ever of use went to another instance (F107).
+            return if failure.kind == FailureKind::SessionLost {
+                Failure {
+                    kind: FailureKind::SessionUnstable,
+                    ..failure
+                }
+            } else {
+                failure
+            };
         }
-        tokio::join!(refresh(setup, runtime), probe(setup, runtime));
+        tokio::join!(
+            refresh(setup, runtime),
+            probe(setup, runtime),
+            restore(&setup.slot.events, runtime)
+        );
         runtime.failure()
     };
     tokio::select! {

@@ -1,6 +1,7 @@
 //! The keeper of a child process: spawn, greet, list, watch, and the escalating stop, whatever the pipes do.
 
 mod greet;
+mod hints;
 
 use std::ffi::OsString;
 use std::pin::pin;
@@ -16,19 +17,26 @@ use mainstay_wire::revision::Era;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{Orders, Setup, list_and_report, probe, refresh, runtime, send_notices};
-use crate::process::{self, SpawnSpec, Spawned};
+use super::{Orders, Setup, list_and_report, probe, refresh, restore, runtime, send_notices};
+use crate::config::Transport;
+use crate::process::{self, PipeId, SpawnSpec, Spawned};
 use crate::runtime::stdio::{StdioLink, read_lines, write_lines};
 use crate::runtime::{Link, Runtime};
 use crate::settings;
 
-/// How long after the end of stdout we wait for the exit that explains it, and after the exit for the last lines.
+pub(crate) use self::hints::MissingModule;
+
+/// How long after the end of stdout we wait for the exit that explains it, and after the exit for the last lines. No
+/// setting: it bounds how late a death is told (law 13), and nothing is lost by it but words.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// Output on stderr is reported as life at most this often.
+/// Output on stderr is reported as life at most this often. No setting: it bounds what a chatty server costs the driver.
 const LIFE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many stderr lines go into a failure.
+/// How many stderr lines are looked at for a known cause: a stack trace comes after it.
+const HINT_LINES: usize = 40;
+
+/// How many stderr lines go into a failure. No setting: `logs` shows all that is kept.
 const TAIL_LINES: usize = 5;
 
 /// See [`super::keep`].
@@ -53,8 +61,9 @@ pub(super) async fn keep(setup: Setup) {
         process,
     } = spawned;
     let pid = process.pid();
+    let pipe = PipeId::of(&stdout);
     setup.slot.set_process(pid, Arc::clone(&stderr));
-    let (link, lines) = StdioLink::new();
+    let (link, lines) = StdioLink::new(setup.caps.queued_lines);
     let closing = link.closing();
     let (runtime, notices) = runtime(&setup, Link::Stdio(link));
     let writer = tokio::spawn(write_lines(stdin, lines, closing.clone()));
@@ -83,6 +92,8 @@ pub(super) async fn keep(setup: Setup) {
         process: &process,
         opened: AtomicBool::new(false),
         probing: AtomicBool::new(false),
+        stopping: AtomicBool::new(false),
+        pipe,
     };
     child.live(reader, notices).await;
     // Whatever still waits on this generation learns now that it is over.
@@ -122,7 +133,12 @@ struct Child<'a> {
     stderr: Arc<process::StderrRing>,
     process: &'a process::Process,
     opened: AtomicBool,
+    /// A question has been asked that a strict old server may die of, and was not answered.
     probing: AtomicBool,
+    /// Its end was ordered: what it does from now on says nothing about it.
+    stopping: AtomicBool,
+    /// Its stdout.
+    pipe: Option<PipeId>,
 }
 
 /// What can happen to a living child.
@@ -190,7 +206,25 @@ impl Child<'_> {
                 break;
             }
         }
+        if !seen.ended
+            && tokio::time::timeout(LAST_WORDS, &mut reader).await.is_err()
+            && self.process.is_gone()
+        {
+            self.report_escape().await;
+        }
         reader.abort();
+    }
+
+    /// The group is gone, and somebody still holds its stdout: a process that has left the group. It cannot be ended
+    /// safely, so people are told.
+    async fn report_escape(&self) {
+        let pipe = self.pipe;
+        let look = move || pipe.map(PipeId::holders).unwrap_or_default();
+        let pids = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+        self.setup
+            .slot
+            .counters
+            .escaped(self.setup.generation.0, pids);
     }
 
     /// Deals with one happening; `true` when nothing is left to happen.
@@ -275,7 +309,8 @@ impl Child<'_> {
         }
         tokio::join!(
             refresh(self.setup, self.runtime),
-            probe(self.setup, self.runtime)
+            probe(self.setup, self.runtime),
+            restore(&self.setup.slot.events, self.runtime)
         );
         self.runtime.failure()
     }
@@ -292,6 +327,9 @@ impl Child<'_> {
         if before.stop == wanted.stop && before.kills == wanted.kills {
             return;
         }
+        if !self.stopping.swap(true, Ordering::AcqRel) {
+            self.doubt_the_era();
+        }
         match wanted.stop {
             None | Some(StopStep::Drain) => {}
             Some(StopStep::Close) => self.close(),
@@ -301,8 +339,27 @@ impl Child<'_> {
             }
             Some(StopStep::Kill) => {
                 self.close();
+                if before.stop != wanted.stop && self.process.exited().borrow().is_none() {
+                    let (server, pid) = (&self.setup.slot.name, self.process.pid());
+                    tracing::warn!(%server, pid, "the process did not end when it was asked to; killing it");
+                    self.setup.slot.counters.forced_kill();
+                }
                 self.process.kill();
             }
+        }
+    }
+
+    /// F32: a server that greets as modern and then does not list is tried as a legacy one the next time.
+    fn doubt_the_era(&self) {
+        let is_modern = self
+            .runtime
+            .greeting()
+            .is_some_and(|greeting| greeting.revision.era() == Era::Modern);
+        if is_modern
+            && !self.opened.load(Ordering::Acquire)
+            && settings::fixed_era(&self.setup.config).is_none()
+        {
+            self.setup.slot.era.set(Some(Era::Legacy));
         }
     }
 
@@ -325,6 +382,7 @@ impl Child<'_> {
         self.runtime.greeted(greeting.clone());
         list_and_report(self.setup, self.runtime, &greeting).await?;
         self.opened.store(true, Ordering::Release);
+        self.setup.slot.missing_module.started();
         Ok(())
     }
 
@@ -341,7 +399,9 @@ impl Child<'_> {
                 .await;
             return;
         }
-        if self.probing.load(Ordering::Acquire) {
+        if self.stopping.load(Ordering::Acquire) {
+            // It ends because it was told to.
+        } else if self.probing.load(Ordering::Acquire) {
             // F28: a strict old server may die of an unknown method. The next start does not probe; the one charge goes
             // with the first proof.
             self.setup.slot.era.set(Some(Era::Legacy));
@@ -365,7 +425,23 @@ impl Child<'_> {
         } else {
             FailureKind::ExitedEarly { code, signal }
         };
-        self.explain(Failure::new(kind))
+        let early = !self.opened.load(Ordering::Acquire);
+        let hint = early.then(|| self.hint()).flatten();
+        let failure = self.explain(Failure::new(kind));
+        let Some(hint) = hint else { return failure };
+        let words = failure.detail.as_deref().unwrap_or_default();
+        let detail = format!("{words}; {hint}");
+        failure.with_detail(detail)
+    }
+
+    /// What a start that failed tells those who know such starts (F5, F7).
+    fn hint(&self) -> Option<String> {
+        let command = match &self.setup.config.transport {
+            Transport::Stdio { command, .. } => command.raw(),
+            Transport::Http { .. } | Transport::Broken { .. } => "",
+        };
+        let tail = self.stderr.tail(HINT_LINES);
+        self.setup.slot.missing_module.failed(&tail, command)
     }
 
     /// Attaches the stderr tail (law 30).
@@ -392,7 +468,9 @@ impl Child<'_> {
                     generation: self.setup.generation,
                 })
                 .await;
-            tokio::time::sleep(LIFE_INTERVAL).await;
+            // Often enough for a phase that is set to be short.
+            let phase = Duration::from_millis(self.setup.config.timeouts.greet_ms);
+            tokio::time::sleep(LIFE_INTERVAL.min(phase / 4)).await;
         }
         std::future::pending().await
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Child;
 use crate::request::Request;
 use crate::runtime::era::EraHint;
-use crate::runtime::greeting::{Greeting, OUR_CAPABILITIES, our_info};
+use crate::runtime::greeting::{Greeting, our_info};
 use crate::runtime::{Cut, Limits, Miss};
 use crate::settings;
 
@@ -22,30 +22,37 @@ impl Child<'_> {
     /// Finds the server's era and greets it (F26 to F30).
     pub(super) async fn greet(&self) -> Result<Greeting, Failure> {
         let probe = Duration::from_millis(self.setup.config.timeouts.probe_ms);
-        let whole = Duration::from_millis(self.setup.config.timeouts.connect_ms);
+        let whole = Duration::from_millis(settings::connect_ms(&self.setup.config));
         match self.setup.slot.era.hint(settings::fixed_era(&self.setup.config)) {
             EraHint::Fixed(Era::Modern) => match self.discover(whole).await? {
                 Discovered::Modern(greeting) => Ok(*greeting),
                 Discovered::Legacy(words) => Err(Failure::new(FailureKind::VersionMismatch)
                     .with_detail(format!("`protocol` is `modern`, but the server answered server/discover with: {words}"))),
+                Discovered::Silent => Err(Failure::new(FailureKind::ConnectTimeout(Phase::Greet))
+                    .with_detail("no answer to server/discover")),
             },
             EraHint::Fixed(Era::Legacy) => self.initialize(whole).await.map_err(|refused| refused.failure),
-            EraHint::Remembered(Era::Legacy) => self.initialize_or_discover(whole).await,
-            EraHint::Remembered(Era::Modern) => match self.discover(whole).await? {
+            EraHint::Remembered(Era::Legacy) | EraHint::Pinned(Era::Legacy) => self.initialize_or_discover(whole).await,
+            EraHint::Remembered(Era::Modern) | EraHint::Pinned(Era::Modern) => match self.discover(whole).await? {
                 Discovered::Modern(greeting) => Ok(*greeting),
-                Discovered::Legacy(_) => {
+                Discovered::Legacy(_) | Discovered::Silent => {
                     self.setup.slot.era.set(None);
                     self.initialize_or_discover(whole).await
                 }
             },
             EraHint::Probe => {
                 self.probing.store(true, Ordering::Release);
-                let discovered = self.discover(probe).await;
-                self.probing.store(false, Ordering::Release);
-                match discovered? {
+                let greeted = match self.discover(probe).await? {
                     Discovered::Modern(greeting) => Ok(*greeting),
-                    Discovered::Legacy(_) => self.initialize_or_discover(whole).await,
-                }
+                    // It may read the probe only now, if it is still starting, and die of it (F28).
+                    Discovered::Silent => self.initialize_or_discover(whole).await,
+                    Discovered::Legacy(_) => {
+                        self.probing.store(false, Ordering::Release);
+                        self.initialize_or_discover(whole).await
+                    }
+                };
+                self.probing.store(false, Ordering::Release);
+                greeted
             }
         }
     }
@@ -64,7 +71,7 @@ impl Child<'_> {
                 by_server: true,
             }) => match self.discover(within).await? {
                 Discovered::Modern(greeting) => Ok(*greeting),
-                Discovered::Legacy(_) => Err(failure),
+                Discovered::Legacy(_) | Discovered::Silent => Err(failure),
             },
         }
     }
@@ -79,7 +86,7 @@ impl Child<'_> {
             Ok(answer) => answer,
             // Silence means legacy; the answer, should it still come, finds nobody (F27).
             Err(Miss::Lost(Cut::Idle | Cut::Total) | Miss::NotSent(Cut::Idle | Cut::Total)) => {
-                return Ok(Discovered::Legacy("silence".to_owned()));
+                return Ok(Discovered::Silent);
             }
             Err(miss) => return Err(failure_of(miss)),
         };
@@ -104,8 +111,9 @@ impl Child<'_> {
     /// The legacy handshake.
     async fn initialize(&self, within: Duration) -> Result<Greeting, Refused> {
         let params = format!(
-            "{{\"protocolVersion\":\"{}\",\"capabilities\":{OUR_CAPABILITIES},\"clientInfo\":{}}}",
+            "{{\"protocolVersion\":\"{}\",\"capabilities\":{},\"clientInfo\":{}}}",
             Revision::LATEST_LEGACY.as_str(),
+            self.runtime.declare(),
             our_info()
         );
         let request = Request::new(method::INITIALIZE, Some(&params));
@@ -144,8 +152,10 @@ impl Child<'_> {
             .filter(|revision| revision.era() == Era::Legacy)
         else {
             let words = format!(
-                "the server wants protocol version `{}`, which Mainstay does not know",
-                view.protocol_version
+                "the server wants protocol version `{}`; Mainstay offered `{}` and knows {}",
+                view.protocol_version,
+                Revision::LATEST_LEGACY.as_str(),
+                known_revisions()
             );
             let failure = Failure::new(FailureKind::VersionMismatch).with_detail(words);
             return Err(Refused {
@@ -160,6 +170,15 @@ impl Child<'_> {
     }
 }
 
+/// For people: what a handshake may agree on.
+fn known_revisions() -> String {
+    let legacy = Revision::ALL
+        .iter()
+        .filter(|revision| revision.era() == Era::Legacy)
+        .map(|revision| format!("`{}`", revision.as_str()));
+    legacy.collect::<Vec<_>>().join(", ")
+}
+
 /// An initialize that came to nothing, and whether the server itself said so.
 struct Refused {
     failure: Failure,
@@ -169,8 +188,10 @@ struct Refused {
 /// What a probe found.
 enum Discovered {
     Modern(Box<Greeting>),
-    /// Any other answer, in words, or silence.
+    /// Any other answer, in words.
     Legacy(String),
+    /// No answer.
+    Silent,
 }
 
 /// A request with the modern metadata already in it, for servers whose era is not known yet.
@@ -196,6 +217,7 @@ fn failure_of(miss: Miss) -> Failure {
     match miss {
         Miss::NotSent(Cut::Ended(failure))
         | Miss::Rejected(failure)
+        | Miss::Doubted(failure)
         | Miss::Lost(Cut::Ended(failure)) => failure,
         Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => {
             Failure::new(FailureKind::ConnectTimeout(Phase::Greet))

@@ -1,0 +1,282 @@
+//! The way to a server: through which proxy, and whom TLS trusts on it.
+//!
+//! Decided once per link, for its one origin. Makes the general HTTP client and reads its errors; sends nothing.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::client::proxy::matcher::Matcher;
+use mainstay_core::failure::{Failure, FailureKind};
+
+use super::client::{chain, place_of};
+use super::lookup::Lookup;
+
+/// The word in place of a proxy's address that means: none, whatever the environment says.
+const DIRECT: &str = "direct";
+
+/// The most that a file of certificates may hold.
+const CA_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// How a server is reached: what its entry says about proxies and certificates. No `Debug` beyond what may be shown: the
+/// address of a proxy may hold a password.
+#[derive(Clone, Default)]
+pub struct Route {
+    /// A file of certificates in PEM form that are trusted as roots, on top of those of this machine (`tls.caFile`).
+    pub ca_file: Option<PathBuf>,
+    /// The address of the proxy, or `direct` for none. `None`: what the environment says, and never for servers on this
+    /// machine.
+    pub proxy: Option<String>,
+    /// Hosts that are reached without a proxy, as `NO_PROXY` lists them.
+    pub no_proxy: Option<String>,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("ca_file", &self.ca_file)
+            .field("has_proxy", &self.proxy.is_some())
+            .field("no_proxy", &self.no_proxy)
+            .finish()
+    }
+}
+
+/// Which proxy leads to one origin.
+#[derive(Clone)]
+pub(super) enum Way {
+    Direct,
+    /// As the environment of this process says.
+    Environment,
+    Proxy(reqwest::Url),
+}
+
+impl Route {
+    /// The way to an origin.
+    pub(super) fn way(&self, uri: &Uri, is_loopback: bool) -> Result<Way, Failure> {
+        let spared = self.no_proxy.as_deref().is_some_and(|hosts| {
+            let matcher = Matcher::builder()
+                .all("http://proxy.invalid")
+                .no(hosts)
+                .build();
+            matcher.intercept(uri).is_none()
+        });
+        let proxy = self.proxy.as_deref().map(str::trim);
+        Ok(match proxy.filter(|proxy| !proxy.is_empty()) {
+            _ if spared => Way::Direct,
+            Some(DIRECT) => Way::Direct,
+            Some(proxy) => Way::Proxy(proxy_url(proxy)?),
+            // No proxy of the environment can reach a server on this machine.
+            None if is_loopback || Matcher::from_system().intercept(uri).is_none() => Way::Direct,
+            None => Way::Environment,
+        })
+    }
+
+    /// The certificates of `tls.caFile`.
+    fn roots(&self) -> Result<Vec<reqwest::Certificate>, Failure> {
+        let Some(path) = &self.ca_file else {
+            return Ok(Vec::new());
+        };
+        let bad = |why: String| {
+            Failure::new(FailureKind::BadConfig)
+                .with_detail(format!("`tls.caFile` {} {why}", path.display()))
+        };
+        let bytes = std::fs::metadata(path)
+            .map_err(|error| bad(format!("cannot be read: {error}")))?
+            .len();
+        if bytes > CA_BYTES_MAX {
+            return Err(bad(format!("is longer than {CA_BYTES_MAX} bytes")));
+        }
+        let pem = std::fs::read(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
+        let roots = reqwest::Certificate::from_pem_bundle(&pem)
+            .map_err(|error| bad(format!("is not usable: {}", chain(&error))))?;
+        if roots.is_empty() {
+            return Err(bad("holds no certificate in PEM form".to_owned()));
+        }
+        Ok(roots)
+    }
+}
+
+fn proxy_url(proxy: &str) -> Result<reqwest::Url, Failure> {
+    // The address may hold a password: say what is wrong with it, not what it is (law 31).
+    let bad =
+        |why: &str| Failure::new(FailureKind::BadConfig).with_detail(format!("`proxy` {why}"));
+    // `host:port` alone would read like a scheme of its own.
+    let whole = match proxy.contains("://") {
+        true => proxy.to_owned(),
+        false => format!("http://{proxy}"),
+    };
+    let url =
+        reqwest::Url::parse(&whole).map_err(|error| bad(&format!("is not an address: {error}")))?;
+    if matches!(url.scheme(), "http" | "https") {
+        Ok(url)
+    } else {
+        Err(bad(&format!(
+            "must begin with http:// or https://, not {}:",
+            url.scheme()
+        )))
+    }
+}
+
+/// The settings of connections that the general client makes.
+pub(super) struct Tuning {
+    pub(super) connect: Duration,
+    pub(super) keepalive: Duration,
+    pub(super) keepalive_interval: Duration,
+    pub(super) keepalive_retries: u32,
+    pub(super) idle: Duration,
+    pub(super) idle_max: usize,
+}
+
+/// The general client: TLS, HTTP/2 where the server offers it, proxies.
+pub(super) fn general_client(
+    route: &Route,
+    way: &Way,
+    lookup: &Lookup,
+    tuning: &Tuning,
+) -> Result<reqwest::Client, Failure> {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Losing the race means that somebody else installed one: just as good.
+        let _: Result<(), Arc<_>> = rustls::crypto::ring::default_provider().install_default();
+    }
+    let internal = |error: reqwest::Error| {
+        Failure::new(FailureKind::Internal)
+            .with_detail(format!("no TLS client: {}", chain(&error.without_url())))
+    };
+    let builder = reqwest::Client::builder();
+    let builder = match way {
+        Way::Direct => builder.no_proxy(),
+        Way::Environment => builder,
+        Way::Proxy(url) => builder.proxy(reqwest::Proxy::all(url.clone()).map_err(internal)?),
+    };
+    let roots = route.roots()?;
+    let builder = if roots.is_empty() {
+        builder
+    } else {
+        builder.tls_certs_merge(roots)
+    };
+    let builder = if lookup.is_custom() {
+        builder.dns_resolver(Arc::new(lookup.clone()))
+    } else {
+        builder
+    };
+    builder
+        .redirect(reqwest::redirect::Policy::none())
+        .tcp_nodelay(true)
+        .tcp_keepalive(tuning.keepalive)
+        .tcp_keepalive_interval(tuning.keepalive_interval)
+        .tcp_keepalive_retries(tuning.keepalive_retries)
+        .http2_keep_alive_interval(tuning.keepalive)
+        .http2_keep_alive_timeout(tuning.keepalive_interval)
+        .connect_timeout(tuning.connect)
+        .pool_idle_timeout(tuning.idle)
+        .pool_max_idle_per_host(tuning.idle_max)
+        .build()
+        .map_err(internal)
+}
+
+/// The failure of a request of the general client that got no response.
+pub(super) fn no_response(error: reqwest::Error, uri: &Uri) -> Failure {
+    let error = error.without_url();
+    if let Some(why) = certificate_fault(&error) {
+        let detail = format!("the certificate of {} is refused: {why}", place_of(uri));
+        return Failure::new(FailureKind::BadCertificate).with_detail(detail);
+    }
+    let kind = if error.is_connect() {
+        FailureKind::Unreachable
+    } else {
+        FailureKind::StreamClosed
+    };
+    Failure::new(kind).with_detail(chain(&error))
+}
+
+/// What is wrong with the other side's certificate, if that is what it is (F80).
+fn certificate_fault(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref::<rustls::Error>()
+        {
+            return Some(why.to_string());
+        }
+        // An I/O error hides what it was made of: its own cause is the cause of that.
+        let inner = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            .map(|inner| inner as &(dyn Error + 'static));
+        cause = inner.or_else(|| error.source());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(route: &Route, url: &str, is_loopback: bool) -> String {
+        match route.way(&url.parse().expect("good"), is_loopback) {
+            Ok(Way::Direct) => "direct".to_owned(),
+            Ok(Way::Environment) => "environment".to_owned(),
+            Ok(Way::Proxy(url)) => url.to_string(),
+            Err(failure) => failure.to_string(),
+        }
+    }
+
+    #[test]
+    fn f80_a_proxy_of_the_entry_is_used_unless_the_entry_spares_the_host() {
+        let route = Route {
+            proxy: Some("http://proxy.test:3128".to_owned()),
+            no_proxy: Some("intern.test, 10.0.0.0/8".to_owned()),
+            ..Route::default()
+        };
+        let proxy = "http://proxy.test:3128/";
+        assert_eq!(way(&route, "https://far.test/mcp", false), proxy);
+        assert_eq!(way(&route, "http://127.0.0.1:1/mcp", true), proxy);
+        assert_eq!(way(&route, "https://a.intern.test/mcp", false), "direct");
+        assert_eq!(way(&route, "https://10.1.2.3/mcp", false), "direct");
+        let route = Route {
+            proxy: Some("proxy.test:3128".to_owned()),
+            ..Route::default()
+        };
+        assert_eq!(way(&route, "https://far.test/mcp", false), proxy);
+        let route = Route {
+            proxy: Some("direct".to_owned()),
+            ..Route::default()
+        };
+        assert_eq!(way(&route, "https://far.test/mcp", false), "direct");
+        assert_eq!(way(&Route::default(), "http://[::1]/", true), "direct");
+    }
+
+    #[test]
+    fn law_31_a_proxy_that_cannot_work_is_named_by_its_setting_and_not_by_its_password() {
+        for proxy in ["ftp://me:s3cret@proxy.test", "http://me:s3cret@:1"] {
+            let route = Route {
+                proxy: Some(proxy.to_owned()),
+                ..Route::default()
+            };
+            let said = way(&route, "https://far.test/mcp", false);
+            assert!(
+                said.contains("`proxy`") && !said.contains("s3cret"),
+                "{said}"
+            );
+            assert!(!format!("{route:?}").contains("s3cret"));
+        }
+    }
+
+    #[test]
+    fn f80_a_file_of_certificates_that_cannot_be_used_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("ca.pem");
+        let roots = || {
+            let route = Route {
+                ca_file: Some(path.clone()),
+                ..Route::default()
+            };
+            route.roots().expect_err("unusable").to_string()
+        };
+        assert!(roots().contains("ca.pem cannot be read"), "{}", roots());
+        std::fs::write(&path, "no certificate").expect("written");
+        assert!(roots().contains("holds no certificate"), "{}", roots());
+    }
+}

@@ -1,0 +1,404 @@
+//! Tells every new connection what the user of the library wants the server to keep in mind (law 25, F110): log level,
+//! subscriptions, roots. Runs beside the calls of a generation that serves, and never delays one.
+//!
+//! A server that refuses is an event and is asked again; it is never a reason to call the connection dead.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use mainstay_wire::codes;
+use mainstay_wire::envelope::Message;
+use mainstay_wire::method;
+use mainstay_wire::revision::Era;
+use mainstay_wire::splice::json_string;
+use mainstay_wire::views::{ErrorView, ListenFilter};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::greeting::OUR_CAPABILITIES;
+use super::{Cut, Limits, Miss, Runtime};
+use crate::events::{EventKind, Events};
+use crate::request::Request;
+use crate::wishes::{LogLevel, Wanted};
+
+/// How long one request of ours may take.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// The pause before what failed is tried again: doubling between these bounds, so that a server that refuses for good is
+/// asked, and its refusal told, about once a minute.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A listen stream that lived this long was worth opening.
+const WORTH: Duration = Duration::from_secs(30);
+
+/// A listen stream has no end of its own.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What one generation was told in its greeting, and what it acknowledged.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// The version of the roots when they were declared; 0: they were not.
+    roots_version: OnceLock<u64>,
+    /// How many listen streams of ours were acknowledged, and what the newest one grants.
+    acknowledged: watch::Sender<(u64, ListenFilter)>,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self {
+            roots_version: OnceLock::new(),
+            acknowledged: watch::Sender::new((0, ListenFilter::default())),
+        }
+    }
+}
+
+impl Told {
+    /// The version of the roots that this generation was greeted with, if it was told that there are any.
+    pub(crate) fn roots_version(&self) -> Option<u64> {
+        self.roots_version
+            .get()
+            .copied()
+            .filter(|version| *version > 0)
+    }
+
+    /// The first message of a listen stream came. Never blocks; the read loop calls it.
+    pub(crate) fn acknowledge(&self, message: &Message) {
+        let granted = ListenFilter::of(message).unwrap_or_default();
+        self.acknowledged
+            .send_modify(|(times, filter)| (*times, *filter) = (*times + 1, granted));
+    }
+}
+
+impl Runtime {
+    /// What we declare of ourselves in a legacy greeting. Decided once per generation: what is not declared is not asked.
+    pub(crate) fn declare(&self) -> String {
+        let version = || self.wishes.wanted().roots_version;
+        if *self.told.roots_version.get_or_init(version) > 0 {
+            "{\"roots\":{\"listChanged\":true}}".to_owned()
+        } else {
+            OUR_CAPABILITIES.to_owned()
+        }
+    }
+}
+
+/// Something that the server was not told.
+struct Trouble {
+    what: &'static str,
+    detail: String,
+}
+
+/// Keeps telling the server of one generation what is wished for. Never ends by itself; cancel-safe: what was not told is
+/// told by the next generation.
+pub(crate) async fn restore(events: &Events, runtime: &Runtime) {
+    let Some(greeting) = runtime.greeting() else {
+        return std::future::pending().await;
+    };
+    let restorer = Restorer {
+        events,
+        runtime,
+        watch: runtime.wishes.watch(),
+        pause: PAUSE_MIN,
+        subscribes: greeting.can_subscribe(),
+        logs: greeting.declares("logging"),
+        said_unable: false,
+    };
+    match greeting.revision.era() {
+        Era::Legacy => restorer.legacy().await,
+        Era::Modern => restorer.modern().await,
+    }
+}
+
+/// What a generation of the legacy era was told so far.
+#[derive(Default)]
+struct Applied {
+    level: Option<LogLevel>,
+    uris: BTreeSet<Box<str>>,
+    roots_version: u64,
+}
+
+struct Restorer<'a> {
+    events: &'a Events,
+    runtime: &'a Runtime,
+    watch: watch::Receiver<u64>,
+    pause: Duration,
+    subscribes: bool,
+    logs: bool,
+    said_unable: bool,
+}
+
+impl Restorer<'_> {
+    async fn legacy(mut self) {
+        let mut applied = Applied {
+            roots_version: self.runtime.told.roots_version().unwrap_or(0),
+            ..Applied::default()
+        };
+        loop {
+            self.watch.borrow_and_update();
+            let wanted = self.runtime.wishes.wanted();
+            match self.apply(&wanted, &mut applied).await {
+                None => self.rest(&wanted).await,
+                Some(trouble) => self.again(trouble).await,
+            }
+        }
+    }
+
+    /// Tells what differs from what was told; the first trouble, if there was any. One refusal does not keep the others.
+    async fn apply(&mut self, wanted: &Wanted, applied: &mut Applied) -> Option<Trouble> {
+        let mut trouble = None;
+        if let Some(level) = wanted.level
+            && self.logs
+            && applied.level != Some(level)
+        {
+            let params = format!("{{\"level\":{}}}", json_string(level.as_str()));
+            match self.ask(method::SET_LEVEL, &params).await {
+                Ok(()) => applied.level = Some(level),
+                Err(detail) => {
+                    trouble.get_or_insert(Trouble {
+                        what: "log-level",
+                        detail,
+                    });
+                }
+            }
+        }
+        let declared = self.runtime.told.roots_version().is_some();
+        if declared && applied.roots_version != wanted.roots_version {
+            // Best effort, like every notification; a server that missed it asks when it is greeted again.
+            self.runtime
+                .notify(Message::notification(method::ROOTS_LIST_CHANGED, None))
+                .await;
+            applied.roots_version = wanted.roots_version;
+        }
+        if self.subscribes {
+            self.apply_subscriptions(wanted, applied, &mut trouble)
+                .await;
+        } else if !wanted.uris.is_empty() {
+            self.say_unable();
+        }
+        trouble
+    }
+
+    async fn apply_subscriptions(
+        &mut self,
+        wanted: &Wanted,
+        applied: &mut Applied,
+        trouble: &mut Option<Trouble>,
+    ) {
+        let gone: Vec<_> = applied.uris.difference(&wanted.uris).cloned().collect();
+        for uri in gone {
+            // Whatever it answers: nobody listens to this resource any more.
+            let _ = self.ask(method::UNSUBSCRIBE, &named(&uri)).await;
+            applied.uris.remove(&uri);
+        }
+        let fresh: Vec<_> = wanted.uris.difference(&applied.uris).cloned().collect();
+        for uri in fresh {
+            match self.ask(method::SUBSCRIBE, &named(&uri)).await {
+                Ok(()) => {
+                    self.runtime
+                        .wishes
+                        .subscribed(&uri, self.runtime.generation);
+                    applied.uris.insert(uri);
+                }
+                Err(words) => {
+                    trouble.get_or_insert(refused(&uri, &words));
+                }
+            }
+        }
+    }
+
+    /// In the modern era the log level goes with every request and subscriptions are the filter of one listen stream.
+    async fn modern(mut self) {
+        // Heard on an earlier stream of this generation: nothing is replayed, so a new stream leaves a gap (F130).
+        let mut heard = BTreeSet::new();
+        loop {
+            self.watch.borrow_and_update();
+            let wanted = self.runtime.wishes.wanted();
+            if wanted.uris.is_empty() || !self.subscribes {
+                if !wanted.uris.is_empty() {
+                    self.say_unable();
+                }
+                self.rest(&wanted).await;
+                continue;
+            }
+            let opened = Instant::now();
+            match self.listen(&wanted, &mut heard).await {
+                Listened::Changed => {}
+                Listened::Unsupported => {
+                    self.say_unable();
+                    self.rest(&wanted).await;
+                }
+                Listened::Ended(detail) => {
+                    if opened.elapsed() >= WORTH {
+                        self.pause = PAUSE_MIN;
+                    }
+                    let what = "subscription";
+                    self.again(Trouble { what, detail }).await;
+                }
+            }
+        }
+    }
+
+    /// Holds one listen stream until it ends or the wishes change.
+    async fn listen(&mut self, wanted: &Wanted, heard: &mut BTreeSet<Box<str>>) -> Listened {
+        let filter = ListenFilter {
+            uris: wanted.uris.iter().map(ToString::to_string).collect(),
+            ..ListenFilter::default()
+        };
+        let params = format!("{{\"notifications\":{}}}", filter.render());
+        let request = Request::new(method::LISTEN, Some(&params));
+        let limits = Limits {
+            deadline: Instant::now() + FOR_EVER,
+            idle: FOR_EVER,
+        };
+        let mut acknowledged = self.runtime.told.acknowledged.subscribe();
+        acknowledged.borrow_and_update();
+        let mut listening = pin!(self.runtime.ask(&request, None, None, limits));
+        loop {
+            tokio::select! {
+                // Cancel-safe: pinned, and dropped only to be replaced: that cancels it at the server.
+                ended = &mut listening => return judge(ended),
+                // Cancel-safe: a watch is a level. Its sender lives as long as the slot.
+                _changed = self.watch.changed() => return Listened::Changed,
+                // Cancel-safe: a watch is a level, and its sender lives as long as the runtime.
+                _told = acknowledged.changed() => {
+                    let granted = acknowledged.borrow_and_update().1.clone();
+                    self.granted(wanted, &granted, heard);
+                }
+            }
+        }
+    }
+
+    /// The server says what it will tell.
+    fn granted(&self, wanted: &Wanted, granted: &ListenFilter, heard: &mut BTreeSet<Box<str>>) {
+        let generation = self.runtime.generation;
+        for uri in &wanted.uris {
+            if !granted.uris.iter().any(|one| **one == **uri) {
+                let refused = refused(uri, "the server did not take it on");
+                self.emit(refused, None);
+                continue;
+            }
+            self.runtime.wishes.subscribed(uri, generation);
+            if !heard.insert(uri.clone()) {
+                self.runtime.wishes.updated(uri, true);
+            }
+        }
+        self.runtime.wishes.fulfil(generation, wanted.version);
+    }
+
+    /// Everything is told: wait for another wish.
+    async fn rest(&mut self, wanted: &Wanted) {
+        self.pause = PAUSE_MIN;
+        self.runtime
+            .wishes
+            .fulfil(self.runtime.generation, wanted.version);
+        if self.watch.changed().await.is_err() {
+            // Nobody can wish any more.
+            std::future::pending().await
+        }
+    }
+
+    /// Tells of trouble and waits until it is time to try again, or until something else is wished for.
+    async fn again(&mut self, trouble: Trouble) {
+        self.emit(trouble, Some(self.pause));
+        // Elapsed or changed: either way it is time.
+        let _ = tokio::time::timeout(self.pause, self.watch.changed()).await;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+    }
+
+    /// The server has no such thing: told once per generation, and not tried.
+    fn say_unable(&mut self) {
+        if !std::mem::replace(&mut self.said_unable, true) {
+            let detail = "the server offers no resource subscriptions".to_owned();
+            let what = "subscription";
+            self.emit(Trouble { what, detail }, None);
+        }
+    }
+
+    fn emit(&self, trouble: Trouble, again: Option<Duration>) {
+        let Trouble { what, detail } = trouble;
+        let runtime = self.runtime;
+        tracing::debug!(server = %runtime.server, generation = runtime.generation.0, what, detail, "not restored");
+        let again_in_ms = again.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+        let kind = EventKind::RestoreFailed {
+            what,
+            detail,
+            again_in_ms,
+        };
+        self.events
+            .emit(&runtime.server, runtime.generation.0, kind);
+    }
+
+    /// One request and whether the server agreed; its words if not.
+    async fn ask(&self, method: &str, params: &str) -> Result<(), String> {
+        let limits = Limits {
+            deadline: Instant::now() + REQUEST,
+            idle: REQUEST,
+        };
+        let request = Request::new(method, Some(params));
+        match self.runtime.ask(&request, None, None, limits).await {
+            Ok(answer) if answer.result().is_some() => Ok(()),
+            Ok(answer) => Err(error_words(&answer)),
+            Err(miss) => Err(miss_words(&miss)),
+        }
+    }
+}
+
+/// How a listen stream ended.
+enum Listened {
+    /// The wishes have changed, and it was given up.
+    Changed,
+    /// The server knows no such thing (F131).
+    Unsupported,
+    /// In words.
+    Ended(String),
+}
+
+fn judge(ended: Result<Message, Miss>) -> Listened {
+    match ended {
+        Ok(answer) if answer.result().is_some() => {
+            Listened::Ended("the server ended the listen stream".to_owned())
+        }
+        Ok(answer) => match ErrorView::of(&answer).and_then(|error| error.code) {
+            Some(codes::METHOD_NOT_FOUND | codes::INVALID_PARAMS | codes::INVALID_REQUEST) => {
+                Listened::Unsupported
+            }
+            Some(_) | None => Listened::Ended(error_words(&answer)),
+        },
+        Err(miss) => Listened::Ended(miss_words(&miss)),
+    }
+}
+
+fn named(uri: &str) -> String {
+    format!("{{\"uri\":{}}}", json_string(uri))
+}
+
+fn refused(uri: &str, words: &str) -> Trouble {
+    let uri: String = uri.chars().take(200).collect();
+    Trouble {
+        what: "subscription",
+        detail: format!("{uri}: {words}"),
+    }
+}
+
+fn error_words(answer: &Message) -> String {
+    let words = ErrorView::of(answer)
+        .map_or_else(|| "an unreadable error".to_owned(), |error| error.message);
+    words.chars().take(300).collect()
+}
+
+fn miss_words(miss: &Miss) -> String {
+    match miss {
+        Miss::NotSent(Cut::Ended(failure))
+        | Miss::Rejected(failure)
+        | Miss::Doubted(failure)
+        | Miss::Lost(Cut::Ended(failure)) => failure.to_string(),
+        Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => {
+            "no answer in time".to_owned()
+        }
+        Miss::NotSent(Cut::AnswerRefused(why)) | Miss::Lost(Cut::AnswerRefused(why)) => {
+            why.to_string()
+        }
+    }
+}
