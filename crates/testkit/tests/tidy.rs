@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "tidy/catalogue.rs"]
+mod catalogue;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn law_24_tools_of_different_servers_never_shadow_each_other() {
+    fn law_24_f254_tools_of_different_servers_never_shadow_each_other() {
         let entries = [entry(1, "alpha", "search"), entry(2, "beta", "search")];
         let merged = merge(ItemKind::Tool, &entries);
         let names: Vec<&str> = merged
@@ -235,6 +235,28 @@ mod tests {
             .collect();
         assert_eq!(names, ["alpha__search", "beta__search"]);
         assert!(merged.quarantined.is_empty());
+    }
+
+    /// A server's name may contain the separator: the names that people see may collide then, the keys behind them never.
+    #[test]
+    fn law_24_f255_names_that_collide_by_concatenation_lead_to_different_servers() {
+        let entries = [entry(1, "a__b", "c"), entry(2, "a", "b__c")];
+        let merged = merge(ItemKind::Tool, &entries);
+        assert_eq!(merged.exposures.len(), 2, "{merged:?}");
+        assert_ne!(merged.exposures[0].exposed, merged.exposures[1].exposed);
+        assert_ne!(merged.exposures[0].entry, merged.exposures[1].entry);
+        let swapped = merge(ItemKind::Tool, &[entries[1], entries[0]]);
+        for exposure in &merged.exposures {
+            let same = swapped
+                .exposures
+                .iter()
+                .find(|other| other.exposed == exposure.exposed);
+            assert_eq!(
+                same.map(|other| 1 - other.entry),
+                Some(exposure.entry),
+                "whoever came first"
+            );
+        }
     }
 
     #[test]

@@ -75,12 +75,7 @@ pub(crate) fn terminal_width() -> u16 {
 }
 
 fn cell((text, paint): Field) -> Cell {
-    // A line break or an escape sequence in somebody's text must not break the table.
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    let cell = Cell::new(text);
+    let cell = Cell::new(plain(&text));
     match paint {
         Paint::Plain => cell,
         Paint::Good => cell.fg(Color::Green),
@@ -89,6 +84,24 @@ fn cell((text, paint): Field) -> Cell {
         Paint::Dim => cell.add_attribute(Attribute::Dim),
         Paint::Bold => cell.add_attribute(Attribute::Bold),
     }
+}
+
+/// Somebody else's text for a terminal (F252): a line break or an escape sequence must not break the table, and characters
+/// that hide or reorder text are shown as what they are.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}' => plain.extend(c.escape_unicode()),
+            c if c.is_control() => plain.push(' '),
+            c => plain.push(c),
+        }
+    }
+    plain
 }
 
 /// A duration in the two largest units that say something: `0.4s`, `12s`, `3m 5s`, `2h 7m`, `5d 3h`.
@@ -125,6 +138,19 @@ mod tests {
         );
         assert!(text.contains('…'), "{text}");
         assert!(!text.contains('\x1b'), "{text}");
+    }
+
+    #[test]
+    fn f252_what_hides_or_reorders_text_is_shown_and_what_moves_the_cursor_is_not() {
+        let mut sheet = Sheet::new(&["TOOL"]);
+        let hostile = "read\u{202e}etirw\u{200b}\u{1b}[2J\u{e0041}\r\nnext";
+        sheet.row(vec![(hostile.into(), Paint::Plain)]);
+        let text = sheet.render(None, false);
+        assert!(
+            text.contains("read\\u{202e}etirw\\u{200b} [2J\\u{e0041}  next"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 2, "{text}");
     }
 
     #[test]

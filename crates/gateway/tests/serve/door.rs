@@ -257,7 +257,7 @@ async fn pipelined_and_chunked_requests_are_understood() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_and_readiness() {
+async fn f21_readiness_names_the_required_servers_that_are_missing() {
     let mut needed = mainstay::config::ServerConfig::stdio("needed", "/no/such/program");
     needed.required = true;
     let world = World::start_with([needed, stdio("other", &[])], |_| {}).await;

@@ -84,6 +84,24 @@ async fn prompts_resources_and_completions_find_their_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn f12_f13_many_clients_share_one_process_and_a_start_is_one_spawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("ledger");
+    let world = World::start([stdio("one", &["--ledger", ledger.to_str().unwrap()])]).await;
+    for path in ["/mcp", "/servers/one/mcp", "/mcp"] {
+        let mut session = world.session(path).await;
+        let name = if path == "/mcp" { "one__echo" } else { "echo" };
+        let params = format!(r#"{{"name":"{name}","arguments":{{"text":"shared"}}}}"#);
+        let answer = session.post(request("tools/call", &params)).await;
+        assert!(answer.body.contains("shared"), "{}", answer.body);
+    }
+    world.end().await;
+    let text = std::fs::read_to_string(&ledger).unwrap();
+    let count = |event: &str| text.lines().filter(|line| line.contains(event)).count();
+    assert_eq!((count(" spawn "), count(" initialize ")), (1, 1), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn law_19_many_calls_at_once_each_get_their_own_answer() {
     let world = World::start([stdio("one", &[])]).await;
     let session = world.session("/mcp").await;

@@ -122,6 +122,23 @@ fn f165_an_empty_cursor_is_a_cursor() {
     );
 }
 
+/// Schemas are somebody else's: not read, not followed, not judged (law 24).
+#[test]
+fn f168_f248_schemas_pass_untouched_however_broken_or_circular_they_are() {
+    let tools = [
+        r##"{"name":"a","inputSchema":{"type":"object"},"outputSchema":{"type":"no such type","properties":7}}"##,
+        r##"{"name":"b","inputSchema":{"$ref":"#/properties/x","properties":{"x":{"$ref":"#"}}}}"##,
+        r##"{"name":"c","inputSchema":{"$ref":"http://203.0.113.1/schema.json"}}"##,
+    ];
+    let page = page(
+        ListKind::Tools,
+        &format!(r#"{{"tools":[{}]}}"#, tools.join(",")),
+    );
+    assert!(page.bad.is_empty(), "{page:?}");
+    let raw: Vec<&[u8]> = page.items.iter().map(|item| item.raw.as_ref()).collect();
+    assert_eq!(raw, tools.map(str::as_bytes));
+}
+
 /// Law 22: an error is not an empty list.
 #[test]
 fn law_22_what_is_no_page_is_an_error() {
