@@ -173,11 +173,8 @@ impl<'a> Caller<'a> {
             self.slot.counters.resent();
             if is_throttled(&miss) {
                 // The generation is as good as before: what is waited for is its host (F102).
-                if lease
-                    .runtime()
-                    .paused_until()
-                    .is_some_and(|until| until > self.patience_until)
-                {
+                let until = runtime.paused_until();
+                if until.is_some_and(|until| until > self.patience_until) {
                     return Err(self.error(miss));
                 }
                 continue;

@@ -657,17 +657,7 @@ impl ServerOptions {
             over!(above, below, SuspicionOptions { timeout_ms, misses })
         });
         self.catalog = over_group(self.catalog, below.catalog.as_ref(), CatalogOptions::over);
-        self.stop = over_group(self.stop, below.stop.as_ref(), |above, below| {
-            over!(
-                above,
-                below,
-                StopOptions {
-                    close_ms,
-                    terminate_ms,
-                    kill_ms
-                }
-            )
-        });
+        self.stop = over_group(self.stop, below.stop.as_ref(), StopOptions::over);
         self.tls = over_group(self.tls, below.tls.as_ref(), |above, below| {
             over!(above, below, TlsOptions { ca_file })
         });
@@ -702,6 +692,20 @@ impl ServerOptions {
                 tls,
                 proxy,
                 no_proxy,
+            }
+        )
+    }
+}
+
+impl StopOptions {
+    fn over(self, below: &StopOptions) -> StopOptions {
+        over!(
+            self,
+            below,
+            StopOptions {
+                close_ms,
+                terminate_ms,
+                kill_ms
             }
         )
     }

@@ -20,10 +20,11 @@ async fn restored(server: &ServerHandle) {
 
 /// The next changed resource and whether it is only feared to have changed.
 async fn changed(updates: &mut Updates) -> (String, bool) {
-    match within("an update", updates.next()).await {
-        Update::Resource { uri, maybe } => (uri.into(), maybe),
-        other => panic!("{other:?}"),
-    }
+    let update = within("an update", updates.next()).await;
+    let Update::Resource { uri, maybe } = update else {
+        panic!("{update:?}");
+    };
+    (uri.into(), maybe)
 }
 
 async fn fake(mut script: Script) -> HttpServer {
@@ -205,10 +206,10 @@ async fn law_25_f110_f130_a_modern_server_gets_the_level_with_each_request_and_o
     restored(&server).await;
     let filter = || {
         let all = bodies(&fake, "subscriptions/listen");
-        let with = all
+        let mut with = all
             .into_iter()
             .filter(|body| body.contains("resourceSubscriptions"));
-        with.last().unwrap_or_default()
+        with.next_back().unwrap_or_default()
     };
     assert!(filter().contains("[\"x:a\",\"x:b\"]"), "{}", filter());
     fake.tell_updated("x:b");

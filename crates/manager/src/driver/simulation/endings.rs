@@ -159,6 +159,10 @@ fn law_6_f221_running_calls_get_their_drain_time_and_are_counted() {
     });
 }
 
+fn is_shutting_down<T>(outcome: &Result<T, CallError>) -> bool {
+    matches!(outcome, Err(CallError::Refused(Refusal::ShuttingDown)))
+}
+
 #[test]
 fn law_6_f222_new_calls_are_refused_at_once_while_old_ones_drain() {
     on_virtual_time(async {
@@ -205,17 +209,11 @@ fn law_6_f222_new_calls_are_refused_at_once_while_old_ones_drain() {
         let began = Instant::now();
         for name in ["narrow", "wide"] {
             let refused = call(&stage.server(name), 9, limit, limit).await;
-            assert!(
-                matches!(refused, Err(CallError::Refused(Refusal::ShuttingDown))),
-                "{refused:?}"
-            );
+            assert!(is_shutting_down(&refused), "{refused:?}");
         }
         for call in waiting {
             let refused = call.await.unwrap();
-            assert!(
-                matches!(refused, Err(CallError::Refused(Refusal::ShuttingDown))),
-                "{refused:?}"
-            );
+            assert!(is_shutting_down(&refused), "{refused:?}");
         }
         let late = ServerConfig::stdio("late", "fake");
         let added = stage.desk.add(late, None).await;
