@@ -30,9 +30,11 @@
 mod discover;
 mod file;
 mod filter;
+mod fingerprint;
 mod gateway;
 #[cfg(test)]
 mod limits_doc;
+mod over;
 mod problem;
 mod read;
 mod read_options;
@@ -54,12 +56,13 @@ pub use self::{
     discover::{EXAMPLE, NoConfig, find_default},
     file::{EnvPolicy, OnToolChange, Protocol, Push, Replay, Scope, Startup},
     filter::{Glob, ToolFilter},
+    fingerprint::{Fingerprint, Fingerprints},
     gateway::{GatewayConfig, Limits},
     problem::{ConfigError, Origin, Problem, Severity},
     schema::json_schema,
     server::{
-        CatalogSettings, Fingerprint, Fingerprints, HttpKind, Keepalive, Reach, Restart,
-        ServerConfig, Stop, Suspicion, Timeouts, Transport,
+        CatalogSettings, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop, Suspicion,
+        Timeouts, Transport,
     },
     template::{Reason, Template, Unset},
 };

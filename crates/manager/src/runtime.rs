@@ -10,6 +10,7 @@ pub(crate) mod freshness;
 pub(crate) mod greeting;
 pub(crate) mod handshake;
 pub mod http;
+mod inbound;
 pub(crate) mod keeper;
 pub(crate) mod leases;
 pub(crate) mod params;
@@ -744,57 +745,6 @@ impl Runtime {
             self.counters
                 .exceeded(Limit::Notices, self.generation.0, words);
         }
-    }
-}
-
-impl Inbound for Runtime {
-    fn receive(&self, message: Message, _from: Origin) {
-        self.life();
-        if message.depth() > self.depth_max
-            && matches!(message.kind(), Kind::Request | Kind::Notification)
-        {
-            return self.skipped("message nested too deeply", "");
-        }
-        match message.kind() {
-            Kind::Request => self.receive_request(&message),
-            Kind::Result | Kind::Error => self.respond(message),
-            Kind::Notification => match message.method() {
-                Some(method::PROGRESS) => {
-                    let token = message
-                        .member(&["params", "progressToken"])
-                        .and_then(|raw| raw.trim_matches('"').parse().ok());
-                    if !token.is_some_and(|token| self.waiters.progress(token, message.clone())) {
-                        self.counters.late_answer();
-                    }
-                }
-                Some(method::CANCELLED) => self.cancelled_by_server(&message),
-                Some(changed) if ListKind::ALL.iter().any(|kind| kind.changed() == changed) => {
-                    self.dirty.mark();
-                }
-                Some(method::RESOURCES_UPDATED) if self.is_live() => {
-                    if let Some(uri) = message.string_member(&["params", "uri"]) {
-                        self.wishes.updated(&uri, false);
-                    }
-                }
-                Some(method::MESSAGE) if self.is_live() && self.wishes.has_listeners() => {
-                    self.wishes.logged(message);
-                }
-                Some(method::SUBSCRIPTIONS_ACKNOWLEDGED) => self.told.acknowledge(&message),
-                Some(_) | None => self.counters.unrouted_notification(),
-            },
-        }
-    }
-
-    fn life(&self) {
-        self.last_life_ms
-            .store(self.reports.now().0, Ordering::Relaxed);
-    }
-
-    fn skipped(&self, what: &'static str, sample: &str) {
-        // Never the text itself: it may be half of somebody's answer (F233).
-        tracing::debug!(server = %self.server, generation = self.generation.0, what, shown_bytes = sample.len(), "skipped");
-        self.counters
-            .exceeded(Limit::Noise, self.generation.0, what);
     }
 }
 

@@ -358,7 +358,7 @@ fn numbers_in_place_of_text_keep_their_digits() {
 }
 
 #[test]
-fn law_28_one_bad_entry_leaves_the_others_as_they_are() {
+fn law_28_f216_one_bad_entry_leaves_the_others_as_they_are() {
     let good = r#""good": {"command": "x", "args": ["${HOME}"]}"#;
     let alone = read(&format!("{{\"mcpServers\": {{{good}}}}}"));
     let among = read(&format!(

@@ -111,7 +111,7 @@ mod tests {
     ];
 
     #[test]
-    fn law_31_only_the_allow_list_is_inherited_f8() {
+    fn law_31_only_the_allow_list_is_inherited_f8_f239() {
         let expected = [
             "LC_ALL=C",
             "PATH=/bin",

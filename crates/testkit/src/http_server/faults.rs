@@ -30,7 +30,7 @@ pub(crate) async fn misbehave(exchange: Exchange, fault: Fault) -> io::Result<Re
         }
         Fault::Drop => return Err(io::Error::other("planned drop")),
         Fault::RunThenNotFound => {
-            let _ran = behave(exchange, None).await?;
+            ran(exchange).await?;
             plain(404, "text/plain", "")
         }
         Fault::RunThen {
@@ -84,13 +84,20 @@ pub(crate) async fn misbehave(exchange: Exchange, fault: Fault) -> io::Result<Re
 }
 
 /// Runs the request, and answers something else.
+/// Runs a request to its end: a call whose answer nobody reads would be given up by the server.
+async fn ran(exchange: Exchange) -> io::Result<()> {
+    let answer = behave(exchange, None).await?;
+    let whole = axum::body::to_bytes(answer.into_body(), usize::MAX).await;
+    whole.map(drop).map_err(io::Error::other)
+}
+
 async fn run_then(
     exchange: Exchange,
     forget: bool,
     instead: Response<Body>,
 ) -> io::Result<Response<Body>> {
     let state = Arc::clone(&exchange.state);
-    let _ran = behave(exchange, None).await?;
+    ran(exchange).await?;
     if forget {
         state.forget_sessions();
     }

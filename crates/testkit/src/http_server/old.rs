@@ -221,6 +221,7 @@ async fn take(state: &Arc<State>, head: &Parts, message: Value) -> io::Result<Re
     let weak = stream.downgrade();
     let emit = message
         .pointer("/params/_meta/progressToken")
+        .filter(|_| message["params"]["name"] == "progress")
         .map(|_| stream.clone());
     drop(stream);
     let task = Arc::clone(state);

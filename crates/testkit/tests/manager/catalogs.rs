@@ -7,7 +7,7 @@ use serde_json::json;
 use super::harness::*;
 
 #[tokio::test]
-async fn law_22_the_last_good_catalog_is_served_at_start_before_the_server_is_up() {
+async fn law_22_f141_the_last_good_catalog_is_served_at_start_before_the_server_is_up() {
     let bench = Bench::new();
     let script = bench.path("server.sh");
     std::fs::write(&script, format!("exec {MISBEHAVE}")).unwrap();

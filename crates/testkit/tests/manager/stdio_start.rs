@@ -214,3 +214,17 @@ async fn f22_a_start_that_is_cancelled_in_any_phase_leaves_no_process() {
     }
     manager.shutdown().await;
 }
+
+/// Whatever a shell would make of it: an argument reaches the program as it was written.
+#[tokio::test]
+async fn f240_arguments_never_pass_a_shell() {
+    let bench = Bench::new();
+    let hostile = bench.path("a; touch pwned $(touch pwned) `touch pwned` && touch pwned");
+    let config = ServerConfig::stdio("s", MISBEHAVE)
+        .args(["--ledger".to_owned(), hostile.display().to_string()]);
+    let manager = start([quick(config)]).await;
+    generation(&manager.server("s").unwrap(), 1).await;
+    manager.shutdown().await;
+    assert!(hostile.exists(), "one argument, to the letter");
+    assert!(!bench.path("pwned").exists());
+}

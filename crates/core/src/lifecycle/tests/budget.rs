@@ -250,7 +250,7 @@ fn s11_planned_reconnects_do_not_erase_earlier_failures() {
 }
 
 #[test]
-fn law_11_what_needs_a_human_parks_at_once_and_is_never_probed() {
+fn law_11_f203_f204_what_needs_a_human_parks_at_once_and_is_never_probed() {
     for kind in [
         FailureKind::SpawnNotFound,
         FailureKind::CwdMissing,

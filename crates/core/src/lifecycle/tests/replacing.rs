@@ -54,7 +54,7 @@ fn law_2_an_exited_exclusive_server_is_swept_before_the_next_open() {
 }
 
 #[test]
-fn law_2_an_http_server_is_replaced_with_overlap() {
+fn law_2_f215_an_http_server_is_replaced_with_overlap() {
     for order in [Input::Restart, Input::Replace] {
         let mut bench = Bench::http();
         bench.proven().advance(5_000).give(order);

@@ -109,6 +109,7 @@ pub(crate) async fn keep(world: Arc<World>, job: Job, script: Script) {
     };
     tokio::select! {
         biased;
+        // Cancel-safe, all three: what is dropped here has no state that outlives a fake.
         () = fake.until_stopped() => fake.leave().await,
         () = fake.live(far) => {}
         () = background => {}
@@ -188,6 +189,7 @@ impl Fake {
         // Kept to the end: who falls silent still holds its ends of the pipes.
         let mut serving = pin!(self.serve(far));
         let end = tokio::select! {
+            // Cancel-safe: pinned; the other is a sleep.
             () = &mut serving => End::Exits,
             () = life => self.script.end,
         };
@@ -266,12 +268,14 @@ impl Fake {
         loop {
             tokio::select! {
                 biased;
+                // Cancel-safe: an answer that was not taken stays in the set.
                 Some(answer) = answers.next(), if !answers.is_empty() => {
                     let answer: String = answer;
                     if stdout.write_all(answer.as_bytes()).await.is_err() {
                         return std::future::pending().await;
                     }
                 }
+                // Cancel-safe: half a line stays in the reader.
                 line = lines.next_line() => {
                     // Its stdin was closed: whether it leaves for that is a matter of the stop steps.
                     let Ok(Some(line)) = line else { return std::future::pending().await };
@@ -355,7 +359,9 @@ impl Fake {
         loop {
             tokio::select! {
                 biased;
+                // Cancel-safe: a watch is a level.
                 changed = orders.changed() => if changed.is_err() { return },
+                // Cancel-safe: the permit stays.
                 () = self.runtime.suspected() => self.input(Input::Suspect { generation }).await,
             }
             let probes = orders.borrow_and_update().probes;

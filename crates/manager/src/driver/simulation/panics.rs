@@ -106,6 +106,7 @@ impl Opener for Mined {
                 }
             };
             tokio::select! {
+                // Cancel-safe: what is dropped by the panic is what the test is about.
                 () = keeping => {}
                 () = blown => std::panic::resume_unwind(Box::new("planted")),
             }
