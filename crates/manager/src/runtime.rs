@@ -740,10 +740,15 @@ impl Runtime {
 
     /// Says something unasked. Never waits: the reader must not wait for the writer (F44).
     fn say(&self, message: Message) {
-        if self.outbound.try_send(message).is_err() {
-            let words = "the server does not read what we say";
-            self.counters
-                .exceeded(Limit::Notices, self.generation.0, words);
+        match self.outbound.try_send(message) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                let words = "the server does not read what we say";
+                self.counters
+                    .exceeded(Limit::Notices, self.generation.0, words);
+            }
+            // The connection has ended: what it was to hear no longer matters, and no limit was exceeded.
+            Err(mpsc::error::TrySendError::Closed(_)) => self.counters.notice_lost(),
         }
     }
 }

@@ -8,6 +8,7 @@ use mainstay_testkit::script::Transport;
 use rustix::process::Signal;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use super::play::{self, Patience, Played};
 use super::processes;
@@ -21,6 +22,9 @@ use crate::cli::chaos::ChaosRunArgs;
 use crate::cli::output::{Output, Paint};
 use crate::commands::signals::Signals;
 use crate::exit::{Exit, Stop};
+
+/// How long the scenarios of an interrupted run may take to end what they have started.
+const SCENES_END: Duration = Duration::from_secs(10);
 
 /// What the target leaves behind has this long to go after it.
 const LEAVE_MAX: Duration = Duration::from_secs(5);
@@ -41,23 +45,43 @@ pub(super) async fn run(args: ChaosRunArgs, output: Output) -> Result<Exit, Stop
         call: Duration::from_secs(args.timeout),
     };
     let mut signals = Signals::listen()?;
+    let scenes = TaskTracker::new();
     let running = async {
         match &kind {
             Kind::Running(_) => {
                 against_running(&kind, &chosen, &folder.path, patience, &args, output).await
             }
             Kind::Command { .. } | Kind::Direct => {
-                side_by_side(&kind, &chosen, &folder.path, patience, &args, output).await
+                side_by_side(
+                    &kind,
+                    &chosen,
+                    &folder.path,
+                    patience,
+                    &args,
+                    output,
+                    &scenes,
+                )
+                .await
             }
         }
     };
-    let reports = tokio::select! {
+    let ended = tokio::select! {
         // Not resumable: an interrupted run ends here; every process of it dies with its handle.
-        reports = running => reports?,
+        reports = running => Some(reports?),
         // Cancel-safe: a signal stays pending in its stream.
-        () = signals.next() => {
-            return Err(Stop::new(Exit::Interrupted, "interrupted; nothing is left running"));
-        }
+        () = signals.next() => None,
+    };
+    let Some(reports) = ended else {
+        // A scenario may be starting something at this very moment, on another thread: its end has to be waited for.
+        scenes.close();
+        let left = tokio::time::timeout(SCENES_END, scenes.wait()).await;
+        let words = match left {
+            Ok(()) => "interrupted; nothing is left running",
+            Err(_elapsed) => {
+                "interrupted; a scenario did not end, so something may be left running"
+            }
+        };
+        return Err(Stop::new(Exit::Interrupted, words));
     };
     let summary = Summary::new(&kind, args.era, reports, skipped);
     if args.json {
@@ -179,16 +203,17 @@ async fn side_by_side(
     patience: Patience,
     args: &ChaosRunArgs,
     output: Output,
+    scenes: &TaskTracker,
 ) -> Result<Vec<Report>, Stop> {
     let slots = Arc::new(Semaphore::new(usize::from(args.jobs)));
     let mut tasks = JoinSet::new();
     for &scenario in chosen {
         let (slots, kind) = (Arc::clone(&slots), kind.clone());
         let dir = Folder::below(folder, scenario.name)?;
-        tasks.spawn(async move {
+        tasks.spawn(scenes.track_future(async move {
             let _slot = slots.acquire_owned().await;
             alone(scenario, &kind, &dir, patience).await
-        });
+        }));
     }
     let mut reports = Vec::with_capacity(chosen.len());
     while let Some(ended) = tasks.join_next().await {

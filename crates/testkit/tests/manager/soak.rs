@@ -35,3 +35,20 @@ async fn law_9_f234_a_served_call_shows_as_proof_in_the_status() {
     assert_eq!(proven.charges, 0);
     manager.shutdown().await;
 }
+
+/// What a look at a crash loop found: a cancel notice that nobody is left to hear is no limit that was exceeded.
+#[tokio::test]
+async fn law_30_the_end_of_a_connection_exceeds_no_limit() {
+    let bench = Bench::new();
+    let mut config = bench.server("s", &["--exit-on", "tools/list"]);
+    config.restart.budget = 1;
+    let manager = start([config]).await;
+    state(&manager.server("s").unwrap(), "parked").await;
+    let exceeded: Vec<_> = manager
+        .recent_events()
+        .into_iter()
+        .filter(|event| matches!(event.kind, mainstay::EventKind::LimitExceeded { .. }))
+        .collect();
+    assert!(exceeded.is_empty(), "{exceeded:?}");
+    manager.shutdown().await;
+}
