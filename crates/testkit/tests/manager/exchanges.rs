@@ -21,8 +21,7 @@ fn probing(config: &mut mainstay::config::ServerConfig) {
 }
 
 #[tokio::test]
-async fn law_15_f181_f192_f193_f238_silent_calls_end_alone_and_one_answered_probe_clears_the_link()
-{
+async fn law_15_f181_f193_f238_silent_calls_end_alone_and_one_answered_probe_clears_the_link() {
     let paper = Paper::start(|asked| match (asked.method.as_str(), asked.tool()) {
         ("tools/call", "stuck") => Some(Say::Nothing),
         ("tools/call", "slow") => Some(Say::Events(
@@ -70,6 +69,26 @@ async fn law_15_f181_f192_f193_f238_silent_calls_end_alone_and_one_answered_prob
         paper.count("ping")
     );
     assert_eq!(paper.count("tools/list"), lists, "a listing is no probe");
+    manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn law_15_f192_a_ping_that_is_refused_is_an_answer_and_proves_health() {
+    let paper = Paper::start(|asked| match asked.method.as_str() {
+        "ping" => Some(Say::Error(-32_601, "Method not found")),
+        _ => None,
+    })
+    .await;
+    let mut config = paper.config();
+    let mut keepalive = Keepalive::default();
+    keepalive.idle_ms = 30;
+    keepalive.timeout_ms = 5_000;
+    keepalive.misses = 1;
+    config.keepalive = Some(keepalive);
+    let (manager, server) = paper.connect(config).await;
+    until("a few probes", || paper.count("ping") >= 4).await;
+    let proven = within("the proof", server.wait_until(|status| status.proven)).await;
+    assert_eq!((proven.state, proven.generation), ("connected", 1));
     manager.shutdown().await;
 }
 
