@@ -322,6 +322,7 @@ impl Driver {
             }
             Verb::Machine { input, done } => {
                 self.step(input, effects);
+                // The caller may have left; what happened to the machine has happened.
                 let _ = done.send(());
             }
             Verb::Shutdown { impatient } => self.shut_down(impatient, effects),

@@ -56,7 +56,8 @@ pub(crate) async fn initialize(runtime: &Runtime, within: Duration) -> Result<Gr
     }
 }
 
-fn failure_of(miss: Miss) -> Failure {
+/// Why a greeting got no answer, on whatever transport.
+pub(crate) fn failure_of(miss: Miss) -> Failure {
     match miss {
         Miss::NotSent(Cut::Ended(failure))
         | Miss::Rejected(failure)

@@ -35,6 +35,8 @@ pub enum EndpointForm {
     Foreign(String),
     /// No event at all; the stream stays open.
     Never,
+    /// Bytes that are no UTF-8, where a path would be.
+    NotText,
 }
 
 /// What can be set for the HTTP+SSE transport.
@@ -129,17 +131,22 @@ fn open(state: &Arc<State>, head: &Parts) -> Response<Body> {
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
     let address = match &old.endpoint {
-        EndpointForm::Path => Some(format!("/messages?session={session}")),
+        EndpointForm::Path | EndpointForm::NotText => Some(format!("/messages?session={session}")),
         EndpointForm::Relative => Some(format!("messages?session={session}")),
         EndpointForm::Absolute => Some(format!("http://{host}/messages?session={session}")),
         EndpointForm::Foreign(origin) => Some(format!("{origin}/messages?session={session}")),
         EndpointForm::Never => None,
     };
+    let not_text = old.endpoint == EndpointForm::NotText;
     let first = sender.downgrade();
     state.spawn(async move {
         tokio::time::sleep(Duration::from_millis(old.endpoint_delay_ms)).await;
         if let (Some(address), Some(sender)) = (address, first.upgrade()) {
-            let event = format!("event: endpoint\ndata: {address}\n\n");
+            let mut event = format!("event: endpoint\ndata: {address}").into_bytes();
+            if not_text {
+                event.push(0xff);
+            }
+            event.extend_from_slice(b"\n\n");
             let _ = sender.send(Bytes::from(event)).await;
         }
         let Some(every_ms) = old.comment_every_ms else {

@@ -222,6 +222,24 @@ async fn an_endpoint_that_never_comes_is_a_failed_attempt_by_the_clock() {
 }
 
 #[tokio::test]
+async fn f50_an_endpoint_that_is_no_text_names_no_place_and_nothing_is_sent_there() {
+    let fake = HttpServer::start(old(OldScript {
+        endpoint: EndpointForm::NotText,
+        ..OldScript::default()
+    }))
+    .await
+    .unwrap();
+    let mut config = quick(ServerConfig::sse("s", fake.sse_url().as_str()));
+    config.timeouts.greet_ms = 100;
+    config.restart.budget = 0;
+    let manager = start([config]).await;
+    let status = state(&manager.server("s").unwrap(), "parked").await;
+    assert_eq!(status.last_failure.unwrap().kind, "connect-timeout");
+    assert_eq!(fake.ledger().counts().posts, 0);
+    manager.shutdown().await;
+}
+
+#[tokio::test]
 async fn law_19_calls_run_side_by_side_and_each_gets_its_own_answer() {
     let fake = fake().await;
     let (manager, server) = connect(&fake).await;

@@ -78,7 +78,11 @@ impl OldStream {
             Said::Refused(fault) | Said::Runaway(fault) => Heard::Refused(fault),
             Said::Life => Heard::Life,
             Said::Skipped(what) => match self.events.take_endpoint() {
-                Some(address) => Heard::Endpoint(String::from_utf8_lossy(&address).into_owned()),
+                // Never mended: what is no text names no place, and a guess would send messages to another one.
+                Some(address) => match String::from_utf8(address.to_vec()) {
+                    Ok(address) => Heard::Endpoint(address),
+                    Err(_not_text) => Heard::Skipped("an endpoint that is not UTF-8"),
+                },
                 None => Heard::Skipped(what),
             },
             Said::End(failure) => Heard::End(failure),

@@ -15,6 +15,7 @@ use super::Child;
 use crate::request::Request;
 use crate::runtime::era::EraHint;
 use crate::runtime::greeting::{Greeting, our_info};
+use crate::runtime::handshake::failure_of;
 use crate::runtime::{Cut, Limits, Miss};
 use crate::settings;
 
@@ -211,20 +212,4 @@ fn modern_request(method: &str) -> Request {
         method,
         Some(&format!("{{\"_meta\":{{{}}}}}", meta.join(","))),
     )
-}
-
-fn failure_of(miss: Miss) -> Failure {
-    match miss {
-        Miss::NotSent(Cut::Ended(failure))
-        | Miss::Rejected(failure)
-        | Miss::Doubted(failure)
-        | Miss::Lost(Cut::Ended(failure)) => failure,
-        Miss::NotSent(Cut::Idle | Cut::Total) | Miss::Lost(Cut::Idle | Cut::Total) => {
-            Failure::new(FailureKind::ConnectTimeout(Phase::Greet))
-        }
-        Miss::NotSent(Cut::AnswerRefused(why) | Cut::Cancelled(why))
-        | Miss::Lost(Cut::AnswerRefused(why) | Cut::Cancelled(why)) => {
-            Failure::new(FailureKind::ProtocolError).with_detail(why)
-        }
-    }
 }
