@@ -61,7 +61,7 @@ pub use self::{
     problem::{ConfigError, Origin, Problem, Severity},
     schema::json_schema,
     server::{
-        CatalogSettings, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop, Suspicion,
+        CatalogSettings, Connections, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop, Suspicion,
         Timeouts, Transport,
     },
     template::{Reason, Template, Unset},

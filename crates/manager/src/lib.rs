@@ -36,6 +36,7 @@ pub mod events;
 mod handle;
 pub mod limits;
 mod manager;
+mod pool;
 pub mod preflight;
 #[doc(hidden)]
 pub mod process;
@@ -59,5 +60,5 @@ pub use self::handle::ServerHandle;
 pub use self::manager::{Manager, ManagerBuilder};
 pub use self::publish::Publication;
 pub use self::request::{Answer, CallOptions, ClientFace, Request};
-pub use self::status::ServerStatus;
+pub use self::status::{ConnectionStatus, ServerStatus};
 pub use self::wishes::{LogLevel, Root, Update, Updates, WishError};

@@ -2,6 +2,7 @@
 //!
 //! Must not look inside payloads; what a member means is the wire crate's business.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_core::catalog::Digest;
@@ -116,6 +117,9 @@ pub struct ClientFace {
     pub capabilities: Box<str>,
     /// The client's info object (`name`, `version`, ...), if it gave one.
     pub info: Option<Box<str>>,
+    /// Calls with the same value come from one client, which answers for all of them (a legacy session); `None`: each call by
+    /// itself.
+    pub client: Option<Arc<str>>,
 }
 
 /// A server's answer: a result or a JSON-RPC error, as it came.

@@ -54,6 +54,7 @@ use self::stdio::StdioLink;
 use self::waiters::{CallMark, Waiters};
 use crate::counters::Counters;
 use crate::limits::{Limit, RateGate};
+use crate::pool::Family;
 use crate::request::{ClientFace, Request};
 use crate::wishes::Wishes;
 
@@ -170,6 +171,10 @@ pub(crate) struct Runtime {
     pub(crate) wishes: Arc<Wishes>,
     /// What this generation was told of it.
     pub(crate) told: Told,
+    /// What all connections of the server share.
+    pub(crate) family: Arc<Family>,
+    /// For whom this connection is, unless it is the shared one: what it declares in its greeting.
+    pub(crate) face: Option<ClientFace>,
     requests: RateGate,
     /// Answers nested deeper are refused, except listings, where one deep item must not hide the others (F247).
     pub(crate) depth_max: usize,
@@ -210,6 +215,8 @@ impl Runtime {
             outbound,
             wishes: Arc::default(),
             told: Told::default(),
+            family: Arc::default(),
+            face: None,
             requests: RateGate::new(usize::MAX),
             depth_max: mainstay_wire::envelope::Limits::default().depth_max,
         }
@@ -531,7 +538,7 @@ impl Runtime {
         }
         match self.greeting.get() {
             Some(greeting) if greeting.revision.era() == Era::Modern => {
-                for (key, value) in greeting.stamp(client) {
+                for (key, value) in greeting.stamp(client.or(self.face.as_ref())) {
                     editor = editor.set(&["params", "_meta", key], value);
                 }
                 // A caller that names a level of its own keeps it.

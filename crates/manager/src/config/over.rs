@@ -50,6 +50,21 @@ impl ServerOptions {
             over!(above, below, SuspicionOptions { timeout_ms, misses })
         });
         self.catalog = over_group(self.catalog, below.catalog.as_ref(), CatalogOptions::over);
+        self.connections = over_group(
+            self.connections,
+            below.connections.as_ref(),
+            |above, below| {
+                over!(
+                    above,
+                    below,
+                    ConnectionOptions {
+                        max,
+                        idle_ms,
+                        lanes
+                    }
+                )
+            },
+        );
         self.stop = over_group(self.stop, below.stop.as_ref(), StopOptions::over);
         self.tls = over_group(self.tls, below.tls.as_ref(), |above, below| {
             over!(above, below, TlsOptions { ca_file })
@@ -65,6 +80,7 @@ impl ServerOptions {
                 idle_shutdown_ms,
                 protocol,
                 scope,
+                connections,
                 tools,
                 timeouts,
                 restart,

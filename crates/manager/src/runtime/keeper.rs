@@ -32,6 +32,7 @@ use super::{Cut, Limits, Miss};
 use crate::config::{ServerConfig, Transport};
 use crate::driver::opener::Remains;
 use crate::limits::RateGate;
+use crate::pool::Beside;
 use crate::process::Guardian;
 use crate::request::Request;
 use crate::settings;
@@ -117,6 +118,8 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
     )
     .admitting(RateGate::new(setup.caps.requests_per_second));
     runtime.wishes = Arc::clone(&setup.slot.wishes);
+    runtime.family = Arc::clone(&setup.slot.family);
+    runtime.face = setup.slot.beside.as_ref().map(Beside::face);
     runtime.depth_max = setup.limits.depth_max;
     (Arc::new(runtime), notices)
 }
