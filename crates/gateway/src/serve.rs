@@ -148,11 +148,8 @@ pub(crate) struct Shared {
     pub(crate) settings: GatewaySettings,
     pub(crate) sessions: Sessions,
     /// Seals what clients carry for us.
-    #[allow(
-        dead_code,
-        reason = "sessions and input-required results come to use it"
-    )]
-    pub(crate) sealer: Sealer,
+    #[allow(dead_code, reason = "input-required results come to use it")]
+    pub(crate) sealer: Arc<Sealer>,
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
@@ -164,6 +161,16 @@ pub(crate) struct Shared {
     started: Instant,
 }
 
+impl Shared {
+    /// What is due from time to time: idle sessions end, old keys are replaced.
+    pub(crate) fn sweep(&self) {
+        self.sessions.sweep();
+        if let Err(error) = self.sealer.refresh() {
+            tracing::warn!(%error, "the key ring could not be renewed; the old key stays in use");
+        }
+    }
+}
+
 /// Where a path leads.
 enum Place<'p> {
     All,
@@ -172,13 +179,22 @@ enum Place<'p> {
 }
 
 impl Gateway {
-    /// A gateway that answers for `manager`. Listens nowhere yet. Reads the keys of
+    /// A gateway that answers for `manager`. Listens nowhere yet. Reads the keys and sessions of
     /// [`state_dir`](GatewaySettings::state_dir), which blocks for a moment.
     #[must_use]
     pub fn new(manager: Manager, settings: GatewaySettings) -> Self {
+        let sealer = Arc::new(Sealer::for_gateway(settings.state_dir.as_deref()));
+        let mut sessions = Sessions::new(settings.sessions_max, settings.session_idle_ms);
+        if let Some(dir) = settings
+            .state_dir
+            .as_deref()
+            .filter(|_| sealer.is_durable())
+        {
+            sessions = sessions.durable(&sealer, dir);
+        }
         let shared = Shared {
-            sessions: Sessions::new(settings.sessions_max, settings.session_idle_ms),
-            sealer: Sealer::for_gateway(settings.state_dir.as_deref()),
+            sessions,
+            sealer,
             guard: Guard::new(
                 settings.listen,
                 &settings.allowed_hosts,
