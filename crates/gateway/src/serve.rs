@@ -23,9 +23,15 @@ pub(crate) mod listen;
 pub(crate) mod modern;
 pub(crate) mod origin;
 pub(crate) mod push;
+#[allow(
+    dead_code,
+    reason = "sessions and input-required results come to use all of it"
+)]
+pub(crate) mod seal;
 pub(crate) mod sessions;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +49,7 @@ use self::body::Reply;
 use self::endpoint::Endpoint;
 use self::fault::Fault;
 use self::origin::Guard;
+use self::seal::Sealer;
 use self::sessions::Sessions;
 
 pub use self::listen::{ServeError, serve};
@@ -78,6 +85,8 @@ pub struct GatewaySettings {
     pub keep_alive_ms: u64,
     /// On shutdown, how long answers on their way may take, in milliseconds. Default: 5 s.
     pub drain_ms: u64,
+    /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Default for GatewaySettings {
@@ -95,6 +104,7 @@ impl Default for GatewaySettings {
             startup_grace_ms: 3_000,
             keep_alive_ms: 15_000,
             drain_ms: 5_000,
+            state_dir: None,
         }
     }
 }
@@ -137,6 +147,9 @@ pub(crate) struct Shared {
     pub(crate) manager: Manager,
     pub(crate) settings: GatewaySettings,
     pub(crate) sessions: Sessions,
+    /// Seals what clients carry for us.
+    #[allow(dead_code, reason = "input-required results come to use it")]
+    pub(crate) sealer: Arc<Sealer>,
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
@@ -148,6 +161,16 @@ pub(crate) struct Shared {
     started: Instant,
 }
 
+impl Shared {
+    /// What is due from time to time: idle sessions end, old keys are replaced.
+    pub(crate) fn sweep(&self) {
+        self.sessions.sweep();
+        if let Err(error) = self.sealer.refresh() {
+            tracing::warn!(%error, "the key ring could not be renewed; the old key stays in use");
+        }
+    }
+}
+
 /// Where a path leads.
 enum Place<'p> {
     All,
@@ -156,11 +179,22 @@ enum Place<'p> {
 }
 
 impl Gateway {
-    /// A gateway that answers for `manager`. Listens nowhere yet.
+    /// A gateway that answers for `manager`. Listens nowhere yet. Reads the keys and sessions of
+    /// [`state_dir`](GatewaySettings::state_dir), which blocks for a moment.
     #[must_use]
     pub fn new(manager: Manager, settings: GatewaySettings) -> Self {
+        let sealer = Arc::new(Sealer::for_gateway(settings.state_dir.as_deref()));
+        let mut sessions = Sessions::new(settings.sessions_max, settings.session_idle_ms);
+        if let Some(dir) = settings
+            .state_dir
+            .as_deref()
+            .filter(|_| sealer.is_durable())
+        {
+            sessions = sessions.durable(&sealer, dir);
+        }
         let shared = Shared {
-            sessions: Sessions::new(settings.sessions_max, settings.session_idle_ms),
+            sessions,
+            sealer,
             guard: Guard::new(
                 settings.listen,
                 &settings.allowed_hosts,

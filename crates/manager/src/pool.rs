@@ -28,7 +28,7 @@ use self::lanes::Lanes;
 pub(crate) use self::ledger::Ledger;
 pub(crate) use self::seat::{connect, seat, too_many};
 use self::seat::era_of;
-use crate::config::{HttpKind, Scope, Transport};
+use crate::config::Scope;
 use crate::driver::Place;
 use crate::error::{CallError, Refusal};
 use crate::request::{CallOptions, ClientFace};
@@ -39,9 +39,10 @@ use crate::wishes::Wishes;
 /// everybody without waiting.
 #[derive(Debug, Default)]
 pub(crate) struct Family {
-    /// The server has asked its client something on a stream that calls share (stdio, HTTP+SSE). Set by whoever hears it,
-    /// for good: from then on such a connection serves one client at a time.
-    pub(crate) asked: AtomicBool,
+    /// The server has asked its client something on a stream that calls share: on stdio and HTTP+SSE, and on the push stream
+    /// of an HTTP server that does not keep its questions to the call's own stream. Set by whoever hears it, for good: from
+    /// then on a connection of callers that can be asked serves one client at a time.
+    pub(crate) asked: Arc<AtomicBool>,
     /// The further connections.
     connections: ArcSwap<BTreeMap<Key, Arc<Place>>>,
     /// By keys with lane 0. Entries are as many as there are keys with connections or calls.
@@ -188,13 +189,4 @@ fn known_era(slot: &Slot) -> Option<Era> {
     connected
         .or_else(|| crate::settings::fixed_era(&slot.config.load()))
         .or_else(|| slot.era.get())
-}
-
-/// Whether calls on one connection of the server share a stream on which its questions arrive.
-fn shares_a_stream(slot: &Slot) -> bool {
-    match &slot.config.load().transport {
-        Transport::Stdio { .. } => true,
-        Transport::Http { kind, .. } => *kind == HttpKind::Sse || slot.over_sse(),
-        Transport::Broken { .. } => false,
-    }
 }

@@ -22,7 +22,7 @@ use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED};
 use super::push::{self, Told};
-use super::sessions::{Opening, Session, SessionId};
+use super::sessions::{NoSession, Opening, Session};
 
 /// The protocol's log levels, least severe first.
 const LOG_LEVELS: [&str; 8] = [
@@ -68,7 +68,7 @@ pub(crate) fn get(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap
         Ok(session) => session,
         // Without a session there is nothing to push: clients take 405 as "no such stream" and go on without.
         Err(Lost::Missing) => return super::http::method_not_allowed("POST"),
-        Err(Lost::Unknown) => return Lost::Unknown.reply(None),
+        Err(lost @ (Lost::Unknown | Lost::NoRoom(_))) => return lost.reply(None),
     };
     let stream = session
         .open_stream()
@@ -93,7 +93,7 @@ pub(crate) fn delete(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &Header
             body::empty(StatusCode::OK)
         }
         Err(Lost::Missing) => super::http::method_not_allowed("POST"),
-        Err(Lost::Unknown) => Lost::Unknown.reply(None),
+        Err(lost @ (Lost::Unknown | Lost::NoRoom(_))) => lost.reply(None),
     }
 }
 
@@ -101,6 +101,8 @@ pub(crate) fn delete(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &Header
 enum Lost {
     Missing,
     Unknown,
+    /// There was one before a restart, and now there are too many others.
+    NoRoom(NoSession),
 }
 
 impl Lost {
@@ -114,6 +116,15 @@ impl Lost {
                 StatusCode::NOT_FOUND,
                 "Session not found; call `initialize` again",
             ),
+            Self::NoRoom(error) => {
+                // A request is answered like any other that fails: clients die of a status.
+                let status = match id {
+                    Some(_) => StatusCode::OK,
+                    None => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                let fault = Fault::new(LIMIT_REACHED, error.to_string());
+                return body::json(status, fault.answer(id));
+            }
         };
         body::json(status, Fault::new(codes::INVALID_REQUEST, text).answer(id))
     }
@@ -121,14 +132,10 @@ impl Lost {
 
 fn find(shared: &Shared, endpoint: &Endpoint, headers: &HeaderMap) -> Result<Arc<Session>, Lost> {
     let header = headers.get(headers::SESSION_ID).ok_or(Lost::Missing)?;
-    let id = SessionId::parse(header.as_bytes()).ok_or(Lost::Unknown)?;
-    let session = shared.sessions.find(id).ok_or(Lost::Unknown)?;
-    // A session belongs to the endpoint that opened it.
-    if session.opening.server.as_deref() == endpoint.server_name() {
-        Ok(session)
-    } else {
-        Err(Lost::Unknown)
-    }
+    let found = shared
+        .sessions
+        .find(header.as_bytes(), endpoint.server_name());
+    found.map_err(Lost::NoRoom)?.ok_or(Lost::Unknown)
 }
 
 async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message) -> Reply {
@@ -146,6 +153,7 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
         server: endpoint.server_name().map(Into::into),
         revision: params.negotiated(),
         client_info: params.client_info.map(|info| info.raw.into()),
+        client_capabilities: params.capabilities.into(),
     };
     let revision = opening.revision;
     let session = match shared.sessions.open(opening, told) {
@@ -161,7 +169,7 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
         face.capabilities, face.info,
     );
     let mut reply = answer(id, &result);
-    if let Ok(value) = HeaderValue::try_from(session.id.to_string()) {
+    if let Ok(value) = HeaderValue::from_str(session.text()) {
         reply.headers_mut().insert(headers::SESSION_ID, value);
     }
     reply
@@ -267,7 +275,7 @@ async fn pass_on(
     let face = ClientFace {
         capabilities: "{}".into(),
         info: session.opening.client_info.clone(),
-        client: None,
+        client: Some(session.id.to_string().into()),
     };
     let in_flight = Some(session.begin(&id));
     let caller = Caller {

@@ -327,11 +327,7 @@ mod tests {
 
     #[test]
     fn law_21_only_the_newest_stream_of_a_session_speaks() {
-        let opening = Opening {
-            server: None,
-            revision: Revision::LATEST_LEGACY,
-            client_info: None,
-        };
+        let opening = Opening::plain(None, Revision::LATEST_LEGACY);
         let sessions = Sessions::new(1, 1_000);
         let session = sessions.open(opening, Told::default()).unwrap();
         let (old, new) = (

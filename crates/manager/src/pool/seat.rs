@@ -12,7 +12,7 @@ use mainstay_wire::revision::Era;
 use tokio::time::Instant;
 
 use super::lanes::{Lane, Lanes, Taken};
-use super::{Hold, Key, Way, shares_a_stream};
+use super::{Hold, Key, Way};
 use crate::call::Caller;
 use crate::driver::{Desk, Place};
 use crate::error::{CallError, Refusal};
@@ -92,7 +92,7 @@ pub(crate) async fn seat(
         .or(way.client.as_ref());
     let mut lanes_max = slot.config.load().connections.lanes;
     // A connection for one client alone needs no turns.
-    let turns = way.key.client.is_none() && shares_a_stream(slot);
+    let turns = way.key.client.is_none();
     let lanes = turns.then(|| slot.family.lanes(&way.key));
     loop {
         let lane = match &lanes {
