@@ -40,7 +40,7 @@ impl Inbound for Runtime {
                         self.wishes.updated(&uri, false);
                     }
                 }
-                Some(method::MESSAGE) if self.is_live() && self.wishes.has_listeners() => {
+                Some(method::MESSAGE) if self.is_live() && self.wishes.hears_logs() => {
                     self.wishes.logged(message);
                 }
                 Some(method::SUBSCRIPTIONS_ACKNOWLEDGED) => self.told.acknowledge(&message),
