@@ -24,5 +24,7 @@ mod modern;
 mod push;
 #[path = "serve/routing.rs"]
 mod routing;
+#[path = "serve/subscriptions.rs"]
+mod subscriptions;
 #[path = "serve/support.rs"]
 mod support;

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::push::Told;
+use super::subscriptions::Subscriber;
 
 /// Lookups of different sessions hardly ever meet on one of these.
 const SHARDS: usize = 16;
@@ -79,6 +80,8 @@ pub(crate) struct Session {
     pub(crate) opening: Opening,
     /// Which listings the client was last told about.
     pub(crate) told: Mutex<Told>,
+    /// The resources that it is subscribed to, and what waits to be told about them.
+    pub(crate) subscriber: Subscriber,
     log_level: AtomicU8,
     used_at_ms: AtomicU64,
     calls: Mutex<Calls>,
@@ -295,6 +298,7 @@ impl Sessions {
             id,
             opening,
             told: Mutex::new(told),
+            subscriber: Subscriber::default(),
             log_level: AtomicU8::new(u8::MAX),
             used_at_ms: AtomicU64::new(now_ms),
             calls: Mutex::default(),
@@ -320,6 +324,7 @@ impl Sessions {
         };
         self.count.fetch_sub(1, Ordering::Relaxed);
         session.ended.cancel();
+        session.subscriber.close();
         for (_, cancelled) in lock(&session.calls).by_id.values() {
             cancelled.notify_one();
         }
