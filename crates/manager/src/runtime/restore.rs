@@ -170,7 +170,7 @@ impl Restorer<'_> {
         if declared && applied.roots_version != wanted.roots_version {
             // Best effort, like every notification; a server that missed it asks when it is greeted again.
             self.runtime
-                .notify(Message::notification(method::ROOTS_LIST_CHANGED, None))
+                .tell(Message::notification(method::ROOTS_LIST_CHANGED, None))
                 .await;
             applied.roots_version = wanted.roots_version;
         }
@@ -386,7 +386,7 @@ impl Restorer<'_> {
             idle: REQUEST,
         };
         let request = Request::new(method, Some(params));
-        match self.runtime.ask(&request, None, None, limits).await {
+        match self.runtime.ask(&request, limits).await {
             Ok(answer) if answer.result().is_some() => Ok(()),
             Ok(answer) => Err(Declined {
                 code: ErrorView::of(&answer).map(|error| error.code.unwrap_or_default()),
@@ -420,7 +420,7 @@ fn open<'r>(runtime: &'r Runtime, wanted: &Wanted) -> Stream<'r> {
         deadline: Instant::now() + FOR_EVER,
         idle: FOR_EVER,
     };
-    Box::pin(async move { runtime.ask(&request, None, None, limits).await })
+    Box::pin(async move { runtime.ask(&request, limits).await })
 }
 
 /// Resolves when the stream has ended, however.
