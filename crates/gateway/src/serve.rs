@@ -29,6 +29,7 @@ pub(crate) mod push;
 )]
 pub(crate) mod seal;
 pub(crate) mod sessions;
+pub(crate) mod subscriptions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,6 +52,7 @@ use self::fault::Fault;
 use self::origin::Guard;
 use self::seal::Sealer;
 use self::sessions::Sessions;
+use self::subscriptions::Subscriptions;
 
 pub use self::listen::{ServeError, serve};
 
@@ -152,6 +154,7 @@ pub(crate) struct Shared {
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
+    pub(crate) subscriptions: Subscriptions,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
     pub(crate) ending: CancellationToken,
     /// Cancelled when the time for answers on their way is over.
@@ -203,6 +206,7 @@ impl Gateway {
             push_streams: Arc::new(Semaphore::new(
                 settings.push_streams_max.min(Semaphore::MAX_PERMITS),
             )),
+            subscriptions: Subscriptions::default(),
             ending: CancellationToken::new(),
             hurry: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -225,6 +229,12 @@ impl Gateway {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.shared.sessions.count()
+    }
+
+    /// How many subscriptions to resources clients hold.
+    #[must_use]
+    pub fn subscription_count(&self) -> usize {
+        self.shared.subscriptions.count()
     }
 
     /// How long the gateway exists.
