@@ -24,9 +24,15 @@ pub mod local;
 pub(crate) mod modern;
 pub(crate) mod origin;
 pub(crate) mod push;
+#[allow(
+    dead_code,
+    reason = "sessions and input-required results come to use all of it"
+)]
+pub(crate) mod seal;
 pub(crate) mod sessions;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +50,7 @@ use self::body::Reply;
 use self::endpoint::Endpoint;
 use self::fault::Fault;
 use self::origin::Guard;
+use self::seal::Sealer;
 use self::sessions::Sessions;
 
 pub use self::listen::{ServeError, serve};
@@ -79,6 +86,8 @@ pub struct GatewaySettings {
     pub keep_alive_ms: u64,
     /// On shutdown, how long answers on their way may take, in milliseconds. Default: 5 s.
     pub drain_ms: u64,
+    /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Default for GatewaySettings {
@@ -96,6 +105,7 @@ impl Default for GatewaySettings {
             startup_grace_ms: 3_000,
             keep_alive_ms: 15_000,
             drain_ms: 5_000,
+            state_dir: None,
         }
     }
 }
@@ -138,6 +148,12 @@ pub(crate) struct Shared {
     pub(crate) manager: Manager,
     pub(crate) settings: GatewaySettings,
     pub(crate) sessions: Sessions,
+    /// Seals what clients carry for us.
+    #[allow(
+        dead_code,
+        reason = "sessions and input-required results come to use it"
+    )]
+    pub(crate) sealer: Sealer,
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
@@ -157,11 +173,13 @@ enum Place<'p> {
 }
 
 impl Gateway {
-    /// A gateway that answers for `manager`. Listens nowhere yet.
+    /// A gateway that answers for `manager`. Listens nowhere yet. Reads the keys of
+    /// [`state_dir`](GatewaySettings::state_dir), which blocks for a moment.
     #[must_use]
     pub fn new(manager: Manager, settings: GatewaySettings) -> Self {
         let shared = Shared {
             sessions: Sessions::new(settings.sessions_max, settings.session_idle_ms),
+            sealer: Sealer::for_gateway(settings.state_dir.as_deref()),
             guard: Guard::new(
                 settings.listen,
                 &settings.allowed_hosts,

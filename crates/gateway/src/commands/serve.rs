@@ -51,6 +51,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     let servers = config.servers.len();
     let mut settings = GatewaySettings::from(&config.gateway);
     settings.listen = address;
+    settings.state_dir.clone_from(&state_dir);
     let manager = Manager::builder()
         .config(config)
         .state_dir(state_dir)
