@@ -22,6 +22,8 @@ class Run:
     fixture: Fixture
     transport: str
     at_least: int
+    # A fixture that must not know a revision passes nothing of it.
+    at_most: int | None = None
     # Shown only where a leg has several transports.
     show_transport: bool = False
     package: str = "conformance"
@@ -65,6 +67,7 @@ DIRECT_RUNS = (
     Run("C", LEGACY, EVERYTHING_LEGACY, "http", 30),
     Run("D", LEGACY, LEGACY_PLUS, "http", 30),
     Run("E", MODERN, MODERN_ONLY, "http", 37),
+    Run("E", LEGACY, MODERN_ONLY, "http", 0, at_most=0),
 )
 
 

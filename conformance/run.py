@@ -54,6 +54,8 @@ def problems(outcome: Outcome, baseline: Baseline, partial: bool) -> list[str]:
     label = outcome.run.label
     if outcome.broken:
         return [f"could not be carried out: {outcome.broken}"]
+    if outcome.run.at_most is not None:
+        return [f"only {outcome.run.at_most} may pass"] if outcome.passed > outcome.run.at_most else []
     wrong = [
         f"{verdict.scenario}: {'; '.join(verdict.why)}"
         for verdict in outcome.failing
@@ -82,7 +84,7 @@ def report(outcome: Outcome, baseline: Baseline, wrong: list[str]) -> None:
         if reason := baseline.reason(label, verdict.scenario):
             print(f"  expected: {verdict.scenario}: {reason}", flush=True)
     for verdict in outcome.unscored:
-        if not verdict.passed:
+        if not verdict.passed and outcome.run.at_most is None:
             print(f"  not scored, but failing: {verdict.scenario}: {'; '.join(verdict.why)}", flush=True)
 
 
