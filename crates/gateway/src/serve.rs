@@ -20,6 +20,7 @@ pub(crate) mod health;
 pub(crate) mod http;
 pub(crate) mod legacy;
 pub(crate) mod listen;
+pub mod local;
 pub(crate) mod modern;
 pub(crate) mod origin;
 pub(crate) mod push;
@@ -29,6 +30,7 @@ pub(crate) mod push;
 )]
 pub(crate) mod seal;
 pub(crate) mod sessions;
+pub(crate) mod subscriptions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,6 +53,7 @@ use self::fault::Fault;
 use self::origin::Guard;
 use self::seal::Sealer;
 use self::sessions::Sessions;
+use self::subscriptions::Subscriptions;
 
 pub use self::listen::{ServeError, serve};
 
@@ -152,6 +155,7 @@ pub(crate) struct Shared {
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
+    pub(crate) subscriptions: Subscriptions,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
     pub(crate) ending: CancellationToken,
     /// Cancelled when the time for answers on their way is over.
@@ -203,6 +207,7 @@ impl Gateway {
             push_streams: Arc::new(Semaphore::new(
                 settings.push_streams_max.min(Semaphore::MAX_PERMITS),
             )),
+            subscriptions: Subscriptions::default(),
             ending: CancellationToken::new(),
             hurry: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -227,6 +232,12 @@ impl Gateway {
         self.shared.sessions.count()
     }
 
+    /// How many subscriptions to resources clients hold.
+    #[must_use]
+    pub fn subscription_count(&self) -> usize {
+        self.shared.subscriptions.count()
+    }
+
     /// How long the gateway exists.
     #[must_use]
     pub fn uptime(&self) -> Duration {
@@ -244,10 +255,31 @@ impl Gateway {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let shared = &self.shared;
-        if let Err(foreign) = shared.guard.check(request.uri(), request.headers()) {
+        if let Err(foreign) = self.shared.guard.check(request.uri(), request.headers()) {
             return body::plain(StatusCode::FORBIDDEN, foreign.to_string());
         }
+        self.route(request).await
+    }
+
+    /// Answers one request that came through a door of which the system says that only this user can open it: neither
+    /// `Host` nor `Origin` means anything there. A relay may mark itself (see [`local`]).
+    pub async fn handle_local<B>(&self, mut request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        local::admit(&mut request);
+        let mut reply = self.route(request).await;
+        local::sign(&mut reply);
+        reply
+    }
+
+    async fn route<B>(&self, request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let shared = &self.shared;
         let path = request.uri().path();
         let endpoint = match place(path) {
             Place::All => Endpoint::All,

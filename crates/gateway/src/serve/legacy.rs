@@ -5,8 +5,7 @@
 //! with an unknown one.
 //!
 //! Not here yet, and answered honestly until then: requests from servers to clients (answers of clients to them are
-//! accepted and dropped), subscriptions to single resources (`resources/subscribe` is "method not found" and not
-//! declared), resuming a broken stream, log messages of servers (`logging/setLevel` is remembered), batches.
+//! accepted and dropped), resuming a broken stream, log messages of servers (`logging/setLevel` is remembered), batches.
 
 use std::sync::Arc;
 
@@ -166,7 +165,8 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
         .unwrap_or_default();
     let result = format!(
         "{{\"protocolVersion\":\"{revision}\",\"capabilities\":{},\"serverInfo\":{}{instructions}}}",
-        face.capabilities, face.info,
+        face.capabilities,
+        super::greet::info_for(&face.info, revision),
     );
     let mut reply = answer(id, &result);
     if let Ok(value) = HeaderValue::from_str(session.text()) {
@@ -202,9 +202,9 @@ async fn request(
     match name {
         method::PING => answer(&id, "{}"),
         method::SET_LEVEL => set_level(session, &id, &message),
-        method::SUBSCRIBE | method::UNSUBSCRIBE | method::LISTEN | method::DISCOVER => {
-            fault(&id, &Fault::no_method(name))
-        }
+        method::SUBSCRIBE => subscribe(shared, endpoint, session, &id, &message).await,
+        method::UNSUBSCRIBE => unsubscribe(session, &id, &message),
+        method::LISTEN | method::DISCOVER => fault(&id, &Fault::no_method(name)),
         _ => pass_on(shared, endpoint, session, id, message).await,
     }
 }
@@ -252,6 +252,34 @@ fn set_level(session: &Session, id: &Id, message: &Message) -> Reply {
                 LOG_LEVELS.join(", ")
             )),
         ),
+    }
+}
+
+async fn subscribe(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    session: &Session,
+    id: &Id,
+    message: &Message,
+) -> Reply {
+    let Some(uri) = message.string_member(&["params", "uri"]) else {
+        return fault(id, &Fault::params("`params.uri` must be a string"));
+    };
+    let mut words = session.subscriber.add(shared, endpoint, &[&uri]).await;
+    match words.pop() {
+        Some(Err(wrong)) => fault(id, &wrong),
+        Some(Ok(())) | None => answer(id, "{}"),
+    }
+}
+
+/// Who is not subscribed is unsubscribed already.
+fn unsubscribe(session: &Session, id: &Id, message: &Message) -> Reply {
+    match message.string_member(&["params", "uri"]) {
+        Some(uri) => {
+            session.subscriber.remove(&uri);
+            answer(id, "{}")
+        }
+        None => fault(id, &Fault::params("`params.uri` must be a string")),
     }
 }
 

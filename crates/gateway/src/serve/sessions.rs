@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 
 use self::kept::{Entry, Kept};
 use super::push::Told;
+use super::subscriptions::Subscriber;
 
 pub(crate) use self::table::{NoSession, Sessions};
 
@@ -122,6 +123,8 @@ pub(crate) struct Session {
     pub(crate) opening: Opening,
     /// Which listings the client was last told about.
     pub(crate) told: Mutex<Told>,
+    /// The resources that it is subscribed to, and what waits to be told about them.
+    pub(crate) subscriber: Subscriber,
     /// An index into the protocol's eight levels; beyond them while none was asked for.
     log_level: AtomicU8,
     subscriptions: Mutex<BTreeSet<Box<str>>>,
@@ -158,6 +161,7 @@ impl Session {
         ClientFace {
             capabilities: self.opening.client_capabilities.clone(),
             info: self.opening.client_info.clone(),
+            client: Some(self.id.to_string().into()),
         }
     }
 

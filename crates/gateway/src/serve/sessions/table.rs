@@ -14,6 +14,7 @@ use super::kept::Kept;
 use super::{ID_DIGITS, Opening, Session, SessionId, lock, sealed, unix_ms};
 use crate::serve::push::Told;
 use crate::serve::seal::{SealError, Sealer};
+use crate::serve::subscriptions::Subscriber;
 
 /// Lookups of different sessions hardly ever meet on one of these.
 pub(super) const SHARDS: usize = 16;
@@ -153,6 +154,7 @@ impl Sessions {
             text: fresh.text,
             opening: fresh.opening,
             told: Mutex::new(fresh.told),
+            subscriber: Subscriber::default(),
             log_level: AtomicU8::new(u8::MAX),
             subscriptions: Mutex::default(),
             kept: self.kept().cloned(),
@@ -261,6 +263,7 @@ impl Sessions {
         };
         self.count.fetch_sub(1, Ordering::Relaxed);
         session.ended.cancel();
+        session.subscriber.close();
         for (_, cancelled) in lock(&session.calls).by_id.values() {
             cancelled.notify_one();
         }
