@@ -20,20 +20,9 @@ use super::body::{self, Reply};
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED};
+use super::levels;
 use super::push::{self, Told};
 use super::sessions::{Opening, Session, SessionId};
-
-/// The protocol's log levels, least severe first.
-const LOG_LEVELS: [&str; 8] = [
-    "debug",
-    "info",
-    "notice",
-    "warning",
-    "error",
-    "critical",
-    "alert",
-    "emergency",
-];
 
 /// Answers one POST of a legacy client.
 pub(crate) async fn post(
@@ -193,7 +182,10 @@ async fn request(
     }
     match name {
         method::PING => answer(&id, "{}"),
-        method::SET_LEVEL => set_level(session, &id, &message),
+        method::SET_LEVEL => match levels::set(shared, session, &message) {
+            Ok(()) => answer(&id, "{}"),
+            Err(wrong) => fault(&id, &wrong),
+        },
         method::SUBSCRIBE => subscribe(shared, endpoint, session, &id, &message).await,
         method::UNSUBSCRIBE => unsubscribe(session, &id, &message),
         method::LISTEN | method::DISCOVER => fault(&id, &Fault::no_method(name)),
@@ -226,24 +218,6 @@ async fn list(
             body::json(StatusCode::OK, adapt::listing(kind.key(), items, to))
         }
         Err(wrong) => fault(id, &wrong),
-    }
-}
-
-fn set_level(session: &Session, id: &Id, message: &Message) -> Reply {
-    let level = message.string_member(&["params", "level"]);
-    let known = level.and_then(|level| LOG_LEVELS.iter().position(|known| *known == level));
-    match known.and_then(|level| u8::try_from(level).ok()) {
-        Some(level) => {
-            session.set_log_level(level);
-            answer(id, "{}")
-        }
-        None => fault(
-            id,
-            &Fault::params(format!(
-                "`params.level` must be one of {}",
-                LOG_LEVELS.join(", ")
-            )),
-        ),
     }
 }
 

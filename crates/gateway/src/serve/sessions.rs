@@ -12,6 +12,7 @@ use mainstay_wire::{Id, ListKind, Revision};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::levels::SessionLevel;
 use super::push::Told;
 use super::subscriptions::Subscriber;
 
@@ -82,6 +83,8 @@ pub(crate) struct Session {
     pub(crate) told: Mutex<Told>,
     /// The resources that it is subscribed to, and what waits to be told about them.
     pub(crate) subscriber: Subscriber,
+    /// What servers are told because of its log level.
+    pub(crate) level: SessionLevel,
     log_level: AtomicU8,
     used_at_ms: AtomicU64,
     calls: Mutex<Calls>,
@@ -96,10 +99,16 @@ struct Calls {
 }
 
 impl Session {
-    /// Remembers the level that the client asked for (an index into the protocol's eight levels). Log messages of
-    /// servers are not carried to clients yet; the level is kept for when they are.
+    /// Remembers the level that the client asked for (an index into the protocol's eight levels).
     pub(crate) fn set_log_level(&self, level: u8) {
         self.log_level.store(level, Ordering::Relaxed);
+    }
+
+    /// The level that the client asked for, if it did.
+    #[allow(dead_code, reason = "calls come to use what they hear")]
+    pub(crate) fn log_level(&self) -> Option<u8> {
+        let level = self.log_level.load(Ordering::Relaxed);
+        (level != u8::MAX).then_some(level)
     }
 
     /// The client has seen a listing: it need not be told of it any more.
@@ -299,6 +308,7 @@ impl Sessions {
             opening,
             told: Mutex::new(told),
             subscriber: Subscriber::default(),
+            level: SessionLevel::default(),
             log_level: AtomicU8::new(u8::MAX),
             used_at_ms: AtomicU64::new(now_ms),
             calls: Mutex::default(),
@@ -325,6 +335,7 @@ impl Sessions {
         self.count.fetch_sub(1, Ordering::Relaxed);
         session.ended.cancel();
         session.subscriber.close();
+        session.level.close();
         for (_, cancelled) in lock(&session.calls).by_id.values() {
             cancelled.notify_one();
         }
