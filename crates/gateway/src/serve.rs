@@ -22,6 +22,7 @@ pub(crate) mod legacy;
 #[allow(dead_code, reason = "calls come to use what they hear")]
 pub(crate) mod levels;
 pub(crate) mod listen;
+pub mod local;
 pub(crate) mod modern;
 pub(crate) mod origin;
 pub(crate) mod push;
@@ -153,11 +154,8 @@ pub(crate) struct Shared {
     pub(crate) settings: GatewaySettings,
     pub(crate) sessions: Sessions,
     /// Seals what clients carry for us.
-    #[allow(
-        dead_code,
-        reason = "sessions and input-required results come to use it"
-    )]
-    pub(crate) sealer: Sealer,
+    #[allow(dead_code, reason = "input-required results come to use it")]
+    pub(crate) sealer: Arc<Sealer>,
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
     pub(crate) subscriptions: Subscriptions,
@@ -171,6 +169,16 @@ pub(crate) struct Shared {
     started: Instant,
 }
 
+impl Shared {
+    /// What is due from time to time: idle sessions end, old keys are replaced.
+    pub(crate) fn sweep(&self) {
+        self.sessions.sweep();
+        if let Err(error) = self.sealer.refresh() {
+            tracing::warn!(%error, "the key ring could not be renewed; the old key stays in use");
+        }
+    }
+}
+
 /// Where a path leads.
 enum Place<'p> {
     All,
@@ -179,13 +187,22 @@ enum Place<'p> {
 }
 
 impl Gateway {
-    /// A gateway that answers for `manager`. Listens nowhere yet. Reads the keys of
+    /// A gateway that answers for `manager`. Listens nowhere yet. Reads the keys and sessions of
     /// [`state_dir`](GatewaySettings::state_dir), which blocks for a moment.
     #[must_use]
     pub fn new(manager: Manager, settings: GatewaySettings) -> Self {
+        let sealer = Arc::new(Sealer::for_gateway(settings.state_dir.as_deref()));
+        let mut sessions = Sessions::new(settings.sessions_max, settings.session_idle_ms);
+        if let Some(dir) = settings
+            .state_dir
+            .as_deref()
+            .filter(|_| sealer.is_durable())
+        {
+            sessions = sessions.durable(&sealer, dir);
+        }
         let shared = Shared {
-            sessions: Sessions::new(settings.sessions_max, settings.session_idle_ms),
-            sealer: Sealer::for_gateway(settings.state_dir.as_deref()),
+            sessions,
+            sealer,
             guard: Guard::new(
                 settings.listen,
                 &settings.allowed_hosts,
@@ -243,10 +260,31 @@ impl Gateway {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let shared = &self.shared;
-        if let Err(foreign) = shared.guard.check(request.uri(), request.headers()) {
+        if let Err(foreign) = self.shared.guard.check(request.uri(), request.headers()) {
             return body::plain(StatusCode::FORBIDDEN, foreign.to_string());
         }
+        self.route(request).await
+    }
+
+    /// Answers one request that came through a door of which the system says that only this user can open it: neither
+    /// `Host` nor `Origin` means anything there. A relay may mark itself (see [`local`]).
+    pub async fn handle_local<B>(&self, mut request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        local::admit(&mut request);
+        let mut reply = self.route(request).await;
+        local::sign(&mut reply);
+        reply
+    }
+
+    async fn route<B>(&self, request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let shared = &self.shared;
         let path = request.uri().path();
         let endpoint = match place(path) {
             Place::All => Endpoint::All,

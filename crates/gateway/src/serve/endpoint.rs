@@ -95,8 +95,7 @@ impl Endpoint {
             Self::Server(server) => Ok((server.clone(), uri.into())),
             Self::All => {
                 let publication = shared.manager.publication();
-                let (owner, upstream) =
-                    publication.locate(uri).ok_or_else(|| no_resource(uri))?;
+                let (owner, upstream) = publication.locate(uri).ok_or_else(|| no_resource(uri))?;
                 Ok((handle(shared, owner)?, upstream.into()))
             }
         }
@@ -320,9 +319,7 @@ fn read(shared: &Shared, publication: &Publication, message: Message) -> Result<
     let uri = message
         .string_member(&["params", "uri"])
         .ok_or_else(|| Fault::params("`params.uri` must be a string"))?;
-    let (owner, upstream) = publication
-        .locate(&uri)
-        .ok_or_else(|| no_resource(&uri))?;
+    let (owner, upstream) = publication.locate(&uri).ok_or_else(|| no_resource(&uri))?;
     let server = handle(shared, owner)?;
     let renamed = (*uri != *upstream).then(|| json_string(upstream));
     drop(uri);

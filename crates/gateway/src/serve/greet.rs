@@ -156,7 +156,9 @@ fn joined_instructions(publication: &Publication) -> Option<String> {
         }
     }
     if left_out > 0 {
-        joined.push_str(&format!("(The instructions of {left_out} more servers are too long to be shown here.)"));
+        joined.push_str(&format!(
+            "(The instructions of {left_out} more servers are too long to be shown here.)"
+        ));
     }
     let joined = joined.trim_end();
     (!joined.is_empty()).then(|| json_string(joined))

@@ -22,7 +22,8 @@ use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED};
 use super::levels;
 use super::push::{self, Told};
-use super::sessions::{Opening, Session, SessionId};
+use super::sessions::{NoSession, Opening, Session};
+use super::subscriptions;
 
 /// Answers one POST of a legacy client.
 pub(crate) async fn post(
@@ -56,7 +57,7 @@ pub(crate) fn get(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap
         Ok(session) => session,
         // Without a session there is nothing to push: clients take 405 as "no such stream" and go on without.
         Err(Lost::Missing) => return super::http::method_not_allowed("POST"),
-        Err(Lost::Unknown) => return Lost::Unknown.reply(None),
+        Err(lost @ (Lost::Unknown | Lost::NoRoom(_))) => return lost.reply(None),
     };
     let stream = session
         .open_stream()
@@ -81,7 +82,7 @@ pub(crate) fn delete(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &Header
             body::empty(StatusCode::OK)
         }
         Err(Lost::Missing) => super::http::method_not_allowed("POST"),
-        Err(Lost::Unknown) => Lost::Unknown.reply(None),
+        Err(lost @ (Lost::Unknown | Lost::NoRoom(_))) => lost.reply(None),
     }
 }
 
@@ -89,6 +90,8 @@ pub(crate) fn delete(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &Header
 enum Lost {
     Missing,
     Unknown,
+    /// There was one before a restart, and now there are too many others.
+    NoRoom(NoSession),
 }
 
 impl Lost {
@@ -102,21 +105,32 @@ impl Lost {
                 StatusCode::NOT_FOUND,
                 "Session not found; call `initialize` again",
             ),
+            Self::NoRoom(error) => {
+                // A request is answered like any other that fails: clients die of a status.
+                let status = match id {
+                    Some(_) => StatusCode::OK,
+                    None => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                let fault = Fault::new(LIMIT_REACHED, error.to_string());
+                return body::json(status, fault.answer(id));
+            }
         };
         body::json(status, Fault::new(codes::INVALID_REQUEST, text).answer(id))
     }
 }
 
-fn find(shared: &Shared, endpoint: &Endpoint, headers: &HeaderMap) -> Result<Arc<Session>, Lost> {
+fn find(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+) -> Result<Arc<Session>, Lost> {
     let header = headers.get(headers::SESSION_ID).ok_or(Lost::Missing)?;
-    let id = SessionId::parse(header.as_bytes()).ok_or(Lost::Unknown)?;
-    let session = shared.sessions.find(id).ok_or(Lost::Unknown)?;
-    // A session belongs to the endpoint that opened it.
-    if session.opening.server.as_deref() == endpoint.server_name() {
-        Ok(session)
-    } else {
-        Err(Lost::Unknown)
-    }
+    let found = shared
+        .sessions
+        .find(header.as_bytes(), endpoint.server_name());
+    let session = found.map_err(Lost::NoRoom)?.ok_or(Lost::Unknown)?;
+    subscriptions::revive(shared, endpoint, &session);
+    Ok(session)
 }
 
 async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message) -> Reply {
@@ -134,6 +148,7 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
         server: endpoint.server_name().map(Into::into),
         revision: params.negotiated(),
         client_info: params.client_info.map(|info| info.raw.into()),
+        client_capabilities: params.capabilities.into(),
     };
     let revision = opening.revision;
     let session = match shared.sessions.open(opening, told) {
@@ -150,7 +165,7 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
         super::greet::info_for(&face.info, revision),
     );
     let mut reply = answer(id, &result);
-    if let Ok(value) = HeaderValue::try_from(session.id.to_string()) {
+    if let Ok(value) = HeaderValue::from_str(session.text()) {
         reply.headers_mut().insert(headers::SESSION_ID, value);
     }
     reply
@@ -232,9 +247,15 @@ async fn subscribe(
         return fault(id, &Fault::params("`params.uri` must be a string"));
     };
     let mut words = session.subscriber.add(shared, endpoint, &[&uri]).await;
-    match words.pop() {
-        Some(Err(wrong)) => fault(id, &wrong),
-        Some(Ok(())) | None => answer(id, "{}"),
+    if let Some(Err(wrong)) = words.pop() {
+        return fault(id, &wrong);
+    }
+    match session.subscribe(&uri) {
+        Ok(_is_new) => answer(id, "{}"),
+        Err(error) => {
+            session.subscriber.remove(&uri);
+            fault(id, &Fault::new(LIMIT_REACHED, error.to_string()))
+        }
     }
 }
 
@@ -242,6 +263,7 @@ async fn subscribe(
 fn unsubscribe(session: &Session, id: &Id, message: &Message) -> Reply {
     match message.string_member(&["params", "uri"]) {
         Some(uri) => {
+            session.unsubscribe(&uri);
             session.subscriber.remove(&uri);
             answer(id, "{}")
         }

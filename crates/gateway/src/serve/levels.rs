@@ -86,10 +86,7 @@ impl Inner {
 
     /// Tells a legacy server what it is to be told now, if that is something else than it was.
     fn apply(&mut self, server: &ServerHandle) {
-        let lowest = [
-            Some(self.everywhere),
-            self.at.get(server.name()).copied(),
-        ];
+        let lowest = [Some(self.everywhere), self.at.get(server.name()).copied()];
         let wanted = lowest.iter().flatten().filter_map(Counts::lowest).min();
         let told = self.told.get(server.name()).copied();
         let Some(level) = wanted.or(told.map(|_| ORDINARY)) else {
@@ -119,12 +116,7 @@ pub(crate) struct LevelLease {
 }
 
 impl LevelLease {
-    fn new(
-        shared: &Arc<Shared>,
-        server: Option<&str>,
-        level: LogLevel,
-        lingers: bool,
-    ) -> Self {
+    fn new(shared: &Arc<Shared>, server: Option<&str>, level: LogLevel, lingers: bool) -> Self {
         *shared.levels.lock().counts(server).of(level) += 1;
         let lease = Self {
             shared: Arc::downgrade(shared),
@@ -159,9 +151,7 @@ impl LevelLease {
         }
         inner.lingering.insert(key.clone(), until);
         drop(inner);
-        shared
-            .tasks
-            .spawn(lingering(Arc::downgrade(shared), key));
+        shared.tasks.spawn(lingering(Arc::downgrade(shared), key));
     }
 }
 
@@ -179,10 +169,7 @@ impl Drop for LevelLease {
                 self.linger(&shared, server);
             }
             server => {
-                shared
-                    .levels
-                    .lock()
-                    .release(server.as_deref(), self.level);
+                shared.levels.lock().release(server.as_deref(), self.level);
                 self.apply(&shared);
             }
         }

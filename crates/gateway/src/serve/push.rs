@@ -362,11 +362,7 @@ mod tests {
 
     #[test]
     fn law_21_only_the_newest_stream_of_a_session_speaks() {
-        let opening = Opening {
-            server: None,
-            revision: Revision::LATEST_LEGACY,
-            client_info: None,
-        };
+        let opening = Opening::plain(None, Revision::LATEST_LEGACY);
         let sessions = Sessions::new(1, 1_000);
         let session = sessions.open(opening, Told::default()).unwrap();
         let (old, new) = (
@@ -408,7 +404,12 @@ mod tests {
     #[test]
     fn the_subscription_id_keeps_its_type() {
         let text = |id: &Id| {
-            String::from_utf8(acknowledgement(id, Wanted::ALL, Vec::new()).into_bytes().to_vec()).unwrap()
+            String::from_utf8(
+                acknowledgement(id, Wanted::ALL, Vec::new())
+                    .into_bytes()
+                    .to_vec(),
+            )
+            .unwrap()
         };
         assert!(text(&Id::number(7)).contains("\"io.modelcontextprotocol/subscriptionId\":7}"));
         assert!(

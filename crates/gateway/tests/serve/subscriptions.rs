@@ -32,7 +32,11 @@ async fn subscribe(session: &mut Session, uri: &str) {
 
 /// Lets a stdio server of the test kit say, three times, that a resource changed.
 async fn touch(client: &mut Client, path: &str, uri: &str) {
-    let name = if path == "/mcp" { "one__touch" } else { "touch" };
+    let name = if path == "/mcp" {
+        "one__touch"
+    } else {
+        "touch"
+    };
     let members = format!(r#""name":"{name}","arguments":{{"uri":"{uri}"}},"#);
     let reply = client
         .modern(path, &modern("1", "tools/call", &members))
@@ -160,7 +164,8 @@ async fn only_what_a_server_takes_on_is_acknowledged() {
         HttpServer::start(Script::modern()).await.unwrap(),
     );
     let refusal = |times| {
-        let body = r#"{"jsonrpc":"2.0","id":$ID,"error":{"code":-32002,"message":"no such resource"}}"#;
+        let body =
+            r#"{"jsonrpc":"2.0","id":$ID,"error":{"code":-32002,"message":"no such resource"}}"#;
         let fault = Fault::Status {
             status: 200,
             headers: vec![("content-type".to_owned(), "application/json".to_owned())],
