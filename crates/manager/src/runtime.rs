@@ -544,8 +544,9 @@ impl Runtime {
                 for (key, value) in greeting.stamp(client.or(self.face.as_ref())) {
                     editor = editor.set(&["params", "_meta", key], value);
                 }
-                // A caller that names a level of its own keeps it.
+                // A caller that names a level of its own keeps it, and whoever calls for a client decides for that client.
                 if let Some(level) = self.wishes.log_level()
+                    && client.is_none()
                     && message.member(&meta::in_params(meta::LOG_LEVEL)).is_none()
                 {
                     let word = mainstay_wire::splice::json_string(level.as_str());

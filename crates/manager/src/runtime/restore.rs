@@ -232,6 +232,8 @@ impl Restorer<'_> {
         loop {
             self.watch.borrow_and_update();
             let wanted = self.runtime.wishes.wanted();
+            // Who comes back to a resource has missed nothing that was ever promised.
+            heard.retain(|uri: &Box<str>| wanted.uris.contains(uri));
             if wanted.uris.is_empty() || !self.subscribes {
                 standing = None;
                 if !wanted.uris.is_empty() {
