@@ -232,7 +232,14 @@ impl Relay {
                 {
                     tokio::time::sleep(AGAIN).await;
                 }
-                other => return Err(refused(&format!("{other:?}"))),
+                Attempt::Stopping(error) => return Err(refused(error.as_str())),
+                Attempt::Foreign(status, text) => {
+                    return Err(refused(&format!("{status}: {}", text.trim_end())));
+                }
+                Attempt::Lost(why) => return Err(refused(&why)),
+                Attempt::Unsent | Attempt::Nothing | Attempt::SessionLost => {
+                    return Err(refused("no answer"));
+                }
             }
         };
         let session = answer
@@ -288,9 +295,7 @@ pub(super) fn refusal(
 ) -> Option<Message> {
     match judge(Some(id), false, status, headers, text) {
         Attempt::Answered(message, _) => Some(message),
-        Attempt::Foreign(status, text) => {
-            Some(notices::refused(Some(id), &foreign(status, &text)))
-        }
+        Attempt::Foreign(status, text) => Some(notices::refused(Some(id), &foreign(status, &text))),
         Attempt::Stopping(_)
         | Attempt::Nothing
         | Attempt::SessionLost

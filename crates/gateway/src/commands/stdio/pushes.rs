@@ -96,7 +96,7 @@ impl Relay {
         let mut events = SseDecoder::new(TRUSTED.message_bytes_max);
         while let Some(Ok(chunk)) = answer.chunk().await {
             events.push(chunk);
-            while let Some(item) = events.next() {
+            for item in events.by_ref() {
                 if let SseItem::Event { id: Some(id), .. } = &item {
                     session.reached(HeaderValue::try_from(id.as_str()).ok());
                 }
@@ -176,7 +176,10 @@ impl Relay {
                 Err(_away) => {}
             }
             if unwanted.is_cancelled() {
-                return notices::refused(Some(id), &crate::exit::Stop::silent(crate::exit::Exit::Ok));
+                return notices::refused(
+                    Some(id),
+                    &crate::exit::Stop::silent(crate::exit::Exit::Ok),
+                );
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(AGAIN_LONGEST);
@@ -199,7 +202,7 @@ impl Relay {
         let mut events = SseDecoder::new(TRUSTED.message_bytes_max);
         while let Some(Ok(chunk)) = answer.chunk().await {
             events.push(chunk);
-            while let Some(item) = events.next() {
+            for item in events.by_ref() {
                 let Some(message) = exchange::message_of(item) else {
                     continue;
                 };
