@@ -20,12 +20,20 @@ pub(crate) mod health;
 pub(crate) mod http;
 pub(crate) mod legacy;
 pub(crate) mod listen;
+pub mod local;
 pub(crate) mod modern;
 pub(crate) mod origin;
 pub(crate) mod push;
+#[allow(
+    dead_code,
+    reason = "sessions and input-required results come to use all of it"
+)]
+pub(crate) mod seal;
 pub(crate) mod sessions;
+pub(crate) mod subscriptions;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,7 +51,9 @@ use self::body::Reply;
 use self::endpoint::Endpoint;
 use self::fault::Fault;
 use self::origin::Guard;
+use self::seal::Sealer;
 use self::sessions::Sessions;
+use self::subscriptions::Subscriptions;
 
 pub use self::listen::{ServeError, serve};
 
@@ -78,6 +88,8 @@ pub struct GatewaySettings {
     pub keep_alive_ms: u64,
     /// On shutdown, how long answers on their way may take, in milliseconds. Default: 5 s.
     pub drain_ms: u64,
+    /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Default for GatewaySettings {
@@ -95,6 +107,7 @@ impl Default for GatewaySettings {
             startup_grace_ms: 3_000,
             keep_alive_ms: 15_000,
             drain_ms: 5_000,
+            state_dir: None,
         }
     }
 }
@@ -137,8 +150,12 @@ pub(crate) struct Shared {
     pub(crate) manager: Manager,
     pub(crate) settings: GatewaySettings,
     pub(crate) sessions: Sessions,
+    /// Seals what clients carry for us.
+    #[allow(dead_code, reason = "input-required results come to use it")]
+    pub(crate) sealer: Arc<Sealer>,
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
+    pub(crate) subscriptions: Subscriptions,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
     pub(crate) ending: CancellationToken,
     /// Cancelled when the time for answers on their way is over.
@@ -146,6 +163,16 @@ pub(crate) struct Shared {
     /// Calls that outlive their connection, and connections.
     pub(crate) tasks: TaskTracker,
     started: Instant,
+}
+
+impl Shared {
+    /// What is due from time to time: idle sessions end, old keys are replaced.
+    pub(crate) fn sweep(&self) {
+        self.sessions.sweep();
+        if let Err(error) = self.sealer.refresh() {
+            tracing::warn!(%error, "the key ring could not be renewed; the old key stays in use");
+        }
+    }
 }
 
 /// Where a path leads.
@@ -156,11 +183,22 @@ enum Place<'p> {
 }
 
 impl Gateway {
-    /// A gateway that answers for `manager`. Listens nowhere yet.
+    /// A gateway that answers for `manager`. Listens nowhere yet. Reads the keys and sessions of
+    /// [`state_dir`](GatewaySettings::state_dir), which blocks for a moment.
     #[must_use]
     pub fn new(manager: Manager, settings: GatewaySettings) -> Self {
+        let sealer = Arc::new(Sealer::for_gateway(settings.state_dir.as_deref()));
+        let mut sessions = Sessions::new(settings.sessions_max, settings.session_idle_ms);
+        if let Some(dir) = settings
+            .state_dir
+            .as_deref()
+            .filter(|_| sealer.is_durable())
+        {
+            sessions = sessions.durable(&sealer, dir);
+        }
         let shared = Shared {
-            sessions: Sessions::new(settings.sessions_max, settings.session_idle_ms),
+            sessions,
+            sealer,
             guard: Guard::new(
                 settings.listen,
                 &settings.allowed_hosts,
@@ -169,6 +207,7 @@ impl Gateway {
             push_streams: Arc::new(Semaphore::new(
                 settings.push_streams_max.min(Semaphore::MAX_PERMITS),
             )),
+            subscriptions: Subscriptions::default(),
             ending: CancellationToken::new(),
             hurry: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -193,6 +232,12 @@ impl Gateway {
         self.shared.sessions.count()
     }
 
+    /// How many subscriptions to resources clients hold.
+    #[must_use]
+    pub fn subscription_count(&self) -> usize {
+        self.shared.subscriptions.count()
+    }
+
     /// How long the gateway exists.
     #[must_use]
     pub fn uptime(&self) -> Duration {
@@ -210,10 +255,31 @@ impl Gateway {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let shared = &self.shared;
-        if let Err(foreign) = shared.guard.check(request.uri(), request.headers()) {
+        if let Err(foreign) = self.shared.guard.check(request.uri(), request.headers()) {
             return body::plain(StatusCode::FORBIDDEN, foreign.to_string());
         }
+        self.route(request).await
+    }
+
+    /// Answers one request that came through a door of which the system says that only this user can open it: neither
+    /// `Host` nor `Origin` means anything there. A relay may mark itself (see [`local`]).
+    pub async fn handle_local<B>(&self, mut request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        local::admit(&mut request);
+        let mut reply = self.route(request).await;
+        local::sign(&mut reply);
+        reply
+    }
+
+    async fn route<B>(&self, request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let shared = &self.shared;
         let path = request.uri().path();
         let endpoint = match place(path) {
             Place::All => Endpoint::All,

@@ -24,5 +24,9 @@ mod modern;
 mod push;
 #[path = "serve/routing.rs"]
 mod routing;
+#[path = "serve/sessions.rs"]
+mod sessions;
+#[path = "serve/subscriptions.rs"]
+mod subscriptions;
 #[path = "serve/support.rs"]
 mod support;

@@ -25,6 +25,7 @@
 //!
 //! What may happen next is decided in `mainstay-core`; what the bytes mean is `mainstay-wire`'s; this crate does it.
 
+pub mod asks;
 mod call;
 pub mod catalog;
 mod clock;
@@ -50,6 +51,7 @@ pub mod status;
 pub mod store;
 pub mod wishes;
 
+pub use self::asks::{Ask, Said};
 pub use self::catalog::Catalog;
 pub use self::counters::Counts;
 pub use self::driver::ShutdownReport;
@@ -60,4 +62,4 @@ pub use self::manager::{Manager, ManagerBuilder};
 pub use self::publish::Publication;
 pub use self::request::{Answer, CallOptions, ClientFace, Request};
 pub use self::status::ServerStatus;
-pub use self::wishes::{LogLevel, Root, Update, Updates, WishError};
+pub use self::wishes::{Declined, LogLevel, Root, Update, Updates, WishError};

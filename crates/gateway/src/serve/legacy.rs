@@ -5,8 +5,7 @@
 //! with an unknown one.
 //!
 //! Not here yet, and answered honestly until then: requests from servers to clients (answers of clients to them are
-//! accepted and dropped), subscriptions to single resources (`resources/subscribe` is "method not found" and not
-//! declared), resuming a broken stream, log messages of servers (`logging/setLevel` is remembered), batches.
+//! accepted and dropped), resuming a broken stream, log messages of servers (`logging/setLevel` is remembered), batches.
 
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED};
 use super::push::{self, Told};
-use super::sessions::{Opening, Session, SessionId};
+use super::sessions::{NoSession, Opening, Session};
 
 /// The protocol's log levels, least severe first.
 const LOG_LEVELS: [&str; 8] = [
@@ -68,7 +67,7 @@ pub(crate) fn get(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap
         Ok(session) => session,
         // Without a session there is nothing to push: clients take 405 as "no such stream" and go on without.
         Err(Lost::Missing) => return super::http::method_not_allowed("POST"),
-        Err(Lost::Unknown) => return Lost::Unknown.reply(None),
+        Err(lost @ (Lost::Unknown | Lost::NoRoom(_))) => return lost.reply(None),
     };
     let stream = session
         .open_stream()
@@ -93,7 +92,7 @@ pub(crate) fn delete(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &Header
             body::empty(StatusCode::OK)
         }
         Err(Lost::Missing) => super::http::method_not_allowed("POST"),
-        Err(Lost::Unknown) => Lost::Unknown.reply(None),
+        Err(lost @ (Lost::Unknown | Lost::NoRoom(_))) => lost.reply(None),
     }
 }
 
@@ -101,6 +100,8 @@ pub(crate) fn delete(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &Header
 enum Lost {
     Missing,
     Unknown,
+    /// There was one before a restart, and now there are too many others.
+    NoRoom(NoSession),
 }
 
 impl Lost {
@@ -114,6 +115,15 @@ impl Lost {
                 StatusCode::NOT_FOUND,
                 "Session not found; call `initialize` again",
             ),
+            Self::NoRoom(error) => {
+                // A request is answered like any other that fails: clients die of a status.
+                let status = match id {
+                    Some(_) => StatusCode::OK,
+                    None => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                let fault = Fault::new(LIMIT_REACHED, error.to_string());
+                return body::json(status, fault.answer(id));
+            }
         };
         body::json(status, Fault::new(codes::INVALID_REQUEST, text).answer(id))
     }
@@ -121,14 +131,10 @@ impl Lost {
 
 fn find(shared: &Shared, endpoint: &Endpoint, headers: &HeaderMap) -> Result<Arc<Session>, Lost> {
     let header = headers.get(headers::SESSION_ID).ok_or(Lost::Missing)?;
-    let id = SessionId::parse(header.as_bytes()).ok_or(Lost::Unknown)?;
-    let session = shared.sessions.find(id).ok_or(Lost::Unknown)?;
-    // A session belongs to the endpoint that opened it.
-    if session.opening.server.as_deref() == endpoint.server_name() {
-        Ok(session)
-    } else {
-        Err(Lost::Unknown)
-    }
+    let found = shared
+        .sessions
+        .find(header.as_bytes(), endpoint.server_name());
+    found.map_err(Lost::NoRoom)?.ok_or(Lost::Unknown)
 }
 
 async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message) -> Reply {
@@ -146,6 +152,7 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
         server: endpoint.server_name().map(Into::into),
         revision: params.negotiated(),
         client_info: params.client_info.map(|info| info.raw.into()),
+        client_capabilities: params.capabilities.into(),
     };
     let revision = opening.revision;
     let session = match shared.sessions.open(opening, told) {
@@ -158,10 +165,11 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
         .unwrap_or_default();
     let result = format!(
         "{{\"protocolVersion\":\"{revision}\",\"capabilities\":{},\"serverInfo\":{}{instructions}}}",
-        face.capabilities, face.info,
+        face.capabilities,
+        super::greet::info_for(&face.info, revision),
     );
     let mut reply = answer(id, &result);
-    if let Ok(value) = HeaderValue::try_from(session.id.to_string()) {
+    if let Ok(value) = HeaderValue::from_str(session.text()) {
         reply.headers_mut().insert(headers::SESSION_ID, value);
     }
     reply
@@ -194,9 +202,9 @@ async fn request(
     match name {
         method::PING => answer(&id, "{}"),
         method::SET_LEVEL => set_level(session, &id, &message),
-        method::SUBSCRIBE | method::UNSUBSCRIBE | method::LISTEN | method::DISCOVER => {
-            fault(&id, &Fault::no_method(name))
-        }
+        method::SUBSCRIBE => subscribe(shared, endpoint, session, &id, &message).await,
+        method::UNSUBSCRIBE => unsubscribe(session, &id, &message),
+        method::LISTEN | method::DISCOVER => fault(&id, &Fault::no_method(name)),
         _ => pass_on(shared, endpoint, session, id, message).await,
     }
 }
@@ -247,6 +255,34 @@ fn set_level(session: &Session, id: &Id, message: &Message) -> Reply {
     }
 }
 
+async fn subscribe(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    session: &Session,
+    id: &Id,
+    message: &Message,
+) -> Reply {
+    let Some(uri) = message.string_member(&["params", "uri"]) else {
+        return fault(id, &Fault::params("`params.uri` must be a string"));
+    };
+    let mut words = session.subscriber.add(shared, endpoint, &[&uri]).await;
+    match words.pop() {
+        Some(Err(wrong)) => fault(id, &wrong),
+        Some(Ok(())) | None => answer(id, "{}"),
+    }
+}
+
+/// Who is not subscribed is unsubscribed already.
+fn unsubscribe(session: &Session, id: &Id, message: &Message) -> Reply {
+    match message.string_member(&["params", "uri"]) {
+        Some(uri) => {
+            session.subscriber.remove(&uri);
+            answer(id, "{}")
+        }
+        None => fault(id, &Fault::params("`params.uri` must be a string")),
+    }
+}
+
 async fn pass_on(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
@@ -267,6 +303,7 @@ async fn pass_on(
     let face = ClientFace {
         capabilities: "{}".into(),
         info: session.opening.client_info.clone(),
+        client: Some(session.id.to_string().into()),
     };
     let in_flight = Some(session.begin(&id));
     let caller = Caller {

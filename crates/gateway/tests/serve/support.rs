@@ -360,8 +360,13 @@ impl Session {
 
     /// Another connection in the same session.
     pub(crate) async fn twin(&self) -> Self {
+        self.over(Client::connect(self.client.address).await)
+    }
+
+    /// The same session over another connection.
+    pub(crate) fn over(&self, client: Client) -> Self {
         Self {
-            client: Client::connect(self.client.address).await,
+            client,
             path: self.path.clone(),
             id: self.id.clone(),
             opened: self.opened.clone(),
