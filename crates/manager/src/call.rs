@@ -141,14 +141,7 @@ impl<'a> Caller<'a> {
                 idle: self.idle,
             };
             let runtime = lease.runtime();
-            let answered = runtime
-                .exchange(
-                    self.request,
-                    self.options.client.as_ref(),
-                    self.options.progress.clone(),
-                    limits,
-                )
-                .await;
+            let answered = runtime.exchange(self.request, self.options, limits).await;
             served += sent.elapsed();
             let miss = match answered {
                 Ok(message) => {

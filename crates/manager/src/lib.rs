@@ -25,6 +25,7 @@
 //!
 //! What may happen next is decided in `mainstay-core`; what the bytes mean is `mainstay-wire`'s; this crate does it.
 
+pub mod asks;
 mod call;
 pub mod catalog;
 mod clock;
@@ -50,6 +51,7 @@ pub mod status;
 pub mod store;
 pub mod wishes;
 
+pub use self::asks::{Ask, Said};
 pub use self::catalog::Catalog;
 pub use self::counters::Counts;
 pub use self::driver::ShutdownReport;

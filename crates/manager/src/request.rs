@@ -2,6 +2,7 @@
 //!
 //! Must not look inside payloads; what a member means is the wire crate's business.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_core::catalog::Digest;
@@ -11,6 +12,7 @@ use mainstay_wire::id::Id;
 use mainstay_wire::revision::Era;
 use tokio::sync::mpsc;
 
+use crate::asks::Said;
 use crate::error::Refusal;
 
 /// One request to a server: the text to send and the members to change in it.
@@ -100,8 +102,12 @@ pub struct CallOptions {
     pub total: Option<Duration>,
     /// How long to wait for a server that is connecting. Default: `timeouts.edgePatienceMs` (15 s).
     pub patience: Option<Duration>,
-    /// Where progress goes. Bounded by its owner; progress that finds it full is dropped and counted, the call is not.
-    pub progress: Option<mpsc::Sender<Message>>,
+    /// Where goes what the server says meanwhile: progress, log messages, and its own requests to the client. Bounded by
+    /// its owner: progress and messages that find it full are dropped, a request is then refused to the server; the call is
+    /// not. Default: nobody listens, and requests of the server are refused.
+    pub hear: Option<mpsc::Sender<Said>>,
+    /// Ask the server for progress. Calls of tools do so anyway, because progress shows that they live. Default: no.
+    pub progress: bool,
     /// The definition of the tool that the caller decided by, see [`Catalog::tool_digest`](crate::catalog::Catalog::tool_digest).
     /// Default: the one known when the call begins. What a difference means is the server's `onToolChange` (law 20).
     pub expected: Option<Digest>,
@@ -110,12 +116,15 @@ pub struct CallOptions {
 }
 
 /// What a calling client declared about itself, as raw JSON text.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ClientFace {
     /// The client's capabilities object.
     pub capabilities: Box<str>,
     /// The client's info object (`name`, `version`, ...), if it gave one.
     pub info: Option<Box<str>>,
+    /// Who it is: calls with the same value come from one client, which answers for all of them (a legacy session). Default:
+    /// nobody in particular, so that each call stands for itself.
+    pub client: Option<Arc<str>>,
 }
 
 /// A server's answer: a result or a JSON-RPC error, as it came.

@@ -3,6 +3,7 @@
 //! A runtime never decides anything about the lifecycle: it reports what happens to the driver and is told when to end.
 //! It never reconnects, never replays and never outlives its generation.
 
+mod asking;
 pub(crate) mod catalog;
 pub(crate) mod era;
 mod excess;
@@ -23,7 +24,7 @@ pub(crate) mod waiters;
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use ::http::{HeaderName, HeaderValue};
@@ -35,12 +36,12 @@ use mainstay_wire::id::Id;
 use mainstay_wire::listing::ListKind;
 use mainstay_wire::revision::Era;
 use mainstay_wire::splice::Parts;
-use mainstay_wire::views::CancelledView;
 use mainstay_wire::{codes, headers, meta, method};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::asking::Asking;
 use self::freshness::Freshness;
 use self::greeting::Greeting;
 use self::http::HttpLink;
@@ -51,10 +52,10 @@ use self::report::Reports;
 use self::restore::Told;
 use self::sse::SseLink;
 use self::stdio::StdioLink;
-use self::waiters::{CallMark, Waiters};
+use self::waiters::{CallMark, Party, Waiters};
 use crate::counters::Counters;
 use crate::limits::{Limit, RateGate};
-use crate::request::{ClientFace, Request};
+use crate::request::{CallOptions, ClientFace, Request};
 use crate::wishes::Wishes;
 
 /// How the bytes of one generation travel.
@@ -73,8 +74,8 @@ pub(crate) enum Link {
 pub enum Origin {
     /// The one shared stream of a stdio server.
     Stdio,
-    /// The response stream of one POST (streamable HTTP), whatever it belongs to.
-    Exchange,
+    /// The response stream of one POST (streamable HTTP): it belongs to the request of this id. `None`: to no request.
+    Exchange(Option<u64>),
     /// The server's push channel: the GET stream (legacy) or a listen stream (modern); the one stream of an HTTP+SSE server.
     Push,
 }
@@ -171,6 +172,12 @@ pub(crate) struct Runtime {
     /// What this generation was told of it.
     pub(crate) told: Told,
     requests: RateGate,
+    /// What the server asks, from the moment it came to its answer.
+    asking: Asking,
+    /// The server has asked a client something on a stream that calls share; the same flag for all its connections.
+    pub(crate) asked: Arc<AtomicBool>,
+    /// Itself, for what outlives the moment in which it was read.
+    me: Weak<Runtime>,
     /// Answers nested deeper are refused, except listings, where one deep item must not hide the others (F247).
     pub(crate) depth_max: usize,
 }
@@ -211,6 +218,9 @@ impl Runtime {
             wishes: Arc::default(),
             told: Told::default(),
             requests: RateGate::new(usize::MAX),
+            asking: Asking::default(),
+            asked: Arc::default(),
+            me: Weak::new(),
             depth_max: mainstay_wire::envelope::Limits::default().depth_max,
         }
     }
@@ -219,6 +229,14 @@ impl Runtime {
     pub(crate) fn admitting(mut self, requests: RateGate) -> Self {
         self.requests = requests;
         self
+    }
+
+    /// The same in its place, knowing itself.
+    pub(crate) fn shared(self) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            ..self
+        })
     }
 
     /// What the server said of itself when it was greeted; `None` before that.
@@ -318,16 +336,16 @@ impl Runtime {
     pub(crate) async fn exchange(
         &self,
         request: &Request,
-        client: Option<&ClientFace>,
-        progress: Option<mpsc::Sender<Message>>,
+        options: &CallOptions,
         limits: Limits,
     ) -> Result<Message, Miss> {
         // A token goes with every call of a tool, whoever asked for progress: without one, a slow tool has no way to show that it
         // lives, and the idle limit would end it (F183).
         let hearing = Hearing {
-            token: request.method() == method::TOOLS_CALL || progress.is_some(),
-            progress,
+            token: request.method() == method::TOOLS_CALL || options.progress,
+            party: asking::party(request, options),
         };
+        let client = options.client.as_ref();
         let answered = self.run(request, client, hearing, limits).await;
         // Failed or not: somebody wants this server, and that is what keeps it from being stopped as unused (F24).
         self.leases.used(self.reports.now().0);
@@ -338,18 +356,12 @@ impl Runtime {
     /// Sends one request and waits for its answer, inside the limits. Cancel-safe: a dropped caller leaves nothing
     /// behind but a cancel notice to the server (law 18). Proves nothing about health: greetings and listings come this
     /// way too (law 9).
-    pub(crate) async fn ask(
-        &self,
-        request: &Request,
-        client: Option<&ClientFace>,
-        progress: Option<mpsc::Sender<Message>>,
-        limits: Limits,
-    ) -> Result<Message, Miss> {
+    pub(crate) async fn ask(&self, request: &Request, limits: Limits) -> Result<Message, Miss> {
         let hearing = Hearing {
-            token: progress.is_some(),
-            progress,
+            token: false,
+            party: Party::default(),
         };
-        self.run(request, client, hearing, limits).await
+        self.run(request, None, hearing, limits).await
     }
 
     async fn run(
@@ -370,10 +382,10 @@ impl Runtime {
             mark: &mark,
             cancel: outgoing.method.as_ref() != method::INITIALIZE,
         };
-        let progress = hearing.progress;
+        let party = hearing.party;
         let answered = match &self.link {
             Link::Stdio(link) => {
-                let answer = self.waiters.register(id, progress, Arc::clone(&mark));
+                let answer = self.waiters.register(id, party, Arc::clone(&mark));
                 let sent_and_answered = async {
                     link.send(outgoing.parts, Some(Arc::clone(&mark)))
                         .await
@@ -386,7 +398,7 @@ impl Runtime {
                 self.within(limits, &mark, pin!(sent_and_answered)).await
             }
             Link::Sse(link) => {
-                let answer = self.waiters.register(id, progress, Arc::clone(&mark));
+                let answer = self.waiters.register(id, party, Arc::clone(&mark));
                 // Boxed: the rarest transport must not make the state of every call larger.
                 let mut exchange = Box::pin(async {
                     match link.exchange(outgoing, answer).await {
@@ -397,7 +409,7 @@ impl Runtime {
                 self.within(limits, &mark, exchange.as_mut()).await
             }
             Link::Http(link) => {
-                let cut = self.waiters.watch(id, progress, Arc::clone(&mark));
+                let cut = self.waiters.watch(id, party, Arc::clone(&mark));
                 let exchange = async {
                     tokio::select! {
                         biased;
@@ -444,25 +456,18 @@ impl Runtime {
         Err(Miss::Lost(Cut::AnswerRefused(why.into())))
     }
 
-    /// Sends a notification. Bounded by the link's own deadlines; a failure is counted and otherwise ignored.
-    pub(crate) async fn notify(&self, message: Message) {
-        match &self.link {
-            Link::Stdio(link) => {
-                if link.send(Parts::from(message), None).await.is_err() {
-                    self.counters.notice_lost();
-                }
-            }
-            Link::Sse(link) => {
-                if link.notify(message).await.is_err() {
-                    self.counters.notice_lost();
-                }
-            }
-            Link::Http(link) => {
-                if link.notify(message).await.is_err() {
-                    self.counters.notice_lost();
-                }
-            }
+    /// Sends a notification, or our answer to a request of the server. Bounded by the link's own deadlines; a failure is
+    /// counted and otherwise ignored. `false`: it did not arrive.
+    pub(crate) async fn tell(&self, message: Message) -> bool {
+        let told = match &self.link {
+            Link::Stdio(link) => link.send(Parts::from(message), None).await.is_ok(),
+            Link::Sse(link) => link.notify(message).await.is_ok(),
+            Link::Http(link) => link.notify(message).await.is_ok(),
+        };
+        if !told {
+            self.counters.notice_lost();
         }
+        told
     }
 
     /// Runs an exchange under its deadline, its idle limit (which progress resets) and the end of the generation.
@@ -488,6 +493,8 @@ impl Runtime {
                         return Err(mark.cut(Cut::Total));
                     }
                     match mark.take_life() {
+                        // The server waits for the client, not we for the server (F185).
+                        _ if mark.is_asking() => idle_from = now,
                         Some(life) => idle_from = life.max(idle_from),
                         None => return Err(mark.cut(Cut::Idle)),
                     }
@@ -683,82 +690,14 @@ impl Runtime {
         id.and_then(Id::as_u64)
             .is_some_and(|id| self.waiters.cut(id, Cut::AnswerRefused(why.into())))
     }
-
-    /// The server has given up one of our requests: whoever waits for it learns that now (F189).
-    fn cancelled_by_server(&self, message: &Message) {
-        const REASON_CHARS_MAX: usize = 200;
-        let Some(notice) = CancelledView::of(message).ok() else {
-            return self.counters.unrouted_notification();
-        };
-        let reason: String = notice
-            .reason
-            .unwrap_or_default()
-            .chars()
-            .filter(|character| !character.is_control())
-            .take(REASON_CHARS_MAX)
-            .collect();
-        let known = notice
-            .request_id
-            .as_u64()
-            .is_some_and(|id| self.waiters.cut(id, Cut::Cancelled(reason.into())));
-        if !known {
-            self.counters.late_answer();
-        }
-    }
-
-    fn receive_request(&self, message: &Message) {
-        let Some(id) = message.id() else { return };
-        if !self.requests.admits(self.reports.now().0) {
-            let words = format!(
-                "too many requests per second (setting `{}`)",
-                Limit::Requests.setting()
-            );
-            self.counters
-                .exceeded(Limit::Requests, self.generation.0, &words);
-            let reply = Message::error_of(Some(id), codes::INVALID_REQUEST, &words, None);
-            return self.say(reply);
-        }
-        let reply = if message.method() == Some(method::PING) {
-            Message::result_of(id, "{}")
-        } else if message.method() == Some(method::ROOTS_LIST)
-            && self.told.roots_version().is_some()
-            && let Some(roots) = self.wishes.roots()
-        {
-            Message::result_of(id, &roots)
-        } else {
-            // Requests from servers to clients are bridged by a later layer; until then the honest answer is that we
-            // declared no such capability.
-            Message::error_of(
-                Some(id),
-                codes::METHOD_NOT_FOUND,
-                "Mainstay declared no such capability",
-                None,
-            )
-        };
-        self.say(reply);
-    }
-
-    /// Says something unasked. Never waits: the reader must not wait for the writer (F44).
-    fn say(&self, message: Message) {
-        match self.outbound.try_send(message) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                let words = "the server does not read what we say";
-                self.counters
-                    .exceeded(Limit::Notices, self.generation.0, words);
-            }
-            // The connection has ended: what it was to hear no longer matters, and no limit was exceeded.
-            Err(mpsc::error::TrySendError::Closed(_)) => self.counters.notice_lost(),
-        }
-    }
 }
 
-/// What of a request's progress is wanted.
+/// What of a request's course is wanted, and by whom.
 struct Hearing {
-    /// Ask the server for it.
+    /// Ask the server for progress.
     token: bool,
-    /// Where it goes; without, it only shows that the call lives.
-    progress: Option<mpsc::Sender<Message>>,
+    /// Who listens, to progress and everything else; without, progress only shows that the call lives.
+    party: Party,
 }
 
 /// Sees to it that an exchange that is dropped or cut short leaves no waiter and cancels the server's work.
@@ -772,6 +711,7 @@ struct Guard<'a> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         self.runtime.waiters.forget(self.id);
+        self.runtime.one_candidate_less();
         // Closing the stream is the cancellation of the modern HTTP transport; everywhere else it takes a notice. It is
         // best effort by nature, so a full queue only costs the server some work.
         let by_notice =

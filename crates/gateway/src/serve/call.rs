@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use http::StatusCode;
-use mainstay::{CallOptions, ClientFace};
+use mainstay::{CallOptions, ClientFace, Said};
 use mainstay_wire::{Era, Id, Message, Parts, codes};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -121,9 +121,10 @@ pub(crate) async fn answer(shared: &Arc<Shared>, routed: Routed, caller: Caller)
 }
 
 /// The call itself, up to the bytes of its answer.
-async fn run(routed: Routed, caller: Caller, progress: Option<mpsc::Sender<Message>>) -> Outcome {
+async fn run(routed: Routed, caller: Caller, hear: Option<mpsc::Sender<Said>>) -> Outcome {
     let options = CallOptions {
-        progress,
+        progress: caller.progress_token.is_some(),
+        hear,
         client: caller.face,
         ..CallOptions::default()
     };
@@ -168,7 +169,7 @@ pub(crate) fn status(era: Era, code: Option<i64>) -> StatusCode {
 
 struct Exchange {
     call: Call,
-    progress: Option<mpsc::Receiver<Message>>,
+    progress: Option<mpsc::Receiver<Said>>,
     token: Box<str>,
     keep_alive: Duration,
     over: bool,
@@ -195,8 +196,8 @@ impl Exchange {
         tokio::select! {
             biased;
             // Cancel-safe: a channel keeps what was not received. First, because progress precedes the answer.
-            message = progress.recv() => match message {
-                Some(message) => Next::Say(events::frame(progress_of(&message, &self.token))),
+            said = progress.recv() => match said {
+                Some(said) => Next::Say(heard(said, &self.token)),
                 None => {
                     self.progress = None;
                     Next::Answer((&mut self.call).await)
@@ -204,8 +205,8 @@ impl Exchange {
             },
             // Cancel-safe: the call stays where it is and is polled again.
             outcome = &mut self.call => match progress.try_recv() {
-                Ok(message) => {
-                    let said = events::frame(progress_of(&message, &self.token));
+                Ok(said) => {
+                    let said = heard(said, &self.token);
                     self.call = Call { running: Some(Box::pin(std::future::ready(outcome))), survive: None };
                     Next::Say(said)
                 }
@@ -231,6 +232,15 @@ impl Exchange {
                 Next::Answer(None) => None,
             }
         })
+    }
+}
+
+/// What a server says during the call, as the client reads it. Only progress is carried so far: a question that is
+/// dropped is refused to the server.
+fn heard(said: Said, token: &str) -> Parts {
+    match said {
+        Said::Progress(message) => events::frame(progress_of(&message, token)),
+        Said::Notice(_) | Said::Ask(_) => events::comment(),
     }
 }
 

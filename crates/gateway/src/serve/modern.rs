@@ -299,6 +299,7 @@ async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Mes
             info: message
                 .member(&meta::in_params(meta::CLIENT_INFO))
                 .map(Into::into),
+            client: None,
         });
     let method = message.method().unwrap_or_default().into();
     if let Err(wrong) = endpoint.listed(shared, &message).await {

@@ -332,7 +332,7 @@ impl Lister<'_> {
         };
         let answer = self
             .runtime
-            .ask(&request, None, None, limits)
+            .ask(&request, limits)
             .await
             .map_err(|miss| miss_failure(method, miss))?;
         if let Some(result) = answer.result_bytes() {

@@ -29,10 +29,7 @@ pub(crate) async fn initialize(runtime: &Runtime, within: Duration) -> Result<Gr
         deadline: Instant::now() + within,
         idle: within,
     };
-    let answer = runtime
-        .ask(&request, None, None, limits)
-        .await
-        .map_err(failure_of)?;
+    let answer = runtime.ask(&request, limits).await.map_err(failure_of)?;
     let Some(result) = answer.result() else {
         let words = ErrorView::of(&answer)
             .map_or_else(|| "an unreadable error".to_owned(), |error| error.message);

@@ -12,7 +12,7 @@ use super::{Inbound, Origin, Runtime};
 use crate::limits::Limit;
 
 impl Inbound for Runtime {
-    fn receive(&self, message: Message, _from: Origin) {
+    fn receive(&self, message: Message, from: Origin) {
         self.life();
         if message.depth() > self.depth_max
             && matches!(message.kind(), Kind::Request | Kind::Notification)
@@ -20,7 +20,7 @@ impl Inbound for Runtime {
             return self.skipped("message nested too deeply", "");
         }
         match message.kind() {
-            Kind::Request => self.receive_request(&message),
+            Kind::Request => self.receive_request(message, from),
             Kind::Result | Kind::Error => self.respond(message),
             Kind::Notification => match message.method() {
                 Some(method::PROGRESS) => {
@@ -40,11 +40,20 @@ impl Inbound for Runtime {
                         self.wishes.updated(&uri, false);
                     }
                 }
-                Some(method::MESSAGE) if self.is_live() && self.wishes.has_listeners() => {
-                    self.wishes.logged(message);
+                Some(method::MESSAGE) if self.is_live() => {
+                    let heard = self.receive_notice(&message, from);
+                    if self.wishes.has_listeners() {
+                        self.wishes.logged(message);
+                    } else if !heard {
+                        self.counters.unrouted_notification();
+                    }
                 }
                 Some(method::SUBSCRIPTIONS_ACKNOWLEDGED) => self.told.acknowledge(&message),
-                Some(_) | None => self.counters.unrouted_notification(),
+                Some(_) | None => {
+                    if !self.receive_notice(&message, from) {
+                        self.counters.unrouted_notification();
+                    }
+                }
             },
         }
     }

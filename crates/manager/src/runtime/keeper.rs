@@ -118,7 +118,7 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
     .admitting(RateGate::new(setup.caps.requests_per_second));
     runtime.wishes = Arc::clone(&setup.slot.wishes);
     runtime.depth_max = setup.limits.depth_max;
-    (Arc::new(runtime), notices)
+    (runtime.shared(), notices)
 }
 
 /// Lists (unless this is a renewal, which must not wait) and reports the generation as opened. Returns a listing that is
@@ -178,7 +178,7 @@ async fn list_and_report(
 /// Sends what the runtime says unasked, for as long as the generation lives.
 async fn send_notices(runtime: &Runtime, mut notices: mpsc::Receiver<Message>) {
     while let Some(notice) = notices.recv().await {
-        runtime.notify(notice).await;
+        runtime.tell(notice).await;
     }
 }
 
@@ -240,9 +240,7 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
         deadline: Instant::now() + timeout,
         idle: timeout,
     };
-    let answered = runtime
-        .ask(&Request::new(method, None), None, None, limits)
-        .await;
+    let answered = runtime.ask(&Request::new(method, None), limits).await;
     let input = match answered {
         // Law 15: an error is an answer too (F192).
         Ok(_) => Input::Proof {

@@ -167,7 +167,7 @@ impl Restorer<'_> {
         if declared && applied.roots_version != wanted.roots_version {
             // Best effort, like every notification; a server that missed it asks when it is greeted again.
             self.runtime
-                .notify(Message::notification(method::ROOTS_LIST_CHANGED, None))
+                .tell(Message::notification(method::ROOTS_LIST_CHANGED, None))
                 .await;
             applied.roots_version = wanted.roots_version;
         }
@@ -254,7 +254,7 @@ impl Restorer<'_> {
         };
         let mut acknowledged = self.runtime.told.acknowledged.subscribe();
         acknowledged.borrow_and_update();
-        let mut listening = pin!(self.runtime.ask(&request, None, None, limits));
+        let mut listening = pin!(self.runtime.ask(&request, limits));
         loop {
             tokio::select! {
                 // Cancel-safe: pinned, and dropped only to be replaced: that cancels it at the server.
@@ -337,7 +337,7 @@ impl Restorer<'_> {
             idle: REQUEST,
         };
         let request = Request::new(method, Some(params));
-        match self.runtime.ask(&request, None, None, limits).await {
+        match self.runtime.ask(&request, limits).await {
             Ok(answer) if answer.result().is_some() => Ok(()),
             Ok(answer) => Err(error_words(&answer)),
             Err(miss) => Err(miss_words(&miss)),

@@ -3,7 +3,7 @@
 //! Answers are matched by id only, never by order (F57). The lock is never held across an await.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mainstay_wire::envelope::Message;
@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{Cut, Miss};
+use crate::asks::Said;
 
 const QUEUED: u8 = 0;
 const WRITING: u8 = 1;
@@ -21,6 +22,7 @@ const ABANDONED: u8 = 2;
 pub struct CallMark {
     state: AtomicU8,
     life: Mutex<Option<Instant>>,
+    asks: AtomicUsize,
 }
 
 impl CallMark {
@@ -45,6 +47,22 @@ impl CallMark {
     /// Progress arrived: the idle limit starts anew.
     pub fn note_life(&self) {
         *self.life() = Some(Instant::now());
+    }
+
+    /// The server asks the client something and waits for the answer.
+    pub(crate) fn ask_opened(&self) {
+        self.asks.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The server has its answer: from now on it is the server that takes its time.
+    pub(crate) fn ask_closed(&self) {
+        self.asks.fetch_sub(1, Ordering::AcqRel);
+        self.note_life();
+    }
+
+    /// Whether the server waits for the client: then its own silence means nothing (F185).
+    pub(crate) fn is_asking(&self) -> bool {
+        self.asks.load(Ordering::Acquire) > 0
     }
 
     /// When progress last arrived, once.
@@ -77,14 +95,34 @@ impl CallMark {
     }
 }
 
+/// Who is behind a request in flight, as far as the server may speak to them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Party {
+    /// Where goes what the server says meanwhile.
+    pub(crate) hear: Option<mpsc::Sender<Said>>,
+    /// Who answers; without, nobody but this call.
+    pub(crate) client: Option<Arc<str>>,
+    /// The task that the request is about.
+    pub(crate) task: Option<Box<str>>,
+    /// A client's request, which may make the server ask something; our own listings and greetings do not.
+    pub(crate) may_be_asked: bool,
+}
+
 /// One request in flight.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     ending: oneshot::Sender<Result<Message, Cut>>,
     /// The answer comes another way: only what cuts the request short comes through here.
     answered_elsewhere: bool,
-    progress: Option<mpsc::Sender<Message>>,
+    party: Party,
     mark: Arc<CallMark>,
+}
+
+/// A request in flight that a message without an address may be about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) id: u64,
+    pub(crate) client: Option<Arc<str>>,
 }
 
 /// All requests in flight on one generation, by our id.
@@ -96,34 +134,34 @@ impl Waiters {
     pub(crate) fn register(
         &self,
         id: u64,
-        progress: Option<mpsc::Sender<Message>>,
+        party: Party,
         mark: Arc<CallMark>,
     ) -> oneshot::Receiver<Result<Message, Cut>> {
-        self.insert(id, false, progress, mark)
+        self.insert(id, false, party, mark)
     }
 
     /// Waits for progress of `id` and for what cuts it short; the answer comes another way.
     pub(crate) fn watch(
         &self,
         id: u64,
-        progress: Option<mpsc::Sender<Message>>,
+        party: Party,
         mark: Arc<CallMark>,
     ) -> oneshot::Receiver<Result<Message, Cut>> {
-        self.insert(id, true, progress, mark)
+        self.insert(id, true, party, mark)
     }
 
     fn insert(
         &self,
         id: u64,
         answered_elsewhere: bool,
-        progress: Option<mpsc::Sender<Message>>,
+        party: Party,
         mark: Arc<CallMark>,
     ) -> oneshot::Receiver<Result<Message, Cut>> {
         let (ending, receiver) = oneshot::channel();
         let waiter = Waiter {
             ending,
             answered_elsewhere,
-            progress,
+            party,
             mark,
         };
         self.lock().insert(id, waiter);
@@ -157,11 +195,59 @@ impl Waiters {
             return false;
         };
         waiter.mark.note_life();
-        if let Some(progress) = &waiter.progress {
+        if let Some(hear) = &waiter.party.hear {
             // Full or closed: progress is advisory, and the reader never waits for a consumer.
-            let _ = progress.try_send(message);
+            let _ = hear.try_send(Said::Progress(message));
         }
         true
+    }
+
+    /// Hands over a notification that belongs to a request; `false` if nobody listens there.
+    pub(crate) fn notice(&self, id: u64, message: Message) -> bool {
+        let waiters = self.lock();
+        let hear = waiters
+            .get(&id)
+            .and_then(|waiter| waiter.party.hear.as_ref());
+        // As with progress: the reader never waits for a consumer.
+        hear.is_some_and(|hear| hear.try_send(Said::Notice(message)).is_ok())
+    }
+
+    /// Everything in flight that the server may be asking about, by age.
+    pub(crate) fn candidates(&self) -> Vec<Candidate> {
+        let waiters = self.lock();
+        let mut candidates: Vec<Candidate> = waiters
+            .iter()
+            .filter(|(_, waiter)| waiter.party.may_be_asked)
+            .map(|(id, waiter)| Candidate {
+                id: *id,
+                client: waiter.party.client.clone(),
+            })
+            .collect();
+        candidates.sort_unstable_by_key(|candidate| candidate.id);
+        candidates
+    }
+
+    /// The request in flight that is about a task.
+    pub(crate) fn about_task(&self, task: &str) -> Option<u64> {
+        let waiters = self.lock();
+        let about = |waiter: &Waiter| waiter.party.task.as_deref() == Some(task);
+        waiters
+            .iter()
+            .filter(|(_, waiter)| about(waiter))
+            .map(|(id, _)| *id)
+            .min()
+    }
+
+    /// Whether a request is still in flight.
+    pub(crate) fn has(&self, id: u64) -> bool {
+        self.lock().contains_key(&id)
+    }
+
+    /// Who listens to a request, and how it stands; `None` if it is not in flight.
+    pub(crate) fn party(&self, id: u64) -> Option<(Option<mpsc::Sender<Said>>, Arc<CallMark>)> {
+        let waiters = self.lock();
+        let waiter = waiters.get(&id)?;
+        Some((waiter.party.hear.clone(), Arc::clone(&waiter.mark)))
     }
 
     /// Forgets a request whose caller has left (F231).
@@ -214,8 +300,8 @@ mod tests {
     #[test]
     fn f57_answers_are_matched_by_id_and_late_ones_find_nobody() {
         let waiters = Waiters::default();
-        let mut first = waiters.register(1, None, Arc::default());
-        let mut second = waiters.register(2, None, Arc::default());
+        let mut first = waiters.register(1, Party::default(), Arc::default());
+        let mut second = waiters.register(2, Party::default(), Arc::default());
         assert!(waiters.answer(2, Message::result_of(&Id::number(2), "{}")));
         assert!(first.try_recv().is_err());
         assert!(second.try_recv().is_ok());

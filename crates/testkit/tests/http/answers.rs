@@ -157,7 +157,7 @@ async fn progress_and_chatter_on_the_stream_are_handed_up_in_order() {
             .lock()
             .unwrap()
             .iter()
-            .all(|(_, from)| *from == Origin::Exchange)
+            .all(|(_, from)| matches!(from, Origin::Exchange(Some(_))))
     );
 }
 

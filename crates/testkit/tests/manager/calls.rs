@@ -143,21 +143,21 @@ async fn f183_progress_keeps_a_call_alive_and_reaches_the_caller_f184_but_not_be
     let (sender, mut received) = tokio::sync::mpsc::channel(1_000);
     // 60 steps, 10 ms apart, under an idle limit that is much shorter than the whole, and longer than a slow step.
     let mut options = limits(400, 60_000);
-    options.progress = Some(sender.clone());
+    options.hear = Some(sender.clone());
     let request = tool_call("progress", &json!({"steps": 60}));
     let answer = within("the call", server.request(request, options))
         .await
         .unwrap();
     assert_eq!(text(&answer), "60 steps");
     let mut steps = 0;
-    while let Ok(message) = received.try_recv() {
+    while let Ok(mainstay::Said::Progress(message)) = received.try_recv() {
         steps += 1;
         let params: Value = serde_json::from_str(message.params().unwrap()).unwrap();
         assert_eq!(params["progress"], steps);
     }
     assert_eq!(steps, 60);
     let mut options = limits(60_000, 300);
-    options.progress = Some(sender);
+    options.hear = Some(sender);
     let request = tool_call("progress", &json!({"steps": 100_000}));
     let error = within("the call", server.request(request, options))
         .await

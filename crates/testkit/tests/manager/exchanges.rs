@@ -163,7 +163,8 @@ async fn f174_progress_arrives_in_the_order_in_which_it_was_sent() {
     let (manager, server) = paper.connect(paper.config()).await;
     let (sender, mut received) = tokio::sync::mpsc::channel(100);
     let mut options = limits(60_000, 60_000);
-    options.progress = Some(sender);
+    options.hear = Some(sender);
+    options.progress = true;
     within(
         "the call",
         server.request(tool_call("echo", &json!({})), options),
@@ -171,7 +172,7 @@ async fn f174_progress_arrives_in_the_order_in_which_it_was_sent() {
     .await
     .unwrap();
     let mut steps = Vec::new();
-    while let Ok(message) = received.try_recv() {
+    while let Ok(mainstay::Said::Progress(message)) = received.try_recv() {
         let params: Value = serde_json::from_str(message.params().unwrap()).unwrap();
         steps.push(params["progress"].as_u64().unwrap());
     }

@@ -151,6 +151,7 @@ impl Sessions {
         let session = Session {
             id,
             text: fresh.text,
+            client: id.to_string().into(),
             opening: fresh.opening,
             told: Mutex::new(fresh.told),
             log_level: AtomicU8::new(u8::MAX),

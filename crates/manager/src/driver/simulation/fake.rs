@@ -72,7 +72,7 @@ pub(crate) async fn keep(world: Arc<World>, job: Job, script: Script) {
     let (link, lines) = StdioLink::new(64);
     let closing = link.closing();
     let (outbound, mut notices) = mpsc::channel(64);
-    let runtime = Arc::new(Runtime::new(
+    let runtime = Runtime::new(
         Arc::clone(&job.slot.name),
         job.generation,
         Link::Stdio(link),
@@ -80,7 +80,8 @@ pub(crate) async fn keep(world: Arc<World>, job: Job, script: Script) {
         Arc::clone(&job.slot.counters),
         job.reports.clone(),
         outbound,
-    ));
+    )
+    .shared();
     let fake = Fake {
         world,
         script,
@@ -95,7 +96,7 @@ pub(crate) async fn keep(world: Arc<World>, job: Job, script: Script) {
     let background = async {
         let saying = async {
             while let Some(notice) = notices.recv().await {
-                runtime.notify(notice).await;
+                runtime.tell(notice).await;
             }
         };
         tokio::join!(

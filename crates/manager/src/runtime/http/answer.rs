@@ -233,7 +233,7 @@ fn from_batch(text: Bytes, asked: &Asked, inbound: &dyn Inbound) -> Result<Messa
         let message = Message::parse(text, &asked.limits).map_err(|fault| refused(&fault))?;
         match sort(message, asked) {
             Sorted::Answer(message) => answer = Some(message),
-            Sorted::Other(message) => inbound.receive(message, Origin::Exchange),
+            Sorted::Other(message) => inbound.receive(message, Origin::Exchange(asked.id)),
             Sorted::Foreign(message) => {
                 inbound.skipped("answer to another request", &sample(&message))
             }
@@ -302,7 +302,7 @@ async fn from_events(
                         let read = if first { Read::First } else { Read::Later };
                         return Ok(read(message));
                     }
-                    Sorted::Other(message) => inbound.receive(message, Origin::Exchange),
+                    Sorted::Other(message) => inbound.receive(message, Origin::Exchange(asked.id)),
                     Sorted::Foreign(message) => {
                         inbound.skipped("answer to another request", &sample(&message))
                     }

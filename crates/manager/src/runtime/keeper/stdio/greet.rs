@@ -83,7 +83,7 @@ impl Child<'_> {
             deadline: Instant::now() + within,
             idle: within,
         };
-        let answer = match self.runtime.ask(&request, None, None, limits).await {
+        let answer = match self.runtime.ask(&request, limits).await {
             Ok(answer) => answer,
             // Silence means legacy; the answer, should it still come, finds nobody (F27).
             Err(Miss::Lost(Cut::Idle | Cut::Total) | Miss::NotSent(Cut::Idle | Cut::Total)) => {
@@ -124,7 +124,7 @@ impl Child<'_> {
         };
         let answer = self
             .runtime
-            .ask(&request, None, None, limits)
+            .ask(&request, limits)
             .await
             .map_err(|miss| Refused {
                 failure: failure_of(miss),
@@ -165,7 +165,7 @@ impl Child<'_> {
             });
         };
         self.runtime
-            .notify(Message::notification(method::INITIALIZED, None))
+            .tell(Message::notification(method::INITIALIZED, None))
             .await;
         Ok(Greeting::from_initialize(revision, view))
     }
