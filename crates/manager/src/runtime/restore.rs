@@ -233,7 +233,7 @@ impl Restorer<'_> {
             self.watch.borrow_and_update();
             let wanted = self.runtime.wishes.wanted();
             // Who comes back to a resource has missed nothing that was ever promised.
-            heard.retain(|uri: &Box<str>| wanted.uris.contains(uri));
+            heard.retain(|uri| wanted.uris.contains(uri));
             if wanted.uris.is_empty() || !self.subscribes {
                 standing = None;
                 if !wanted.uris.is_empty() {
