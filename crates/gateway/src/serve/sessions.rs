@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mainstay::ClientFace;
-use mainstay_wire::{Id, ListKind, Revision};
+use mainstay_wire::{Era, Id, ListKind, Revision};
 use tokio::sync::{Notify, watch};
 
 use self::kept::{Entry, Kept};
@@ -155,6 +155,7 @@ impl Session {
             capabilities: self.opening.client_capabilities.clone(),
             info: self.opening.client_info.clone(),
             client: Some(Arc::clone(&self.client)),
+            era: Some(Era::Legacy),
         }
     }
 
