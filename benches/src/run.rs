@@ -123,33 +123,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
         .kill_on_drop(true)
         .spawn()?;
     until_listening(&listen).await?;
-    let way = |name, address: &str, path: &str, era| Way {
-        name,
-        address: address.to_owned(),
-        path: path.to_owned(),
-        era,
-    };
-    let ways = [
-        way("direct", &server_at, "/mcp", Era::Modern),
-        way("relay", &relay_at, "/mcp", Era::Modern),
-        way("mainstay http", &listen, "/servers/http/mcp", Era::Modern),
-        way("mainstay stdio", &listen, "/servers/stdio/mcp", Era::Modern),
-        way("direct legacy", &legacy_at, "/mcp", Era::Legacy),
-        way("modern > modern", &listen, "/servers/http/mcp", Era::Modern),
-        way(
-            "modern > legacy",
-            &listen,
-            "/servers/legacy/mcp",
-            Era::Modern,
-        ),
-        way("legacy > modern", &listen, "/servers/http/mcp", Era::Legacy),
-        way(
-            "legacy > legacy",
-            &listen,
-            "/servers/legacy/mcp",
-            Era::Legacy,
-        ),
-    ];
+    let ways = ways(&server_at, &relay_at, &legacy_at, &listen);
     let mut rows = Vec::new();
     for case in CASES.iter().filter(|case| {
         args.only
@@ -171,6 +145,37 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
         child.kill().await?;
     }
     Ok(())
+}
+
+/// All ways to the tool. `A > B` is a client of one era and a server of the other behind Mainstay.
+fn ways(server_at: &str, relay_at: &str, legacy_at: &str, listen: &str) -> Vec<Way> {
+    let way = |name, address: &str, path: &str, era| Way {
+        name,
+        address: address.to_owned(),
+        path: path.to_owned(),
+        era,
+    };
+    vec![
+        way("direct", server_at, "/mcp", Era::Modern),
+        way("relay", relay_at, "/mcp", Era::Modern),
+        way("mainstay http", listen, "/servers/http/mcp", Era::Modern),
+        way("mainstay stdio", listen, "/servers/stdio/mcp", Era::Modern),
+        way("direct legacy", legacy_at, "/mcp", Era::Legacy),
+        way("modern > modern", listen, "/servers/http/mcp", Era::Modern),
+        way(
+            "modern > legacy",
+            listen,
+            "/servers/legacy/mcp",
+            Era::Modern,
+        ),
+        way("legacy > modern", listen, "/servers/http/mcp", Era::Legacy),
+        way(
+            "legacy > legacy",
+            listen,
+            "/servers/legacy/mcp",
+            Era::Legacy,
+        ),
+    ]
 }
 
 async fn measure(case: &Case, ways: &[Way], args: &RunArgs) -> Result<Scenario, Failure> {
