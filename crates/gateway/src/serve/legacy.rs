@@ -293,7 +293,7 @@ async fn pass_on(
     let face = ClientFace {
         capabilities: "{}".into(),
         info: session.opening.client_info.clone(),
-        client: Some(session.id.to_string().into()),
+        ..session.face()
     };
     let in_flight = Some(session.begin(&id));
     let caller = Caller {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mainstay::ClientFace;
-use mainstay_wire::{Id, ListKind, Revision};
+use mainstay_wire::{Era, Id, ListKind, Revision};
 use tokio::sync::{Notify, watch};
 
 use self::kept::{Entry, Kept};
@@ -108,6 +108,8 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     /// Its id as clients write it: visible ASCII.
     text: Box<str>,
+    /// Its key as text: what tells its calls from those of other clients.
+    client: Arc<str>,
     /// What the client said when it opened the session.
     pub(crate) opening: Opening,
     /// Which listings the client was last told about.
@@ -152,7 +154,8 @@ impl Session {
         ClientFace {
             capabilities: self.opening.client_capabilities.clone(),
             info: self.opening.client_info.clone(),
-            client: Some(self.id.to_string().into()),
+            client: Some(Arc::clone(&self.client)),
+            era: Some(Era::Legacy),
         }
     }
 

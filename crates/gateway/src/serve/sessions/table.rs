@@ -153,6 +153,7 @@ impl Sessions {
         let session = Session {
             id,
             text: fresh.text,
+            client: id.to_string().into(),
             opening: fresh.opening,
             told: Mutex::new(fresh.told),
             subscriber: Subscriber::default(),
