@@ -25,6 +25,7 @@ pub(crate) mod listen;
 pub mod local;
 pub(crate) mod modern;
 pub(crate) mod origin;
+pub(crate) mod pages;
 pub(crate) mod push;
 #[allow(
     dead_code,
@@ -44,14 +45,13 @@ use bytes::Bytes;
 use http_body::Body;
 use mainstay::Manager;
 use mainstay::config::GatewayConfig;
-use mainstay_wire::{Limits, Message};
+use mainstay_wire::Limits;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::body::Reply;
 use self::endpoint::Endpoint;
-use self::fault::Fault;
 use self::levels::Levels;
 use self::origin::Guard;
 use self::seal::Sealer;
@@ -81,6 +81,11 @@ pub struct GatewaySettings {
     pub push_streams_max: usize,
     /// Most connections at the same time; more wait in the system's queue. Default: 20,000.
     pub connections_max: usize,
+    /// Most items on one page of a listing; a longer listing is given in pages. Default: 5,000, because many clients never
+    /// ask for a second page.
+    pub page_items_max: usize,
+    /// Most bytes of items on one page of a listing; a single item may be larger. Default: 8 MiB.
+    pub page_bytes_max: usize,
     /// How long a client waits for the first listing of a server that never had one, in milliseconds. Default: 15 s.
     pub edge_patience_ms: u64,
     /// In its first moments, how long a listing of the aggregate waits for servers that have never listed, counted from
@@ -106,6 +111,8 @@ impl Default for GatewaySettings {
             session_idle_ms: 24 * 60 * 60 * 1_000,
             push_streams_max: 10_000,
             connections_max: 20_000,
+            page_items_max: 5_000,
+            page_bytes_max: 8 * 1024 * 1024,
             edge_patience_ms: 15_000,
             startup_grace_ms: 3_000,
             keep_alive_ms: 15_000,
@@ -357,10 +364,4 @@ fn no_such_server(manager: &Manager, segment: &str) -> String {
         fault::shown(segment),
         known.join(", ")
     )
-}
-
-/// Listings are single pages, so there is no cursor that could be ours.
-pub(crate) fn cursor_fault(message: &Message) -> Option<Fault> {
-    let cursor = message.member(&["params", "cursor"])?;
-    (cursor != "null").then(|| Fault::params("unknown cursor: this listing has only one page"))
 }

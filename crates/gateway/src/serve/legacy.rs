@@ -15,12 +15,13 @@ use mainstay_wire::views::{CallView, CancelledView, InitializeParams};
 use mainstay_wire::{Era, Id, Kind, ListKind, Message, Parts, codes, headers, method};
 
 use super::Shared;
-use super::adapt::{self, Recipient};
+use super::adapt::Recipient;
 use super::body::{self, Reply};
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED};
 use super::levels;
+use super::pages;
 use super::push::{self, Told};
 use super::sessions::{NoSession, Opening, Session};
 use super::subscriptions;
@@ -216,13 +217,14 @@ async fn list(
     id: &Id,
     message: &Message,
 ) -> Reply {
-    if let Some(wrong) = super::cursor_fault(message) {
-        return fault(id, &wrong);
-    }
+    let cursor = match pages::cursor(message) {
+        Ok(cursor) => cursor,
+        Err(wrong) => return fault(id, &wrong),
+    };
     // Taken first: what changes while the items are read is told afterwards.
     let told = Told::now(shared, endpoint);
-    match endpoint.list(shared, kind).await {
-        Ok(items) => {
+    match endpoint.list(shared, kind, cursor.as_deref()).await {
+        Ok(page) => {
             session.listed(kind, &told);
             let to = Recipient {
                 era: Era::Legacy,
@@ -230,7 +232,7 @@ async fn list(
                 method: kind.method(),
                 info: "",
             };
-            body::json(StatusCode::OK, adapt::listing(kind.key(), items, to))
+            body::json(StatusCode::OK, pages::render(kind.key(), page, to))
         }
         Err(wrong) => fault(id, &wrong),
     }
