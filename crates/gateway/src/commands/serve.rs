@@ -40,7 +40,10 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
         (listen_somewhere(wanted, output).await?, local)
     } else {
         let listener = doors::listen(wanted).await?;
-        (listener, local_socket(&args, &config.gateway, output)?.unzip())
+        (
+            listener,
+            local_socket(&args, &config.gateway, output)?.unzip(),
+        )
     };
     mainstay_gateway::serve::local::announce(args.background);
     let address = listener

@@ -80,7 +80,10 @@ pub(crate) async fn run(args: StdioArgs, output: Output) -> Result<Exit, Stop> {
         () = signals.next() => {}
     }
     if tokio::time::timeout(WRITE_OUT, out.flush()).await.is_err() {
-        output.warn("the client does not read; left with messages unwritten", None);
+        output.warn(
+            "the client does not read; left with messages unwritten",
+            None,
+        );
     }
     Ok(Exit::Ok)
 }

@@ -91,7 +91,10 @@ mod tests {
         assert!(asks.incoming(late, 1).is_none());
         let answer = message(r#"{"jsonrpc":"2.0","id":"1:7","result":{"roots":[]}}"#);
         let passed = asks.incoming(answer, 1).unwrap();
-        assert_eq!(passed.as_str(), r#"{"jsonrpc":"2.0","id":7,"result":{"roots":[]}}"#);
+        assert_eq!(
+            passed.as_str(),
+            r#"{"jsonrpc":"2.0","id":7,"result":{"roots":[]}}"#
+        );
         assert!(asks.withdrawn(2).is_empty());
     }
 

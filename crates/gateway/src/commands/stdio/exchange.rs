@@ -288,9 +288,7 @@ pub(super) fn refusal(
 ) -> Option<Message> {
     match judge(Some(id), false, status, headers, text) {
         Attempt::Answered(message, _) => Some(message),
-        Attempt::Foreign(status, text) => {
-            Some(notices::refused(Some(id), &foreign(status, &text)))
-        }
+        Attempt::Foreign(status, text) => Some(notices::refused(Some(id), &foreign(status, &text))),
         Attempt::Stopping(_)
         | Attempt::Nothing
         | Attempt::SessionLost

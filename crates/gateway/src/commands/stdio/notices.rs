@@ -19,7 +19,10 @@ pub(super) fn updated(uri: &str, subscription: Option<&Id>) -> Message {
 
 /// A listing may have changed, told on a subscription.
 pub(super) fn changed(method: &str, subscription: &Id) -> Message {
-    let params = format!("{{\"_meta\":{{\"{}\":{subscription}}}}}", meta::SUBSCRIPTION_ID);
+    let params = format!(
+        "{{\"_meta\":{{\"{}\":{subscription}}}}}",
+        meta::SUBSCRIPTION_ID
+    );
     Message::notification(method, Some(&params))
 }
 
@@ -37,7 +40,8 @@ pub(super) fn refused(id: Option<&Id>, stop: &Stop) -> Message {
 
 /// The call was sent and Mainstay went away before it answered (law 16).
 pub(super) fn unknown(id: Option<&Id>, why: &str) -> Message {
-    let text = "Mainstay ended before it had answered; the call may have run, so it was not sent again";
+    let text =
+        "Mainstay ended before it had answered; the call may have run, so it was not sent again";
     let data = json!({
         "outcome": "unknown",
         "cause": { "kind": "mainstay-ended", "detail": why },

@@ -176,7 +176,10 @@ impl Relay {
                 Err(_away) => {}
             }
             if unwanted.is_cancelled() {
-                return notices::refused(Some(id), &crate::exit::Stop::silent(crate::exit::Exit::Ok));
+                return notices::refused(
+                    Some(id),
+                    &crate::exit::Stop::silent(crate::exit::Exit::Ok),
+                );
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(AGAIN_LONGEST);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use mainstay_wire::views::{CallView, CancelledView, InitializeResult};
-use mainstay_wire::{Id, Kind, Line, LineDecoder, Limits, Message, codes, method};
+use mainstay_wire::{Id, Kind, Limits, Line, LineDecoder, Message, codes, method};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -124,7 +124,8 @@ impl Relay {
                 }
             }
             Line::Noise { sample, bytes } => {
-                let text = format!("a line of {bytes} bytes is no message and was skipped: {sample}");
+                let text =
+                    format!("a line of {bytes} bytes is no message and was skipped: {sample}");
                 self.output.warn(&text, None);
             }
         }
@@ -155,7 +156,8 @@ impl Relay {
         if name == method::INITIALIZE {
             let former = self.legacy.now();
             self.legacy.set(State::Opening);
-            self.calls.spawn(Arc::clone(self).initialize(message, former));
+            self.calls
+                .spawn(Arc::clone(self).initialize(message, former));
             return;
         }
         if name == method::PING && !modern && self.legacy.is_never() {
@@ -174,7 +176,8 @@ impl Relay {
                 relay.in_flight().remove(&id);
             });
         } else {
-            self.calls.spawn(async move { relay.call(id, message, flight).await });
+            self.calls
+                .spawn(async move { relay.call(id, message, flight).await });
         }
     }
 
@@ -215,7 +218,10 @@ impl Relay {
         };
         match ended {
             Ok(Some((answer, headers))) => {
-                match answer.result().and_then(|result| InitializeResult::read(result).ok()) {
+                match answer
+                    .result()
+                    .and_then(|result| InitializeResult::read(result).ok())
+                {
                     Some(result) => {
                         let serial = former.as_ref().map_or(0, |session| session.serial + 1);
                         let session = Session::opened(&headers, &result, serial);
@@ -336,7 +342,11 @@ impl Relay {
     async fn restore(self: &Arc<Self>, serial: u64) {
         let never = CancellationToken::new();
         for (at, wish) in self.legacy.restoring().into_iter().enumerate() {
-            if self.legacy.now().is_none_or(|session| session.serial != serial) {
+            if self
+                .legacy
+                .now()
+                .is_none_or(|session| session.serial != serial)
+            {
                 return;
             }
             let id = Id::string(&format!("mainstay-restores-{serial}-{at}"));
@@ -388,7 +398,9 @@ impl Relay {
     }
 
     pub(super) fn in_flight(&self) -> std::sync::MutexGuard<'_, HashMap<Id, Flight>> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn notices(&self) -> std::sync::MutexGuard<'_, Option<mpsc::Sender<Message>>> {
