@@ -19,6 +19,8 @@ pub(crate) mod greet;
 pub(crate) mod health;
 pub(crate) mod http;
 pub(crate) mod legacy;
+#[allow(dead_code, reason = "calls come to use what they hear")]
+pub(crate) mod levels;
 pub(crate) mod listen;
 pub mod local;
 pub(crate) mod modern;
@@ -50,6 +52,7 @@ use tokio_util::task::TaskTracker;
 use self::body::Reply;
 use self::endpoint::Endpoint;
 use self::fault::Fault;
+use self::levels::Levels;
 use self::origin::Guard;
 use self::seal::Sealer;
 use self::sessions::Sessions;
@@ -156,6 +159,7 @@ pub(crate) struct Shared {
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
     pub(crate) subscriptions: Subscriptions,
+    pub(crate) levels: Levels,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
     pub(crate) ending: CancellationToken,
     /// Cancelled when the time for answers on their way is over.
@@ -208,6 +212,7 @@ impl Gateway {
                 settings.push_streams_max.min(Semaphore::MAX_PERMITS),
             )),
             subscriptions: Subscriptions::default(),
+            levels: Levels::default(),
             ending: CancellationToken::new(),
             hurry: CancellationToken::new(),
             tasks: TaskTracker::new(),

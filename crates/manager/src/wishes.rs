@@ -259,6 +259,27 @@ impl Wishes {
         }
     }
 
+    /// Wishes for another connection of the same server: nothing but the log level is taken over.
+    pub(crate) fn blank(&self) -> Self {
+        let blank = Self::new(self.subscriptions_max);
+        blank.follow(self);
+        blank
+    }
+
+    /// Takes the log level over.
+    pub(crate) fn follow(&self, other: &Self) {
+        if let Some(level) = other.log_level() {
+            self.set_log_level(level);
+        }
+    }
+
+    /// Whether the connection has something to say even when nobody calls: a subscription, or a listener.
+    pub(crate) fn are_heard(&self) -> bool {
+        let listeners = lock(&self.listeners);
+        listeners.iter().any(|listener| listener.strong_count() > 0)
+            || !lock(&self.inner).subscriptions.is_empty()
+    }
+
     pub(crate) fn set_log_level(&self, level: LogLevel) {
         let at = LogLevel::ALL.iter().position(|one| *one == level);
         let at = at.and_then(|at| u8::try_from(at + 1).ok()).unwrap_or(0);

@@ -160,7 +160,8 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             data.insert("state".into(), (*state).into());
             data.insert("limit".into(), json!(limit));
         }
-        Refusal::TooManyInFlight { server, limit } => {
+        Refusal::TooManyInFlight { server, limit }
+        | Refusal::TooManyConnections { server, limit } => {
             name(server, data);
             data.insert("limit".into(), json!(limit));
         }

@@ -20,20 +20,10 @@ use super::body::{self, Reply};
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED};
+use super::levels;
 use super::push::{self, Told};
 use super::sessions::{NoSession, Opening, Session};
-
-/// The protocol's log levels, least severe first.
-const LOG_LEVELS: [&str; 8] = [
-    "debug",
-    "info",
-    "notice",
-    "warning",
-    "error",
-    "critical",
-    "alert",
-    "emergency",
-];
+use super::subscriptions;
 
 /// Answers one POST of a legacy client.
 pub(crate) async fn post(
@@ -129,12 +119,18 @@ impl Lost {
     }
 }
 
-fn find(shared: &Shared, endpoint: &Endpoint, headers: &HeaderMap) -> Result<Arc<Session>, Lost> {
+fn find(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+) -> Result<Arc<Session>, Lost> {
     let header = headers.get(headers::SESSION_ID).ok_or(Lost::Missing)?;
     let found = shared
         .sessions
         .find(header.as_bytes(), endpoint.server_name());
-    found.map_err(Lost::NoRoom)?.ok_or(Lost::Unknown)
+    let session = found.map_err(Lost::NoRoom)?.ok_or(Lost::Unknown)?;
+    subscriptions::revive(shared, endpoint, &session);
+    Ok(session)
 }
 
 async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message) -> Reply {
@@ -201,7 +197,10 @@ async fn request(
     }
     match name {
         method::PING => answer(&id, "{}"),
-        method::SET_LEVEL => set_level(session, &id, &message),
+        method::SET_LEVEL => match levels::set(shared, session, &message) {
+            Ok(()) => answer(&id, "{}"),
+            Err(wrong) => fault(&id, &wrong),
+        },
         method::SUBSCRIBE => subscribe(shared, endpoint, session, &id, &message).await,
         method::UNSUBSCRIBE => unsubscribe(session, &id, &message),
         method::LISTEN | method::DISCOVER => fault(&id, &Fault::no_method(name)),
@@ -237,24 +236,6 @@ async fn list(
     }
 }
 
-fn set_level(session: &Session, id: &Id, message: &Message) -> Reply {
-    let level = message.string_member(&["params", "level"]);
-    let known = level.and_then(|level| LOG_LEVELS.iter().position(|known| *known == level));
-    match known.and_then(|level| u8::try_from(level).ok()) {
-        Some(level) => {
-            session.set_log_level(level);
-            answer(id, "{}")
-        }
-        None => fault(
-            id,
-            &Fault::params(format!(
-                "`params.level` must be one of {}",
-                LOG_LEVELS.join(", ")
-            )),
-        ),
-    }
-}
-
 async fn subscribe(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
@@ -266,9 +247,15 @@ async fn subscribe(
         return fault(id, &Fault::params("`params.uri` must be a string"));
     };
     let mut words = session.subscriber.add(shared, endpoint, &[&uri]).await;
-    match words.pop() {
-        Some(Err(wrong)) => fault(id, &wrong),
-        Some(Ok(())) | None => answer(id, "{}"),
+    if let Some(Err(wrong)) = words.pop() {
+        return fault(id, &wrong);
+    }
+    match session.subscribe(&uri) {
+        Ok(_is_new) => answer(id, "{}"),
+        Err(error) => {
+            session.subscriber.remove(&uri);
+            fault(id, &Fault::new(LIMIT_REACHED, error.to_string()))
+        }
     }
 }
 
@@ -276,6 +263,7 @@ async fn subscribe(
 fn unsubscribe(session: &Session, id: &Id, message: &Message) -> Reply {
     match message.string_member(&["params", "uri"]) {
         Some(uri) => {
+            session.unsubscribe(&uri);
             session.subscriber.remove(&uri);
             answer(id, "{}")
         }
@@ -303,7 +291,7 @@ async fn pass_on(
     let face = ClientFace {
         capabilities: "{}".into(),
         info: session.opening.client_info.clone(),
-        client: Some(session.id.to_string().into()),
+        ..session.face()
     };
     let in_flight = Some(session.begin(&id));
     let caller = Caller {

@@ -325,6 +325,7 @@ async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Mes
                 .member(&meta::in_params(meta::CLIENT_INFO))
                 .map(Into::into),
             client: None,
+            era: Some(Era::Modern),
         });
     let method = message.method().unwrap_or_default().into();
     if let Err(wrong) = endpoint.listed(shared, &message).await {

@@ -21,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::Shared;
 use super::endpoint::{Endpoint, catalog};
 use super::fault::{Fault, LIMIT_REACHED, shown};
+use super::sessions::Session;
 
 /// Different resources that one client may be subscribed to at the same time on one stream or in one session.
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 1_000;
@@ -286,6 +287,47 @@ pub(crate) struct Subscriber {
     /// By the uri as the client wrote it.
     leases: Mutex<HashMap<Arc<str>, Lease>>,
     closed: AtomicBool,
+    /// What it was subscribed to before a restart was taken up again, or there was nothing.
+    revived: AtomicBool,
+}
+
+/// Takes up what a session was subscribed to before a restart of Mainstay, once. Nobody knows what changed meanwhile, so
+/// all of it may have.
+pub(crate) fn revive(shared: &Arc<Shared>, endpoint: &Endpoint, session: &Arc<Session>) {
+    if session.subscriber.revived.load(Ordering::Relaxed)
+        || session.subscriber.revived.swap(true, Ordering::Relaxed)
+    {
+        return;
+    }
+    let uris = session.subscriptions();
+    if uris.is_empty() {
+        return;
+    }
+    let (session, endpoint) = (Arc::downgrade(session), endpoint.clone());
+    let (weak, ending) = (Arc::downgrade(shared), shared.ending.clone());
+    let reviving = async move {
+        let (Some(shared), Some(session)) = (weak.upgrade(), session.upgrade()) else {
+            return;
+        };
+        let uris: Vec<&str> = uris.iter().map(|uri| &**uri).collect();
+        let words = session.subscriber.add(&shared, &endpoint, &uris).await;
+        for (uri, word) in uris.into_iter().zip(words) {
+            match word {
+                Ok(()) => session.subscriber.inbox.push(&uri.into(), ""),
+                Err(why) => {
+                    tracing::debug!(why = why.message, "a subscription is not taken up again");
+                }
+            }
+        }
+    };
+    shared.tasks.spawn(async move {
+        tokio::select! {
+            // Cancel-safe: what was not settled is not subscribed to.
+            () = reviving => {}
+            // Cancel-safe: a token holds nothing.
+            () = ending.cancelled() => {}
+        }
+    });
 }
 
 impl Subscriber {

@@ -17,7 +17,7 @@ use mainstay_wire::views::{ErrorView, ListenFilter};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::greeting::OUR_CAPABILITIES;
+use super::greeting::{OUR_CAPABILITIES, our_info};
 use super::{Cut, Limits, Miss, Runtime};
 use crate::events::{EventKind, Events};
 use crate::request::Request;
@@ -78,12 +78,21 @@ impl Told {
 impl Runtime {
     /// What we declare of ourselves in a legacy greeting. Decided once per generation: what is not declared is not asked.
     pub(crate) fn declare(&self) -> String {
+        if let Some(face) = &self.face {
+            return face.capabilities.to_string();
+        }
         let version = || self.wishes.wanted().roots_version;
         if *self.told.roots_version.get_or_init(version) > 0 {
             "{\"roots\":{\"listChanged\":true}}".to_owned()
         } else {
             OUR_CAPABILITIES.to_owned()
         }
+    }
+
+    /// Who we say we are in a legacy greeting: the client that this connection is for, or ourselves.
+    pub(crate) fn introduce(&self) -> String {
+        let info = self.face.as_ref().and_then(|face| face.info.as_deref());
+        info.map_or_else(our_info, str::to_owned)
     }
 }
 
@@ -223,6 +232,8 @@ impl Restorer<'_> {
         loop {
             self.watch.borrow_and_update();
             let wanted = self.runtime.wishes.wanted();
+            // Who comes back to a resource has missed nothing that was ever promised.
+            heard.retain(|uri| wanted.uris.contains(uri));
             if wanted.uris.is_empty() || !self.subscribes {
                 standing = None;
                 if !wanted.uris.is_empty() {

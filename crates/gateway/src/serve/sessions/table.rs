@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::kept::Kept;
 use super::{ID_DIGITS, Opening, Session, SessionId, lock, sealed, unix_ms};
+use crate::serve::levels::SessionLevel;
 use crate::serve::push::Told;
 use crate::serve::seal::{SealError, Sealer};
 use crate::serve::subscriptions::Subscriber;
@@ -152,9 +153,11 @@ impl Sessions {
         let session = Session {
             id,
             text: fresh.text,
+            client: id.to_string().into(),
             opening: fresh.opening,
             told: Mutex::new(fresh.told),
             subscriber: Subscriber::default(),
+            level: SessionLevel::default(),
             log_level: AtomicU8::new(u8::MAX),
             subscriptions: Mutex::default(),
             kept: self.kept().cloned(),
@@ -264,6 +267,7 @@ impl Sessions {
         self.count.fetch_sub(1, Ordering::Relaxed);
         session.ended.cancel();
         session.subscriber.close();
+        session.level.close();
         for (_, cancelled) in lock(&session.calls).by_id.values() {
             cancelled.notify_one();
         }
