@@ -20,15 +20,18 @@ pub(crate) mod health;
 pub(crate) mod http;
 pub(crate) mod legacy;
 pub(crate) mod listen;
+pub mod local;
 pub(crate) mod modern;
 pub(crate) mod origin;
 pub(crate) mod push;
+pub(crate) mod replay;
 #[allow(
     dead_code,
     reason = "sessions and input-required results come to use all of it"
 )]
 pub(crate) mod seal;
 pub(crate) mod sessions;
+pub(crate) mod subscriptions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,8 +52,10 @@ use self::body::Reply;
 use self::endpoint::Endpoint;
 use self::fault::Fault;
 use self::origin::Guard;
+use self::replay::ReplayLimits;
 use self::seal::Sealer;
 use self::sessions::Sessions;
+use self::subscriptions::Subscriptions;
 
 pub use self::listen::{ServeError, serve};
 
@@ -85,6 +90,15 @@ pub struct GatewaySettings {
     pub keep_alive_ms: u64,
     /// On shutdown, how long answers on their way may take, in milliseconds. Default: 5 s.
     pub drain_ms: u64,
+    /// Events of streams that are kept for one legacy session, so that a client that lost a stream can resume it.
+    /// Default: 256.
+    pub replay_events_max: usize,
+    /// Bytes of such events for one session. Default: 4 MiB.
+    pub replay_bytes_max: usize,
+    /// Bytes of such events for all sessions together. Default: 64 MiB.
+    pub replay_total_bytes_max: usize,
+    /// How long they are kept after their stream has ended or lost its client, in milliseconds. Default: 5 min.
+    pub replay_keep_ms: u64,
     /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
     pub state_dir: Option<PathBuf>,
 }
@@ -104,6 +118,10 @@ impl Default for GatewaySettings {
             startup_grace_ms: 3_000,
             keep_alive_ms: 15_000,
             drain_ms: 5_000,
+            replay_events_max: 256,
+            replay_bytes_max: 4 * 1024 * 1024,
+            replay_total_bytes_max: 64 * 1024 * 1024,
+            replay_keep_ms: 5 * 60 * 1_000,
             state_dir: None,
         }
     }
@@ -152,6 +170,7 @@ pub(crate) struct Shared {
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
+    pub(crate) subscriptions: Subscriptions,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
     pub(crate) ending: CancellationToken,
     /// Cancelled when the time for answers on their way is over.
@@ -184,7 +203,19 @@ impl Gateway {
     #[must_use]
     pub fn new(manager: Manager, settings: GatewaySettings) -> Self {
         let sealer = Arc::new(Sealer::for_gateway(settings.state_dir.as_deref()));
-        let mut sessions = Sessions::new(settings.sessions_max, settings.session_idle_ms);
+        let (tasks, ending, hurry) = (
+            TaskTracker::new(),
+            CancellationToken::new(),
+            CancellationToken::new(),
+        );
+        let replay = replay::Common::new(
+            ReplayLimits::from(&settings),
+            tasks.clone(),
+            ending.clone(),
+            hurry.clone(),
+        );
+        let mut sessions =
+            Sessions::new(settings.sessions_max, settings.session_idle_ms).replaying(replay);
         if let Some(dir) = settings
             .state_dir
             .as_deref()
@@ -203,9 +234,10 @@ impl Gateway {
             push_streams: Arc::new(Semaphore::new(
                 settings.push_streams_max.min(Semaphore::MAX_PERMITS),
             )),
-            ending: CancellationToken::new(),
-            hurry: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            subscriptions: Subscriptions::default(),
+            ending,
+            hurry,
+            tasks,
             started: Instant::now(),
             manager,
             settings,
@@ -227,6 +259,12 @@ impl Gateway {
         self.shared.sessions.count()
     }
 
+    /// How many subscriptions to resources clients hold.
+    #[must_use]
+    pub fn subscription_count(&self) -> usize {
+        self.shared.subscriptions.count()
+    }
+
     /// How long the gateway exists.
     #[must_use]
     pub fn uptime(&self) -> Duration {
@@ -244,10 +282,31 @@ impl Gateway {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let shared = &self.shared;
-        if let Err(foreign) = shared.guard.check(request.uri(), request.headers()) {
+        if let Err(foreign) = self.shared.guard.check(request.uri(), request.headers()) {
             return body::plain(StatusCode::FORBIDDEN, foreign.to_string());
         }
+        self.route(request).await
+    }
+
+    /// Answers one request that came through a door of which the system says that only this user can open it: neither
+    /// `Host` nor `Origin` means anything there. A relay may mark itself (see [`local`]).
+    pub async fn handle_local<B>(&self, mut request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        local::admit(&mut request);
+        let mut reply = self.route(request).await;
+        local::sign(&mut reply);
+        reply
+    }
+
+    async fn route<B>(&self, request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let shared = &self.shared;
         let path = request.uri().path();
         let endpoint = match place(path) {
             Place::All => Endpoint::All,

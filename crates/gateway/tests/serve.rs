@@ -26,5 +26,7 @@ mod push;
 mod routing;
 #[path = "serve/sessions.rs"]
 mod sessions;
+#[path = "serve/subscriptions.rs"]
+mod subscriptions;
 #[path = "serve/support.rs"]
 mod support;

@@ -12,7 +12,7 @@ use crate::error::{CallError, OperatorError, Refusal};
 use crate::process::StderrRing;
 use crate::request::{Answer, CallOptions, Request};
 use crate::status::ServerStatus;
-use crate::wishes::{LogLevel, Root, Updates, WishError};
+use crate::wishes::{Declined, LogLevel, Root, Updates, WishError};
 
 /// One server. Cheap to clone; never becomes invalid, whatever happens to the server's connections.
 #[derive(Debug, Clone)]
@@ -106,6 +106,16 @@ impl ServerHandle {
         self.place.slot.wishes.unsubscribe(uri)
     }
 
+    /// Waits for the server's word on a subscription: `Ok` when it is in force on the connection that serves now. Has no
+    /// deadline of its own, and a server that is away says nothing; level-triggered and cancel-safe.
+    ///
+    /// # Errors
+    /// [`Declined`] with the server's words, or if there is no such subscription. A refused one stays, and is asked for
+    /// again: whoever does not want that takes it back.
+    pub async fn subscription(&self, uri: &str) -> Result<(), Declined> {
+        self.place.slot.wishes.verdict(uri).await
+    }
+
     /// Sets the folders that a server of the legacy era may ask for (`roots/list`), and tells it of a change. Roots are
     /// declared when a connection is greeted: one that was greeted before roots were first set does not ask for them until
     /// it is replaced ([`ServerHandle::restart`] does that). Modern servers are not told; they ask within a call.
@@ -122,6 +132,12 @@ impl ServerHandle {
     #[must_use]
     pub fn updates(&self) -> Updates {
         self.place.slot.wishes.listen()
+    }
+
+    /// As [`ServerHandle::updates`], without log messages: they cannot push news of resources out.
+    #[must_use]
+    pub fn resource_updates(&self) -> Updates {
+        self.place.slot.wishes.listen_to_resources()
     }
 
     /// Waits until the connection that serves was told everything that was wished for before this call. Level-triggered and

@@ -62,4 +62,4 @@ pub use self::manager::{Manager, ManagerBuilder};
 pub use self::publish::Publication;
 pub use self::request::{Answer, CallOptions, ClientFace, Request};
 pub use self::status::ServerStatus;
-pub use self::wishes::{LogLevel, Root, Update, Updates, WishError};
+pub use self::wishes::{Declined, LogLevel, Root, Update, Updates, WishError};

@@ -10,6 +10,7 @@
 )]
 
 mod manager {
+    mod asks;
     pub(crate) mod calls;
     pub(crate) mod catalogs;
     pub(crate) mod ends;

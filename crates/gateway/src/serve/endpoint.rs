@@ -85,6 +85,30 @@ impl Endpoint {
         }
     }
 
+    /// The server of a resource, and its own uri for it.
+    pub(crate) fn resource(
+        &self,
+        shared: &Shared,
+        uri: &str,
+    ) -> Result<(ServerHandle, Box<str>), Fault> {
+        match self {
+            Self::Server(server) => Ok((server.clone(), uri.into())),
+            Self::All => {
+                let publication = shared.manager.publication();
+                let (owner, upstream) = publication.locate(uri).ok_or_else(|| no_resource(uri))?;
+                Ok((handle(shared, owner)?, upstream.into()))
+            }
+        }
+    }
+
+    /// Waits for the first listings of the first moments, where that says more than not to wait.
+    pub(crate) async fn settled(&self, shared: &Shared) {
+        match self {
+            Self::All => settle(shared).await,
+            Self::Server(_) => {}
+        }
+    }
+
     /// Waits for the first listing of the server that a name on the aggregate can only belong to: a call that races the
     /// first start waits like any other (F17), and is told why if there is nothing to wait for.
     pub(crate) async fn listed(&self, shared: &Shared, message: &Message) -> Result<(), Fault> {
@@ -295,19 +319,23 @@ fn read(shared: &Shared, publication: &Publication, message: Message) -> Result<
     let uri = message
         .string_member(&["params", "uri"])
         .ok_or_else(|| Fault::params("`params.uri` must be a string"))?;
-    let Some(owner) = publication.owner_of_uri(&uri) else {
-        return Err(Fault::new(
-            mainstay_wire::codes::RESOURCE_NOT_FOUND,
-            format!("Resource not found: {}", shown(&uri)),
-        )
-        .with(json!({ "uri": *uri })));
-    };
+    let (owner, upstream) = publication.locate(&uri).ok_or_else(|| no_resource(&uri))?;
     let server = handle(shared, owner)?;
+    let renamed = (*uri != *upstream).then(|| json_string(upstream));
     drop(uri);
-    Ok(Routed {
-        server,
-        request: request(message)?,
-    })
+    let mut request = request(message)?;
+    if let Some(upstream) = renamed {
+        request = request.set(&["params", "uri"], upstream);
+    }
+    Ok(Routed { server, request })
+}
+
+fn no_resource(uri: &str) -> Fault {
+    Fault::new(
+        mainstay_wire::codes::RESOURCE_NOT_FOUND,
+        format!("Resource not found: {}", shown(uri)),
+    )
+    .with(json!({ "uri": uri }))
 }
 
 fn complete(shared: &Shared, publication: &Publication, message: Message) -> Result<Routed, Fault> {
@@ -322,19 +350,19 @@ fn complete(shared: &Shared, publication: &Publication, message: Message) -> Res
             let uri = message
                 .string_member(&["params", "ref", "uri"])
                 .ok_or_else(|| Fault::params("`params.ref.uri` must be a string"))?;
-            let template = publication
-                .templates
-                .find(&uri)
-                .map(|template| &*template.server);
-            let owner = template.or_else(|| publication.owner_of_uri(&uri));
-            let owner =
-                owner.ok_or_else(|| Fault::params(format!("Unknown resource: {}", shown(&uri))))?;
+            let template = publication.templates.find(&uri);
+            let (owner, upstream) = template
+                .map(|template| (&*template.server, &*template.upstream))
+                .or_else(|| publication.locate(&uri))
+                .ok_or_else(|| Fault::params(format!("Unknown resource: {}", shown(&uri))))?;
             let server = handle(shared, owner)?;
+            let renamed = (*uri != *upstream).then(|| json_string(upstream));
             drop(uri);
-            Ok(Routed {
-                server,
-                request: request(message)?,
-            })
+            let mut request = request(message)?;
+            if let Some(upstream) = renamed {
+                request = request.set(&["params", "ref", "uri"], upstream);
+            }
+            Ok(Routed { server, request })
         }
         Some(_) | None => Err(Fault::params(
             "`params.ref.type` must be \"ref/prompt\" or \"ref/resource\"",

@@ -22,6 +22,9 @@ pub const NOT_BRIDGED: i64 = -31_004;
 /// A limit of this gateway is reached (sessions, streams).
 pub const LIMIT_REACHED: i64 = -31_005;
 
+/// `data.state` of a refusal because Mainstay itself is going down: its successor can be asked.
+pub const STOPPING: &str = "stopping";
+
 /// One JSON-RPC error of ours.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Fault {
@@ -174,7 +177,10 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             cause(&FailureKind::RateLimited.into(), data);
             data.insert("retryAfterMs".into(), json!(wait_ms));
         }
-        Refusal::ShuttingDown | Refusal::BadRequest(_) => {}
+        Refusal::ShuttingDown => {
+            data.insert("state".into(), STOPPING.into());
+        }
+        Refusal::BadRequest(_) => {}
         Refusal::Broken { server, failure } => {
             name(server, data);
             cause(failure, data);

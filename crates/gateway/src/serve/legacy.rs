@@ -5,11 +5,11 @@
 //! with an unknown one.
 //!
 //! Not here yet, and answered honestly until then: requests from servers to clients (answers of clients to them are
-//! accepted and dropped), subscriptions to single resources (`resources/subscribe` is "method not found" and not
-//! declared), resuming a broken stream, log messages of servers (`logging/setLevel` is remembered), batches.
+//! accepted and dropped), resuming a broken stream, log messages of servers (`logging/setLevel` is remembered), batches.
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use mainstay::ClientFace;
 use mainstay_wire::views::{CallView, CancelledView, InitializeParams};
@@ -17,11 +17,12 @@ use mainstay_wire::{Era, Id, Kind, ListKind, Message, Parts, codes, headers, met
 
 use super::Shared;
 use super::adapt::{self, Recipient};
-use super::body::{self, Reply};
+use super::body::{self, Reply, TextStream};
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED};
 use super::push::{self, Told};
+use super::replay::Resume;
 use super::sessions::{NoSession, Opening, Session};
 
 /// The protocol's log levels, least severe first.
@@ -62,7 +63,7 @@ pub(crate) async fn post(
     }
 }
 
-/// Opens the push stream of a session.
+/// Opens the push stream of a session, or the stream that a client has lost and names by its last event.
 pub(crate) fn get(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap) -> Reply {
     let session = match find(shared, endpoint, headers) {
         Ok(session) => session,
@@ -70,19 +71,42 @@ pub(crate) fn get(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap
         Err(Lost::Missing) => return super::http::method_not_allowed("POST"),
         Err(lost @ (Lost::Unknown | Lost::NoRoom(_))) => return lost.reply(None),
     };
+    let last = headers
+        .get(headers::LAST_EVENT_ID)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| !id.is_empty());
+    let from = match last.and_then(|last| session.replay.resume(last)) {
+        Some(Resume::Call(stream)) => return resumed(shared, stream),
+        Some(Resume::Push(from)) => Some(from),
+        None => None,
+    };
     let stream = session
         .open_stream()
         .and_then(|open| push::session_stream(shared, endpoint.clone(), open));
     match stream {
-        Some(stream) => body::events(stream),
-        None => {
-            let fault = Fault::new(
-                codes::INVALID_REQUEST,
-                "Too many push streams are open; close one first",
-            );
-            body::json(StatusCode::CONFLICT, fault.answer(None))
-        }
+        Some(stream) => body::events(session.replay.push(stream, from)),
+        None => too_many_streams(),
     }
+}
+
+/// The stream of a call that its client lost. It counts as a stream of the gateway like any other.
+fn resumed(shared: &Shared, stream: TextStream) -> Reply {
+    let Ok(permit) = Arc::clone(&shared.push_streams).try_acquire_owned() else {
+        return too_many_streams();
+    };
+    let stream = stream.map(move |text| {
+        let _counted = &permit;
+        text
+    });
+    body::events(stream.boxed())
+}
+
+fn too_many_streams() -> Reply {
+    let fault = Fault::new(
+        codes::INVALID_REQUEST,
+        "Too many push streams are open; close one first",
+    );
+    body::json(StatusCode::CONFLICT, fault.answer(None))
 }
 
 /// Ends a session.
@@ -166,7 +190,8 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
         .unwrap_or_default();
     let result = format!(
         "{{\"protocolVersion\":\"{revision}\",\"capabilities\":{},\"serverInfo\":{}{instructions}}}",
-        face.capabilities, face.info,
+        face.capabilities,
+        super::greet::info_for(&face.info, revision),
     );
     let mut reply = answer(id, &result);
     if let Ok(value) = HeaderValue::from_str(session.text()) {
@@ -202,10 +227,15 @@ async fn request(
     match name {
         method::PING => answer(&id, "{}"),
         method::SET_LEVEL => set_level(session, &id, &message),
-        method::SUBSCRIBE | method::UNSUBSCRIBE | method::LISTEN | method::DISCOVER => {
-            fault(&id, &Fault::no_method(name))
+        method::SUBSCRIBE => subscribe(shared, endpoint, session, &id, &message).await,
+        method::UNSUBSCRIBE => unsubscribe(session, &id, &message),
+        method::LISTEN | method::DISCOVER => fault(&id, &Fault::no_method(name)),
+        _ => {
+            let called = id.clone();
+            let reply = pass_on(shared, endpoint, session, id, message).await;
+            // An answer that is a stream can be resumed; one that is not was never begun when its client left.
+            reply.map(|body| body.wrap_stream(|texts| session.replay.wrap(&called, texts)))
         }
-        _ => pass_on(shared, endpoint, session, id, message).await,
     }
 }
 
@@ -252,6 +282,34 @@ fn set_level(session: &Session, id: &Id, message: &Message) -> Reply {
                 LOG_LEVELS.join(", ")
             )),
         ),
+    }
+}
+
+async fn subscribe(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    session: &Session,
+    id: &Id,
+    message: &Message,
+) -> Reply {
+    let Some(uri) = message.string_member(&["params", "uri"]) else {
+        return fault(id, &Fault::params("`params.uri` must be a string"));
+    };
+    let mut words = session.subscriber.add(shared, endpoint, &[&uri]).await;
+    match words.pop() {
+        Some(Err(wrong)) => fault(id, &wrong),
+        Some(Ok(())) | None => answer(id, "{}"),
+    }
+}
+
+/// Who is not subscribed is unsubscribed already.
+fn unsubscribe(session: &Session, id: &Id, message: &Message) -> Reply {
+    match message.string_member(&["params", "uri"]) {
+        Some(uri) => {
+            session.subscriber.remove(&uri);
+            answer(id, "{}")
+        }
+        None => fault(id, &Fault::params("`params.uri` must be a string")),
     }
 }
 

@@ -3,9 +3,10 @@
 //! Requests pass a ladder of checks in a fixed order, the first failure wins; what it says about HTTP statuses is the
 //! specification's. A disconnect cancels the call.
 //!
-//! Not here yet: input-required results of legacy servers (their requests to the client are not carried), subscriptions
-//! to single resources (left out of the acknowledgement), log messages of servers.
+//! Not here yet: input-required results of legacy servers (their requests to the client are not carried), log messages
+//! of servers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
@@ -22,7 +23,8 @@ use super::body::{self, Reply};
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED, shown};
-use super::push::{self, Wanted};
+use super::push::{self, Resources, Wanted};
+use super::subscriptions::SUBSCRIPTIONS_MAX;
 
 /// Answers one POST of a modern client.
 pub(crate) async fn post(
@@ -54,7 +56,7 @@ pub(crate) async fn post(
     }
     match name {
         method::DISCOVER => discover(shared, endpoint, &id).await,
-        method::LISTEN => listen(shared, endpoint, id, &message),
+        method::LISTEN => listen(shared, endpoint, id, &message).await,
         removed if method::REMOVED_IN_MODERN.contains(&removed) => {
             fault(Some(&id), &Fault::no_method(removed))
         }
@@ -269,24 +271,47 @@ async fn list(
     }
 }
 
-fn listen(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: &Message) -> Reply {
+async fn listen(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: &Message) -> Reply {
     let filter = match ListenFilter::of(message) {
         Ok(filter) => filter,
         Err(error) => return fault(Some(&id), &Fault::params(error.to_string())),
     };
-    // Acknowledged is what will be kept: single resources are not watched yet, so they are left out.
+    // Acknowledged is what will be kept: what no server takes on is left out.
+    let resources = resources(shared, endpoint, filter.uris).await;
     let wanted = Wanted {
         tools: filter.tools && endpoint.offers(shared, "tools"),
         prompts: filter.prompts && endpoint.offers(shared, "prompts"),
         resources: filter.resources && endpoint.offers(shared, "resources"),
     };
-    match push::listen_stream(shared, endpoint.clone(), id.clone(), wanted) {
+    match push::listen_stream(shared, endpoint.clone(), id.clone(), wanted, resources) {
         Some(stream) => body::events(stream),
         None => fault(
             Some(&id),
             &Fault::new(LIMIT_REACHED, "too many streams are open at this Mainstay"),
         ),
     }
+}
+
+async fn resources(shared: &Arc<Shared>, endpoint: &Endpoint, uris: Vec<String>) -> Resources {
+    let mut resources = Resources::default();
+    if uris.is_empty() {
+        return resources;
+    }
+    let mut seen = HashSet::new();
+    let asked: Vec<&str> = uris
+        .iter()
+        .map(String::as_str)
+        .filter(|uri| seen.insert(*uri))
+        .take(SUBSCRIPTIONS_MAX)
+        .collect();
+    let words = resources.subscriber.add(shared, endpoint, &asked).await;
+    for (uri, word) in asked.iter().zip(words) {
+        match word {
+            Ok(()) => resources.uris.push((*uri).to_owned()),
+            Err(why) => tracing::debug!(why = why.message, "a subscription is not honoured"),
+        }
+    }
+    resources
 }
 
 async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Message) -> Reply {

@@ -19,6 +19,8 @@ use tokio::sync::{Notify, watch};
 
 use self::kept::{Entry, Kept};
 use super::push::Told;
+use super::replay::Replay;
+use super::subscriptions::Subscriber;
 
 pub(crate) use self::table::{NoSession, Sessions};
 
@@ -124,6 +126,10 @@ pub(crate) struct Session {
     pub(crate) opening: Opening,
     /// Which listings the client was last told about.
     pub(crate) told: Mutex<Told>,
+    /// Its streams, for clients that lose them.
+    pub(crate) replay: Replay,
+    /// The resources that it is subscribed to, and what waits to be told about them.
+    pub(crate) subscriber: Subscriber,
     /// An index into the protocol's eight levels; beyond them while none was asked for.
     log_level: AtomicU8,
     subscriptions: Mutex<BTreeSet<Box<str>>>,
@@ -373,7 +379,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Milliseconds of the Unix clock.
-fn unix_ms() -> u64 {
+pub(super) fn unix_ms() -> u64 {
     let since = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
