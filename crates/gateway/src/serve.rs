@@ -96,6 +96,12 @@ pub struct GatewaySettings {
     /// A silent stream says something after this long, in milliseconds; an answer that takes longer becomes a stream.
     /// Default: 15 s.
     pub keep_alive_ms: u64,
+    /// A request head that has begun must be here after this long, in milliseconds; a connection that says nothing may
+    /// stay. Default: 20 s.
+    pub head_ms: u64,
+    /// A request body may stand still for this long, and as a whole may take this long plus a second for every 16 KiB,
+    /// in milliseconds. Default: 30 s.
+    pub body_ms: u64,
     /// On shutdown, how long answers on their way may take, in milliseconds. Default: 5 s.
     pub drain_ms: u64,
     /// Events of streams that are kept for one legacy session, so that a client that lost a stream can resume it.
@@ -127,6 +133,8 @@ impl Default for GatewaySettings {
             edge_patience_ms: 15_000,
             startup_grace_ms: 3_000,
             keep_alive_ms: 15_000,
+            head_ms: 20_000,
+            body_ms: 30_000,
             drain_ms: 5_000,
             replay_events_max: 256,
             replay_bytes_max: 4 * 1024 * 1024,

@@ -28,6 +28,8 @@ mod push;
 mod routing;
 #[path = "serve/sessions.rs"]
 mod sessions;
+#[path = "serve/slow.rs"]
+mod slow;
 #[path = "serve/subscriptions.rs"]
 mod subscriptions;
 #[path = "serve/support.rs"]
