@@ -27,6 +27,7 @@ pub(crate) mod modern;
 pub(crate) mod origin;
 pub(crate) mod pages;
 pub(crate) mod push;
+pub(crate) mod replay;
 #[allow(
     dead_code,
     reason = "sessions and input-required results come to use all of it"
@@ -54,6 +55,7 @@ use self::body::Reply;
 use self::endpoint::Endpoint;
 use self::levels::Levels;
 use self::origin::Guard;
+use self::replay::ReplayLimits;
 use self::seal::Sealer;
 use self::sessions::Sessions;
 use self::subscriptions::Subscriptions;
@@ -96,6 +98,15 @@ pub struct GatewaySettings {
     pub keep_alive_ms: u64,
     /// On shutdown, how long answers on their way may take, in milliseconds. Default: 5 s.
     pub drain_ms: u64,
+    /// Events of streams that are kept for one legacy session, so that a client that lost a stream can resume it.
+    /// Default: 256.
+    pub replay_events_max: usize,
+    /// Bytes of such events for one session. Default: 4 MiB.
+    pub replay_bytes_max: usize,
+    /// Bytes of such events for all sessions together. Default: 64 MiB.
+    pub replay_total_bytes_max: usize,
+    /// How long they are kept after their stream has ended or lost its client, in milliseconds. Default: 5 min.
+    pub replay_keep_ms: u64,
     /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
     pub state_dir: Option<PathBuf>,
 }
@@ -117,6 +128,10 @@ impl Default for GatewaySettings {
             startup_grace_ms: 3_000,
             keep_alive_ms: 15_000,
             drain_ms: 5_000,
+            replay_events_max: 256,
+            replay_bytes_max: 4 * 1024 * 1024,
+            replay_total_bytes_max: 64 * 1024 * 1024,
+            replay_keep_ms: 5 * 60 * 1_000,
             state_dir: None,
         }
     }
@@ -199,7 +214,19 @@ impl Gateway {
     #[must_use]
     pub fn new(manager: Manager, settings: GatewaySettings) -> Self {
         let sealer = Arc::new(Sealer::for_gateway(settings.state_dir.as_deref()));
-        let mut sessions = Sessions::new(settings.sessions_max, settings.session_idle_ms);
+        let (tasks, ending, hurry) = (
+            TaskTracker::new(),
+            CancellationToken::new(),
+            CancellationToken::new(),
+        );
+        let replay = replay::Common::new(
+            ReplayLimits::from(&settings),
+            tasks.clone(),
+            ending.clone(),
+            hurry.clone(),
+        );
+        let mut sessions =
+            Sessions::new(settings.sessions_max, settings.session_idle_ms).replaying(replay);
         if let Some(dir) = settings
             .state_dir
             .as_deref()
@@ -220,9 +247,9 @@ impl Gateway {
             )),
             subscriptions: Subscriptions::default(),
             levels: Levels::default(),
-            ending: CancellationToken::new(),
-            hurry: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            ending,
+            hurry,
+            tasks,
             started: Instant::now(),
             manager,
             settings,

@@ -589,12 +589,9 @@ impl Runtime {
         if !self.speaks_modern_http() {
             return None;
         }
-        for key in ["name", "uri"] {
-            if let Some(raw) = request.effective_member(&["params", key]) {
-                return Some(format!("{{\"{key}\":{raw}}}"));
-            }
-        }
-        None
+        let key = headers::name_path(request.method())?.last()?;
+        let raw = request.effective_member(&["params", key])?;
+        Some(format!("{{\"{key}\":{raw}}}"))
     }
 
     /// What a call tells about health: an answer is proof, silence is suspicious.
