@@ -76,7 +76,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether a subscription to a single resource is worth a try here, declared or not.
+    /// Whether it makes sense to subscribe to a resource here. A server that was not greeted yet may come to offer it.
     pub(crate) fn may_subscribe(&self, shared: &Shared) -> bool {
         let publication = shared.manager.publication();
         let mut catalogs = publication.servers.values();

@@ -26,7 +26,7 @@ use super::pages;
 use super::push::{self, Told};
 use super::replay::Resume;
 use super::sessions::{NoSession, Opening, Session};
-use super::subscriptions;
+use super::subscriptions::{self, Promise};
 
 /// Answers one POST of a legacy client.
 pub(crate) async fn post(
@@ -278,7 +278,10 @@ async fn subscribe(
     let Some(uri) = message.string_member(&["params", "uri"]) else {
         return fault(id, &Fault::params("`params.uri` must be a string"));
     };
-    let mut words = session.subscriber.add(shared, endpoint, &[&uri]).await;
+    let mut words = session
+        .subscriber
+        .add(shared, endpoint, &[&uri], Promise::Attempt)
+        .await;
     if let Some(Err(wrong)) = words.pop() {
         return fault(id, &wrong);
     }

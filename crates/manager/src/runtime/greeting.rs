@@ -79,12 +79,14 @@ impl Greeting {
             .unwrap_or(false)
     }
 
-    /// Whether subscribing to single resources is worth a try: declared, or a server of the legacy era with resources. The
-    /// Python SDK of that era serves subscriptions without declaring them; whoever does not says so when asked.
+    /// Whether it makes sense to ask for a subscription. Servers of the legacy era are known that take subscriptions on
+    /// without having declared it.
     #[must_use]
     pub fn may_subscribe(&self) -> bool {
-        self.can_subscribe()
-            || (self.revision.era() == Era::Legacy && self.declares("resources"))
+        match self.revision.era() {
+            Era::Legacy => self.declares("resources"),
+            Era::Modern => self.can_subscribe(),
+        }
     }
 
     /// What this greeting says differently from an earlier one, in stable words (law 25, F38).
