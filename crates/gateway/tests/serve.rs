@@ -18,6 +18,8 @@ mod door;
 mod failing;
 #[path = "serve/legacy.rs"]
 mod legacy;
+#[path = "serve/listings.rs"]
+mod listings;
 #[path = "serve/modern.rs"]
 mod modern;
 #[path = "serve/push.rs"]

@@ -649,8 +649,9 @@ impl Runtime {
 
     /// Whether an answer says that a call's headers do not go with the server's schema: it was refused before it ran, and
     /// a new listing tells what it should have looked like (F136).
-    pub(crate) fn wants_other_headers(&self, answer: &Message) -> bool {
+    pub(crate) fn wants_other_headers(&self, method: &str, answer: &Message) -> bool {
         answer.kind() == Kind::Error
+            && method == method::TOOLS_CALL
             && self.speaks_modern_http()
             && answer
                 .member(&["error", "code"])
