@@ -46,6 +46,8 @@ pub(crate) struct Family {
     /// The server was greeted in the words of the legacy era, and answered in those of the modern one. Set by the keeper that
     /// tried, for good.
     pub(crate) modern_only: AtomicBool,
+    /// Switched off by an operator, from the moment of the order: what is left of the server only goes (law 5).
+    pub(crate) off: AtomicBool,
     /// The further connections.
     connections: ArcSwap<BTreeMap<Key, Arc<Place>>>,
     /// By keys with lane 0. Entries are as many as there are keys with connections or calls.

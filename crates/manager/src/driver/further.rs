@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mainstay_core::fleet::{FleetEffects, FleetInput};
 use mainstay_core::ids::SlotId;
@@ -101,7 +102,7 @@ impl Driver {
         let shared = shared.cloned().ok_or(Refusal::ShuttingDown)?;
         let state = self.fleet.status(server).map(|status| status.state);
         // Law 5: nothing resurrects a disabled server.
-        if state == Some(StateWord::Disabled) {
+        if state == Some(StateWord::Disabled) || shared.family.off.load(Ordering::Acquire) {
             let server = (&*shared.name).into();
             return Err(Refusal::Disabled { server });
         }
@@ -232,6 +233,16 @@ impl Driver {
                 let again = (since + idle_ms).max(now + 1);
                 self.further.looks.insert((again, id));
             }
+        }
+    }
+
+    /// An order to switch a server off or on: known to everybody before anything of it is done.
+    pub(super) fn switch(&self, server: SlotId, input: &Input) {
+        if let Some(shared) = self.slots.get(&server)
+            && matches!(input, Input::Disable | Input::Enable)
+        {
+            let off = *input == Input::Disable;
+            shared.family.off.store(off, Ordering::Release);
         }
     }
 
