@@ -1,9 +1,8 @@
 """The legs: which fixture, over which transport, asked in which revision, and how much has to pass."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from upstream import EVERYTHING, EVERYTHING_LEGACY, LEGACY_PLUS, MODERN_ONLY, Fixture
+from upstream import EVERYTHING, EVERYTHING_LEGACY, LEGACY_PLUS, MODERN_ONLY, TASKS, Fixture, TasksFixture
 
 LEGACY = "2025-11-25"
 MODERN = "2026-07-28"
@@ -13,13 +12,27 @@ STABLE = "0.1.16"
 STABLE_SERVER_SCENARIOS = 32
 
 
+# `tasks-status-notifications` is the tenth: the suite skips it, whoever it talks to.
+TASKS_SCENARIOS = (
+    "tasks-lifecycle",
+    "tasks-capability-negotiation",
+    "tasks-wire-fields",
+    "tasks-request-state-removal",
+    "tasks-mrtr-input",
+    "tasks-request-headers",
+    "tasks-dispatch-and-envelope",
+    "tasks-required-task-error",
+    "tasks-mrtr-composition",
+)
+
+
 @dataclass(frozen=True)
 class Run:
     """One line of the output: one fixture on one transport, asked by one suite in one revision."""
 
     leg: str
     revision: str
-    fixture: Fixture
+    fixture: Fixture | TasksFixture
     transport: str
     at_least: int
     # A fixture that must not know a revision passes nothing of it.
@@ -45,6 +58,9 @@ MEANING = {
     "C": "HTTP+SSE upstream of 2024-11-05",
     "D": "crossing up: legacy upstream, modern client",
     "E": "crossing down: modern upstream, legacy client",
+    "F": "the tasks extension",
+    "G": "the client side: the suite's mock server <- mainstay <- a client",
+    "H": "the client side: the suite's mock server <- a program with the library in it",
 }
 
 SERVER_RUNS = (
@@ -59,6 +75,33 @@ SERVER_RUNS = (
     Run("D", MODERN, LEGACY_PLUS, "sse", 37, show_transport=True),
     Run("E", LEGACY, MODERN_ONLY, "http", 30, show_transport=True),
     Run("E", LEGACY, MODERN_ONLY, "stdio", 30, show_transport=True),
+    Run("F", MODERN, TASKS, "http", 9, show_transport=True, scenarios=TASKS_SCENARIOS),
+    Run("F", MODERN, TASKS, "stdio", 9, show_transport=True, scenarios=TASKS_SCENARIOS),
+)
+
+@dataclass(frozen=True)
+class ClientRun:
+    """One line of the client side: the suite is the server, and all scored scenarios that need no login are asked for."""
+
+    leg: str
+    revision: str
+    at_least: int
+    at_most: int | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.leg} {self.revision}"
+
+    @property
+    def slug(self) -> str:
+        return f"{self.leg}-{self.revision}"
+
+
+CLIENT_RUNS = (
+    ClientRun("G", LEGACY, 4),
+    ClientRun("G", MODERN, 7),
+    ClientRun("H", LEGACY, 4),
+    ClientRun("H", MODERN, 7),
 )
 
 # What the fixtures do without Mainstay: that they pass at home, and that each is what its leg says it is.
@@ -68,9 +111,9 @@ DIRECT_RUNS = (
     Run("D", LEGACY, LEGACY_PLUS, "http", 30),
     Run("E", MODERN, MODERN_ONLY, "http", 37),
     Run("E", LEGACY, MODERN_ONLY, "http", 0, at_most=0),
+    Run("F", MODERN, TASKS, "http", 9, scenarios=TASKS_SCENARIOS),
 )
 
 
-def chosen(runs: tuple[Run, ...], legs: list[str]) -> list[Run]:
-    wanted: Callable[[Run], bool] = (lambda run: run.leg in legs) if legs else (lambda run: True)
-    return [run for run in runs if wanted(run)]
+def chosen(runs: tuple[Run | ClientRun, ...], legs: list[str]) -> list[Run | ClientRun]:
+    return [run for run in runs if not legs or run.leg in legs]

@@ -28,6 +28,7 @@ class Tools:
     fixtures: pathlib.Path
     mainstay: str
     run: str
+    library_client: pathlib.Path
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ EVERYTHING = Fixture("everything", "mcp-2x")
 EVERYTHING_LEGACY = Fixture("everything", "mcp-1x")
 LEGACY_PLUS = Fixture("legacy_plus", "mcp-1x")
 MODERN_ONLY = Fixture("modern_only", "mcp-2x")
+TASKS = TasksFixture("tasks/debug/mainstay-tasks-fixture")
 
 PATHS = {"http": "/mcp", "sse": "/sse"}
 
@@ -75,7 +77,7 @@ class Stand:
         self.folder = folder
         self.gateway: Gateway | None = None
 
-    def listening(self, fixture: Fixture, transport: str) -> str:
+    def listening(self, fixture: Fixture | TasksFixture, transport: str) -> str:
         """Starts the fixture on a port of its own and returns its URL."""
         port = free_port()
         argv = [*fixture.command(self.tools, transport), str(port)]
@@ -85,7 +87,7 @@ class Stand:
         wait_until(lambda: listens(port), START_SECONDS, f"a fixture on port {port}")
         return f"http://127.0.0.1:{port}{PATHS[transport]}"
 
-    def entry(self, fixture: Fixture, transport: str) -> dict:
+    def entry(self, fixture: Fixture | TasksFixture, transport: str) -> dict:
         if transport == "stdio":
             command, *args = fixture.command(self.tools, transport)
             return {"command": command, "args": args, "env": self._env(fixture)}
@@ -97,7 +99,7 @@ class Stand:
         self.gateway.start()
         return self.gateway.server_url(NAME)
 
-    def _env(self, fixture: Fixture) -> dict[str, str]:
+    def _env(self, fixture: Fixture | TasksFixture) -> dict[str, str]:
         return {**fixture.env(self.tools), MARK: self.tools.run}
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ mod ledger;
 mod seat;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -45,6 +45,9 @@ pub(crate) struct Family {
     pub(crate) asked: Arc<AtomicBool>,
     /// Switched off by an operator, from the moment of the order: what is left of the server only goes (law 5).
     pub(crate) off: AtomicBool,
+    /// The server was greeted in the words of the legacy era, and answered in those of the modern one. Set by the keeper that
+    /// tried, for good.
+    pub(crate) modern_only: AtomicBool,
     /// The further connections.
     connections: ArcSwap<BTreeMap<Key, Arc<Place>>>,
     /// By keys with lane 0. Entries are as many as there are keys with connections or calls.
@@ -113,6 +116,7 @@ impl Beside {
             capabilities: (&*self.key.capabilities).into(),
             info: self.info.clone(),
             client: self.key.client.clone(),
+            era: self.key.era,
         }
     }
 }
@@ -156,6 +160,7 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
         // Until clients sign in, a user is nobody in particular.
         Scope::Shared | Scope::User => None,
     };
+    let legacy = wants_legacy(face, &slot.family);
     if client.is_none() {
         if !declared.useful {
             return Ok(None);
@@ -165,7 +170,7 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
             None => era_of(shared, &CallOptions::default()).await?,
         };
         // Modern servers are told with every request.
-        if era == Era::Modern {
+        if era == Era::Modern && !legacy {
             return Ok(None);
         }
     }
@@ -174,11 +179,18 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
         key: Key {
             client,
             capabilities: declared.text,
+            era: legacy.then_some(Era::Legacy),
             lane: 0,
         },
         client: face.client.clone(),
         wishes: None,
     }))
+}
+
+/// Whether a caller is better served in the legacy era, as far as the server speaks it: servers of both eras may ask things
+/// of a legacy client in the words of that era only.
+fn wants_legacy(face: &ClientFace, family: &Family) -> bool {
+    face.era == Some(Era::Legacy) && !family.modern_only.load(Ordering::Relaxed)
 }
 
 /// The era that the server spoke last, as far as that is known without asking.

@@ -14,11 +14,13 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mainstay::ClientFace;
-use mainstay_wire::{Id, ListKind, Revision};
+use mainstay_wire::{Era, Id, ListKind, Revision};
 use tokio::sync::{Notify, watch};
 
 use self::kept::{Entry, Kept};
+use super::levels::SessionLevel;
 use super::push::Told;
+use super::replay::Replay;
 use super::subscriptions::Subscriber;
 
 pub(crate) use self::table::{NoSession, Sessions};
@@ -27,15 +29,7 @@ pub(crate) use self::table::{NoSession, Sessions};
 const STREAMS_PER_SESSION: usize = 4;
 
 /// Subscriptions of one session at the same time, and their bytes in all.
-#[allow(
-    dead_code,
-    reason = "resource subscriptions and calls across eras come to use it"
-)]
 const SUBSCRIPTIONS_MAX: usize = 1_000;
-#[allow(
-    dead_code,
-    reason = "resource subscriptions and calls across eras come to use it"
-)]
 const SUBSCRIPTION_BYTES_MAX: usize = 256 * 1024;
 
 const ID_DIGITS: usize = 32;
@@ -106,10 +100,6 @@ impl Opening {
 /// The session has as many subscriptions as it may have.
 #[derive(Debug, thiserror::Error)]
 #[error("a session may have {SUBSCRIPTIONS_MAX} subscriptions")]
-#[allow(
-    dead_code,
-    reason = "resource subscriptions and calls across eras come to use it"
-)]
 pub(crate) struct TooManySubscriptions;
 
 /// One legacy session.
@@ -119,12 +109,18 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     /// Its id as clients write it: visible ASCII.
     text: Box<str>,
+    /// Its key as text: what tells its calls from those of other clients.
+    client: Arc<str>,
     /// What the client said when it opened the session.
     pub(crate) opening: Opening,
     /// Which listings the client was last told about.
     pub(crate) told: Mutex<Told>,
+    /// Its streams, for clients that lose them.
+    pub(crate) replay: Replay,
     /// The resources that it is subscribed to, and what waits to be told about them.
     pub(crate) subscriber: Subscriber,
+    /// What servers are told because of its log level.
+    pub(crate) level: SessionLevel,
     /// An index into the protocol's eight levels; beyond them while none was asked for.
     log_level: AtomicU8,
     subscriptions: Mutex<BTreeSet<Box<str>>>,
@@ -161,7 +157,8 @@ impl Session {
         ClientFace {
             capabilities: self.opening.client_capabilities.clone(),
             info: self.opening.client_info.clone(),
-            client: Some(self.id.to_string().into()),
+            client: Some(Arc::clone(&self.client)),
+            era: Some(Era::Legacy),
         }
     }
 
@@ -182,10 +179,6 @@ impl Session {
     ///
     /// # Errors
     /// [`TooManySubscriptions`].
-    #[allow(
-        dead_code,
-        reason = "resource subscriptions and calls across eras come to use it"
-    )]
     pub(crate) fn subscribe(&self, uri: &str) -> Result<bool, TooManySubscriptions> {
         let mut subscriptions = lock(&self.subscriptions);
         if subscriptions.contains(uri) {
@@ -202,10 +195,6 @@ impl Session {
     }
 
     /// Forgets a subscription; `false` if there was none.
-    #[allow(
-        dead_code,
-        reason = "resource subscriptions and calls across eras come to use it"
-    )]
     pub(crate) fn unsubscribe(&self, uri: &str) -> bool {
         let there_was = lock(&self.subscriptions).remove(uri);
         if there_was {
@@ -374,7 +363,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Milliseconds of the Unix clock.
-fn unix_ms() -> u64 {
+pub(super) fn unix_ms() -> u64 {
     let since = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();

@@ -21,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::Shared;
 use super::endpoint::{Endpoint, catalog};
 use super::fault::{Fault, LIMIT_REACHED, shown};
+use super::sessions::Session;
 
 /// Different resources that one client may be subscribed to at the same time on one stream or in one session.
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 1_000;
@@ -279,6 +280,15 @@ impl Inbox {
     }
 }
 
+/// What a subscription is worth to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// It gets what the server answers, whatever that server has declared (legacy era).
+    Attempt,
+    /// What is acknowledged is kept, so the server must have said that it can (modern era).
+    Kept,
+}
+
 /// One client: a legacy session or a modern listen stream. Dropping it ends its subscriptions.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriber {
@@ -286,6 +296,50 @@ pub(crate) struct Subscriber {
     /// By the uri as the client wrote it.
     leases: Mutex<HashMap<Arc<str>, Lease>>,
     closed: AtomicBool,
+    /// What it was subscribed to before a restart was taken up again, or there was nothing.
+    revived: AtomicBool,
+}
+
+/// Takes up what a session was subscribed to before a restart of Mainstay, once. Nobody knows what changed meanwhile, so
+/// all of it may have.
+pub(crate) fn revive(shared: &Arc<Shared>, endpoint: &Endpoint, session: &Arc<Session>) {
+    if session.subscriber.revived.load(Ordering::Relaxed)
+        || session.subscriber.revived.swap(true, Ordering::Relaxed)
+    {
+        return;
+    }
+    let uris = session.subscriptions();
+    if uris.is_empty() {
+        return;
+    }
+    let (session, endpoint) = (Arc::downgrade(session), endpoint.clone());
+    let (weak, ending) = (Arc::downgrade(shared), shared.ending.clone());
+    let reviving = async move {
+        let (Some(shared), Some(session)) = (weak.upgrade(), session.upgrade()) else {
+            return;
+        };
+        let uris: Vec<&str> = uris.iter().map(|uri| &**uri).collect();
+        let words = session
+            .subscriber
+            .add(&shared, &endpoint, &uris, Promise::Attempt)
+            .await;
+        for (uri, word) in uris.into_iter().zip(words) {
+            match word {
+                Ok(()) => session.subscriber.inbox.push(&uri.into(), ""),
+                Err(why) => {
+                    tracing::debug!(why = why.message, "a subscription is not taken up again");
+                }
+            }
+        }
+    };
+    shared.tasks.spawn(async move {
+        tokio::select! {
+            // Cancel-safe: what was not settled is not subscribed to.
+            () = reviving => {}
+            // Cancel-safe: a token holds nothing.
+            () = ending.cancelled() => {}
+        }
+    });
 }
 
 impl Subscriber {
@@ -296,12 +350,13 @@ impl Subscriber {
         shared: &Arc<Shared>,
         endpoint: &Endpoint,
         uris: &[&str],
+        promise: Promise,
     ) -> Vec<Result<(), Fault>> {
         endpoint.settled(shared).await;
         let deadline = Instant::now() + VERDICT;
         let adding = uris
             .iter()
-            .map(|uri| self.add_one(shared, endpoint, uri, deadline));
+            .map(|uri| self.add_one(shared, endpoint, uri, promise, deadline));
         join_all(adding).await
     }
 
@@ -310,16 +365,22 @@ impl Subscriber {
         shared: &Arc<Shared>,
         endpoint: &Endpoint,
         uri: &str,
+        promise: Promise,
         deadline: Instant,
     ) -> Result<(), Fault> {
         if lock(&self.leases).contains_key(uri) {
             return Ok(());
         }
-        if !endpoint.can_subscribe(shared) {
+        if !endpoint.may_subscribe(shared) {
             return Err(Fault::no_method(method::SUBSCRIBE));
         }
         let (server, upstream) = endpoint.resource(shared, uri)?;
-        if !catalog(shared, &server).await?.greeting.can_subscribe() {
+        let greeting = &catalog(shared, &server).await?.greeting;
+        let offered = match promise {
+            Promise::Attempt => greeting.may_subscribe(),
+            Promise::Kept => greeting.can_subscribe(),
+        };
+        if !offered {
             return Err(Fault::params(format!(
                 "server `{}`, which has this resource, offers no subscriptions",
                 server.name()

@@ -24,6 +24,10 @@ fn over_group<T: Clone>(
 
 impl ServerOptions {
     /// These settings with those of `below` where they say nothing, key by key inside groups too.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one line per option, and a new one must not be forgotten here"
+    )]
     pub(super) fn over(mut self, below: &ServerOptions) -> ServerOptions {
         self.tools = over_group(self.tools, below.tools.as_ref(), |above, below| {
             over!(

@@ -232,7 +232,14 @@ impl Relay {
                 {
                     tokio::time::sleep(AGAIN).await;
                 }
-                other => return Err(refused(&format!("{other:?}"))),
+                Attempt::Stopping(error) => return Err(refused(error.as_str())),
+                Attempt::Foreign(status, text) => {
+                    return Err(refused(&format!("{status}: {}", text.trim_end())));
+                }
+                Attempt::Lost(why) => return Err(refused(&why)),
+                Attempt::Unsent | Attempt::Nothing | Attempt::SessionLost => {
+                    return Err(refused("no answer"));
+                }
             }
         };
         let session = answer

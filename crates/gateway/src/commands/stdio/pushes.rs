@@ -96,7 +96,7 @@ impl Relay {
         let mut events = SseDecoder::new(TRUSTED.message_bytes_max);
         while let Some(Ok(chunk)) = answer.chunk().await {
             events.push(chunk);
-            while let Some(item) = events.next() {
+            for item in events.by_ref() {
                 if let SseItem::Event { id: Some(id), .. } = &item {
                     session.reached(HeaderValue::try_from(id.as_str()).ok());
                 }
@@ -202,7 +202,7 @@ impl Relay {
         let mut events = SseDecoder::new(TRUSTED.message_bytes_max);
         while let Some(Ok(chunk)) = answer.chunk().await {
             events.push(chunk);
-            while let Some(item) = events.next() {
+            for item in events.by_ref() {
                 let Some(message) = exchange::message_of(item) else {
                     continue;
                 };

@@ -96,7 +96,7 @@ impl Relay {
             let buffer = lines.buffer();
             buffer.reserve(READ_BYTES);
             let read = input.read_buf(buffer).await?;
-            while let Some(line) = lines.next() {
+            for line in lines.by_ref() {
                 self.line(line).await;
             }
             if read == 0 {
