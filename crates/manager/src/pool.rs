@@ -43,11 +43,11 @@ pub(crate) struct Family {
     /// of an HTTP server that does not keep its questions to the call's own stream. Set by whoever hears it, for good: from
     /// then on a connection of callers that can be asked serves one client at a time.
     pub(crate) asked: Arc<AtomicBool>,
-    /// Switched off by an operator, from the moment of the order: what is left of the server only goes (law 5).
-    pub(crate) off: AtomicBool,
     /// The server was greeted in the words of the legacy era, and answered in those of the modern one. Set by the keeper that
     /// tried, for good.
     pub(crate) modern_only: AtomicBool,
+    /// Switched off by an operator, from the moment of the order: what is left of the server only goes (law 5).
+    pub(crate) off: AtomicBool,
     /// The further connections.
     connections: ArcSwap<BTreeMap<Key, Arc<Place>>>,
     /// By keys with lane 0. Entries are as many as there are keys with connections or calls.
