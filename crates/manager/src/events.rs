@@ -232,10 +232,24 @@ impl EventKind {
                 )
             }
             Self::Published { .. } | Self::Retracted { .. } => {
-                tracing::debug!(server, connection, generation, event = event(), left_out, "publication")
+                tracing::debug!(
+                    server,
+                    connection,
+                    generation,
+                    event = event(),
+                    left_out,
+                    "publication"
+                )
             }
             Self::ToolsChanged { total, .. } => {
-                tracing::info!(server, connection, generation, total, left_out, "tools changed")
+                tracing::info!(
+                    server,
+                    connection,
+                    generation,
+                    total,
+                    left_out,
+                    "tools changed"
+                )
             }
             Self::DiedTogether { .. }
             | Self::CallMetToolChange { .. }
@@ -248,7 +262,14 @@ impl EventKind {
             | Self::RestoreFailed { .. }
             | Self::Escaped { .. } => {
                 let what = self.class();
-                tracing::warn!(server, connection, generation, event = event(), left_out, "{what}")
+                tracing::warn!(
+                    server,
+                    connection,
+                    generation,
+                    event = event(),
+                    left_out,
+                    "{what}"
+                )
             }
         }
     }
@@ -399,7 +420,11 @@ impl Events {
             generation,
             kind,
         };
-        let mut recent = self.stream.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = self
+            .stream
+            .recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         while recent.len() >= self.stream.kept {
             recent.pop_front();
         }

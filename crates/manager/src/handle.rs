@@ -77,7 +77,10 @@ impl ServerHandle {
     /// The slot that this handle is about: that of the client's own connection while there is one.
     fn slot(&self) -> Arc<Slot> {
         let shared = &self.place.slot;
-        let own = self.way.as_ref().and_then(|way| shared.family.find(&way.key));
+        let own = self
+            .way
+            .as_ref()
+            .and_then(|way| shared.family.find(&way.key));
         own.map_or_else(|| Arc::clone(shared), |place| Arc::clone(&place.slot))
     }
 

@@ -26,8 +26,8 @@ pub(crate) use self::holds::{Hold, Holds};
 pub(crate) use self::key::{Declared, Key};
 use self::lanes::Lanes;
 pub(crate) use self::ledger::Ledger;
-pub(crate) use self::seat::{connect, seat, too_many};
 use self::seat::era_of;
+pub(crate) use self::seat::{connect, seat, too_many};
 use crate::config::Scope;
 use crate::driver::Place;
 use crate::error::{CallError, Refusal};
@@ -146,8 +146,8 @@ pub(crate) struct Wanted {
 /// # Errors
 /// What the client declares cannot be read, or what a call would be told while the server is not there.
 pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>, CallError> {
-    let declared = Declared::of(face)
-        .map_err(|why| CallError::Refused(Refusal::BadRequest(why.into())))?;
+    let declared =
+        Declared::of(face).map_err(|why| CallError::Refused(Refusal::BadRequest(why.into())))?;
     let slot = &shared.slot;
     let client = match slot.config.load().scope {
         Scope::Session => face.client.clone(),

@@ -209,7 +209,8 @@ impl ServerStatus {
             .or(catalog.as_ref().map(|catalog| catalog.greeting.revision));
         let connected = status.state == StateWord::Connected;
         let connections = ConnectionStatus::all(slot);
-        let beside = |count: fn(&ConnectionStatus) -> usize| connections.iter().map(count).sum::<usize>();
+        let beside =
+            |count: fn(&ConnectionStatus) -> usize| connections.iter().map(count).sum::<usize>();
         Self {
             name: slot.name.to_string(),
             label: config.label.clone(),

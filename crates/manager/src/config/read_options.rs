@@ -3,10 +3,10 @@
 use super::{
     Template, file,
     file::{
-        COUNT_MAX, CatalogOptions, ConnectionOptions, DURATION_MS, DURATION_OR_ZERO_MS, EnvPolicy, KeepaliveGroup,
-        KeepaliveOptions, OnToolChange, Protocol, Push, Replay, Reserved, RestartOptions,
-        RetryOptions, Scope, ServerOptions, Startup, StopOptions, SuspicionOptions, TimeoutOptions,
-        TlsOptions, ToolOptions,
+        COUNT_MAX, CatalogOptions, ConnectionOptions, DURATION_MS, DURATION_OR_ZERO_MS, EnvPolicy,
+        KeepaliveGroup, KeepaliveOptions, OnToolChange, Protocol, Push, Replay, Reserved,
+        RestartOptions, RetryOptions, Scope, ServerOptions, Startup, StopOptions, SuspicionOptions,
+        TimeoutOptions, TlsOptions, ToolOptions,
     },
     read_server::read_template,
     reader::{Fields, Range, Sink, kind, list, text},
@@ -151,7 +151,8 @@ fn read_scope(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<Scope>
     ];
     let scope = fields.choice("scope", &words, sink)?;
     if scope == Scope::User {
-        let message = "clients cannot sign in yet: until they can, the scope `user` is the same as `shared`";
+        let message =
+            "clients cannot sign in yet: until they can, the scope `user` is the same as `shared`";
         let help = "write `session` for a connection of its own for each client session";
         sink.warn(&place, message, help);
     }

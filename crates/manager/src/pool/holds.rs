@@ -37,9 +37,9 @@ impl Holds {
 
     /// Takes no more holds, if there is none now. `false`: in use.
     pub(crate) fn close_if_unused(&self) -> bool {
-        let closed =
-            self.count
-                .compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire);
+        let closed = self
+            .count
+            .compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire);
         matches!(closed, Ok(_) | Err(CLOSED))
     }
 

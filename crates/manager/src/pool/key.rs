@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn the_order_of_members_and_spaces_make_no_other_connection() {
-        let one = r#"{"sampling": {"tools": {}, "context": {}}, "elicitation": {"url": {}, "form": {}}}"#;
+        let one =
+            r#"{"sampling": {"tools": {}, "context": {}}, "elicitation": {"url": {}, "form": {}}}"#;
         let other = r#"{"elicitation":{"form":{},"url":{}},"sampling":{"context":{},"tools":{}}}"#;
         let less = r#"{"elicitation":{"form":{}},"sampling":{"context":{},"tools":{}}}"#;
         let text = |text| declared(text).unwrap().text;
@@ -159,10 +160,7 @@ mod tests {
     #[test]
     fn what_is_no_capabilities_object_is_refused_in_words() {
         for bad in ["[]", "{", "\"x\"", "null"] {
-            assert!(
-                declared(bad).unwrap_err().contains("capabilities"),
-                "{bad}"
-            );
+            assert!(declared(bad).unwrap_err().contains("capabilities"), "{bad}");
         }
         let large = format!(r#"{{"x": "{}"}}"#, "y".repeat(CAPABILITIES_BYTES_MAX));
         assert!(declared(&large).unwrap_err().contains("bytes"));

@@ -138,9 +138,8 @@ impl State {
     fn seat_for(&self, client: Option<&Arc<str>>) -> Option<usize> {
         let max = self.max.max(1);
         let usable = || self.seats.iter().take(max).enumerate();
-        let own = usable().find(|(_, seat)| {
-            seat.calls > 0 && client.is_some() && seat.client.as_ref() == client
-        });
+        let own = usable()
+            .find(|(_, seat)| seat.calls > 0 && client.is_some() && seat.client.as_ref() == client);
         let free = || usable().find(|(_, seat)| seat.calls == 0);
         own.or_else(free)
             .map(|(at, _)| at)
@@ -177,11 +176,7 @@ mod tests {
         }
     }
 
-    fn later(
-        lanes: &Arc<Lanes>,
-        who: &Option<Arc<str>>,
-        max: usize,
-    ) -> oneshot::Receiver<Lane> {
+    fn later(lanes: &Arc<Lanes>, who: &Option<Arc<str>>, max: usize) -> oneshot::Receiver<Lane> {
         match lanes.take(who.as_ref(), max) {
             Taken::Now(_) => panic!("does not have to wait"),
             Taken::Later(mut wait) => {

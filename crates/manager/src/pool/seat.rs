@@ -136,9 +136,7 @@ async fn turn(
         Taken::Later(wait) => wait,
     };
     let mut view = slot.view.subscribe();
-    let over = view.wait_for(|view| {
-        view.shutting_down || view.status.state == StateWord::Disabled
-    });
+    let over = view.wait_for(|view| view.shutting_down || view.status.state == StateWord::Disabled);
     let refusal = tokio::select! {
         // Cancel-safe: a place that has come goes on to the next when it is dropped.
         Ok(lane) = wait => return Ok(lane),
