@@ -25,7 +25,9 @@ pub(crate) mod listen;
 pub mod local;
 pub(crate) mod modern;
 pub(crate) mod origin;
+pub(crate) mod pages;
 pub(crate) mod push;
+pub(crate) mod replay;
 #[allow(
     dead_code,
     reason = "sessions and input-required results come to use all of it"
@@ -44,16 +46,16 @@ use bytes::Bytes;
 use http_body::Body;
 use mainstay::Manager;
 use mainstay::config::GatewayConfig;
-use mainstay_wire::{Limits, Message};
+use mainstay_wire::Limits;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::body::Reply;
 use self::endpoint::Endpoint;
-use self::fault::Fault;
 use self::levels::Levels;
 use self::origin::Guard;
+use self::replay::ReplayLimits;
 use self::seal::Sealer;
 use self::sessions::Sessions;
 use self::subscriptions::Subscriptions;
@@ -81,6 +83,11 @@ pub struct GatewaySettings {
     pub push_streams_max: usize,
     /// Most connections at the same time; more wait in the system's queue. Default: 20,000.
     pub connections_max: usize,
+    /// Most items on one page of a listing; a longer listing is given in pages. Default: 5,000, because many clients never
+    /// ask for a second page.
+    pub page_items_max: usize,
+    /// Most bytes of items on one page of a listing; a single item may be larger. Default: 8 MiB.
+    pub page_bytes_max: usize,
     /// How long a client waits for the first listing of a server that never had one, in milliseconds. Default: 15 s.
     pub edge_patience_ms: u64,
     /// In its first moments, how long a listing of the aggregate waits for servers that have never listed, counted from
@@ -89,8 +96,23 @@ pub struct GatewaySettings {
     /// A silent stream says something after this long, in milliseconds; an answer that takes longer becomes a stream.
     /// Default: 15 s.
     pub keep_alive_ms: u64,
+    /// A request head that has begun must be here after this long, in milliseconds; a connection that says nothing may
+    /// stay. Default: 20 s.
+    pub head_ms: u64,
+    /// A request body may stand still for this long, and as a whole may take this long plus a second for every 16 KiB,
+    /// in milliseconds. Default: 30 s.
+    pub body_ms: u64,
     /// On shutdown, how long answers on their way may take, in milliseconds. Default: 5 s.
     pub drain_ms: u64,
+    /// Events of streams that are kept for one legacy session, so that a client that lost a stream can resume it.
+    /// Default: 256.
+    pub replay_events_max: usize,
+    /// Bytes of such events for one session. Default: 4 MiB.
+    pub replay_bytes_max: usize,
+    /// Bytes of such events for all sessions together. Default: 64 MiB.
+    pub replay_total_bytes_max: usize,
+    /// How long they are kept after their stream has ended or lost its client, in milliseconds. Default: 5 min.
+    pub replay_keep_ms: u64,
     /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
     pub state_dir: Option<PathBuf>,
 }
@@ -106,10 +128,18 @@ impl Default for GatewaySettings {
             session_idle_ms: 24 * 60 * 60 * 1_000,
             push_streams_max: 10_000,
             connections_max: 20_000,
+            page_items_max: 5_000,
+            page_bytes_max: 8 * 1024 * 1024,
             edge_patience_ms: 15_000,
             startup_grace_ms: 3_000,
             keep_alive_ms: 15_000,
+            head_ms: 20_000,
+            body_ms: 30_000,
             drain_ms: 5_000,
+            replay_events_max: 256,
+            replay_bytes_max: 4 * 1024 * 1024,
+            replay_total_bytes_max: 64 * 1024 * 1024,
+            replay_keep_ms: 5 * 60 * 1_000,
             state_dir: None,
         }
     }
@@ -192,7 +222,19 @@ impl Gateway {
     #[must_use]
     pub fn new(manager: Manager, settings: GatewaySettings) -> Self {
         let sealer = Arc::new(Sealer::for_gateway(settings.state_dir.as_deref()));
-        let mut sessions = Sessions::new(settings.sessions_max, settings.session_idle_ms);
+        let (tasks, ending, hurry) = (
+            TaskTracker::new(),
+            CancellationToken::new(),
+            CancellationToken::new(),
+        );
+        let replay = replay::Common::new(
+            ReplayLimits::from(&settings),
+            tasks.clone(),
+            ending.clone(),
+            hurry.clone(),
+        );
+        let mut sessions =
+            Sessions::new(settings.sessions_max, settings.session_idle_ms).replaying(replay);
         if let Some(dir) = settings
             .state_dir
             .as_deref()
@@ -213,9 +255,9 @@ impl Gateway {
             )),
             subscriptions: Subscriptions::default(),
             levels: Levels::default(),
-            ending: CancellationToken::new(),
-            hurry: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            ending,
+            hurry,
+            tasks,
             started: Instant::now(),
             manager,
             settings,
@@ -357,10 +399,4 @@ fn no_such_server(manager: &Manager, segment: &str) -> String {
         fault::shown(segment),
         known.join(", ")
     )
-}
-
-/// Listings are single pages, so there is no cursor that could be ours.
-pub(crate) fn cursor_fault(message: &Message) -> Option<Fault> {
-    let cursor = message.member(&["params", "cursor"])?;
-    (cursor != "null").then(|| Fault::params("unknown cursor: this listing has only one page"))
 }

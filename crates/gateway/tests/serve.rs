@@ -18,6 +18,8 @@ mod door;
 mod failing;
 #[path = "serve/legacy.rs"]
 mod legacy;
+#[path = "serve/listings.rs"]
+mod listings;
 #[path = "serve/modern.rs"]
 mod modern;
 #[path = "serve/push.rs"]
@@ -26,6 +28,8 @@ mod push;
 mod routing;
 #[path = "serve/sessions.rs"]
 mod sessions;
+#[path = "serve/slow.rs"]
+mod slow;
 #[path = "serve/subscriptions.rs"]
 mod subscriptions;
 #[path = "serve/support.rs"]

@@ -14,7 +14,7 @@ mod ledger;
 mod seat;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -43,6 +43,9 @@ pub(crate) struct Family {
     /// of an HTTP server that does not keep its questions to the call's own stream. Set by whoever hears it, for good: from
     /// then on a connection of callers that can be asked serves one client at a time.
     pub(crate) asked: Arc<AtomicBool>,
+    /// The server was greeted in the words of the legacy era, and answered in those of the modern one. Set by the keeper that
+    /// tried, for good.
+    pub(crate) modern_only: AtomicBool,
     /// The further connections.
     connections: ArcSwap<BTreeMap<Key, Arc<Place>>>,
     /// By keys with lane 0. Entries are as many as there are keys with connections or calls.
@@ -111,6 +114,7 @@ impl Beside {
             capabilities: (&*self.key.capabilities).into(),
             info: self.info.clone(),
             client: self.key.client.clone(),
+            era: self.key.era,
         }
     }
 }
@@ -154,6 +158,7 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
         // Until clients sign in, a user is nobody in particular.
         Scope::Shared | Scope::User => None,
     };
+    let legacy = wants_legacy(face, &slot.family);
     if client.is_none() {
         if !declared.useful {
             return Ok(None);
@@ -163,7 +168,7 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
             None => era_of(shared, &CallOptions::default()).await?,
         };
         // Modern servers are told with every request.
-        if era == Era::Modern {
+        if era == Era::Modern && !legacy {
             return Ok(None);
         }
     }
@@ -172,11 +177,18 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
         key: Key {
             client,
             capabilities: declared.text,
+            era: legacy.then_some(Era::Legacy),
             lane: 0,
         },
         client: face.client.clone(),
         wishes: None,
     }))
+}
+
+/// Whether a caller is better served in the legacy era, as far as the server speaks it: servers of both eras may ask things
+/// of a legacy client in the words of that era only.
+fn wants_legacy(face: &ClientFace, family: &Family) -> bool {
+    face.era == Some(Era::Legacy) && !family.modern_only.load(Ordering::Relaxed)
 }
 
 /// The era that the server spoke last, as far as that is known without asking.

@@ -4,6 +4,7 @@
 //! whoever sees version n finds at least content n.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -59,6 +60,13 @@ impl Listing {
     #[must_use]
     pub fn find(&self, exposed: &str) -> Option<&Published> {
         self.items.get(*self.by_name.get(exposed)?)
+    }
+
+    /// Some of the items as one JSON array, rendered anew. What lies beyond the end is left out.
+    #[must_use]
+    pub fn json_of(&self, items: Range<usize>) -> Bytes {
+        let items = items.start.min(self.items.len())..items.end.min(self.items.len());
+        json_array(self.items[items].iter().map(|item| &item.raw))
     }
 
     /// All items as one JSON array, rendered once per version.

@@ -589,12 +589,9 @@ impl Runtime {
         if !self.speaks_modern_http() {
             return None;
         }
-        for key in ["name", "uri"] {
-            if let Some(raw) = request.effective_member(&["params", key]) {
-                return Some(format!("{{\"{key}\":{raw}}}"));
-            }
-        }
-        None
+        let key = headers::name_path(request.method())?.last()?;
+        let raw = request.effective_member(&["params", key])?;
+        Some(format!("{{\"{key}\":{raw}}}"))
     }
 
     /// What a call tells about health: an answer is proof, silence is suspicious.
@@ -652,8 +649,9 @@ impl Runtime {
 
     /// Whether an answer says that a call's headers do not go with the server's schema: it was refused before it ran, and
     /// a new listing tells what it should have looked like (F136).
-    pub(crate) fn wants_other_headers(&self, answer: &Message) -> bool {
+    pub(crate) fn wants_other_headers(&self, method: &str, answer: &Message) -> bool {
         answer.kind() == Kind::Error
+            && method == method::TOOLS_CALL
             && self.speaks_modern_http()
             && answer
                 .member(&["error", "code"])

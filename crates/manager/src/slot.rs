@@ -139,7 +139,7 @@ impl Slot {
         status: Status,
     ) -> Self {
         let era = EraMemory::default();
-        if let Some(known) = self.era.get() {
+        if let Some(known) = beside.key.era.or_else(|| self.era.get()) {
             era.set(Some(known));
         }
         Self {

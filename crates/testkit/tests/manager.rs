@@ -25,6 +25,7 @@ mod manager {
     pub(crate) mod recovery;
     pub(crate) mod restore;
     pub(crate) mod routes;
+    pub(crate) mod scope;
     pub(crate) mod sessions;
     mod soak;
     pub(crate) mod sse;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::fault::{Fault, shown};
+use super::pages::{self, Page};
 
 /// How often starting servers are looked at while a listing waits for them.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
@@ -45,31 +46,35 @@ impl Endpoint {
         }
     }
 
-    /// The rendered array of a listing. On one server's endpoint it is served while the server is away (law 22); a
-    /// server that was never listed is waited for within the edge patience.
-    pub(crate) async fn list(&self, shared: &Shared, list: ListKind) -> Result<Bytes, Fault> {
+    /// A page of a listing; the first without a cursor. On one server's endpoint it is served while the server is away (law
+    /// 22); a server that was never listed is waited for within the edge patience.
+    pub(crate) async fn list(
+        &self,
+        shared: &Shared,
+        kind: ListKind,
+        cursor: Option<&str>,
+    ) -> Result<Page, Fault> {
         match self {
             Self::All => {
                 settle(shared).await;
-                let publication = shared.manager.publication();
-                let listing = match list {
-                    ListKind::Tools => &publication.tools,
-                    ListKind::Prompts => &publication.prompts,
-                    ListKind::Resources => &publication.resources,
-                    ListKind::Templates => &publication.templates,
-                };
-                Ok(listing.json().clone())
+                pages::of_all(shared, &shared.manager.publication(), kind, cursor)
             }
             Self::Server(server) => {
                 let catalog = catalog(shared, server).await?;
-                let items = match list {
-                    ListKind::Tools => &catalog.tools,
-                    ListKind::Prompts => &catalog.prompts,
-                    ListKind::Resources => &catalog.resources,
-                    ListKind::Templates => &catalog.templates,
-                };
-                Ok(items.json().clone())
+                pages::of_server(shared, server.name(), &catalog, kind, cursor)
             }
+        }
+    }
+
+    /// Whether a server that is not switched off has never listed.
+    pub(crate) fn is_incomplete(&self, shared: &Shared, publication: &Publication) -> bool {
+        match self {
+            Self::All => shared
+                .manager
+                .servers()
+                .iter()
+                .any(|server| never_listed(publication, server)),
+            Self::Server(server) => never_listed(publication, server),
         }
     }
 
@@ -127,15 +132,10 @@ impl Endpoint {
         if listing.find(&name).is_some() {
             return Ok(());
         }
-        // A server that is switched off has no names at all (law 5): what it had is as unknown as anything else.
-        let never_listed = |server: &ServerHandle| {
-            !publication.servers.contains_key(server.name()) && server.status().state != "disabled"
-        };
-        let owner = shared
-            .manager
-            .servers()
-            .into_iter()
-            .find(|server| never_listed(server) && could_own(server.name(), &name));
+        let owner =
+            shared.manager.servers().into_iter().find(|server| {
+                never_listed(&publication, server) && could_own(server.name(), &name)
+            });
         match owner {
             Some(server) => catalog(shared, &server).await.map(drop),
             None => Ok(()),
@@ -171,6 +171,11 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// A server that is switched off has no items at all (law 5): what it had is as unknown as anything else.
+fn never_listed(publication: &Publication, server: &ServerHandle) -> bool {
+    !publication.servers.contains_key(server.name()) && server.status().state != "disabled"
 }
 
 /// Whether an exposed name begins as the names of this server do.
@@ -234,7 +239,7 @@ pub(crate) async fn catalog(shared: &Shared, server: &ServerHandle) -> Result<Ar
         }
         let status = server.status();
         if matches!(status.state, "disabled" | "parked") || Instant::now() >= deadline {
-            return Err(never_listed(&status, started.elapsed()));
+            return Err(has_nothing(&status, started.elapsed()));
         }
         tokio::select! {
             // Cancel-safe: a watch keeps what was not seen.
@@ -264,7 +269,7 @@ fn shutting_down() -> Fault {
     Fault::from(&CallError::Refused(Refusal::ShuttingDown))
 }
 
-fn never_listed(status: &mainstay::ServerStatus, waited: Duration) -> Fault {
+fn has_nothing(status: &mainstay::ServerStatus, waited: Duration) -> Fault {
     if status.state == "disabled" {
         return Fault::from(&CallError::Refused(Refusal::Disabled {
             server: status.name.as_str().into(),

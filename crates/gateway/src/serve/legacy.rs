@@ -9,19 +9,22 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use mainstay::ClientFace;
 use mainstay_wire::views::{CallView, CancelledView, InitializeParams};
 use mainstay_wire::{Era, Id, Kind, ListKind, Message, Parts, codes, headers, method};
 
 use super::Shared;
-use super::adapt::{self, Recipient};
-use super::body::{self, Reply};
+use super::adapt::Recipient;
+use super::body::{self, Reply, TextStream};
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED};
 use super::levels;
+use super::pages;
 use super::push::{self, Told};
+use super::replay::Resume;
 use super::sessions::{NoSession, Opening, Session};
 use super::subscriptions;
 
@@ -51,7 +54,7 @@ pub(crate) async fn post(
     }
 }
 
-/// Opens the push stream of a session.
+/// Opens the push stream of a session, or the stream that a client has lost and names by its last event.
 pub(crate) fn get(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap) -> Reply {
     let session = match find(shared, endpoint, headers) {
         Ok(session) => session,
@@ -59,19 +62,42 @@ pub(crate) fn get(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap
         Err(Lost::Missing) => return super::http::method_not_allowed("POST"),
         Err(lost @ (Lost::Unknown | Lost::NoRoom(_))) => return lost.reply(None),
     };
+    let last = headers
+        .get(headers::LAST_EVENT_ID)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| !id.is_empty());
+    let from = match last.and_then(|last| session.replay.resume(last)) {
+        Some(Resume::Call(stream)) => return resumed(shared, stream),
+        Some(Resume::Push(from)) => Some(from),
+        None => None,
+    };
     let stream = session
         .open_stream()
         .and_then(|open| push::session_stream(shared, endpoint.clone(), open));
     match stream {
-        Some(stream) => body::events(stream),
-        None => {
-            let fault = Fault::new(
-                codes::INVALID_REQUEST,
-                "Too many push streams are open; close one first",
-            );
-            body::json(StatusCode::CONFLICT, fault.answer(None))
-        }
+        Some(stream) => body::events(session.replay.push(stream, from)),
+        None => too_many_streams(),
     }
+}
+
+/// The stream of a call that its client lost. It counts as a stream of the gateway like any other.
+fn resumed(shared: &Shared, stream: TextStream) -> Reply {
+    let Ok(permit) = Arc::clone(&shared.push_streams).try_acquire_owned() else {
+        return too_many_streams();
+    };
+    let stream = stream.map(move |text| {
+        let _counted = &permit;
+        text
+    });
+    body::events(stream.boxed())
+}
+
+fn too_many_streams() -> Reply {
+    let fault = Fault::new(
+        codes::INVALID_REQUEST,
+        "Too many push streams are open; close one first",
+    );
+    body::json(StatusCode::CONFLICT, fault.answer(None))
 }
 
 /// Ends a session.
@@ -204,7 +230,12 @@ async fn request(
         method::SUBSCRIBE => subscribe(shared, endpoint, session, &id, &message).await,
         method::UNSUBSCRIBE => unsubscribe(session, &id, &message),
         method::LISTEN | method::DISCOVER => fault(&id, &Fault::no_method(name)),
-        _ => pass_on(shared, endpoint, session, id, message).await,
+        _ => {
+            let called = id.clone();
+            let reply = pass_on(shared, endpoint, session, id, message).await;
+            // An answer that is a stream can be resumed; one that is not was never begun when its client left.
+            reply.map(|body| body.wrap_stream(|texts| session.replay.wrap(&called, texts)))
+        }
     }
 }
 
@@ -216,13 +247,14 @@ async fn list(
     id: &Id,
     message: &Message,
 ) -> Reply {
-    if let Some(wrong) = super::cursor_fault(message) {
-        return fault(id, &wrong);
-    }
+    let cursor = match pages::cursor(message) {
+        Ok(cursor) => cursor,
+        Err(wrong) => return fault(id, &wrong),
+    };
     // Taken first: what changes while the items are read is told afterwards.
     let told = Told::now(shared, endpoint);
-    match endpoint.list(shared, kind).await {
-        Ok(items) => {
+    match endpoint.list(shared, kind, cursor.as_deref()).await {
+        Ok(page) => {
             session.listed(kind, &told);
             let to = Recipient {
                 era: Era::Legacy,
@@ -230,7 +262,7 @@ async fn list(
                 method: kind.method(),
                 info: "",
             };
-            body::json(StatusCode::OK, adapt::listing(kind.key(), items, to))
+            body::json(StatusCode::OK, pages::render(kind.key(), page, to))
         }
         Err(wrong) => fault(id, &wrong),
     }
@@ -291,7 +323,7 @@ async fn pass_on(
     let face = ClientFace {
         capabilities: "{}".into(),
         info: session.opening.client_info.clone(),
-        client: Some(session.id.to_string().into()),
+        ..session.face()
     };
     let in_flight = Some(session.begin(&id));
     let caller = Caller {

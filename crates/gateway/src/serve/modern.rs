@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 use mainstay::ClientFace;
+use mainstay::catalog::CacheHint;
 use mainstay_wire::views::{CallView, ListenFilter};
 use mainstay_wire::{
     Era, Id, Kind, ListKind, Message, Parts, Revision, codes, headers, meta, method, raw,
@@ -18,11 +19,12 @@ use mainstay_wire::{
 use serde_json::json;
 
 use super::Shared;
-use super::adapt::{self, Recipient};
+use super::adapt::Recipient;
 use super::body::{self, Reply};
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED, shown};
+use super::pages;
 use super::push::{self, Resources, Wanted};
 use super::subscriptions::SUBSCRIPTIONS_MAX;
 
@@ -236,7 +238,7 @@ async fn discover(shared: &Arc<Shared>, endpoint: &Endpoint, id: &Id) -> Reply {
         "{{\"supportedVersions\":[\"{}\"],\"capabilities\":{},{instructions}{}}}",
         Revision::LATEST_MODERN,
         face.capabilities,
-        adapt::modern_tail(true, &face.info),
+        pages::modern_tail(CacheHint::NONE, &face.info),
     );
     body::json(
         StatusCode::OK,
@@ -253,11 +255,12 @@ async fn list(
     id: &Id,
     message: &Message,
 ) -> Reply {
-    if let Some(wrong) = super::cursor_fault(message) {
-        return fault(Some(id), &wrong);
-    }
-    match endpoint.list(shared, kind).await {
-        Ok(items) => {
+    let cursor = match pages::cursor(message) {
+        Ok(cursor) => cursor,
+        Err(wrong) => return fault(Some(id), &wrong),
+    };
+    match endpoint.list(shared, kind, cursor.as_deref()).await {
+        Ok(page) => {
             let info = endpoint.info(shared);
             let to = Recipient {
                 era: Era::Modern,
@@ -265,7 +268,7 @@ async fn list(
                 method: kind.method(),
                 info: &info,
             };
-            body::json(StatusCode::OK, adapt::listing(kind.key(), items, to))
+            body::json(StatusCode::OK, pages::render(kind.key(), page, to))
         }
         Err(wrong) => fault(Some(id), &wrong),
     }
@@ -325,6 +328,7 @@ async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Mes
                 .member(&meta::in_params(meta::CLIENT_INFO))
                 .map(Into::into),
             client: None,
+            era: Some(Era::Modern),
         });
     let method = message.method().unwrap_or_default().into();
     if let Err(wrong) = endpoint.listed(shared, &message).await {

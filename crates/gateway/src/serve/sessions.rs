@@ -14,12 +14,13 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mainstay::ClientFace;
-use mainstay_wire::{Id, ListKind, Revision};
+use mainstay_wire::{Era, Id, ListKind, Revision};
 use tokio::sync::{Notify, watch};
 
 use self::kept::{Entry, Kept};
 use super::levels::SessionLevel;
 use super::push::Told;
+use super::replay::Replay;
 use super::subscriptions::Subscriber;
 
 pub(crate) use self::table::{NoSession, Sessions};
@@ -114,6 +115,8 @@ pub(crate) struct Session {
     pub(crate) opening: Opening,
     /// Which listings the client was last told about.
     pub(crate) told: Mutex<Told>,
+    /// Its streams, for clients that lose them.
+    pub(crate) replay: Replay,
     /// The resources that it is subscribed to, and what waits to be told about them.
     pub(crate) subscriber: Subscriber,
     /// What servers are told because of its log level.
@@ -155,6 +158,7 @@ impl Session {
             capabilities: self.opening.client_capabilities.clone(),
             info: self.opening.client_info.clone(),
             client: Some(Arc::clone(&self.client)),
+            era: Some(Era::Legacy),
         }
     }
 
@@ -359,7 +363,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Milliseconds of the Unix clock.
-fn unix_ms() -> u64 {
+pub(super) fn unix_ms() -> u64 {
     let since = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();

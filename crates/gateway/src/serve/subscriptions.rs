@@ -357,11 +357,11 @@ impl Subscriber {
         if lock(&self.leases).contains_key(uri) {
             return Ok(());
         }
-        if !endpoint.can_subscribe(shared) {
+        if !endpoint.may_subscribe(shared) {
             return Err(Fault::no_method(method::SUBSCRIBE));
         }
         let (server, upstream) = endpoint.resource(shared, uri)?;
-        if !catalog(shared, &server).await?.greeting.can_subscribe() {
+        if !catalog(shared, &server).await?.greeting.may_subscribe() {
             return Err(Fault::params(format!(
                 "server `{}`, which has this resource, offers no subscriptions",
                 server.name()

@@ -282,18 +282,100 @@ async fn f135_a_client_that_does_not_read_delays_nobody_and_is_told_each_resourc
     let mut events = Events::of(twin.get().await);
     assert_eq!(update(&mut events, None).await, "x:a");
     assert_eq!(update(&mut events, None).await, "x:b", "each told once");
-    // What nobody listens to any more is not told, even if it waits.
-    let (path, id) = (slow.path.clone(), slow.id.clone());
-    drop((events, twin));
-    server.tell_updated("x:a");
-    server.tell_updated("x:b");
-    ask(&mut slow, "resources/unsubscribe", "x:a").await;
-    let mut twin = slow.twin().await;
+    // What a client does not want any more is not told, even if it waits.
+    let mut third = world.session("/servers/one/mcp").await;
+    subscribe(&mut third, "x:a").await;
+    subscribe(&mut third, "x:b").await;
+    let mut watcher = quick.twin().await;
+    let mut events = Events::of(watcher.get().await);
+    for uri in ["x:a", "x:b"] {
+        server.tell_updated(uri);
+        // The newest stream speaks; when it has, it has arrived.
+        assert_eq!(update(&mut events, None).await, uri);
+    }
+    ask(&mut third, "resources/unsubscribe", "x:a").await;
+    let mut twin = third.twin().await;
     let mut events = Events::of(twin.get().await);
     assert_eq!(update(&mut events, None).await, "x:b");
-    slow.client
+    let (path, id) = (third.path.clone(), third.id.clone());
+    third
+        .client
         .send(Method::DELETE, &path, &[("mcp-session-id", &id)], "")
         .await;
     assert_eq!(events.next().await, None);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_25_a_session_that_goes_on_after_a_restart_keeps_its_subscriptions() {
+    let server = fake(Script::legacy()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let world = async || {
+        let world = World::start_with([ServerConfig::http("one", server.url())], |settings| {
+            settings.state_dir = Some(dir.path().to_owned());
+        })
+        .await;
+        world
+            .until("one", |status| status.push == Some("open"))
+            .await;
+        world
+    };
+    let before = world().await;
+    let mut session = before.session("/mcp").await;
+    subscribe(&mut session, "file:///fixed").await;
+    before.end().await;
+    let after = world().await;
+    let mut moved = session.over(after.client().await);
+    let mut events = Events::of(moved.get().await);
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        told.push(events.json().await);
+    }
+    // Nobody knows what the client was told last, and what happened meanwhile.
+    assert!(told[..3].iter().all(|message| message["method"] != UPDATED));
+    assert_eq!(told[3]["params"]["uri"], "file:///fixed", "{told:?}");
+    server.tell_updated("file:///fixed");
+    assert_eq!(update(&mut events, None).await, "file:///fixed");
+    after.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_told_the_lowest_log_level_that_a_session_wants() {
+    let server = fake(Script::legacy()).await;
+    let world = World::start([ServerConfig::http("one", server.url())]).await;
+    let told = || -> Vec<String> {
+        let seen = server.ledger().seen_of("logging/setLevel");
+        let level =
+            |body: &str| serde_json::from_str::<Value>(body).unwrap()["params"]["level"].clone();
+        seen.iter()
+            .map(|seen| level(&seen.body).as_str().unwrap().to_owned())
+            .collect()
+    };
+    let mut one = world.session("/servers/one/mcp").await;
+    let mut all = world.session("/mcp").await;
+    let set = |level: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{{"level":"{level}"}}}}"#
+        )
+    };
+    assert_eq!(all.post(set("error")).await.json()["result"], json!({}));
+    wait_until("the only one", || told() == ["error"]).await;
+    assert_eq!(one.post(set("debug")).await.json()["result"], json!({}));
+    wait_until("the lower one", || told() == ["error", "debug"]).await;
+    assert_eq!(all.post(set("loud")).await.error().1, -32602);
+    all.post(set("warning")).await;
+    for (mut session, expected) in [(one, "warning"), (all, "info")] {
+        let (path, id) = (session.path.clone(), session.id.clone());
+        let header = [("mcp-session-id", id.as_str())];
+        session
+            .client
+            .send(Method::DELETE, &path, &header, "")
+            .await;
+        wait_until("a higher one when the lower has gone", || {
+            told().last().is_some_and(|level| level == expected)
+        })
+        .await;
+    }
+    assert_eq!(told(), ["error", "debug", "warning", "info"]);
     world.end().await;
 }

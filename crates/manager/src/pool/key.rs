@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mainstay_wire::revision::Era;
 use serde_json::{Map, Value};
 
 use crate::request::ClientFace;
@@ -19,6 +20,8 @@ pub(crate) struct Key {
     pub(crate) client: Option<Arc<str>>,
     /// The capabilities object that it declares, in one form.
     pub(crate) capabilities: Arc<str>,
+    /// The era that it is greeted in first; `None`: the server's own.
+    pub(crate) era: Option<Era>,
     /// Which of several for the same callers.
     pub(crate) lane: usize,
 }
@@ -29,6 +32,7 @@ impl std::fmt::Debug for Key {
         f.debug_struct("Key")
             .field("client", &self.client.as_ref().map(|_| "…"))
             .field("capabilities", &self.capabilities)
+            .field("era", &self.era)
             .field("lane", &self.lane)
             .finish()
     }
@@ -119,8 +123,7 @@ mod tests {
     fn declared(text: &str) -> Result<Declared, String> {
         Declared::of(&ClientFace {
             capabilities: text.into(),
-            info: None,
-            client: None,
+            ..ClientFace::default()
         })
     }
 
@@ -173,6 +176,7 @@ mod tests {
         let key = Key {
             client: Some("secret".into()),
             capabilities: "{}".into(),
+            era: None,
             lane: 0,
         };
         assert!(!format!("{key:?}").contains("secret"));

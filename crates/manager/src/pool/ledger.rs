@@ -111,6 +111,7 @@ mod tests {
         Key {
             client: Some(client.into()),
             capabilities: "{}".into(),
+            era: None,
             lane: 0,
         }
     }

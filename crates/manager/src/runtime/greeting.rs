@@ -1,7 +1,7 @@
 //! What a server said of itself when it was greeted, and what we say of ourselves.
 
 use mainstay_wire::meta;
-use mainstay_wire::revision::Revision;
+use mainstay_wire::revision::{Era, Revision};
 use mainstay_wire::splice::json_string;
 use mainstay_wire::views::{DiscoverResult, InitializeResult};
 
@@ -77,6 +77,14 @@ impl Greeting {
         self.capability("resources")
             .and_then(|object| object.get("subscribe").and_then(serde_json::Value::as_bool))
             .unwrap_or(false)
+    }
+
+    /// Whether subscribing to single resources is worth a try: declared, or a server of the legacy era with resources. The
+    /// Python SDK of that era serves subscriptions without declaring them; whoever does not says so when asked.
+    #[must_use]
+    pub fn may_subscribe(&self) -> bool {
+        self.can_subscribe()
+            || (self.revision.era() == Era::Legacy && self.declares("resources"))
     }
 
     /// What this greeting says differently from an earlier one, in stable words (law 25, F38).

@@ -113,7 +113,7 @@ pub(crate) async fn restore(events: &Events, runtime: &Runtime) {
         runtime,
         watch: runtime.wishes.watch(),
         pause: PAUSE_MIN,
-        subscribes: greeting.can_subscribe(),
+        subscribes: greeting.may_subscribe(),
         logs: greeting.declares("logging"),
         said_unable: false,
     };

@@ -27,6 +27,7 @@ flags, all optional; N counts from 1 where nothing else is said
   --id-as FORM           answer with ids as string, float, or wrong (a number nobody asked with)
   --duplicate-answers    send every answer twice
   --wishes               offer log levels and resource subscriptions, and ask for roots
+  --asks                 have a tool `ask`, which puts a question to the client and answers with the client's answer
   --no-final-newline     leave out the newline after the last answer before an exit
 exits
   --exit-on METHOD       exit when this request or notification arrives, without answering
@@ -125,6 +126,7 @@ pub(crate) struct Knobs {
     pub(crate) duplicate_answers: bool,
     pub(crate) no_final_newline: bool,
     pub(crate) wishes: bool,
+    pub(crate) asks: bool,
     pub(crate) exit_on: Option<String>,
     pub(crate) exit_after: Option<String>,
     pub(crate) exit_after_ms: Option<u64>,
@@ -182,6 +184,7 @@ impl Knobs {
             "--duplicate-answers" => &mut self.duplicate_answers,
             "--no-final-newline" => &mut self.no_final_newline,
             "--wishes" => &mut self.wishes,
+            "--asks" => &mut self.asks,
             "--runner" => &mut self.runner,
             "--escapee" => &mut self.escapee,
             "--silent-on-unknown" => &mut self.silent_on_unknown,

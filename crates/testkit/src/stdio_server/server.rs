@@ -1,6 +1,6 @@
 //! Reads messages, answers them, and breaks what the knobs say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -27,6 +27,9 @@ struct Shared {
     output: Output,
     /// Names of the tools that are listed at the moment.
     tools: Mutex<Vec<String>>,
+    /// What clients answered to our questions, by the id of the question.
+    answers: Mutex<BTreeMap<String, Value>>,
+    answered: Condvar,
     /// Ids, as JSON text, of requests whose cancellation has arrived.
     cancelled: Mutex<BTreeSet<String>>,
     cancelling: Condvar,
@@ -39,8 +42,10 @@ impl Server {
         Ok(Self(Arc::new(Shared {
             ledger: Ledger::open(knobs.ledger.as_deref())?,
             output: Output::new(&knobs),
-            tools: Mutex::new(tools::default_names(knobs.wishes)),
+            tools: Mutex::new(tools::default_names(knobs.wishes, knobs.asks)),
             knobs,
+            answers: Mutex::default(),
+            answered: Condvar::new(),
             cancelled: Mutex::default(),
             cancelling: Condvar::new(),
             calls_answered: AtomicU64::new(0),
@@ -149,6 +154,10 @@ impl Server {
             if message["id"] == "roots" {
                 self.ledger()
                     .write("roots", &message["result"]["roots"].to_string());
+            }
+            if let Some(id) = message["id"].as_str().filter(|id| id.starts_with("ask-")) {
+                self.answers().insert(id.to_owned(), message.clone());
+                self.0.answered.notify_all();
             }
             let what = if message.get("error").is_some() {
                 "error"
@@ -288,7 +297,16 @@ impl Server {
 
     fn note(&self, method: &str, params: &Value) {
         match method {
+            "server/discover" => {
+                self.ledger().write("request", method);
+                self.meet(
+                    &params["_meta"],
+                    answers::META_CAPABILITIES,
+                    answers::META_INFO,
+                );
+            }
             "initialize" => {
+                self.meet(params, "capabilities", "clientInfo");
                 self.ledger().write(
                     "initialize",
                     params["protocolVersion"].as_str().unwrap_or("-"),
@@ -304,6 +322,45 @@ impl Server {
                 .write("call", params["name"].as_str().unwrap_or("-")),
             _ => self.ledger().write("request", method),
         }
+    }
+
+    /// Notes what a client says of itself.
+    fn meet(&self, at: &Value, capabilities: &str, info: &str) {
+        let said = json!({"capabilities": at[capabilities], "name": at[info]["name"]});
+        self.ledger().write("met", &said.to_string());
+    }
+
+    /// Puts a question to the client of a call and waits for the answer; `None` when the call was cancelled meanwhile.
+    pub(crate) fn ask(&self, call: &Value, text: &Value) -> Option<String> {
+        let id = format!("ask-{call}");
+        let params =
+            json!({"message": text, "requestedSchema": {"type": "object", "properties": {}}});
+        self.output().message(
+            &json!({"jsonrpc": "2.0", "id": id, "method": "elicitation/create", "params": params}),
+        );
+        loop {
+            let answers = self.0.answered.wait_timeout_while(
+                self.answers(),
+                Duration::from_millis(20),
+                |answers| !answers.contains_key(&id),
+            );
+            let mut answers = answers.unwrap_or_else(PoisonError::into_inner).0;
+            if let Some(answer) = answers.remove(&id) {
+                let said = answer.get("result").or_else(|| answer.get("error"));
+                return said.map(Value::to_string);
+            }
+            drop(answers);
+            if !self.passes(call, Duration::ZERO) {
+                return None;
+            }
+        }
+    }
+
+    fn answers(&self) -> MutexGuard<'_, BTreeMap<String, Value>> {
+        self.0
+            .answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn call(&self, id: &Value, params: &Value) {

@@ -47,6 +47,13 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
         false,
     ),
     (
+        "ask",
+        "Asks the client for `text` and answers with what it says, as JSON",
+        "text",
+        "string",
+        false,
+    ),
+    (
         "set_tools",
         "Lists only `names` from now on (unknown ones become echoes) and says so",
         "names",
@@ -55,10 +62,13 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
     ),
 ];
 
-/// `touch` is there only where resources can be subscribed to.
-pub(crate) fn default_names(wishes: bool) -> Vec<String> {
+/// `touch` is there only where resources can be subscribed to, `ask` only where it was asked for.
+pub(crate) fn default_names(wishes: bool, asks: bool) -> Vec<String> {
     let names = TOOLS.iter().map(|(name, ..)| (*name).to_owned());
-    names.filter(|name| wishes || name != "touch").collect()
+    names
+        .filter(|name| wishes || name != "touch")
+        .filter(|name| asks || name != "ask")
+        .collect()
 }
 
 pub(crate) fn list(names: &[String]) -> Value {
@@ -114,6 +124,7 @@ pub(crate) fn call(server: &Server, id: &Value, params: &Value) -> Option<Answer
                 .unwrap_or_default(),
         ),
         "progress" => progress(server, id, params)?,
+        "ask" => server.ask(id, &arguments["text"])?,
         "touch" => touch(server, &arguments["uri"]),
         "set_tools" => set_tools(server, &arguments["names"]),
         _ => arguments["text"].as_str().unwrap_or_default().to_owned(),

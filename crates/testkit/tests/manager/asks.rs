@@ -22,8 +22,8 @@ fn hearing(client: Option<&str>) -> (CallOptions, mpsc::Receiver<Said>) {
     options.hear = Some(hear);
     options.client = Some(ClientFace {
         capabilities: "{\"elicitation\":{}}".into(),
-        info: None,
         client: client.map(Arc::from),
+        ..ClientFace::default()
     });
     (options, heard)
 }

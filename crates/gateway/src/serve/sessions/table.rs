@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use mainstay_wire::Revision;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use super::kept::Kept;
 use super::{ID_DIGITS, Opening, Session, SessionId, lock, sealed, unix_ms};
 use crate::serve::levels::SessionLevel;
 use crate::serve::push::Told;
+use crate::serve::replay::{self, Replay};
 use crate::serve::seal::{SealError, Sealer};
 use crate::serve::subscriptions::Subscriber;
 
@@ -53,6 +55,7 @@ pub(crate) struct Sessions {
     idle_max_ms: u64,
     epoch: Instant,
     durable: Option<Durable>,
+    replay: Arc<replay::Common>,
 }
 
 /// What a new entry of the table is made of.
@@ -76,7 +79,14 @@ impl Sessions {
             idle_max_ms,
             epoch: Instant::now(),
             durable: None,
+            replay: Arc::default(),
         }
+    }
+
+    /// How streams of sessions are kept for a resume.
+    pub(crate) fn replaying(mut self, common: replay::Common) -> Self {
+        self.replay = Arc::new(common);
+        self
     }
 
     /// Lets sessions survive this process: their state is sealed into their ids with `sealer`, and what changes is kept in
@@ -150,8 +160,11 @@ impl Sessions {
 
     fn insert(&self, now_ms: u64, fresh: Fresh) -> Arc<Session> {
         let id = fresh.id;
+        let ended = CancellationToken::new();
+        let is_primed = fresh.opening.revision == Revision::V2025_11_25;
         let session = Session {
             id,
+            replay: Replay::new(Arc::clone(&self.replay), is_primed, ended.clone()),
             text: fresh.text,
             client: id.to_string().into(),
             opening: fresh.opening,
@@ -166,7 +179,7 @@ impl Sessions {
             used_at_ms: AtomicU64::new(now_ms),
             calls: Mutex::default(),
             streams: watch::Sender::default(),
-            ended: CancellationToken::new(),
+            ended,
         };
         match self.write(id).entry(id) {
             // Two requests revived it at the same time.
@@ -278,6 +291,9 @@ impl Sessions {
     pub(crate) fn sweep(&self) {
         self.sweep_at(self.now_ms());
         self.note_use(self.idle_max_ms / 4);
+        for session in self.all() {
+            session.replay.sweep();
+        }
     }
 
     /// Writes everything that must outlive this process, and leaves the file to the next one. Blocks on the file system.
@@ -293,19 +309,21 @@ impl Sessions {
     fn note_use(&self, beyond_ms: u64) {
         let Some(kept) = self.kept() else { return };
         let (now_ms, unix) = (self.now_ms(), unix_ms());
-        for shard in &self.shards {
-            let sessions: Vec<Arc<Session>> = {
-                let sessions = shard.read().unwrap_or_else(PoisonError::into_inner);
-                sessions.values().map(Arc::clone).collect()
-            };
-            for session in sessions {
-                let used = unix.saturating_sub(session.idle_ms(now_ms).unwrap_or(0));
-                if used.saturating_sub(session.seen_at_unix_ms.load(Ordering::Relaxed)) > beyond_ms
-                {
-                    kept.put_seen(&session, used);
-                }
+        for session in self.all() {
+            let used = unix.saturating_sub(session.idle_ms(now_ms).unwrap_or(0));
+            if used.saturating_sub(session.seen_at_unix_ms.load(Ordering::Relaxed)) > beyond_ms {
+                kept.put_seen(&session, used);
             }
         }
+    }
+
+    /// All sessions of this moment.
+    fn all(&self) -> Vec<Arc<Session>> {
+        let of_shard = |shard: &RwLock<HashMap<SessionId, Arc<Session>>>| -> Vec<Arc<Session>> {
+            let sessions = shard.read().unwrap_or_else(PoisonError::into_inner);
+            sessions.values().map(Arc::clone).collect()
+        };
+        self.shards.iter().flat_map(of_shard).collect()
     }
 
     pub(super) fn sweep_at(&self, now_ms: u64) {
