@@ -14,6 +14,7 @@ pub(crate) mod adapt;
 pub(crate) mod batch;
 pub mod body;
 pub(crate) mod call;
+#[allow(dead_code, reason = "calls come to note the tasks that are issued")]
 pub(crate) mod endpoint;
 pub(crate) mod events;
 pub mod fault;
@@ -56,6 +57,7 @@ use tokio_util::task::TaskTracker;
 
 use self::body::Reply;
 use self::endpoint::Endpoint;
+use self::endpoint::others::Tasks;
 use self::levels::Levels;
 use self::origin::Guard;
 use self::replay::ReplayLimits;
@@ -99,6 +101,12 @@ pub struct GatewaySettings {
     /// A silent stream says something after this long, in milliseconds; an answer that takes longer becomes a stream.
     /// Default: 15 s.
     pub keep_alive_ms: u64,
+    /// A request head that has begun must be here after this long, in milliseconds; a connection that says nothing may
+    /// stay. Default: 20 s.
+    pub head_ms: u64,
+    /// A request body may stand still for this long, and as a whole may take this long plus a second for every 16 KiB,
+    /// in milliseconds. Default: 30 s.
+    pub body_ms: u64,
     /// On shutdown, how long answers on their way may take, in milliseconds. Default: 5 s.
     pub drain_ms: u64,
     /// Most messages in one batch of a client of 2025-03-26. Default: 100; more than 1,000 are never taken.
@@ -132,6 +140,8 @@ impl Default for GatewaySettings {
             edge_patience_ms: 15_000,
             startup_grace_ms: 3_000,
             keep_alive_ms: 15_000,
+            head_ms: 20_000,
+            body_ms: 30_000,
             drain_ms: 5_000,
             batch_messages_max: 100,
             replay_events_max: 256,
@@ -190,6 +200,8 @@ pub(crate) struct Shared {
     pub(crate) old: old::Streams,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) levels: Levels,
+    /// Which server issued which task, on the aggregate.
+    pub(crate) task_owners: Tasks,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
     pub(crate) ending: CancellationToken,
     /// Cancelled when the time for answers on their way is over.
@@ -267,6 +279,7 @@ impl Gateway {
             old: old::Streams::default(),
             subscriptions: Subscriptions::default(),
             levels: Levels::default(),
+            task_owners: Tasks::default(),
             ending,
             hurry,
             tasks,

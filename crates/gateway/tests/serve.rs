@@ -34,6 +34,8 @@ mod replay;
 mod routing;
 #[path = "serve/sessions.rs"]
 mod sessions;
+#[path = "serve/slow.rs"]
+mod slow;
 #[path = "serve/subscriptions.rs"]
 mod subscriptions;
 #[path = "serve/support.rs"]

@@ -100,7 +100,7 @@ async fn answer(
                 );
             }
             Kind::Notification | Kind::Result | Kind::Error => {
-                legacy::take_note(session, &message);
+                legacy::take_note(endpoint, session, message).await;
             }
         }
     }

@@ -76,16 +76,16 @@ impl Endpoint {
         }
     }
 
-    /// Whether single resources can be subscribed to here. A server that was not greeted yet may come to offer it.
-    pub(crate) fn can_subscribe(&self, shared: &Shared) -> bool {
+    /// Whether it makes sense to subscribe to a resource here. A server that was not greeted yet may come to offer it.
+    pub(crate) fn may_subscribe(&self, shared: &Shared) -> bool {
         let publication = shared.manager.publication();
         let mut catalogs = publication.servers.values();
         match self {
-            Self::All => catalogs.any(|catalog| catalog.greeting.can_subscribe()),
+            Self::All => catalogs.any(|catalog| catalog.greeting.may_subscribe()),
             Self::Server(server) => publication
                 .servers
                 .get(server.name())
-                .is_none_or(|catalog| catalog.greeting.can_subscribe()),
+                .is_none_or(|catalog| catalog.greeting.may_subscribe()),
         }
     }
 

@@ -6,21 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use http::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 use mainstay_wire::envelope::{Refused, Why};
 use mainstay_wire::views::CallView;
 use mainstay_wire::{Era, Message, Parts, Revision, codes, headers, recover_id};
+use tokio::time::Instant;
 
 use super::body::{self, Reply};
 use super::endpoint::Endpoint;
 use super::fault::Fault;
 use super::{Shared, batch, legacy, local, modern};
 
-/// A body that stalls for longer than this is given up.
-const BODY_STALL: Duration = Duration::from_secs(30);
+/// A body must come at this rate at least, once it has had its first time.
+const BODY_BYTES_PER_MS: usize = 16;
 
 /// How much of an over-long body is read and thrown away, as a multiple of the limit, so that its sender gets an answer
 /// instead of a broken connection.
@@ -69,7 +70,8 @@ where
         );
         return body::json(StatusCode::UNSUPPORTED_MEDIA_TYPE, fault.answer(None));
     }
-    let message = match read(body, shared.settings.limits.message_bytes_max).await {
+    let pace = Pace::new(shared.settings.body_ms);
+    let message = match read(body, shared.settings.limits.message_bytes_max, pace).await {
         Ok(text) if batch::is_array(&text) && !claims_modern(headers) => {
             return batch::post(shared, &endpoint, headers, text).await;
         }
@@ -149,8 +151,32 @@ pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
+/// How fast a body must come: a stall ends it, and so does a trickle.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    began: Instant,
+    stall: Duration,
+}
+
+impl Pace {
+    /// A body that begins now, and may stall for so long.
+    pub(crate) fn new(body_ms: u64) -> Self {
+        Self {
+            began: Instant::now(),
+            stall: Duration::from_millis(body_ms),
+        }
+    }
+
+    /// When the next piece must be here, after `total` bytes.
+    fn until(&self, total: usize) -> Instant {
+        let earned_ms = u64::try_from(total / BODY_BYTES_PER_MS).unwrap_or(u64::MAX);
+        let as_a_whole = self.began + self.stall + Duration::from_millis(earned_ms);
+        as_a_whole.min(Instant::now() + self.stall)
+    }
+}
+
 /// The whole body, without a copy if it came in one piece.
-pub(crate) async fn read<B>(mut body: B, bytes_max: usize) -> Result<Bytes, Reply>
+pub(crate) async fn read<B>(mut body: B, bytes_max: usize, pace: Pace) -> Result<Bytes, Reply>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -160,7 +186,7 @@ where
     let mut all = BytesMut::new();
     let mut total: usize = 0;
     loop {
-        let frame = match tokio::time::timeout(BODY_STALL, body.frame()).await {
+        let frame = match tokio::time::timeout_at(pace.until(total), body.frame()).await {
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => {
@@ -170,10 +196,14 @@ where
                 ));
             }
             Err(_stalled) => {
-                return Err(body::plain(
+                let mut late = body::plain(
                     StatusCode::REQUEST_TIMEOUT,
-                    "the body did not arrive",
-                ));
+                    "the body did not arrive in time",
+                );
+                // What is left of it must not be taken for the next request.
+                late.headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+                return Err(late);
             }
         };
         let Ok(chunk) = frame.into_data() else {
@@ -185,7 +215,7 @@ where
                 first = chunk;
             }
             let prefix = if all.is_empty() { first } else { all.freeze() };
-            return Err(too_long(body, &prefix, total, bytes_max).await);
+            return Err(too_long(body, &prefix, total, bytes_max, pace).await);
         }
         if first.is_empty() && all.is_empty() {
             first = chunk;
@@ -201,13 +231,19 @@ where
 }
 
 /// Answers a message beyond the limit: to the call that it is, if its beginning says which (law 30).
-async fn too_long<B>(mut body: B, prefix: &Bytes, mut total: usize, bytes_max: usize) -> Reply
+async fn too_long<B>(
+    mut body: B,
+    prefix: &Bytes,
+    mut total: usize,
+    bytes_max: usize,
+    pace: Pace,
+) -> Reply
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let discard_max = bytes_max.saturating_mul(DISCARD_FACTOR);
     while total <= discard_max {
-        match tokio::time::timeout(BODY_STALL, body.frame()).await {
+        match tokio::time::timeout_at(pace.until(total), body.frame()).await {
             Ok(Some(Ok(frame))) => {
                 total = total.saturating_add(frame.data_ref().map_or(0, Bytes::len))
             }

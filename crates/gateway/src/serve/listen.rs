@@ -1,8 +1,12 @@
 //! Accepting connections, and ending them.
 //!
-//! HTTP/1.1 with keep-alive straight on hyper: the path of a small call is one parse, one lookup and one write.
+//! HTTP/1.1 with keep-alive straight on hyper: the path of a small call is one parse, one lookup and one write. HTTP/2
+//! with prior knowledge on the same port, told apart by the first two bytes of a connection.
+
+mod intake;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -10,19 +14,40 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::intake::{HeadClock, HeadTimer, Intake, Protocol, announced};
 use super::Gateway;
+use super::body::Reply;
 use super::origin::is_loopback;
 use super::sessions::kept;
 
 /// Pause after a failed accept: out of descriptors is not cured by asking again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest request head in bytes, and most headers in it; more is answered with 431.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+const HEADERS_MAX: usize = 100;
+
+/// Most requests at the same time on one HTTP/2 connection, and the pings that find out whether its other end is there.
+const STREAMS_MAX: u32 = 1_000;
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_ANSWER: Duration = Duration::from_secs(20);
+
+/// The last words to a client whose request head did not arrive in time.
+const HEAD_TOO_LATE: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// And how long they may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How often idle sessions are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -114,19 +139,89 @@ async fn accept(
     }
 }
 
-async fn connection(stream: TcpStream, gateway: Gateway) {
+async fn connection(mut stream: TcpStream, gateway: Gateway) {
     // Small answers must not wait for company. A connection that is gone already shows it below.
     let _ = stream.set_nodelay(true);
     let shared = Arc::clone(&gateway.shared);
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let gateway = gateway.clone();
-        async move { Ok::<_, Infallible>(gateway.handle(request).await) }
-    });
-    // No timer for request heads: it would also close idle kept-alive connections, and clients of which a connection is
-    // closed just as they send on it are known to die of it. The number of connections is limited instead.
-    let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    let mut served = pin!(served);
+    let head = Duration::from_millis(shared.settings.head_ms);
+    let announced = tokio::select! {
+        // Cancel-safe: nothing follows if the other arm wins.
+        announced = announced(&mut stream, head) => announced,
+        // Cancel-safe: a token holds nothing.
+        () = shared.ending.cancelled() => None,
+    };
+    let outcome = match announced {
+        None => Ok(()),
+        Some((Protocol::Http1, first)) => {
+            http1(Intake::new(first, stream, HeadClock::new()), gateway, head).await
+        }
+        Some((Protocol::Http2, first)) => {
+            http2(Intake::new(first, stream, HeadClock::new()), gateway).await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a client connection broke");
+    }
+}
+
+async fn answer(gateway: Gateway, request: hyper::Request<Incoming>) -> Result<Reply, Infallible> {
+    Ok(gateway.handle(request).await)
+}
+
+async fn http1(intake: Intake, gateway: Gateway, head: Duration) -> hyper::Result<()> {
+    let shared = Arc::clone(&gateway.shared);
+    let timer = HeadTimer {
+        clock: intake.clock(),
+        limit: head,
+    };
+    let mut served = http1::Builder::new()
+        .timer(timer)
+        .header_read_timeout(head)
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .serve_connection(
+            TokioIo::new(intake),
+            service_fn(move |request| answer(gateway.clone(), request)),
+        );
     let outcome = tokio::select! {
+        // Cancel-safe: the connection is polled on below.
+        outcome = poll_fn(|cx| std::pin::Pin::new(&mut served).poll(cx)) => outcome,
+        // Cancel-safe: a token holds nothing.
+        () = shared.ending.cancelled() => {
+            std::pin::Pin::new(&mut served).graceful_shutdown();
+            tokio::select! {
+                // Cancel-safe: nothing follows.
+                outcome = poll_fn(|cx| std::pin::Pin::new(&mut served).poll(cx)) => outcome,
+                () = shared.hurry.cancelled() => Ok(()),
+            }
+        }
+    };
+    if outcome.as_ref().is_err_and(|error| error.is_timeout()) {
+        let mut stream = served.into_parts().io.into_inner();
+        let told = async {
+            stream.write_all(HEAD_TOO_LATE).await?;
+            stream.shutdown().await
+        };
+        // Whoever sends so slowly may not read either.
+        let _told = tokio::time::timeout(LAST_WORDS, told).await;
+    }
+    outcome
+}
+
+async fn http2(intake: Intake, gateway: Gateway) -> hyper::Result<()> {
+    let shared = Arc::clone(&gateway.shared);
+    let served = http2::Builder::new(Streams(shared.tasks.clone()))
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_ANSWER)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .serve_connection(
+            TokioIo::new(intake),
+            service_fn(move |request| answer(gateway.clone(), request)),
+        );
+    let mut served = pin!(served);
+    tokio::select! {
         // Cancel-safe: the pinned connection is polled on below.
         outcome = served.as_mut() => outcome,
         // Cancel-safe: a token holds nothing.
@@ -138,8 +233,19 @@ async fn connection(stream: TcpStream, gateway: Gateway) {
                 () = shared.hurry.cancelled() => Ok(()),
             }
         }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "a client connection broke");
+    }
+}
+
+/// Runs the streams of HTTP/2 connections as tasks of the gateway, so that its end waits for them (law 6).
+#[derive(Debug, Clone)]
+struct Streams(TaskTracker);
+
+impl<F> Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream);
     }
 }

@@ -26,7 +26,7 @@ use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED, shown};
 use super::pages;
 use super::push::{self, Resources, Wanted};
-use super::subscriptions::SUBSCRIPTIONS_MAX;
+use super::subscriptions::{Promise, SUBSCRIPTIONS_MAX};
 
 /// Answers one POST of a modern client.
 pub(crate) async fn post(
@@ -307,7 +307,10 @@ async fn resources(shared: &Arc<Shared>, endpoint: &Endpoint, uris: Vec<String>)
         .filter(|uri| seen.insert(*uri))
         .take(SUBSCRIPTIONS_MAX)
         .collect();
-    let words = resources.subscriber.add(shared, endpoint, &asked).await;
+    let words = resources
+        .subscriber
+        .add(shared, endpoint, &asked, Promise::Kept)
+        .await;
     for (uri, word) in asked.iter().zip(words) {
         match word {
             Ok(()) => resources.uris.push((*uri).to_owned()),

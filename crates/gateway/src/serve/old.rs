@@ -216,7 +216,8 @@ where
         );
     }
     let limits = &shared.settings.limits;
-    let message = match face::read(body, limits.message_bytes_max).await {
+    let pace = face::Pace::new(shared.settings.body_ms);
+    let message = match face::read(body, limits.message_bytes_max, pace).await {
         Ok(text) => match Message::parse(text, limits) {
             Ok(message) => message,
             Err(refused) => return face::refusal(&refused),
@@ -236,7 +237,7 @@ where
         Kind::Notification | Kind::Result | Kind::Error => {
             let session = line.session.borrow().clone();
             if let Some(session) = session {
-                legacy::take_note(&session, &message);
+                legacy::take_note(&line.endpoint, &session, message).await;
             }
         }
     }

@@ -57,15 +57,17 @@ impl Guard {
 
     /// Judges one request.
     pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Foreign> {
-        // A request in absolute form names its host in the request line; `Host` must then not say something else.
-        if let Some(authority) = uri.authority()
-            && !self.knows(bare(authority.as_str()))
-        {
+        // A request in absolute form (HTTP/2 always) names its host there; `Host` must then not say something else.
+        let named = uri.authority().map(|authority| bare(authority.as_str()));
+        if named.is_some_and(|name| !self.knows(name)) {
             return Err(Foreign::Host);
         }
         let mut hosts = headers.get_all(HOST).iter();
-        let host = hosts.next().and_then(|host| host.to_str().ok()).map(bare);
-        if hosts.next().is_some() || !host.is_some_and(|host| self.knows(host)) {
+        let known = match hosts.next() {
+            Some(host) => host.to_str().is_ok_and(|host| self.knows(bare(host))),
+            None => named.is_some(),
+        };
+        if hosts.next().is_some() || !known {
             return Err(Foreign::Host);
         }
         let all_known = headers
