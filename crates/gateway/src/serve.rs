@@ -12,6 +12,7 @@
 pub(crate) mod adapt;
 pub mod body;
 pub(crate) mod call;
+#[allow(dead_code, reason = "calls come to note the tasks that are issued")]
 pub(crate) mod endpoint;
 pub(crate) mod events;
 pub mod fault;
@@ -53,6 +54,7 @@ use tokio_util::task::TaskTracker;
 
 use self::body::Reply;
 use self::endpoint::Endpoint;
+use self::endpoint::others::Tasks;
 use self::levels::Levels;
 use self::origin::Guard;
 use self::replay::ReplayLimits;
@@ -190,6 +192,8 @@ pub(crate) struct Shared {
     pub(crate) push_streams: Arc<Semaphore>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) levels: Levels,
+    /// Which server issued which task, on the aggregate.
+    pub(crate) task_owners: Tasks,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
     pub(crate) ending: CancellationToken,
     /// Cancelled when the time for answers on their way is over.
@@ -255,6 +259,7 @@ impl Gateway {
             )),
             subscriptions: Subscriptions::default(),
             levels: Levels::default(),
+            task_owners: Tasks::default(),
             ending,
             hurry,
             tasks,

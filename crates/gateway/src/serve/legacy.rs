@@ -8,10 +8,11 @@
 //! accepted and dropped), resuming a broken stream, log messages of servers (`logging/setLevel` is remembered), batches.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use mainstay::ClientFace;
+use mainstay::{ClientFace, ServerHandle};
 use mainstay_wire::views::{CallView, CancelledView, InitializeParams};
 use mainstay_wire::{Era, Id, Kind, ListKind, Message, Parts, codes, headers, method};
 
@@ -27,6 +28,9 @@ use super::push::{self, Told};
 use super::replay::Resume;
 use super::sessions::{NoSession, Opening, Session};
 use super::subscriptions::{self, Promise};
+
+/// How long a client's notification may take on its way to the server.
+const TELL: Duration = Duration::from_secs(2);
 
 /// Answers one POST of a legacy client.
 pub(crate) async fn post(
@@ -46,7 +50,7 @@ pub(crate) async fn post(
     match message.kind() {
         Kind::Request => request(shared, endpoint, &session, message).await,
         Kind::Notification => {
-            notification(&session, &message);
+            notification(endpoint, &session, message).await;
             body::empty(StatusCode::ACCEPTED)
         }
         // Answers to requests of servers: none are passed on yet, so nobody waits for them.
@@ -197,14 +201,42 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
     reply
 }
 
-fn notification(session: &Session, message: &Message) {
-    // `initialized` needs no action; roots are not passed on to servers; unknown ones belong to nobody.
-    if message.method() == Some(method::CANCELLED) {
-        match CancelledView::of(message) {
+async fn notification(endpoint: &Endpoint, session: &Session, message: Message) {
+    match message.method() {
+        Some(method::CANCELLED) => match CancelledView::of(&message) {
             // Whether there still is such a call is a race that the client knows about.
             Ok(cancelled) => _ = session.cancel(&cancelled.request_id),
             Err(error) => tracing::debug!(%error, "a cancel notice that names no request"),
+        },
+        // The greeting of the server was ours, and progress is of our requests.
+        Some(method::INITIALIZED | method::PROGRESS) | None => {}
+        Some(name) => {
+            let to_its_own = name == method::ROOTS_LIST_CHANGED;
+            // On the aggregate it belongs to nobody in particular.
+            if let Endpoint::Server(server) = endpoint {
+                tell(server, session, message, to_its_own).await;
+            }
         }
+    }
+}
+
+/// Passes a notification on to a server. Best effort, like every notification. One that is about the client itself goes
+/// only to a connection that is this client's own: the others are asked again with the next call.
+async fn tell(server: &ServerHandle, session: &Session, message: Message, to_its_own: bool) {
+    let telling = async {
+        if server.is_per_client() {
+            if let Ok(own) = server.for_client(&session.face()).await {
+                own.notify(message).await;
+            }
+        } else if !to_its_own {
+            server.notify(message).await;
+        }
+    };
+    if tokio::time::timeout(TELL, telling).await.is_err() {
+        tracing::debug!(
+            server = server.name(),
+            "a client's notification was not passed on in time"
+        );
     }
 }
 
@@ -223,7 +255,7 @@ async fn request(
     }
     match name {
         method::PING => answer(&id, "{}"),
-        method::SET_LEVEL => match levels::set(shared, session, &message) {
+        method::SET_LEVEL => match levels::set(shared, session, &message).await {
             Ok(()) => answer(&id, "{}"),
             Err(wrong) => fault(&id, &wrong),
         },
