@@ -11,6 +11,7 @@
 
 pub(crate) mod adapt;
 pub mod body;
+pub(crate) mod bridge;
 pub(crate) mod call;
 pub(crate) mod endpoint;
 pub(crate) mod events;
@@ -46,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::body::Reply;
+use self::bridge::park::Parked;
 use self::endpoint::Endpoint;
 use self::fault::Fault;
 use self::origin::Guard;
@@ -85,6 +87,12 @@ pub struct GatewaySettings {
     pub keep_alive_ms: u64,
     /// On shutdown, how long answers on their way may take, in milliseconds. Default: 5 s.
     pub drain_ms: u64,
+    /// Most calls that wait for input of their client between two of its requests. Default: 1,000.
+    pub parked_max: usize,
+    /// How long such a call waits before the server is told that nobody answers, in milliseconds. Default: 10 min.
+    pub parked_expiry_ms: u64,
+    /// How often one call may ask for input before it is given up. Default: 16.
+    pub rounds_max: u32,
     /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
     pub state_dir: Option<PathBuf>,
 }
@@ -104,6 +112,9 @@ impl Default for GatewaySettings {
             startup_grace_ms: 3_000,
             keep_alive_ms: 15_000,
             drain_ms: 5_000,
+            parked_max: 1_000,
+            parked_expiry_ms: 10 * 60 * 1_000,
+            rounds_max: 16,
             state_dir: None,
         }
     }
@@ -153,6 +164,8 @@ pub(crate) struct Shared {
         reason = "sessions and input-required results come to use it"
     )]
     pub(crate) sealer: Sealer,
+    /// Calls that wait for input of their client.
+    pub(crate) parked: Arc<Parked>,
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
@@ -179,6 +192,10 @@ impl Gateway {
         let shared = Shared {
             sessions: Sessions::new(settings.sessions_max, settings.session_idle_ms),
             sealer: Sealer::for_gateway(settings.state_dir.as_deref()),
+            parked: Arc::new(Parked::new(
+                settings.parked_max,
+                Duration::from_millis(settings.parked_expiry_ms),
+            )),
             guard: Guard::new(
                 settings.listen,
                 &settings.allowed_hosts,
@@ -209,6 +226,12 @@ impl Gateway {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.shared.sessions.count()
+    }
+
+    /// How many calls wait for input of their client.
+    #[must_use]
+    pub fn parked_count(&self) -> usize {
+        self.shared.parked.count()
     }
 
     /// How long the gateway exists.

@@ -10,6 +10,8 @@
 
 #[path = "serve/admin.rs"]
 mod admin;
+#[path = "serve/bridge.rs"]
+mod bridge;
 #[path = "serve/crossing.rs"]
 mod crossing;
 #[path = "serve/door.rs"]

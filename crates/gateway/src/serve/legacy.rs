@@ -4,20 +4,20 @@
 //! anything else. Only what happens before a session is found has a status of its own: 400 without a session id, 404
 //! with an unknown one.
 //!
-//! Not here yet, and answered honestly until then: requests from servers to clients (answers of clients to them are
-//! accepted and dropped), subscriptions to single resources (`resources/subscribe` is "method not found" and not
-//! declared), resuming a broken stream, log messages of servers (`logging/setLevel` is remembered), batches.
+//! Not here yet, and answered honestly until then: subscriptions to single resources (`resources/subscribe` is "method not
+//! found" and not declared), resuming a broken stream, batches.
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 use mainstay::ClientFace;
 use mainstay_wire::views::{CallView, CancelledView, InitializeParams};
-use mainstay_wire::{Era, Id, Kind, ListKind, Message, Parts, codes, headers, method};
+use mainstay_wire::{Era, Id, Kind, ListKind, Message, Parts, codes, headers, method, raw};
 
 use super::Shared;
 use super::adapt::{self, Recipient};
 use super::body::{self, Reply};
+use super::bridge::legacy::Client;
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED};
@@ -57,8 +57,11 @@ pub(crate) async fn post(
             notification(&session, &message);
             body::empty(StatusCode::ACCEPTED)
         }
-        // Answers to requests of servers: none are passed on yet, so nobody waits for them.
-        Kind::Result | Kind::Error => body::empty(StatusCode::ACCEPTED),
+        Kind::Result | Kind::Error => {
+            // An answer that comes too late is nobody's (F114); the client can do nothing about it.
+            session.asked.answer(message);
+            body::empty(StatusCode::ACCEPTED)
+        }
     }
 }
 
@@ -146,6 +149,11 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
         server: endpoint.server_name().map(Into::into),
         revision: params.negotiated(),
         client_info: params.client_info.map(|info| info.raw.into()),
+        client_capabilities: message
+            .member(&["params", "capabilities"])
+            .filter(|capabilities| raw::is_object(capabilities))
+            .unwrap_or("{}")
+            .into(),
     };
     let revision = opening.revision;
     let session = match shared.sessions.open(opening, told) {
@@ -263,23 +271,23 @@ async fn pass_on(
         Ok(routed) => routed,
         Err(wrong) => return fault(&id, &wrong),
     };
-    // Nothing that a server could ask of the client is carried yet, so nothing is declared in its name.
     let face = ClientFace {
-        capabilities: "{}".into(),
+        capabilities: session.opening.client_capabilities.clone(),
         info: session.opening.client_info.clone(),
         client: Some(session.id.to_string().into()),
     };
-    let in_flight = Some(session.begin(&id));
+    let client = Client {
+        session: Arc::clone(session),
+        in_flight: session.begin(&id),
+    };
     let caller = Caller {
-        era: Era::Legacy,
         id,
         method,
         progress_token,
-        face: Some(face),
+        face,
         info: String::new(),
-        in_flight,
     };
-    call::answer(shared, routed, caller).await
+    call::of_session(shared, routed, caller, client).await
 }
 
 fn answer(id: &Id, result: &str) -> Reply {

@@ -331,6 +331,7 @@ mod tests {
             server: None,
             revision: Revision::LATEST_LEGACY,
             client_info: None,
+            client_capabilities: "{}".into(),
         };
         let sessions = Sessions::new(1, 1_000);
         let session = sessions.open(opening, Told::default()).unwrap();

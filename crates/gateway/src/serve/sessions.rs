@@ -12,6 +12,7 @@ use mainstay_wire::{Id, ListKind, Revision};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::bridge::asked::Asked;
 use super::push::Told;
 
 /// Lookups of different sessions hardly ever meet on one of these.
@@ -68,6 +69,8 @@ pub(crate) struct Opening {
     pub(crate) revision: Revision,
     /// The client's info object as raw JSON, if it gave one.
     pub(crate) client_info: Option<Box<str>>,
+    /// The client's capabilities object as raw JSON, `{}` if it declared none.
+    pub(crate) client_capabilities: Box<str>,
 }
 
 /// One legacy session.
@@ -77,6 +80,8 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     /// What the client said when it opened the session.
     pub(crate) opening: Opening,
+    /// What the client was asked and has not answered yet.
+    pub(crate) asked: Asked,
     /// Which listings the client was last told about.
     pub(crate) told: Mutex<Told>,
     log_level: AtomicU8,
@@ -97,6 +102,12 @@ impl Session {
     /// servers are not carried to clients yet; the level is kept for when they are.
     pub(crate) fn set_log_level(&self, level: u8) {
         self.log_level.store(level, Ordering::Relaxed);
+    }
+
+    /// The level that the client asked for; `None` if it never did.
+    pub(crate) fn log_level(&self) -> Option<u8> {
+        let level = self.log_level.load(Ordering::Relaxed);
+        (level != u8::MAX).then_some(level)
     }
 
     /// The client has seen a listing: it need not be told of it any more.
@@ -294,6 +305,7 @@ impl Sessions {
         let session = Arc::new(Session {
             id,
             opening,
+            asked: Asked::default(),
             told: Mutex::new(told),
             log_level: AtomicU8::new(u8::MAX),
             used_at_ms: AtomicU64::new(now_ms),
@@ -388,6 +400,7 @@ mod tests {
             server: None,
             revision: Revision::V2025_11_25,
             client_info: None,
+            client_capabilities: "{}".into(),
         }
     }
 

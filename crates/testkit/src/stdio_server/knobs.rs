@@ -26,6 +26,7 @@ flags, all optional; N counts from 1 where nothing else is said
   --big-result BYTES     every tool result is this long
   --id-as FORM           answer with ids as string, float, or wrong (a number nobody asked with)
   --duplicate-answers    send every answer twice
+  --asks                 offer a tool that asks its caller (elicitation, sampling, roots) and one that logs
   --wishes               offer log levels and resource subscriptions, and ask for roots
   --no-final-newline     leave out the newline after the last answer before an exit
 exits
@@ -124,6 +125,7 @@ pub(crate) struct Knobs {
     pub(crate) id_form: IdForm,
     pub(crate) duplicate_answers: bool,
     pub(crate) no_final_newline: bool,
+    pub(crate) asks: bool,
     pub(crate) wishes: bool,
     pub(crate) exit_on: Option<String>,
     pub(crate) exit_after: Option<String>,
@@ -181,6 +183,7 @@ impl Knobs {
             "--one-byte-writes" => &mut self.one_byte_writes,
             "--duplicate-answers" => &mut self.duplicate_answers,
             "--no-final-newline" => &mut self.no_final_newline,
+            "--asks" => &mut self.asks,
             "--wishes" => &mut self.wishes,
             "--runner" => &mut self.runner,
             "--escapee" => &mut self.escapee,

@@ -1,6 +1,6 @@
 //! Reads messages, answers them, and breaks what the knobs say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -30,6 +30,9 @@ struct Shared {
     /// Ids, as JSON text, of requests whose cancellation has arrived.
     cancelled: Mutex<BTreeSet<String>>,
     cancelling: Condvar,
+    /// Answers to requests of ours, by our id; taken by the call that asked.
+    answers: Mutex<BTreeMap<String, Value>>,
+    answering: Condvar,
     calls_answered: AtomicU64,
     initialized: AtomicBool,
 }
@@ -39,10 +42,12 @@ impl Server {
         Ok(Self(Arc::new(Shared {
             ledger: Ledger::open(knobs.ledger.as_deref())?,
             output: Output::new(&knobs),
-            tools: Mutex::new(tools::default_names(knobs.wishes)),
+            tools: Mutex::new(tools::default_names(knobs.wishes, knobs.asks)),
             knobs,
             cancelled: Mutex::default(),
             cancelling: Condvar::new(),
+            answers: Mutex::default(),
+            answering: Condvar::new(),
             calls_answered: AtomicU64::new(0),
             initialized: AtomicBool::new(false),
         })))
@@ -155,6 +160,14 @@ impl Server {
             } else {
                 "result"
             };
+            if let Some(id) = message["id"].as_str() {
+                let answer = match message.get("error") {
+                    Some(error) => json!({"error": error}),
+                    None => message["result"].clone(),
+                };
+                self.answers().insert(id.to_owned(), answer);
+                self.0.answering.notify_all();
+            }
             let detail = format!("{what} {}", message["id"]);
             return self.ledger().write("answer", &detail);
         };
@@ -418,6 +431,33 @@ impl Server {
             .cancelled
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answers(&self) -> MutexGuard<'_, BTreeMap<String, Value>> {
+        self.0
+            .answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer to a request of ours; `None` if the call that asked was cancelled meanwhile.
+    pub(crate) fn answer_to(&self, call: &Value, ask: &str) -> Option<Value> {
+        let call = call.to_string();
+        let mut answers = self.answers();
+        loop {
+            if let Some(answer) = answers.remove(ask) {
+                return Some(answer);
+            }
+            if self.cancelled().contains(&call) {
+                return None;
+            }
+            // A cancellation is looked for from time to time.
+            let waited = self
+                .0
+                .answering
+                .wait_timeout(answers, Duration::from_millis(5));
+            answers = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Lets time pass; false if the request was cancelled meanwhile.

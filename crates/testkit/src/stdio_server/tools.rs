@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::answers::{Answer, error};
+use super::answers::{Answer, META_VERSION, error};
 use super::server::Server;
+use crate::asks;
 
 /// Name, description, argument, the argument's type, read-only?
 const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
@@ -53,12 +54,32 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
         "array",
         false,
     ),
+    (
+        "ask",
+        "Asks its caller the questions of `rounds`, then answers with all answers",
+        "rounds",
+        "array",
+        false,
+    ),
+    (
+        "log",
+        "Logs one message of each of `levels`, then answers",
+        "levels",
+        "array",
+        true,
+    ),
 ];
 
-/// `touch` is there only where resources can be subscribed to.
-pub(crate) fn default_names(wishes: bool) -> Vec<String> {
+/// `touch` is there only where resources can be subscribed to; `ask` and `log` only on request.
+pub(crate) fn default_names(wishes: bool, asks: bool) -> Vec<String> {
     let names = TOOLS.iter().map(|(name, ..)| (*name).to_owned());
-    names.filter(|name| wishes || name != "touch").collect()
+    names
+        .filter(|name| match name.as_str() {
+            "touch" => wishes,
+            "ask" | "log" => asks,
+            _ => true,
+        })
+        .collect()
 }
 
 pub(crate) fn list(names: &[String]) -> Value {
@@ -116,10 +137,44 @@ pub(crate) fn call(server: &Server, id: &Value, params: &Value) -> Option<Answer
         "progress" => progress(server, id, params)?,
         "touch" => touch(server, &arguments["uri"]),
         "set_tools" => set_tools(server, &arguments["names"]),
+        "ask" if params["_meta"][META_VERSION].is_string() => {
+            return Some(Ok(asks::modern(params)));
+        }
+        "ask" => return ask(server, id, arguments),
+        "log" => {
+            for message in asks::logs(arguments) {
+                server.output().message(&message);
+            }
+            "logged".to_owned()
+        }
         _ => arguments["text"].as_str().unwrap_or_default().to_owned(),
     };
     let text = server.knobs().big_result_bytes.map_or(text, filler);
     Some(Ok(json!({"content": [{"type": "text", "text": text}]})))
+}
+
+/// Asks round by round, and answers when it has all answers; not at all if it is cancelled before that.
+fn ask(server: &Server, id: &Value, arguments: &Value) -> Option<Answer> {
+    let mut answers = Vec::new();
+    let mut number = 0;
+    while let Some(questions) = asks::round(arguments, number) {
+        let mut asked = Vec::new();
+        for (place, question) in questions.into_iter().enumerate() {
+            let ask = format!("ask-{id}-{number}-{place}");
+            let mut request = json!({"jsonrpc": "2.0", "id": ask, "method": question.method});
+            if let Some(params) = question.params {
+                request["params"] = params;
+            }
+            server.ledger().write("ask", &ask);
+            server.output().message(&request);
+            asked.push(ask);
+        }
+        for ask in asked {
+            answers.push(server.answer_to(id, &ask)?);
+        }
+        number += 1;
+    }
+    Some(Ok(asks::text(&Value::Array(answers))))
 }
 
 fn filler(bytes: usize) -> String {
