@@ -9,14 +9,43 @@ use crate::Failure;
 pub(crate) struct Reader<R> {
     stream: R,
     buffer: BytesMut,
+    /// What has come of the next event.
+    pending: BytesMut,
 }
 
 /// One message: its head is dropped, only what matters is kept.
 pub(crate) struct Incoming {
     /// The first line.
     pub(crate) first: String,
+    /// The session that it names.
+    pub(crate) session: Option<String>,
     /// The body.
     pub(crate) body: BytesMut,
+}
+
+/// The head of one message.
+pub(crate) struct Head(String);
+
+impl Head {
+    /// The first line.
+    pub(crate) fn first(&self) -> &str {
+        self.0.split("\r\n").next().unwrap_or_default()
+    }
+
+    /// One header.
+    pub(crate) fn get(&self, name: &str) -> Option<String> {
+        self.0.split("\r\n").skip(1).find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name)
+                .then(|| value.trim().to_owned())
+        })
+    }
+
+    /// Whether the body is a stream of events.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.get("content-type")
+            .is_some_and(|kind| kind.starts_with("text/event-stream"))
+    }
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -24,12 +53,30 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     pub(crate) fn new(stream: R) -> Self {
         Self {
             stream,
-            buffer: BytesMut::with_capacity(64 * 1024),
+            buffer: BytesMut::with_capacity(16 * 1024),
+            pending: BytesMut::new(),
         }
     }
 
     /// The next message, or `None` when the peer has closed.
     pub(crate) async fn next(&mut self) -> Result<Option<Incoming>, Failure> {
+        let Some(head) = self.head().await? else {
+            return Ok(None);
+        };
+        let body = match (head.get("content-length"), head.get("transfer-encoding")) {
+            (Some(length), _) => self.sized(length.parse()?).await?,
+            (None, Some(_chunked)) => self.chunked().await?,
+            (None, None) => BytesMut::new(),
+        };
+        Ok(Some(Incoming {
+            first: head.first().to_owned(),
+            session: head.get("mcp-session-id"),
+            body,
+        }))
+    }
+
+    /// The next head alone. A body without a length is read with [`Reader::event`].
+    pub(crate) async fn head(&mut self) -> Result<Option<Head>, Failure> {
         let end = loop {
             if let Some(end) = memchr::memmem::find(&self.buffer, b"\r\n\r\n") {
                 break end;
@@ -40,21 +87,26 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         };
         let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
         self.buffer.advance(end + 4);
-        let mut lines = head.split("\r\n");
-        let first = lines.next().unwrap_or_default().to_owned();
-        let header = |name: &str| {
-            head.split("\r\n").skip(1).find_map(|line| {
-                let (key, value) = line.split_once(':')?;
-                key.eq_ignore_ascii_case(name)
-                    .then(|| value.trim().to_owned())
-            })
-        };
-        let body = match (header("content-length"), header("transfer-encoding")) {
-            (Some(length), _) => self.sized(length.parse()?).await?,
-            (None, Some(_chunked)) => self.chunked().await?,
-            (None, None) => BytesMut::new(),
-        };
-        Ok(Some(Incoming { first, body }))
+        Ok(Some(Head(head)))
+    }
+
+    /// The data of the next event of a chunked stream that says something, or `None` at its end.
+    pub(crate) async fn event(&mut self) -> Result<Option<String>, Failure> {
+        loop {
+            while let Some((end, gap)) = event_end(&self.pending) {
+                let event = self.pending.split_to(end);
+                self.pending.advance(gap);
+                let text = String::from_utf8_lossy(&event);
+                let data = text.lines().find_map(|line| line.strip_prefix("data:"));
+                if let Some(data) = data.map(str::trim).filter(|data| !data.is_empty()) {
+                    return Ok(Some(data.to_owned()));
+                }
+            }
+            match self.chunk().await? {
+                Some(chunk) => self.pending.extend_from_slice(&chunk),
+                None => return Ok(None),
+            }
+        }
     }
 
     async fn sized(&mut self, length: usize) -> Result<BytesMut, Failure> {
@@ -70,23 +122,27 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     async fn chunked(&mut self) -> Result<BytesMut, Failure> {
         let mut body = BytesMut::new();
-        loop {
-            let end = loop {
-                if let Some(end) = memchr::memmem::find(&self.buffer, b"\r\n") {
-                    break end;
-                }
-                if !self.fill().await? {
-                    return Err("closed in the middle of a chunk".into());
-                }
-            };
-            let size = usize::from_str_radix(std::str::from_utf8(&self.buffer[..end])?.trim(), 16)?;
-            self.buffer.advance(end + 2);
-            let chunk = self.sized(size + 2).await?;
-            if size == 0 {
-                return Ok(body);
-            }
-            body.extend_from_slice(&chunk[..size]);
+        while let Some(chunk) = self.chunk().await? {
+            body.extend_from_slice(&chunk);
         }
+        Ok(body)
+    }
+
+    /// The next chunk, or `None` after the last.
+    async fn chunk(&mut self) -> Result<Option<BytesMut>, Failure> {
+        let end = loop {
+            if let Some(end) = memchr::memmem::find(&self.buffer, b"\r\n") {
+                break end;
+            }
+            if !self.fill().await? {
+                return Err("closed in the middle of a chunk".into());
+            }
+        };
+        let size = usize::from_str_radix(std::str::from_utf8(&self.buffer[..end])?.trim(), 16)?;
+        self.buffer.advance(end + 2);
+        let mut chunk = self.sized(size + 2).await?;
+        chunk.truncate(size);
+        Ok((size > 0).then_some(chunk))
     }
 
     async fn fill(&mut self) -> Result<bool, Failure> {
@@ -95,4 +151,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         Ok(self.stream.read_buf(&mut self.buffer).await? > 0)
     }
+}
+
+/// Where an event ends, and how long the gap to the next one is.
+fn event_end(text: &[u8]) -> Option<(usize, usize)> {
+    let find = |gap: &[u8]| Some((memchr::memmem::find(text, gap)?, gap.len()));
+    find(b"\r\n\r\n").or_else(|| find(b"\n\n"))
 }

@@ -1,14 +1,18 @@
 //! The load: some connections, each with one request in flight at a time, for a set time.
 
+mod client;
+mod fanout;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+pub(crate) use self::fanout::fan_out;
 
+use self::client::Client;
 use crate::Failure;
-use crate::http::Reader;
+use crate::fixture::Era;
 
-/// One way to the tool: an address, a path and the name that the tool has there.
+/// One way to the tool: an address, a path and the words in which it is asked for there.
 #[derive(Debug, Clone)]
 pub(crate) struct Way {
     /// Its name in the report.
@@ -17,6 +21,17 @@ pub(crate) struct Way {
     pub(crate) address: String,
     /// The path of the endpoint.
     pub(crate) path: String,
+    /// The era of the client.
+    pub(crate) era: Era,
+}
+
+/// What is asked for, again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// This method, of this tool.
+    Call(&'static str, Option<&'static str>),
+    /// A tool that asks back before it answers.
+    Question,
 }
 
 /// What one burst measured.
@@ -28,79 +43,75 @@ pub(crate) struct Burst {
     pub(crate) median_us: f64,
 }
 
-/// The bytes of one request.
-fn request(way: &Way, method: &str, tool: Option<&str>) -> Vec<u8> {
-    let meta = "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\"io.modelcontextprotocol/clientCapabilities\":{},\"io.modelcontextprotocol/clientInfo\":{\"name\":\"bench\",\"version\":\"1\"}}";
-    let (params, name) = match tool {
-        Some(tool) => (
-            format!("\"name\":\"{tool}\",\"arguments\":{{\"text\":\"hello\"}},"),
-            format!("mcp-name: {tool}\r\n"),
-        ),
-        None => (String::new(), String::new()),
-    };
-    let body = format!(
-        "{{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"{method}\",\"params\":{{{params}{meta}}}}}"
-    );
-    format!(
-        "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\nmcp-protocol-version: 2026-07-28\r\nmcp-method: {method}\r\n{name}content-length: {}\r\n\r\n{body}",
-        way.path,
-        way.address,
-        body.len()
-    )
-    .into_bytes()
+impl Burst {
+    /// From what each call took, in nanoseconds.
+    pub(crate) fn of(mut latencies: Vec<u32>, took: Duration) -> Result<Self, Failure> {
+        latencies.sort_unstable();
+        let median = latencies
+            .get(latencies.len() / 2)
+            .copied()
+            .ok_or("not a single call was answered")?;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a count of calls fits a float many times over"
+        )]
+        Ok(Self {
+            per_second: latencies.len() as f64 / took.as_secs_f64(),
+            median_us: f64::from(median) / 1_000.0,
+        })
+    }
 }
 
-/// Loads one way.
+/// Loads one way. With `listening`, every client holds its session's push stream open meanwhile.
 pub(crate) async fn burst(
     way: &Way,
-    method: &'static str,
-    tool: Option<&'static str>,
+    asked: Asked,
     in_flight: usize,
+    listening: bool,
     lasts: Duration,
 ) -> Result<Burst, Failure> {
-    let request = std::sync::Arc::new(request(way, method, tool));
-    let mut tasks = tokio::task::JoinSet::new();
-    let started = Instant::now();
+    let way = Arc::new(way.clone());
+    let mut opening = tokio::task::JoinSet::new();
     for _ in 0..in_flight {
-        let (request, address) = (std::sync::Arc::clone(&request), way.address.clone());
-        tasks.spawn(async move { worker(&address, &request, started + lasts).await });
+        let way = Arc::clone(&way);
+        opening.spawn(async move {
+            let client = Client::open(&way).await?;
+            let stream = if listening {
+                Some(client.listen().await?)
+            } else {
+                None
+            };
+            Ok::<_, Failure>((client, stream))
+        });
+    }
+    let mut clients = Vec::new();
+    while let Some(opened) = opening.join_next().await {
+        clients.push(opened??);
+    }
+    let started = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for (client, stream) in clients {
+        tasks.spawn(async move {
+            let latencies = worker(client, asked, started + lasts).await;
+            drop(stream);
+            latencies
+        });
     }
     let mut latencies: Vec<u32> = Vec::new();
     while let Some(worker) = tasks.join_next().await {
         latencies.extend(worker??);
     }
-    let took = started.elapsed().as_secs_f64();
-    latencies.sort_unstable();
-    let median = latencies
-        .get(latencies.len() / 2)
-        .copied()
-        .ok_or("not a single call was answered")?;
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a count of calls fits a float many times over"
-    )]
-    Ok(Burst {
-        per_second: latencies.len() as f64 / took,
-        median_us: f64::from(median) / 1_000.0,
-    })
+    Burst::of(latencies, started.elapsed())
 }
 
-async fn worker(address: &str, request: &[u8], until: Instant) -> Result<Vec<u32>, Failure> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (read, mut write) = stream.into_split();
-    let mut reader = Reader::new(read);
-    let mut latencies = Vec::with_capacity(16 * 1024);
+async fn worker(mut client: Client, asked: Asked, until: Instant) -> Result<Vec<u32>, Failure> {
+    let mut latencies = Vec::with_capacity(1_024);
+    let request = client.request(asked);
     while Instant::now() < until {
         let sent = Instant::now();
-        write.write_all(request).await?;
-        let answer = reader.next().await?.ok_or("the connection was closed")?;
-        let good = answer.first.contains(" 200 ")
-            && memchr::memmem::find(&answer.body, b"\"result\"").is_some();
-        if !good {
-            let body =
-                String::from_utf8_lossy(&answer.body[..answer.body.len().min(400)]).into_owned();
-            return Err(format!("{}: {body}", answer.first).into());
+        match asked {
+            Asked::Call(..) => client.call(&request).await?,
+            Asked::Question => client.question(&request).await?,
         }
         latencies.push(u32::try_from(sent.elapsed().as_nanos()).unwrap_or(u32::MAX));
     }

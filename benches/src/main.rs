@@ -29,7 +29,11 @@ enum Command {
     /// Run the measurements and print the ratios.
     Run(RunArgs),
     /// The upstream: a minimal MCP server over HTTP. Prints its address.
-    ServeHttp,
+    ServeHttp {
+        /// The era that it speaks.
+        #[arg(long, value_enum, default_value = "modern")]
+        era: fixture::Era,
+    },
     /// The upstream: a minimal MCP server over stdio.
     ServeStdio,
     /// The floor of any proxy: copies bytes to the given address. Prints its own.
@@ -68,7 +72,7 @@ fn main() -> std::process::ExitCode {
         Ok(runtime) => runtime.block_on(async {
             match cli.command {
                 Command::Run(args) => run::run(args).await,
-                Command::ServeHttp => fixture::serve_http().await,
+                Command::ServeHttp { era } => fixture::web::serve(era).await,
                 Command::ServeStdio => fixture::serve_stdio().await,
                 Command::Relay { to } => relay::serve(to).await,
             }

@@ -9,7 +9,7 @@ use crate::load::Burst;
 pub(crate) struct Scenario {
     /// Its name.
     pub(crate) name: String,
-    /// Per way: its name and its bursts.
+    /// Per way: its name and its bursts. The first is what the others are compared with.
     pub(crate) ways: Vec<(&'static str, Vec<Burst>)>,
 }
 
@@ -35,10 +35,8 @@ impl Scenario {
                 .find(|(way, _)| *way == name)
                 .map(|(_, bursts)| bursts.as_slice())
         };
-        let (direct, relay) = (
-            find("direct").unwrap_or_default(),
-            find("relay").unwrap_or_default(),
-        );
+        let first = self.ways.first().map(|(_, bursts)| bursts.as_slice());
+        let (direct, relay) = (first.unwrap_or_default(), find("relay").unwrap_or_default());
         let ratio = |bursts: &[Burst], base: &[Burst]| {
             median(
                 bursts

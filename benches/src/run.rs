@@ -7,31 +7,91 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
-use crate::load::{Way, burst};
+use crate::fixture::Era;
+use crate::load::{Asked, Way, burst, fan_out};
 use crate::report::{Scenario, print};
 use crate::{Failure, RunArgs};
 
-/// Name, method, tool, requests in flight.
-type Case = (&'static str, &'static str, Option<&'static str>, usize);
+/// What is measured.
+struct Case {
+    name: &'static str,
+    load: Load,
+    /// The ways by name; the first of them is what the others are compared with.
+    ways: &'static [&'static str],
+}
+
+/// How it is measured.
+#[derive(Clone, Copy)]
+enum Load {
+    /// So many clients that ask again and again.
+    Calls(Asked, usize),
+    /// The same, and every client holds its push stream open.
+    Sessions(Asked, usize),
+    /// So many listeners that are told one change.
+    FanOut(usize),
+}
+
+const SMALL: Asked = Asked::Call("tools/call", Some("small"));
+const ONE_ERA: &[&str] = &["direct", "relay", "mainstay http", "mainstay stdio"];
+const CROSSING: &[&str] = &[
+    "direct",
+    "modern > modern",
+    "modern > legacy",
+    "legacy > modern",
+    "legacy > legacy",
+];
+const LISTENING: &[&str] = &["direct legacy", "legacy > legacy", "modern > legacy"];
 
 const CASES: &[Case] = &[
-    ("small call, 1 in flight", "tools/call", Some("small"), 1),
-    ("small calls, 8 in flight", "tools/call", Some("small"), 8),
-    ("small calls, 64 in flight", "tools/call", Some("small"), 64),
-    (
+    case("small call, 1 in flight", Load::Calls(SMALL, 1), ONE_ERA),
+    case("small calls, 8 in flight", Load::Calls(SMALL, 8), ONE_ERA),
+    case("small calls, 64 in flight", Load::Calls(SMALL, 64), ONE_ERA),
+    case(
         "64 KiB results, 8 in flight",
-        "tools/call",
-        Some("kib64"),
-        8,
+        Load::Calls(Asked::Call("tools/call", Some("kib64")), 8),
+        ONE_ERA,
     ),
-    ("1 MiB results, 8 in flight", "tools/call", Some("mib1"), 8),
-    ("2,000 tools listed, 8 in fl.", "tools/list", None, 8),
+    case(
+        "1 MiB results, 8 in flight",
+        Load::Calls(Asked::Call("tools/call", Some("mib1")), 8),
+        ONE_ERA,
+    ),
+    case(
+        "2,000 tools listed, 8 in fl.",
+        Load::Calls(Asked::Call("tools/list", None), 8),
+        ONE_ERA,
+    ),
+    case("era crossing, 8 in flight", Load::Calls(SMALL, 8), CROSSING),
+    case(
+        "questions, 8 in flight",
+        Load::Calls(Asked::Question, 8),
+        &[
+            "direct legacy",
+            "direct",
+            "legacy > legacy",
+            "modern > legacy",
+            "legacy > modern",
+            "modern > modern",
+        ],
+    ),
+    case(
+        "200 sessions, each calling",
+        Load::Sessions(SMALL, 200),
+        &["direct legacy", "legacy > legacy", "legacy > modern"],
+    ),
+    case("change told to 1,000", Load::FanOut(1_000), LISTENING),
 ];
+
+const fn case(name: &'static str, load: Load, ways: &'static [&'static str]) -> Case {
+    Case { name, load, ways }
+}
 
 /// Measures everything and prints it.
 pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
     let own = std::env::current_exe()?;
     let (mut server, server_at) = start(Command::new(&own).arg("serve-http")).await?;
+    let legacy = ["serve-http", "--era", "legacy"];
+    let (mut legacy, legacy_at) = start(Command::new(&own).args(legacy)).await?;
     let (mut relay, relay_at) = start(Command::new(&own).args(["relay", &server_at])).await?;
     let dir = tempfile::tempdir()?;
     let config = dir.path().join("mcp.json");
@@ -40,6 +100,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
         serde_json::json!({"mcpServers": {
             "http": {"url": format!("http://{server_at}/mcp")},
             "stdio": {"command": own, "args": ["serve-stdio"]},
+            "legacy": {"url": format!("http://{legacy_at}/mcp")},
         }})
         .to_string(),
     )?;
@@ -62,22 +123,12 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
         .kill_on_drop(true)
         .spawn()?;
     until_listening(&listen).await?;
-    let way = |name, address: &str, path: &str| Way {
-        name,
-        address: address.to_owned(),
-        path: path.to_owned(),
-    };
-    let ways = [
-        way("direct", &server_at, "/mcp"),
-        way("relay", &relay_at, "/mcp"),
-        way("mainstay http", &listen, "/servers/http/mcp"),
-        way("mainstay stdio", &listen, "/servers/stdio/mcp"),
-    ];
+    let ways = ways(&server_at, &relay_at, &legacy_at, &listen);
     let mut rows = Vec::new();
     for case in CASES.iter().filter(|case| {
         args.only
             .as_ref()
-            .is_none_or(|only| case.0.contains(only.as_str()))
+            .is_none_or(|only| case.name.contains(only.as_str()))
     }) {
         rows.extend(measure(case, &ways, &args).await?.rows());
     }
@@ -90,25 +141,64 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
             resident_kib(pid).unwrap_or(0)
         );
     }
-    for child in [&mut mainstay, &mut relay, &mut server] {
+    for child in [&mut mainstay, &mut relay, &mut server, &mut legacy] {
         child.kill().await?;
     }
     Ok(())
 }
 
+/// All ways to the tool. `A > B` is a client of one era and a server of the other behind Mainstay.
+fn ways(server_at: &str, relay_at: &str, legacy_at: &str, listen: &str) -> Vec<Way> {
+    let way = |name, address: &str, path: &str, era| Way {
+        name,
+        address: address.to_owned(),
+        path: path.to_owned(),
+        era,
+    };
+    vec![
+        way("direct", server_at, "/mcp", Era::Modern),
+        way("relay", relay_at, "/mcp", Era::Modern),
+        way("mainstay http", listen, "/servers/http/mcp", Era::Modern),
+        way("mainstay stdio", listen, "/servers/stdio/mcp", Era::Modern),
+        way("direct legacy", legacy_at, "/mcp", Era::Legacy),
+        way("modern > modern", listen, "/servers/http/mcp", Era::Modern),
+        way(
+            "modern > legacy",
+            listen,
+            "/servers/legacy/mcp",
+            Era::Modern,
+        ),
+        way("legacy > modern", listen, "/servers/http/mcp", Era::Legacy),
+        way(
+            "legacy > legacy",
+            listen,
+            "/servers/legacy/mcp",
+            Era::Legacy,
+        ),
+    ]
+}
+
 async fn measure(case: &Case, ways: &[Way], args: &RunArgs) -> Result<Scenario, Failure> {
-    let (name, method, tool, in_flight) = *case;
+    let find = |name: &&str| ways.iter().find(|way| way.name == *name);
+    let ways: Vec<&Way> = case.ways.iter().filter_map(find).collect();
     let mut scenario = Scenario {
-        name: name.to_owned(),
+        name: case.name.to_owned(),
         ways: ways.iter().map(|way| (way.name, Vec::new())).collect(),
     };
     // The first round warms up and is thrown away.
     for round in 0..=args.rounds {
         for (index, way) in ways.iter().enumerate() {
             let lasts = Duration::from_millis(if round == 0 { 150 } else { args.burst_ms });
-            let measured = burst(way, method, tool, in_flight, lasts)
+            let measuring = async {
+                match case.load {
+                    Load::Calls(asked, clients) => burst(way, asked, clients, false, lasts).await,
+                    Load::Sessions(asked, clients) => burst(way, asked, clients, true, lasts).await,
+                    Load::FanOut(listeners) => fan_out(way, listeners).await,
+                }
+            };
+            let measured = measuring
                 .await
-                .map_err(|error| format!("{name}, {}: {error}", way.name))?;
+                .map_err(|error| format!("{}, {}: {error}", case.name, way.name))?;
             if round > 0
                 && let Some((_, bursts)) = scenario.ways.get_mut(index)
             {

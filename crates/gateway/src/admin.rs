@@ -13,6 +13,7 @@
 //! | `GET /api/v1/tools` | all published tools and what is hidden |
 //! | `POST /api/v1/servers/{name}/call` | calls a tool: `{tool, arguments?, timeoutMs?}` |
 //! | `GET /api/v1/events[?recent=N]` | what happens, as events |
+//! | `/mcp`, `/servers/{name}/mcp` | MCP itself, for `mainstay stdio` and other clients of this user |
 //!
 //! Errors are `{"error":{"message","hint"?,"data"?}}` under a matching HTTP status.
 
@@ -23,7 +24,7 @@ mod socket;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -54,9 +55,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/api/v1/servers/{name}/call", post(call::call))
         .route("/api/v1/tools", get(tools))
         .route("/api/v1/events", get(events))
-        .fallback(async || {
-            Problem::new(StatusCode::NOT_FOUND, "no such path in the admin API").into_response()
-        })
+        .fallback(elsewhere)
         .with_state(gateway)
 }
 
@@ -126,6 +125,15 @@ fn find(gateway: &Gateway, name: &str) -> Result<ServerHandle, Problem> {
             )
         }
     })
+}
+
+/// What is not of the admin API: the MCP endpoints, as on the TCP side.
+async fn elsewhere(State(gateway): State<Gateway>, request: Request) -> Response {
+    if request.uri().path().starts_with("/api/") {
+        return Problem::new(StatusCode::NOT_FOUND, "no such path in the admin API")
+            .into_response();
+    }
+    gateway.handle_local(request).await.map(Body::new)
 }
 
 async fn status(State(gateway): State<Gateway>) -> Response {

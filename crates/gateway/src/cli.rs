@@ -64,6 +64,8 @@ pub(crate) enum ColorWhen {
 pub(crate) enum Command {
     /// Serve all configured servers on one endpoint, until told to stop.
     Serve(ServeArgs),
+    /// Serve one app over stdin and stdout: attaches to the running Mainstay, or starts one.
+    Stdio(StdioArgs),
     /// Show what every server is doing: state, generation, last failure, what comes next.
     Status(StatusArgs),
     /// List the tools of all servers, or of one.
@@ -94,7 +96,7 @@ impl Command {
     /// Whether the command was asked to print JSON: then its errors are JSON, too.
     pub(crate) fn prints_json(&self) -> bool {
         match self {
-            Self::Serve(_) | Self::DemoServer(_) => false,
+            Self::Serve(_) | Self::Stdio(_) | Self::DemoServer(_) => false,
             Self::Status(args) => args.json,
             Self::Tools(args) => args.json,
             Self::Call(args) => args.json,
@@ -150,12 +152,44 @@ pub(crate) struct ServeArgs {
     pub(crate) state_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) socket: SocketArg,
+    /// Started by a relay: leaves the terminal, and takes a free port if the configured one is taken.
+    #[arg(long, hide = true)]
+    pub(crate) background: bool,
     /// How log lines on stderr look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,
     /// What is logged: a level, or a filter such as `info,mainstay=debug`.
     #[arg(long, default_value = "info", value_name = "LEVEL", env = env::LOG)]
     pub(crate) log_level: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mainstay stdio                         what an app runs: all servers over stdin and stdout
+  mainstay stdio --config ~/.cursor/mcp.json
+  mainstay stdio --server github         one server, its names untouched
+  mainstay stdio --no-start              only attach: something else runs `mainstay serve`
+
+In the configuration of an app:
+  { \"mcpServers\": { \"mainstay\": { \"command\": \"mainstay\", \"args\": [\"stdio\"] } } }
+
+The Mainstay that it starts is one for all apps and stays when this one leaves. If it is restarted, the app notices a slow
+call at worst. SIGINT and SIGTERM end the relay, as the end of its input does.")]
+pub(crate) struct StdioArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    #[command(flatten)]
+    pub(crate) socket: SocketArg,
+    /// Serve this server alone, with its own names, instead of all.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server: Option<String>,
+    /// Never start a Mainstay in the background.
+    #[arg(long)]
+    pub(crate) no_start: bool,
+    /// How long messages wait while no Mainstay is there, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) patience: u64,
 }
 
 /// How log lines look.

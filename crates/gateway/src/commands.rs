@@ -13,6 +13,7 @@ mod paths;
 pub(crate) mod serve;
 pub(crate) mod signals;
 mod status;
+mod stdio;
 mod tools;
 
 use self::operate::Order;
@@ -28,6 +29,7 @@ use crate::exit::{Exit, Stop};
 pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> {
     match command {
         Command::Serve(args) => serve::run(args, output).await,
+        Command::Stdio(args) => stdio::run(args, output).await,
         Command::Status(args) => status::run(args, output).await,
         Command::Tools(args) => tools::run(args, output).await,
         Command::Call(args) => call::run(args, output).await,

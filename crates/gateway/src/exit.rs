@@ -67,7 +67,6 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// Every way to end, in the order of the numbers.
-    #[cfg(test)]
     pub(crate) const ALL: [Exit; 22] = [
         Exit::Ok,
         Exit::Unexpected,
@@ -92,6 +91,12 @@ impl Exit {
         Exit::TargetDown,
         Exit::Interrupted,
     ];
+
+    /// The documented way to end behind the exit code of another `mainstay`.
+    pub(crate) fn of_code(code: Option<i32>) -> Option<Self> {
+        let code = u8::try_from(code?).ok()?;
+        Self::ALL.into_iter().find(|exit| exit.code() == code)
+    }
 
     /// The number the process ends with.
     pub(crate) const fn code(self) -> u8 {

@@ -20,16 +20,22 @@ pub(crate) mod greet;
 pub(crate) mod health;
 pub(crate) mod http;
 pub(crate) mod legacy;
+#[allow(dead_code, reason = "calls come to use what they hear")]
+pub(crate) mod levels;
 pub(crate) mod listen;
+pub mod local;
 pub(crate) mod modern;
 pub(crate) mod origin;
+pub(crate) mod pages;
 pub(crate) mod push;
+pub(crate) mod replay;
 #[allow(
     dead_code,
     reason = "sessions and input-required results come to use all of it"
 )]
 pub(crate) mod seal;
 pub(crate) mod sessions;
+pub(crate) mod subscriptions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,7 +47,7 @@ use bytes::Bytes;
 use http_body::Body;
 use mainstay::Manager;
 use mainstay::config::GatewayConfig;
-use mainstay_wire::{Limits, Message};
+use mainstay_wire::Limits;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,10 +55,12 @@ use tokio_util::task::TaskTracker;
 use self::body::Reply;
 use self::bridge::park::Parked;
 use self::endpoint::Endpoint;
-use self::fault::Fault;
+use self::levels::Levels;
 use self::origin::Guard;
+use self::replay::ReplayLimits;
 use self::seal::Sealer;
 use self::sessions::Sessions;
+use self::subscriptions::Subscriptions;
 
 pub use self::listen::{ServeError, serve};
 
@@ -77,6 +85,11 @@ pub struct GatewaySettings {
     pub push_streams_max: usize,
     /// Most connections at the same time; more wait in the system's queue. Default: 20,000.
     pub connections_max: usize,
+    /// Most items on one page of a listing; a longer listing is given in pages. Default: 5,000, because many clients never
+    /// ask for a second page.
+    pub page_items_max: usize,
+    /// Most bytes of items on one page of a listing; a single item may be larger. Default: 8 MiB.
+    pub page_bytes_max: usize,
     /// How long a client waits for the first listing of a server that never had one, in milliseconds. Default: 15 s.
     pub edge_patience_ms: u64,
     /// In its first moments, how long a listing of the aggregate waits for servers that have never listed, counted from
@@ -93,6 +106,15 @@ pub struct GatewaySettings {
     pub parked_expiry_ms: u64,
     /// How often one call may ask for input before it is given up. Default: 16.
     pub rounds_max: u32,
+    /// Events of streams that are kept for one legacy session, so that a client that lost a stream can resume it.
+    /// Default: 256.
+    pub replay_events_max: usize,
+    /// Bytes of such events for one session. Default: 4 MiB.
+    pub replay_bytes_max: usize,
+    /// Bytes of such events for all sessions together. Default: 64 MiB.
+    pub replay_total_bytes_max: usize,
+    /// How long they are kept after their stream has ended or lost its client, in milliseconds. Default: 5 min.
+    pub replay_keep_ms: u64,
     /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
     pub state_dir: Option<PathBuf>,
 }
@@ -108,6 +130,8 @@ impl Default for GatewaySettings {
             session_idle_ms: 24 * 60 * 60 * 1_000,
             push_streams_max: 10_000,
             connections_max: 20_000,
+            page_items_max: 5_000,
+            page_bytes_max: 8 * 1024 * 1024,
             edge_patience_ms: 15_000,
             startup_grace_ms: 3_000,
             keep_alive_ms: 15_000,
@@ -115,6 +139,10 @@ impl Default for GatewaySettings {
             parked_max: 1_000,
             parked_expiry_ms: 10 * 60 * 1_000,
             rounds_max: 16,
+            replay_events_max: 256,
+            replay_bytes_max: 4 * 1024 * 1024,
+            replay_total_bytes_max: 64 * 1024 * 1024,
+            replay_keep_ms: 5 * 60 * 1_000,
             state_dir: None,
         }
     }
@@ -159,15 +187,13 @@ pub(crate) struct Shared {
     pub(crate) settings: GatewaySettings,
     pub(crate) sessions: Sessions,
     /// Seals what clients carry for us.
-    #[allow(
-        dead_code,
-        reason = "sessions and input-required results come to use it"
-    )]
-    pub(crate) sealer: Sealer,
+    pub(crate) sealer: Arc<Sealer>,
     /// Calls that wait for input of their client.
     pub(crate) parked: Arc<Parked>,
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) levels: Levels,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
     pub(crate) ending: CancellationToken,
     /// Cancelled when the time for answers on their way is over.
@@ -175,6 +201,16 @@ pub(crate) struct Shared {
     /// Calls that outlive their connection, and connections.
     pub(crate) tasks: TaskTracker,
     started: Instant,
+}
+
+impl Shared {
+    /// What is due from time to time: idle sessions end, old keys are replaced.
+    pub(crate) fn sweep(&self) {
+        self.sessions.sweep();
+        if let Err(error) = self.sealer.refresh() {
+            tracing::warn!(%error, "the key ring could not be renewed; the old key stays in use");
+        }
+    }
 }
 
 /// Where a path leads.
@@ -185,13 +221,34 @@ enum Place<'p> {
 }
 
 impl Gateway {
-    /// A gateway that answers for `manager`. Listens nowhere yet. Reads the keys of
+    /// A gateway that answers for `manager`. Listens nowhere yet. Reads the keys and sessions of
     /// [`state_dir`](GatewaySettings::state_dir), which blocks for a moment.
     #[must_use]
     pub fn new(manager: Manager, settings: GatewaySettings) -> Self {
+        let sealer = Arc::new(Sealer::for_gateway(settings.state_dir.as_deref()));
+        let (tasks, ending, hurry) = (
+            TaskTracker::new(),
+            CancellationToken::new(),
+            CancellationToken::new(),
+        );
+        let replay = replay::Common::new(
+            ReplayLimits::from(&settings),
+            tasks.clone(),
+            ending.clone(),
+            hurry.clone(),
+        );
+        let mut sessions =
+            Sessions::new(settings.sessions_max, settings.session_idle_ms).replaying(replay);
+        if let Some(dir) = settings
+            .state_dir
+            .as_deref()
+            .filter(|_| sealer.is_durable())
+        {
+            sessions = sessions.durable(&sealer, dir);
+        }
         let shared = Shared {
-            sessions: Sessions::new(settings.sessions_max, settings.session_idle_ms),
-            sealer: Sealer::for_gateway(settings.state_dir.as_deref()),
+            sessions,
+            sealer,
             parked: Arc::new(Parked::new(
                 settings.parked_max,
                 Duration::from_millis(settings.parked_expiry_ms),
@@ -204,9 +261,11 @@ impl Gateway {
             push_streams: Arc::new(Semaphore::new(
                 settings.push_streams_max.min(Semaphore::MAX_PERMITS),
             )),
-            ending: CancellationToken::new(),
-            hurry: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            subscriptions: Subscriptions::default(),
+            levels: Levels::default(),
+            ending,
+            hurry,
+            tasks,
             started: Instant::now(),
             manager,
             settings,
@@ -234,6 +293,12 @@ impl Gateway {
         self.shared.parked.count()
     }
 
+    /// How many subscriptions to resources clients hold.
+    #[must_use]
+    pub fn subscription_count(&self) -> usize {
+        self.shared.subscriptions.count()
+    }
+
     /// How long the gateway exists.
     #[must_use]
     pub fn uptime(&self) -> Duration {
@@ -251,10 +316,31 @@ impl Gateway {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let shared = &self.shared;
-        if let Err(foreign) = shared.guard.check(request.uri(), request.headers()) {
+        if let Err(foreign) = self.shared.guard.check(request.uri(), request.headers()) {
             return body::plain(StatusCode::FORBIDDEN, foreign.to_string());
         }
+        self.route(request).await
+    }
+
+    /// Answers one request that came through a door of which the system says that only this user can open it: neither
+    /// `Host` nor `Origin` means anything there. A relay may mark itself (see [`local`]).
+    pub async fn handle_local<B>(&self, mut request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        local::admit(&mut request);
+        let mut reply = self.route(request).await;
+        local::sign(&mut reply);
+        reply
+    }
+
+    async fn route<B>(&self, request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let shared = &self.shared;
         let path = request.uri().path();
         let endpoint = match place(path) {
             Place::All => Endpoint::All,
@@ -327,10 +413,4 @@ fn no_such_server(manager: &Manager, segment: &str) -> String {
         fault::shown(segment),
         known.join(", ")
     )
-}
-
-/// Listings are single pages, so there is no cursor that could be ours.
-pub(crate) fn cursor_fault(message: &Message) -> Option<Fault> {
-    let cursor = message.member(&["params", "cursor"])?;
-    (cursor != "null").then(|| Fault::params("unknown cursor: this listing has only one page"))
 }

@@ -200,7 +200,8 @@ fn nothing_to_do_is_a_usage_error_and_help_is_not() {
     user.run(&["serv"]).exit(2).says(&["serve"]);
     user.run(&["demo", "--seconds", "many"]).exit(2);
     for command in [
-        "serve", "status", "tools", "call", "restart", "enable", "disable", "logs", "check", "demo",
+        "serve", "stdio", "status", "tools", "call", "restart", "enable", "disable", "logs",
+        "check", "demo",
     ] {
         let help = user.run(&[command, "--help"]).exit(0);
         assert!(help.out.contains("Examples:"), "{help:#?}");

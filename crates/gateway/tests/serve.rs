@@ -20,11 +20,17 @@ mod door;
 mod failing;
 #[path = "serve/legacy.rs"]
 mod legacy;
+#[path = "serve/listings.rs"]
+mod listings;
 #[path = "serve/modern.rs"]
 mod modern;
 #[path = "serve/push.rs"]
 mod push;
 #[path = "serve/routing.rs"]
 mod routing;
+#[path = "serve/sessions.rs"]
+mod sessions;
+#[path = "serve/subscriptions.rs"]
+mod subscriptions;
 #[path = "serve/support.rs"]
 mod support;

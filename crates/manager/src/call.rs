@@ -13,6 +13,7 @@ use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::input::Input;
 use mainstay_core::lifecycle::status::StateWord;
 use mainstay_wire::envelope::Message;
+use mainstay_wire::revision::Era;
 use mainstay_wire::views::ToolHints;
 use mainstay_wire::{codes, method};
 use tokio::time::Instant;
@@ -102,6 +103,21 @@ impl<'a> Caller<'a> {
     fn definition(&self) -> Option<Digest> {
         let name = self.tool_name()?;
         self.slot.catalog.load().as_ref()?.tool_digest(&name)
+    }
+
+    /// The call began earlier: it has already waited for its connection, and its deadlines count from there.
+    pub(crate) fn since(mut self, started: Instant) -> Self {
+        let earlier = self.started.saturating_duration_since(started);
+        self.started = started;
+        self.deadline -= earlier;
+        self.patience_until = self.deadline.min(self.patience_until - earlier);
+        self
+    }
+
+    /// Waits for a connection as a call does, and says which era it speaks; sends nothing.
+    pub(crate) async fn era(self) -> Result<Era, CallError> {
+        let lease = self.lease().await.map_err(CallError::Refused)?;
+        Ok(lease.runtime().era())
     }
 
     /// Runs the call to its one outcome and counts it.

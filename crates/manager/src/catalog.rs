@@ -2,11 +2,12 @@
 //!
 //! Raw items stay as the server wrote them. Names and rules come from the core; this module only holds.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use mainstay_core::catalog::{self, Digest};
-use mainstay_wire::listing::RawItem;
+use mainstay_wire::listing::{CacheScope, RawItem};
 use serde::Serialize;
 
 use crate::runtime::greeting::Greeting;
@@ -23,6 +24,39 @@ pub struct Hidden {
     pub reason: String,
 }
 
+/// What a server said about keeping a listing (modern era).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheHint {
+    /// How long it may be kept from the moment when it was listed, in milliseconds.
+    pub ttl_ms: u64,
+    /// By whom.
+    pub scope: CacheScope,
+}
+
+impl CacheHint {
+    /// Promises nothing: what is not known to be cacheable must not be cached (F140).
+    pub const NONE: Self = Self {
+        ttl_ms: 0,
+        scope: CacheScope::Private,
+    };
+
+    /// The more cautious of two.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let public = [self, other]
+            .iter()
+            .all(|hint| hint.scope == CacheScope::Public);
+        Self {
+            ttl_ms: self.ttl_ms.min(other.ttl_ms),
+            scope: if public {
+                CacheScope::Public
+            } else {
+                CacheScope::Private
+            },
+        }
+    }
+}
+
 /// The items of one kind, in the server's order.
 #[derive(Debug)]
 pub struct ItemList {
@@ -30,6 +64,8 @@ pub struct ItemList {
     pub items: Vec<RawItem>,
     /// Changes exactly when the content changes.
     pub digest: Digest,
+    /// How long the server lets it be kept, by all its pages; none from servers that say no such thing.
+    pub hint: Option<CacheHint>,
     json: OnceLock<Bytes>,
 }
 
@@ -51,8 +87,23 @@ impl ItemList {
         Self {
             items,
             digest,
+            hint: None,
             json: OnceLock::new(),
         }
+    }
+
+    /// The same with the server's word on keeping it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: Option<CacheHint>) -> Self {
+        self.hint = hint;
+        self
+    }
+
+    /// Some of the items as one JSON array, rendered anew. What lies beyond the end is left out.
+    #[must_use]
+    pub fn json_of(&self, items: Range<usize>) -> Bytes {
+        let items = items.start.min(self.items.len())..items.end.min(self.items.len());
+        json_array(self.items[items].iter().map(|item| &item.raw))
     }
 
     /// The list as one JSON array, rendered once.
@@ -151,7 +202,8 @@ pub(crate) fn json_array<'a>(items: impl Iterator<Item = &'a Bytes> + Clone) -> 
 }
 
 /// Milliseconds since 1970, for display.
-pub(crate) fn unix_ms() -> u64 {
+#[must_use]
+pub fn unix_ms() -> u64 {
     let since = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();

@@ -61,8 +61,8 @@ pub use self::{
     problem::{ConfigError, Origin, Problem, Severity},
     schema::json_schema,
     server::{
-        CatalogSettings, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop, Suspicion,
-        Timeouts, Transport,
+        CatalogSettings, Connections, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
+        Suspicion, Timeouts, Transport,
     },
     template::{Reason, Template, Unset},
 };

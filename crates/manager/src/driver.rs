@@ -6,6 +6,7 @@
 
 mod desk;
 mod ending;
+mod further;
 pub(crate) mod opener;
 mod perform;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::desk::{Desk, Directory, Place};
 pub use self::ending::ShutdownReport;
 use self::ending::{Due, Ending};
+use self::further::Further;
 use self::opener::Opener;
 use self::wake::Wake;
 use crate::catalog::Catalog;
@@ -38,6 +40,7 @@ use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::counters::Announcer;
 use crate::events::{EventKind, Events};
+use crate::pool::Wanted;
 use crate::publish::Publisher;
 use crate::runtime::Runtime;
 use crate::runtime::era::ERA_AGE_MAX;
@@ -75,6 +78,8 @@ pub(crate) enum Verb {
         input: Input,
         done: oneshot::Sender<()>,
     },
+    /// A call needs a connection of its own kind; answered with a hold on it.
+    Derive(Box<Wanted>),
     /// Something happened to the whole machine; answered when every server has heard of it.
     Machine {
         input: FleetInput,
@@ -125,6 +130,7 @@ pub(crate) struct Driver {
     /// Catalogs on their way to the disk.
     writes: TaskTracker,
     next_slot: u32,
+    further: Further,
     /// The leader of the generation that is being stepped is dead: a kill only sweeps what it left.
     sweeping: bool,
     ending: Option<Ending>,
@@ -163,6 +169,7 @@ impl Driver {
             answers: VecDeque::new(),
             writes: TaskTracker::new(),
             next_slot: 0,
+            further: Further::default(),
             sweeping: false,
             ending: None,
             left: Vec::new(),
@@ -234,7 +241,9 @@ impl Driver {
         let next = self.fleet.next_deadline();
         let fleet = next.map(|(at, _slot, _why)| self.setting.clock.instant(at));
         let ending = self.ending.as_ref().map(Ending::deadline);
-        fleet.into_iter().chain(ending).min()
+        let further = self.further.deadline();
+        let further = further.map(|at| self.setting.clock.instant(at));
+        fleet.into_iter().chain(ending).chain(further).min()
     }
 
     /// Does what is due, if something is.
@@ -243,6 +252,7 @@ impl Driver {
             return;
         }
         self.step(FleetInput::Timeout, effects);
+        self.close_unused(effects);
         match self.ending.as_ref().map_or(Due::Nothing, Ending::due) {
             Due::Nothing => {}
             Due::Kill => self.shut_down(true, effects),
@@ -262,6 +272,7 @@ impl Driver {
                 slot.view.send_modify(|view| view.shutting_down = true);
                 slot.admission.close();
             }
+            self.end_further();
         }
         if let Some(ending) = self.ending.as_mut().filter(|_| impatient) {
             ending.hurry();
@@ -316,10 +327,13 @@ impl Driver {
                 }
             }
             Verb::Order { slot, input, done } => {
+                let ordered = input.clone();
                 self.step(FleetInput::Slot { slot, input }, effects);
+                self.order_further(slot, &ordered, effects);
                 // The caller may have left; the order stands.
                 let _ = done.send(());
             }
+            Verb::Derive(wanted) => self.derive(*wanted, effects),
             Verb::Machine { input, done } => {
                 self.step(input, effects);
                 // The caller may have left; what happened to the machine has happened.
@@ -534,6 +548,7 @@ impl Driver {
         for slot in touched {
             self.show(slot);
         }
+        self.serve_places(effects);
     }
 
     /// A replacement that could not be opened changes no state, and people must hear of it all the same.
@@ -552,7 +567,7 @@ impl Driver {
                 detail: failure.to_string(),
                 next_in_ms: next.and_then(|wait| u64::try_from(wait.as_millis()).ok()),
             };
-            self.setting.events.emit(&slot.name, tried.0, kind);
+            slot.events.emit(&slot.name, tried.0, kind);
         }
     }
 

@@ -110,6 +110,16 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// The server has as many connections beside the shared one as it may have, and each of them is in use.
+    #[error(
+        "server `{server}` has {limit} connections beside the shared one, and all of them are in use (setting `connections.max`)"
+    )]
+    TooManyConnections {
+        /// The server's name.
+        server: Box<str>,
+        /// The limit.
+        limit: usize,
+    },
     /// The call's deadline passed while it was still in our queue.
     #[error("the call to `{server}` was still in the queue after {waited_ms} ms")]
     DeadlineInQueue {

@@ -4,7 +4,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainstay_core::catalog::Diff;
@@ -22,6 +22,10 @@ pub struct Event {
     pub at_unix_ms: u64,
     /// To which server.
     pub server: String,
+    /// On which of its further connections (see the setting `scope`), each of which counts generations of its own; absent:
+    /// the shared one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<u32>,
     /// Of which generation; 0 when none is concerned.
     pub generation: u64,
     /// What.
@@ -203,7 +207,7 @@ impl EventKind {
 
     /// Writes the log line. State changes are INFO, what somebody should look at is WARN, the rest is DEBUG. Never a
     /// payload: names and the words of a failure are the only free text (F233).
-    fn log(&self, server: &str, generation: u64, left_out: u64) {
+    fn log(&self, server: &str, connection: Option<u32>, generation: u64, left_out: u64) {
         let left_out = (left_out > 0).then_some(left_out);
         // The event as programs see it, so that log and event stream can be compared.
         let event = || serde_json::to_string(self).unwrap_or_default();
@@ -217,6 +221,7 @@ impl EventKind {
             } => {
                 tracing::info!(
                     server,
+                    connection,
                     generation,
                     from,
                     to,
@@ -227,10 +232,24 @@ impl EventKind {
                 )
             }
             Self::Published { .. } | Self::Retracted { .. } => {
-                tracing::debug!(server, generation, event = event(), left_out, "publication")
+                tracing::debug!(
+                    server,
+                    connection,
+                    generation,
+                    event = event(),
+                    left_out,
+                    "publication"
+                )
             }
             Self::ToolsChanged { total, .. } => {
-                tracing::info!(server, generation, total, left_out, "tools changed")
+                tracing::info!(
+                    server,
+                    connection,
+                    generation,
+                    total,
+                    left_out,
+                    "tools changed"
+                )
             }
             Self::DiedTogether { .. }
             | Self::CallMetToolChange { .. }
@@ -243,7 +262,14 @@ impl EventKind {
             | Self::RestoreFailed { .. }
             | Self::Escaped { .. } => {
                 let what = self.class();
-                tracing::warn!(server, generation, event = event(), left_out, "{what}")
+                tracing::warn!(
+                    server,
+                    connection,
+                    generation,
+                    event = event(),
+                    left_out,
+                    "{what}"
+                )
             }
         }
     }
@@ -323,9 +349,17 @@ impl Said {
     }
 }
 
-/// Where events go.
+/// Where the events of the shared connections go, or those of one further connection.
 #[derive(Debug)]
 pub(crate) struct Events {
+    stream: Arc<Stream>,
+    /// What is told is told of this one.
+    connection: Option<u32>,
+}
+
+/// The one stream of all events.
+#[derive(Debug)]
+struct Stream {
     live: broadcast::Sender<Event>,
     recent: Mutex<VecDeque<Event>>,
     kept: usize,
@@ -337,18 +371,32 @@ impl Events {
     /// told that it lagged.
     pub(crate) fn new(kept: usize) -> Self {
         Self {
-            live: broadcast::Sender::new(kept.max(1)),
-            recent: Mutex::default(),
-            kept: kept.max(1),
-            said: Mutex::default(),
+            stream: Arc::new(Stream {
+                live: broadcast::Sender::new(kept.max(1)),
+                recent: Mutex::default(),
+                kept: kept.max(1),
+                said: Mutex::default(),
+            }),
+            connection: None,
         }
+    }
+
+    /// The same stream, for what happens on a further connection of a server.
+    pub(crate) fn of_connection(&self, number: u32) -> Self {
+        Self {
+            stream: Arc::clone(&self.stream),
+            connection: Some(number),
+        }
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        let said = self.stream.said.lock();
+        said.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts an exceeded limit, and tells it unless it was told a moment ago.
     pub(crate) fn exceeded(&self, server: &str, generation: u64, limit: &str, detail: &str) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = said.exceed(server, limit);
-        drop(said);
+        let count = self.said().exceed(server, limit);
         if let Some(count) = count {
             let kind = EventKind::LimitExceeded {
                 limit: limit.to_owned(),
@@ -361,36 +409,40 @@ impl Events {
 
     /// Records an event, logs it within the limits, and tells the listeners. Never waits.
     pub(crate) fn emit(&self, server: &str, generation: u64, kind: EventKind) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let may_write = said.may_write(server, kind.class());
-        drop(said);
+        let may_write = self.said().may_write(server, kind.class());
         if let Some(left_out) = may_write {
-            kind.log(server, generation, left_out);
+            kind.log(server, self.connection, generation, left_out);
         }
         let event = Event {
             at_unix_ms: unix_ms(),
             server: server.to_owned(),
+            connection: self.connection,
             generation,
             kind,
         };
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        while recent.len() >= self.kept {
+        let mut recent = self
+            .stream
+            .recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        while recent.len() >= self.stream.kept {
             recent.pop_front();
         }
         recent.push_back(event.clone());
         drop(recent);
         // No listener is fine.
-        let _ = self.live.send(event);
+        let _ = self.stream.live.send(event);
     }
 
     /// Listens from now on.
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.live.subscribe()
+        self.stream.live.subscribe()
     }
 
     /// The last events, oldest first.
     pub(crate) fn recent(&self) -> Vec<Event> {
-        self.recent
+        self.stream
+            .recent
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .iter()

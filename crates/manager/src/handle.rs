@@ -5,26 +5,91 @@ use std::time::Duration;
 
 use mainstay_core::lifecycle::input::Input;
 use mainstay_wire::method;
+use tokio::time::Instant;
 
 use crate::call::Caller;
 use crate::catalog::Catalog;
 use crate::driver::{Desk, Place};
 use crate::error::{CallError, OperatorError, Refusal};
+use crate::pool::{self, Way};
 use crate::process::StderrRing;
-use crate::request::{Answer, CallOptions, Request};
+use crate::request::{Answer, CallOptions, ClientFace, Request};
+use crate::slot::Slot;
 use crate::status::ServerStatus;
-use crate::wishes::{LogLevel, Root, Updates, WishError};
+use crate::wishes::{Declined, LogLevel, Root, Updates, WishError, Wishes};
 
 /// One server. Cheap to clone; never becomes invalid, whatever happens to the server's connections.
 #[derive(Debug, Clone)]
 pub struct ServerHandle {
+    /// The server's own slot.
     place: Place,
     desk: Desk,
+    /// For a client that has another connection than the shared one.
+    way: Option<Arc<Way>>,
 }
 
 impl ServerHandle {
     pub(crate) fn new(place: Place, desk: Desk) -> Self {
-        Self { place, desk }
+        Self {
+            place,
+            desk,
+            way: None,
+        }
+    }
+
+    /// The handle through which a client with these capabilities talks to the server: the same server and name, and maybe
+    /// another connection to it. Servers of the legacy era learn their client's capabilities when they are greeted, so there
+    /// is one connection for each set of capabilities, and with `scope: "session"` one for each
+    /// [`client`](ClientFace::client), of every era. Modern servers, and clients that declare nothing that a server could
+    /// use, get the shared one.
+    ///
+    /// Opens the connection if there is none, and does not wait for it; waits for a server that was never greeted as a call
+    /// waits. The handle is good for ever (law 20): a connection that was closed because nobody used it
+    /// (`connections.idleMs`) is opened again by the next call. Catalog, wishes and status of the handle are those of its
+    /// connection (wishes only with `scope: "session"`: subscriptions and roots of all others are the server's), and orders
+    /// concern the server with all of its connections. Called on such a handle it answers for the new face alone.
+    ///
+    /// Dropping the future changes nothing for anybody else (law 1).
+    ///
+    /// # Errors
+    /// A refusal: the server is disabled, parked or not ready, what the client declares is no capabilities object, or there
+    /// are too many connections ([`Refusal::TooManyConnections`], setting `connections.max`).
+    pub async fn for_client(&self, face: &ClientFace) -> Result<Self, CallError> {
+        let found = self.way_of(face).await;
+        if matches!(found, Err(CallError::Refused(_))) {
+            self.place.slot.counters.refused();
+        }
+        Ok(Self {
+            place: self.place.clone(),
+            desk: self.desk.clone(),
+            way: found?,
+        })
+    }
+
+    async fn way_of(&self, face: &ClientFace) -> Result<Option<Arc<Way>>, CallError> {
+        let Some(mut way) = pool::way(&self.place, face).await? else {
+            return Ok(None);
+        };
+        let held = pool::connect(&self.place, &self.desk, &way).await?;
+        way.wishes = Some(Arc::clone(&held.place().slot.wishes));
+        Ok(Some(Arc::new(way)))
+    }
+
+    /// The slot that this handle is about: that of the client's own connection while there is one.
+    fn slot(&self) -> Arc<Slot> {
+        let shared = &self.place.slot;
+        let own = self
+            .way
+            .as_ref()
+            .and_then(|way| shared.family.find(&way.key));
+        own.map_or_else(|| Arc::clone(shared), |place| Arc::clone(&place.slot))
+    }
+
+    /// The wishes for the connection of one client, or for the server.
+    fn wishes(&self) -> &Wishes {
+        let own = self.way.as_ref().filter(|way| way.key.client.is_some());
+        let own = own.and_then(|way| way.wishes.as_ref());
+        own.unwrap_or(&self.place.slot.wishes)
     }
 
     /// The server's name in the config.
@@ -73,7 +138,28 @@ impl ServerHandle {
                 "the message has no method".into(),
             )));
         }
-        Caller::new(&self.place.slot, &self.place.reports, &request, &options)
+        let Some(way) = &self.way else {
+            return Caller::new(&self.place.slot, &self.place.reports, &request, &options)
+                .run()
+                .await;
+        };
+        // Boxed: what few calls need must not make the state of every call larger.
+        Box::pin(self.request_on(way, &request, &options)).await
+    }
+
+    /// A call on a connection that only some clients share.
+    async fn request_on(
+        &self,
+        way: &Way,
+        request: &Request,
+        options: &CallOptions,
+    ) -> Result<Answer, CallError> {
+        let started = Instant::now();
+        let seat = pool::seat(&self.place, &self.desk, way, options, started).await;
+        let seat = seat.inspect_err(|_| self.place.slot.counters.refused())?;
+        let place = seat.place();
+        Caller::new(&place.slot, &place.reports, request, options)
+            .since(started)
             .run()
             .await
     }
@@ -87,14 +173,19 @@ impl ServerHandle {
     /// The last good catalog: what the server listed last, possibly read from disk and not confirmed yet (law 22).
     #[must_use]
     pub fn catalog(&self) -> Option<Arc<Catalog>> {
-        self.place.slot.catalog.load_full()
+        self.slot().catalog.load_full()
     }
 
     /// Sets the level from which on the server is to send log messages, on this connection and on every later one (law
     /// 25). Returns at once; a server that is not connected is told when it is. Servers of the modern era are told with
     /// every request, unless the request names a level of its own.
     pub fn set_log_level(&self, level: LogLevel) {
-        self.place.slot.wishes.set_log_level(level);
+        self.wishes().set_log_level(level);
+        if self.way.is_none() {
+            for place in self.place.slot.family.all() {
+                place.slot.wishes.set_log_level(level);
+            }
+        }
     }
 
     /// Subscribes to a resource, on this connection and on every later one (law 25). Counted: the server is asked once
@@ -105,12 +196,22 @@ impl ServerHandle {
     /// # Errors
     /// [`WishError::TooManySubscriptions`] beyond `mainstay.limits.subscriptions` (1,000) different resources.
     pub fn subscribe(&self, uri: &str) -> Result<(), WishError> {
-        self.place.slot.wishes.subscribe(uri)
+        self.wishes().subscribe(uri)
     }
 
     /// Takes back one subscription; `false` if there was none.
     pub fn unsubscribe(&self, uri: &str) -> bool {
-        self.place.slot.wishes.unsubscribe(uri)
+        self.wishes().unsubscribe(uri)
+    }
+
+    /// Waits for the server's word on a subscription: `Ok` when it is in force on the connection that serves now. Has no
+    /// deadline of its own, and a server that is away says nothing; level-triggered and cancel-safe.
+    ///
+    /// # Errors
+    /// [`Declined`] with the server's words, or if there is no such subscription. A refused one stays, and is asked for
+    /// again: whoever does not want that takes it back.
+    pub async fn subscription(&self, uri: &str) -> Result<(), Declined> {
+        self.wishes().verdict(uri).await
     }
 
     /// Sets the folders that a server of the legacy era may ask for (`roots/list`), and tells it of a change. Roots are
@@ -120,7 +221,7 @@ impl ServerHandle {
     /// # Errors
     /// [`WishError::TooManyRoots`].
     pub fn set_roots(&self, roots: Vec<Root>) -> Result<(), WishError> {
-        self.place.slot.wishes.set_roots(&roots)
+        self.wishes().set_roots(&roots)
     }
 
     /// What the server says unasked, from now on: changed resources and log messages, in the order in which they came
@@ -128,19 +229,25 @@ impl ServerHandle {
     /// told how much it missed. A stream of its own for everyone who asks.
     #[must_use]
     pub fn updates(&self) -> Updates {
-        self.place.slot.wishes.listen()
+        self.wishes().listen()
+    }
+
+    /// As [`ServerHandle::updates`], without log messages: they cannot push news of resources out.
+    #[must_use]
+    pub fn resource_updates(&self) -> Updates {
+        self.wishes().listen_to_resources()
     }
 
     /// Waits until the connection that serves was told everything that was wished for before this call. Level-triggered and
     /// cancel-safe; has no deadline of its own.
     pub async fn restored(&self) {
-        self.place.slot.wishes.fulfilled().await;
+        self.wishes().fulfilled().await;
     }
 
     /// What is going on with the server.
     #[must_use]
     pub fn status(&self) -> ServerStatus {
-        ServerStatus::of(&self.place.slot)
+        ServerStatus::of(&self.slot())
     }
 
     /// Whether the server must be up for Mainstay to call itself ready.
@@ -186,7 +293,7 @@ impl ServerHandle {
     /// The stderr of the newest process, to follow.
     #[must_use]
     pub fn stderr(&self) -> Option<Arc<StderrRing>> {
-        self.place.slot.process().stderr
+        self.slot().process().stderr
     }
 
     /// Waits until the status satisfies a predicate. Level-triggered and cancel-safe; has no deadline of its own.
@@ -194,10 +301,12 @@ impl ServerHandle {
         &self,
         mut satisfied: impl FnMut(&ServerStatus) -> bool,
     ) -> ServerStatus {
-        let mut view = self.place.slot.view.subscribe();
+        // Of one connection: when that has gone, its end is the last that is seen of it.
+        let slot = self.slot();
+        let mut view = slot.view.subscribe();
         loop {
             view.borrow_and_update();
-            let status = self.status();
+            let status = ServerStatus::of(&slot);
             if satisfied(&status) {
                 return status;
             }

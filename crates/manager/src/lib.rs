@@ -37,6 +37,7 @@ pub mod events;
 mod handle;
 pub mod limits;
 mod manager;
+mod pool;
 pub mod preflight;
 #[doc(hidden)]
 pub mod process;
@@ -61,5 +62,5 @@ pub use self::handle::ServerHandle;
 pub use self::manager::{Manager, ManagerBuilder};
 pub use self::publish::Publication;
 pub use self::request::{Answer, CallOptions, ClientFace, Request};
-pub use self::status::ServerStatus;
-pub use self::wishes::{LogLevel, Root, Update, Updates, WishError};
+pub use self::status::{ConnectionStatus, ServerStatus};
+pub use self::wishes::{Declined, LogLevel, Root, Update, Updates, WishError};

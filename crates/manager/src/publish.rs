@@ -4,6 +4,7 @@
 //! whoever sees version n finds at least content n.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use mainstay_core::catalog::{self, Digest, Entry, ItemKind};
 use mainstay_core::ids::SlotId;
 use mainstay_wire::listing::{self, RawItem};
+use mainstay_wire::raw;
 use tokio::sync::watch;
 
 use crate::catalog::{Catalog, Hidden, ItemList, json_array};
@@ -60,6 +62,13 @@ impl Listing {
         self.items.get(*self.by_name.get(exposed)?)
     }
 
+    /// Some of the items as one JSON array, rendered anew. What lies beyond the end is left out.
+    #[must_use]
+    pub fn json_of(&self, items: Range<usize>) -> Bytes {
+        let items = items.start.min(self.items.len())..items.end.min(self.items.len());
+        json_array(self.items[items].iter().map(|item| &item.raw))
+    }
+
     /// All items as one JSON array, rendered once per version.
     pub fn json(&self) -> &Bytes {
         self.json
@@ -85,11 +94,20 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// The server that answers for a resource uri: the one that listed it, else the one whose template fits best.
+    /// The server that answers for a resource uri as clients of the aggregate write it, and its own uri for it: the
+    /// one that listed it, else the one whose template fits best, else the one whose tool shows it (`ui://`), else the only
+    /// one that has resources at all. Uris that collide are exposed as `mainstay://{server}/{uri}`, and everything of that form goes to the server that it names.
     #[must_use]
-    pub fn owner_of_uri(&self, uri: &str) -> Option<&str> {
+    pub fn locate<'u>(&'u self, uri: &'u str) -> Option<(&'u str, &'u str)> {
         if let Some(resource) = self.resources.find(uri) {
-            return Some(&resource.server);
+            return Some((&resource.server, &resource.upstream));
+        }
+        if let Some(named) = uri.strip_prefix("mainstay://").and_then(|rest| {
+            let (server, upstream) = rest.split_once('/')?;
+            let (server, _) = self.servers.get_key_value(server)?;
+            Some((&**server, upstream))
+        }) {
+            return Some(named);
         }
         let literal = |template: &Published| {
             template
@@ -97,13 +115,17 @@ impl Publication {
                 .find('{')
                 .unwrap_or(template.upstream.len())
         };
+        // A template that collides is exposed under another name, and has no claim to uris of the plain form.
         let fitting = self
             .templates
             .items
             .iter()
-            .filter(|item| fits(&item.upstream, uri));
+            .filter(|item| item.exposed == item.upstream && fits(&item.upstream, uri));
         if let Some(best) = fitting.max_by_key(|item| literal(item)) {
-            return Some(&best.server);
+            return Some((&best.server, uri));
+        }
+        if let Some(tool) = self.tools.items.iter().find(|tool| shows(&tool.raw, uri)) {
+            return Some((&tool.server, uri));
         }
         // Servers may answer uris that they never list; with a single owner of resources there is no doubt whose it is.
         let mut owners = self
@@ -111,8 +133,24 @@ impl Publication {
             .iter()
             .filter(|(_, catalog)| catalog.greeting.declares("resources"));
         let only = owners.next()?;
-        owners.next().is_none().then_some(&**only.0)
+        owners.next().is_none().then_some((&**only.0, uri))
     }
+}
+
+/// Whether a tool names this uri as its user interface (MCP Apps); such resources need not be listed.
+fn shows(tool: &Bytes, uri: &str) -> bool {
+    if !uri.starts_with("ui://") {
+        return false;
+    }
+    let Ok(tool) = std::str::from_utf8(tool) else {
+        return false;
+    };
+    [
+        &["_meta", "ui", "resourceUri"][..],
+        &["_meta", "ui/resourceUri"],
+    ]
+    .into_iter()
+    .any(|path| raw::string_member(tool, path).as_deref() == Some(uri))
 }
 
 /// Whether a uri can come from a template: its literal parts occur in order, the first at the start.

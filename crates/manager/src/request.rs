@@ -125,6 +125,9 @@ pub struct ClientFace {
     /// Who it is: calls with the same value come from one client, which answers for all of them (a legacy session). Default:
     /// nobody in particular, so that each call stands for itself.
     pub client: Option<Arc<str>>,
+    /// The era that it speaks. A server that speaks both may be able to ask things of its client in the words of one era only:
+    /// a legacy client that can be asked something gets a connection of its own era from such a server. Default: either.
+    pub era: Option<Era>,
 }
 
 /// A server's answer: a result or a JSON-RPC error, as it came.

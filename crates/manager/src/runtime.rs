@@ -171,6 +171,8 @@ pub(crate) struct Runtime {
     pub(crate) wishes: Arc<Wishes>,
     /// What this generation was told of it.
     pub(crate) told: Told,
+    /// For whom this connection is, unless it is the shared one: what it declares in its greeting.
+    pub(crate) face: Option<ClientFace>,
     requests: RateGate,
     /// What the server asks, from the moment it came to its answer.
     asking: Asking,
@@ -217,6 +219,7 @@ impl Runtime {
             outbound,
             wishes: Arc::default(),
             told: Told::default(),
+            face: None,
             requests: RateGate::new(usize::MAX),
             asking: Asking::default(),
             asked: Arc::default(),
@@ -538,11 +541,12 @@ impl Runtime {
         }
         match self.greeting.get() {
             Some(greeting) if greeting.revision.era() == Era::Modern => {
-                for (key, value) in greeting.stamp(client) {
+                for (key, value) in greeting.stamp(client.or(self.face.as_ref())) {
                     editor = editor.set(&["params", "_meta", key], value);
                 }
-                // A caller that names a level of its own keeps it.
+                // A caller that names a level of its own keeps it, and whoever calls for a client decides for that client.
                 if let Some(level) = self.wishes.log_level()
+                    && client.is_none()
                     && message.member(&meta::in_params(meta::LOG_LEVEL)).is_none()
                 {
                     let word = mainstay_wire::splice::json_string(level.as_str());
@@ -585,12 +589,9 @@ impl Runtime {
         if !self.speaks_modern_http() {
             return None;
         }
-        for key in ["name", "uri"] {
-            if let Some(raw) = request.effective_member(&["params", key]) {
-                return Some(format!("{{\"{key}\":{raw}}}"));
-            }
-        }
-        None
+        let key = headers::name_path(request.method())?.last()?;
+        let raw = request.effective_member(&["params", key])?;
+        Some(format!("{{\"{key}\":{raw}}}"))
     }
 
     /// What a call tells about health: an answer is proof, silence is suspicious.

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::counters::Counters;
 use crate::events::Events;
+use crate::pool::{Beside, Family, Holds};
 use crate::process::StderrRing;
 use crate::runtime::Runtime;
 use crate::runtime::era::EraMemory;
@@ -34,7 +35,17 @@ pub(crate) struct View {
     pub(crate) shutting_down: bool,
 }
 
-/// The permanent place of one server's connections.
+impl View {
+    fn blank(status: Status) -> watch::Sender<Self> {
+        watch::Sender::new(Self {
+            status,
+            last_failure: None,
+            shutting_down: false,
+        })
+    }
+}
+
+/// The permanent place of one server's connections, or the place of one of its further connections.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) id: SlotId,
@@ -48,8 +59,9 @@ pub(crate) struct Slot {
     pub(crate) view: watch::Sender<View>,
     /// The last good catalog (law 22).
     pub(crate) catalog: ArcSwapOption<Catalog>,
-    pub(crate) admission: Semaphore,
-    /// Calls that wait for this server: for a connection, or for others to end (F152).
+    /// One for all connections of the server.
+    pub(crate) admission: Arc<Semaphore>,
+    /// Calls that wait for this connection of the server, or for others to end (F152).
     pub(crate) waiting: AtomicUsize,
     /// Where it is told what happens to the server.
     pub(crate) events: Arc<Events>,
@@ -62,6 +74,12 @@ pub(crate) struct Slot {
     /// The server spoke HTTP+SSE (2024-11-05) when it was last greeted; the store keeps it over restarts.
     over_sse: AtomicBool,
     pub(crate) missing_module: MissingModule,
+    /// What all connections of the server share.
+    pub(crate) family: Arc<Family>,
+    /// Set in the slots of further connections; the shared one has none.
+    pub(crate) beside: Option<Beside>,
+    /// Who uses it. Only counted for further connections.
+    pub(crate) holds: Holds,
     process: Mutex<ProcessFace>,
 }
 
@@ -90,16 +108,14 @@ impl Slot {
             name: config.name.as_str().into(),
             clock,
             edge_patience_ms,
-            admission: Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            admission: Arc::new(Semaphore::new(
+                config.concurrency.clamp(1, Semaphore::MAX_PERMITS),
+            )),
             waiting: AtomicUsize::new(0),
             events,
             config: ArcSwap::from_pointee(config),
             current: ArcSwapOption::empty(),
-            view: watch::Sender::new(View {
-                status,
-                last_failure: None,
-                shutting_down: false,
-            }),
+            view: View::blank(status),
             catalog: ArcSwapOption::empty(),
             counters: Arc::default(),
             ids: Arc::new(AtomicU64::new(1)),
@@ -107,6 +123,47 @@ impl Slot {
             wishes: Arc::new(Wishes::new(subscriptions_max)),
             over_sse: AtomicBool::new(false),
             missing_module: MissingModule::default(),
+            family: Arc::default(),
+            beside: None,
+            holds: Holds::new(clock.now().0),
+            process: Mutex::default(),
+        }
+    }
+
+    /// A slot for a further connection of the same server: the same settings and limits, and a life of its own.
+    pub(crate) fn further(
+        &self,
+        id: SlotId,
+        beside: Beside,
+        wishes: Arc<Wishes>,
+        status: Status,
+    ) -> Self {
+        let era = EraMemory::default();
+        if let Some(known) = beside.key.era.or_else(|| self.era.get()) {
+            era.set(Some(known));
+        }
+        Self {
+            id,
+            name: Arc::clone(&self.name),
+            clock: self.clock,
+            edge_patience_ms: self.edge_patience_ms,
+            config: ArcSwap::new(self.config.load_full()),
+            current: ArcSwapOption::empty(),
+            view: View::blank(status),
+            // Until it has listed itself, what the server listed elsewhere is the best there is.
+            catalog: ArcSwapOption::new(self.catalog.load_full()),
+            admission: Arc::clone(&self.admission),
+            waiting: AtomicUsize::new(0),
+            events: Arc::new(self.events.of_connection(beside.number)),
+            counters: Arc::clone(&self.counters),
+            ids: Arc::new(AtomicU64::new(1)),
+            era,
+            wishes,
+            over_sse: AtomicBool::new(self.over_sse()),
+            missing_module: MissingModule::default(),
+            family: Arc::clone(&self.family),
+            beside: Some(beside),
+            holds: Holds::new(self.clock.now().0),
             process: Mutex::default(),
         }
     }

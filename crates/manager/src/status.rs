@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::catalog::unix_ms;
 use crate::config::{HttpKind, Transport};
 use crate::counters::Counts;
+use crate::pool::Declared;
 use crate::slot::Slot;
 
 /// How many stderr lines a status shows.
@@ -65,10 +66,13 @@ pub struct ServerStatus {
     /// How long ago anything came from the connection in use: the age of the last proof that it lives (F234).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub life_age_ms: Option<u64>,
-    /// Calls in flight.
+    /// Calls in flight, on all connections.
     pub in_flight: usize,
-    /// Calls that wait for the server: for a connection, or for others to end.
+    /// Calls that wait for the server, on all connections: for one to open, or for other calls to end.
     pub waiting: usize,
+    /// The connections beside the shared one, which is what all else here is about (see the setting `scope`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<ConnectionStatus>,
     /// Counters since Mainstay started.
     pub counts: Counts,
     /// The last failure, which outlives the state that it caused.
@@ -91,6 +95,74 @@ pub struct ServerStatus {
     /// The last stderr lines, while the server is not connected.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stderr_tail: Vec<String>,
+}
+
+/// One of the connections that a server has beside the shared one.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionStatus {
+    /// What events call it by. Never used twice for one server while Mainstay runs.
+    pub number: u32,
+    /// Whether it serves one client session alone (`scope: "session"`); otherwise all clients with its capabilities.
+    pub session: bool,
+    /// The capabilities that it declares, by name.
+    pub capabilities: Vec<String>,
+    /// Which of several for the same capabilities, from 0 on.
+    pub lane: usize,
+    /// The state as one stable word.
+    pub state: &'static str,
+    /// Its newest generation.
+    pub generation: u64,
+    /// The process, while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Calls in flight.
+    pub in_flight: usize,
+    /// Calls that wait for it.
+    pub waiting: usize,
+    /// How long nobody has used it, in milliseconds; absent while somebody does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
+    /// The last failure, which outlives the state that it caused, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+}
+
+impl ConnectionStatus {
+    fn of(slot: &Slot) -> Option<Self> {
+        let beside = slot.beside.as_ref()?;
+        let view = slot.view.borrow().clone();
+        let current = slot.current.load();
+        let idle_since = slot.holds.unused_since_ms();
+        let idle = idle_since.map(|since| slot.clock.ago(Time(since)));
+        Some(Self {
+            number: beside.number,
+            session: beside.key.client.is_some(),
+            capabilities: Declared::names(&beside.key.capabilities),
+            lane: beside.key.lane,
+            state: view.status.state.word(),
+            generation: view.status.generation.0,
+            pid: slot.process().pid,
+            in_flight: current.as_ref().map_or(0, |runtime| runtime.leases.held()),
+            waiting: slot.waiting.load(Ordering::Acquire),
+            idle_ms: idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
+            last_failure: view.last_failure.map(|(failure, _)| failure.to_string()),
+        })
+    }
+
+    /// Those of a server, in the order in which they came. A further connection has none.
+    fn all(slot: &Slot) -> Vec<Self> {
+        if slot.beside.is_some() {
+            return Vec::new();
+        }
+        let places = slot.family.all();
+        let mut all: Vec<Self> = places
+            .iter()
+            .filter_map(|place| Self::of(&place.slot))
+            .collect();
+        all.sort_by_key(|connection| connection.number);
+        all
+    }
 }
 
 /// A failure as people see it.
@@ -136,6 +208,9 @@ impl ServerStatus {
             .map(|greeting| greeting.revision)
             .or(catalog.as_ref().map(|catalog| catalog.greeting.revision));
         let connected = status.state == StateWord::Connected;
+        let connections = ConnectionStatus::all(slot);
+        let beside =
+            |count: fn(&ConnectionStatus) -> usize| connections.iter().map(count).sum::<usize>();
         Self {
             name: slot.name.to_string(),
             label: config.label.clone(),
@@ -182,8 +257,10 @@ impl ServerStatus {
                 .map(|runtime| runtime.last_life_ms())
                 .filter(|at| *at > 0)
                 .map(|at| ago(Time(at))),
-            waiting: slot.waiting.load(Ordering::Acquire),
-            in_flight: current.as_ref().map_or(0, |runtime| runtime.leases.held()),
+            waiting: slot.waiting.load(Ordering::Acquire) + beside(|one| one.waiting),
+            in_flight: current.as_ref().map_or(0, |runtime| runtime.leases.held())
+                + beside(|one| one.in_flight),
+            connections,
             counts: slot.counters.read(),
             last_failure: view
                 .last_failure

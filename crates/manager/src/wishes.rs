@@ -98,6 +98,16 @@ pub enum WishError {
     },
 }
 
+/// Why a subscription is not in force.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Declined {
+    /// The code of the server's error, if it answered with one.
+    pub code: Option<i64>,
+    /// Why, in words.
+    pub message: String,
+}
+
 /// One thing that a server said unasked.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -149,6 +159,8 @@ impl Updates {
 struct Queue {
     waiting: Mutex<Waiting>,
     wake: Notify,
+    /// Log messages are not for this listener: they must not push out what is.
+    without_logs: bool,
 }
 
 #[derive(Debug, Default)]
@@ -200,10 +212,13 @@ pub(crate) struct Wishes {
     /// The level once more, for the path of every call: 0 is none.
     level: AtomicU8,
     version: watch::Sender<u64>,
+    /// Grows with every word of the server on a subscription.
+    verdicts: watch::Sender<u64>,
     /// The newest generation, and up to which version of the wishes it was told.
     fulfilled: watch::Sender<(Generation, Option<u64>)>,
     listeners: Mutex<Vec<Weak<Queue>>>,
-    listening: AtomicUsize,
+    /// How many of them want log messages.
+    hearing_logs: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -219,6 +234,8 @@ struct Subscription {
     count: usize,
     /// The generation that it was last in force on.
     told: Option<Generation>,
+    /// The generation that last refused it, and its words.
+    declined: Option<(Generation, Declined)>,
 }
 
 impl Default for Wishes {
@@ -235,10 +252,32 @@ impl Wishes {
             inner: Mutex::default(),
             level: AtomicU8::new(0),
             version: watch::Sender::new(0),
+            verdicts: watch::Sender::new(0),
             fulfilled: watch::Sender::new((Generation::default(), None)),
             listeners: Mutex::default(),
-            listening: AtomicUsize::new(0),
+            hearing_logs: AtomicUsize::new(0),
         }
+    }
+
+    /// Wishes for another connection of the same server: nothing but the log level is taken over.
+    pub(crate) fn blank(&self) -> Self {
+        let blank = Self::new(self.subscriptions_max);
+        blank.follow(self);
+        blank
+    }
+
+    /// Takes the log level over.
+    pub(crate) fn follow(&self, other: &Self) {
+        if let Some(level) = other.log_level() {
+            self.set_log_level(level);
+        }
+    }
+
+    /// Whether the connection has something to say even when nobody calls: a subscription, or a listener.
+    pub(crate) fn are_heard(&self) -> bool {
+        let listeners = lock(&self.listeners);
+        listeners.iter().any(|listener| listener.strong_count() > 0)
+            || !lock(&self.inner).subscriptions.is_empty()
     }
 
     pub(crate) fn set_log_level(&self, level: LogLevel) {
@@ -270,7 +309,7 @@ impl Wishes {
             uri.into(),
             Subscription {
                 count: 1,
-                told: None,
+                ..Subscription::default()
             },
         );
         drop(inner);
@@ -351,9 +390,44 @@ impl Wishes {
             return;
         };
         let before = subscription.told.replace(generation);
+        subscription.declined = None;
         drop(inner);
+        self.verdicts.send_modify(|version| *version += 1);
         if before.is_some_and(|before| before != generation) {
             self.updated(uri, true);
+        }
+    }
+
+    /// A generation refused a subscription.
+    pub(crate) fn declined(&self, uri: &str, generation: Generation, why: Declined) {
+        if let Some(subscription) = lock(&self.inner).subscriptions.get_mut(uri) {
+            subscription.declined = Some((generation, why));
+        }
+        self.verdicts.send_modify(|version| *version += 1);
+    }
+
+    /// Waits for the word of the newest generation on a subscription.
+    pub(crate) async fn verdict(&self, uri: &str) -> Result<(), Declined> {
+        let mut verdicts = self.verdicts.subscribe();
+        loop {
+            verdicts.borrow_and_update();
+            let newest = self.fulfilled.borrow().0;
+            match lock(&self.inner).subscriptions.get(uri) {
+                None => {
+                    return Err(Declined {
+                        code: None,
+                        message: "there is no such subscription".to_owned(),
+                    });
+                }
+                Some(one) if one.told == Some(newest) => return Ok(()),
+                Some(one) => {
+                    if let Some((_, why)) = one.declined.as_ref().filter(|(by, _)| *by == newest) {
+                        return Err(why.clone());
+                    }
+                }
+            }
+            // The sender lives in `self`; it cannot be gone.
+            let _ = verdicts.changed().await;
         }
     }
 
@@ -388,17 +462,39 @@ impl Wishes {
     }
 
     pub(crate) fn listen(&self) -> Updates {
-        let queue = Arc::new(Queue::default());
+        self.listener(Queue::default())
+    }
+
+    /// As [`Wishes::listen`], without log messages.
+    pub(crate) fn listen_to_resources(&self) -> Updates {
+        self.listener(Queue {
+            without_logs: true,
+            ..Queue::default()
+        })
+    }
+
+    fn listener(&self, queue: Queue) -> Updates {
+        let queue = Arc::new(queue);
         let mut listeners = lock(&self.listeners);
-        listeners.retain(|listener| listener.strong_count() > 0);
         listeners.push(Arc::downgrade(&queue));
-        self.listening.store(listeners.len(), Ordering::Release);
+        self.count(&mut listeners);
         Updates(queue)
     }
 
-    /// Whether anybody may be listening.
-    pub(crate) fn has_listeners(&self) -> bool {
-        self.listening.load(Ordering::Acquire) > 0
+    /// Forgets who left, and counts who hears log messages.
+    fn count(&self, listeners: &mut Vec<Weak<Queue>>) {
+        let mut logs = 0;
+        listeners.retain(|listener| {
+            let there = listener.upgrade();
+            logs += usize::from(there.as_ref().is_some_and(|queue| !queue.without_logs));
+            there.is_some()
+        });
+        self.hearing_logs.store(logs, Ordering::Release);
+    }
+
+    /// Whether anybody may want log messages.
+    pub(crate) fn hears_logs(&self) -> bool {
+        self.hearing_logs.load(Ordering::Acquire) > 0
     }
 
     /// The server says that a resource changed; `maybe`: we only fear so.
@@ -416,14 +512,12 @@ impl Wishes {
 
     fn tell(&self, update: &Update) {
         let mut listeners = lock(&self.listeners);
-        listeners.retain(|listener| match listener.upgrade() {
-            Some(queue) => {
+        for queue in listeners.iter().filter_map(Weak::upgrade) {
+            if !(queue.without_logs && matches!(update, Update::Log(_))) {
                 queue.push(update.clone());
-                true
             }
-            None => false,
-        });
-        self.listening.store(listeners.len(), Ordering::Release);
+        }
+        self.count(&mut listeners);
     }
 
     fn changed(&self) {
@@ -516,7 +610,42 @@ mod tests {
     fn listeners_that_left_are_forgotten() {
         let wishes = Wishes::new(2);
         drop(wishes.listen());
+        let _resources_only = wishes.listen_to_resources();
         wishes.updated("a", false);
-        assert!(!wishes.has_listeners());
+        assert!(!wishes.hears_logs());
+        assert_eq!(lock(&wishes.listeners).len(), 1);
+    }
+
+    #[test]
+    fn f173_log_messages_push_no_news_of_a_resource_out_of_a_queue_that_wants_none() {
+        let wishes = Wishes::new(2);
+        let mut updates = wishes.listen_to_resources();
+        wishes.updated("a", false);
+        let log = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#;
+        let limits = mainstay_wire::Limits::default();
+        let log = Message::parse(log.into(), &limits).expect("a message");
+        for _ in 0..=UPDATES_MAX {
+            wishes.logged(log.clone());
+        }
+        assert_eq!(uris(&mut updates), ["a"]);
+    }
+
+    #[tokio::test]
+    async fn the_word_on_a_subscription_is_that_of_the_newest_generation() {
+        let wishes = Wishes::new(2);
+        wishes.subscribe("a").expect("room");
+        let no = Declined {
+            code: Some(-32602),
+            message: "no".to_owned(),
+        };
+        wishes.begin(Generation(1));
+        wishes.declined("a", Generation(1), no.clone());
+        assert_eq!(wishes.verdict("a").await, Err(no));
+        wishes.begin(Generation(2));
+        let waiting = wishes.verdict("a");
+        let told = async { wishes.subscribed("a", Generation(2)) };
+        let (word, ()) = tokio::join!(waiting, told);
+        assert_eq!(word, Ok(()), "what an earlier one said does not count");
+        assert!(wishes.verdict("b").await.is_err(), "nobody asked for it");
     }
 }

@@ -1,4 +1,4 @@
-//! What the tool `ask` of the fake servers asks its caller for, in the words of either era.
+//! What the tool `inquire` of the fake servers asks its caller for, in the words of either era.
 //!
 //! `rounds` holds lists of questions (`method`, `params`, and `key` for the modern era); a round is asked at once, the next
 //! one when all answers are there. In the end the tool's text is the JSON list of all answers. `endless` never ends.

@@ -10,6 +10,7 @@
 )]
 
 mod manager {
+    mod asks;
     pub(crate) mod calls;
     pub(crate) mod catalogs;
     pub(crate) mod ends;
@@ -24,6 +25,7 @@ mod manager {
     pub(crate) mod recovery;
     pub(crate) mod restore;
     pub(crate) mod routes;
+    pub(crate) mod scope;
     pub(crate) mod sessions;
     mod soak;
     pub(crate) mod sse;

@@ -70,7 +70,8 @@ pub fn name_path(method: &str) -> Option<&'static [&'static str]> {
     match method {
         method::TOOLS_CALL | method::PROMPTS_GET => Some(&["params", "name"]),
         method::RESOURCES_READ => Some(&["params", "uri"]),
-        _ if method.starts_with("tasks/") => Some(&["params", "taskId"]),
+        // The other two of the older tasks, `tasks/result` and `tasks/list`, are no methods where the header exists.
+        "tasks/get" | "tasks/update" | "tasks/cancel" => Some(&["params", "taskId"]),
         _ => None,
     }
 }
@@ -139,6 +140,7 @@ mod tests {
             mcp_name_of("tasks/get", Some(r#"{"taskId":"t"}"#)).as_deref(),
             Some("t")
         );
+        assert_eq!(mcp_name_of("tasks/result", Some(r#"{"taskId":"t"}"#)), None);
         assert_eq!(mcp_name_of("tools/list", Some(r#"{"name":"a"}"#)), None);
         assert_eq!(mcp_name_of("tools/call", None), None);
     }

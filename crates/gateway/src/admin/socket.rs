@@ -27,6 +27,10 @@ pub async fn serve_unix(listener: UnixListener, router: Router, ending: Cancella
             () = ending.cancelled() => break,
             // Cancel-safe: a connection that was not accepted stays in the queue.
             accepted = listener.accept() => match accepted {
+                // The file's mode keeps others out; between its making and its mode there is a moment.
+                Ok((stream, _peer)) if !is_ours(&stream) => {
+                    tracing::warn!("a connection of another user to the local socket was refused");
+                }
                 Ok((stream, _peer)) => {
                     tasks.spawn(connection(stream, router.clone(), ending.clone(), hurry.clone()));
                 }
@@ -43,6 +47,14 @@ pub async fn serve_unix(listener: UnixListener, router: Router, ending: Cancella
         hurry.cancel();
         tasks.wait().await;
     }
+}
+
+/// Whether the other end belongs to this user, or to the superuser.
+fn is_ours(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
 async fn connection(

@@ -1,6 +1,7 @@
 //! `mainstay serve`: everything up, until told to stop.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,11 +32,23 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
         config, problems, ..
     } = config::load(args.config.config.as_deref())?;
     config::tell(output, &problems);
-    let listener = doors::listen(args.listen.unwrap_or(config.gateway.listen)).await?;
+    let wanted = args.listen.unwrap_or(config.gateway.listen);
+    let (listener, (local, socket)) = if args.background {
+        leave_terminal();
+        // The socket first: of several that start at once, all but one leave here, with the exit code that says so.
+        let local = local_socket(&args, &config.gateway, output)?.unzip();
+        (listen_somewhere(wanted, output).await?, local)
+    } else {
+        let listener = doors::listen(wanted).await?;
+        (
+            listener,
+            local_socket(&args, &config.gateway, output)?.unzip(),
+        )
+    };
+    mainstay_gateway::serve::local::announce(args.background);
     let address = listener
         .local_addr()
         .map_err(|error| Stop::unexpected("cannot read the listener's address", error))?;
-    let (local, socket) = local_socket(&args, &config.gateway, output)?.unzip();
     let state_dir = state_dir(&args, &config.gateway, output);
     let mut signals = Signals::listen()?;
     let servers = config.servers.len();
@@ -56,6 +69,25 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     drop(socket);
     output.line(&last_line(&report))?;
     Ok(Exit::Ok)
+}
+
+/// Leaves the session of whoever started us: their terminal, and their end, are not ours.
+fn leave_terminal() {
+    // Fails only for the leader of a process group, which has left already or was started on its own.
+    if let Err(error) = rustix::process::setsid() {
+        tracing::debug!(%error, "stays in its session");
+    }
+}
+
+/// Nobody is there to choose another port, and the local socket is what counts: a taken one is no reason to fail.
+async fn listen_somewhere(wanted: SocketAddr, output: Output) -> Result<TcpListener, Stop> {
+    match doors::listen(wanted).await {
+        Err(stop) if stop.exit == Exit::PortInUse => {
+            output.warn(&format!("{stop}; taking a free port instead"), None);
+            doors::listen(SocketAddr::new(wanted.ip(), 0)).await
+        }
+        listening => listening,
+    }
 }
 
 /// What there is to say when the doors are open, on one line.

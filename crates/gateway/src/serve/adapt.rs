@@ -134,34 +134,6 @@ fn not_bridged(what: &str, to: Recipient<'_>) -> Fitted {
     }
 }
 
-/// A listing's result around its rendered items, which are not copied.
-pub(crate) fn listing(key: &str, items: bytes::Bytes, to: Recipient<'_>) -> Parts {
-    let mut parts = Parts::from(format!(
-        "{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{\"{key}\":",
-        to.id
-    ));
-    parts.push(items);
-    match to.era {
-        Era::Legacy => parts.push(bytes::Bytes::from_static(b"}}")),
-        Era::Modern => parts.push(format!(",{}}}}}", modern_tail(true, to.info))),
-    }
-    parts
-}
-
-/// What every modern result of ours ends with; `cacheable` for those that must carry cache hints.
-pub(crate) fn modern_tail(cacheable: bool, info: &str) -> String {
-    let (ttl, scope) = NO_CACHE_HINT;
-    let hints = if cacheable {
-        format!("\"ttlMs\":{ttl},\"cacheScope\":{scope},")
-    } else {
-        String::new()
-    };
-    format!(
-        "\"resultType\":\"complete\",{hints}\"_meta\":{{\"{}\":{info}}}",
-        meta::SERVER_INFO
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -82,6 +82,21 @@ impl ReplyBody {
         })
     }
 
+    /// Puts something around the stream that this body is; one that is no stream stays as it is.
+    pub(crate) fn wrap_stream(self, wrap: impl FnOnce(TextStream) -> TextStream) -> Self {
+        match self.0 {
+            Form::Streamed {
+                texts,
+                segments: None,
+            } => Self::stream(wrap(texts)),
+            form @ (Form::Empty
+            | Form::One(_)
+            | Form::Several { .. }
+            | Form::Streamed { .. }
+            | Form::Foreign(_)) => Self(form),
+        }
+    }
+
     /// A body of many texts. Dropping the body drops the stream.
     pub(crate) fn stream(texts: TextStream) -> Self {
         Self(Form::Streamed {

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::fault::{Fault, shown};
+use super::pages::{self, Page};
 
 /// How often starting servers are looked at while a listing waits for them.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
@@ -45,31 +46,35 @@ impl Endpoint {
         }
     }
 
-    /// The rendered array of a listing. On one server's endpoint it is served while the server is away (law 22); a
-    /// server that was never listed is waited for within the edge patience.
-    pub(crate) async fn list(&self, shared: &Shared, list: ListKind) -> Result<Bytes, Fault> {
+    /// A page of a listing; the first without a cursor. On one server's endpoint it is served while the server is away (law
+    /// 22); a server that was never listed is waited for within the edge patience.
+    pub(crate) async fn list(
+        &self,
+        shared: &Shared,
+        kind: ListKind,
+        cursor: Option<&str>,
+    ) -> Result<Page, Fault> {
         match self {
             Self::All => {
                 settle(shared).await;
-                let publication = shared.manager.publication();
-                let listing = match list {
-                    ListKind::Tools => &publication.tools,
-                    ListKind::Prompts => &publication.prompts,
-                    ListKind::Resources => &publication.resources,
-                    ListKind::Templates => &publication.templates,
-                };
-                Ok(listing.json().clone())
+                pages::of_all(shared, &shared.manager.publication(), kind, cursor)
             }
             Self::Server(server) => {
                 let catalog = catalog(shared, server).await?;
-                let items = match list {
-                    ListKind::Tools => &catalog.tools,
-                    ListKind::Prompts => &catalog.prompts,
-                    ListKind::Resources => &catalog.resources,
-                    ListKind::Templates => &catalog.templates,
-                };
-                Ok(items.json().clone())
+                pages::of_server(shared, server.name(), &catalog, kind, cursor)
             }
+        }
+    }
+
+    /// Whether a server that is not switched off has never listed.
+    pub(crate) fn is_incomplete(&self, shared: &Shared, publication: &Publication) -> bool {
+        match self {
+            Self::All => shared
+                .manager
+                .servers()
+                .iter()
+                .any(|server| never_listed(publication, server)),
+            Self::Server(server) => never_listed(publication, server),
         }
     }
 
@@ -82,6 +87,30 @@ impl Endpoint {
                 let catalog = publication.servers.get(server.name())?;
                 catalog.tools.find(name).map(|tool| tool.raw.clone())
             }
+        }
+    }
+
+    /// The server of a resource, and its own uri for it.
+    pub(crate) fn resource(
+        &self,
+        shared: &Shared,
+        uri: &str,
+    ) -> Result<(ServerHandle, Box<str>), Fault> {
+        match self {
+            Self::Server(server) => Ok((server.clone(), uri.into())),
+            Self::All => {
+                let publication = shared.manager.publication();
+                let (owner, upstream) = publication.locate(uri).ok_or_else(|| no_resource(uri))?;
+                Ok((handle(shared, owner)?, upstream.into()))
+            }
+        }
+    }
+
+    /// Waits for the first listings of the first moments, where that says more than not to wait.
+    pub(crate) async fn settled(&self, shared: &Shared) {
+        match self {
+            Self::All => settle(shared).await,
+            Self::Server(_) => {}
         }
     }
 
@@ -103,15 +132,10 @@ impl Endpoint {
         if listing.find(&name).is_some() {
             return Ok(());
         }
-        // A server that is switched off has no names at all (law 5): what it had is as unknown as anything else.
-        let never_listed = |server: &ServerHandle| {
-            !publication.servers.contains_key(server.name()) && server.status().state != "disabled"
-        };
-        let owner = shared
-            .manager
-            .servers()
-            .into_iter()
-            .find(|server| never_listed(server) && could_own(server.name(), &name));
+        let owner =
+            shared.manager.servers().into_iter().find(|server| {
+                never_listed(&publication, server) && could_own(server.name(), &name)
+            });
         match owner {
             Some(server) => catalog(shared, &server).await.map(drop),
             None => Ok(()),
@@ -147,6 +171,11 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// A server that is switched off has no items at all (law 5): what it had is as unknown as anything else.
+fn never_listed(publication: &Publication, server: &ServerHandle) -> bool {
+    !publication.servers.contains_key(server.name()) && server.status().state != "disabled"
 }
 
 /// Whether an exposed name begins as the names of this server do.
@@ -210,7 +239,7 @@ pub(crate) async fn catalog(shared: &Shared, server: &ServerHandle) -> Result<Ar
         }
         let status = server.status();
         if matches!(status.state, "disabled" | "parked") || Instant::now() >= deadline {
-            return Err(never_listed(&status, started.elapsed()));
+            return Err(has_nothing(&status, started.elapsed()));
         }
         tokio::select! {
             // Cancel-safe: a watch keeps what was not seen.
@@ -240,7 +269,7 @@ fn shutting_down() -> Fault {
     Fault::from(&CallError::Refused(Refusal::ShuttingDown))
 }
 
-fn never_listed(status: &mainstay::ServerStatus, waited: Duration) -> Fault {
+fn has_nothing(status: &mainstay::ServerStatus, waited: Duration) -> Fault {
     if status.state == "disabled" {
         return Fault::from(&CallError::Refused(Refusal::Disabled {
             server: status.name.as_str().into(),
@@ -295,19 +324,23 @@ fn read(shared: &Shared, publication: &Publication, message: Message) -> Result<
     let uri = message
         .string_member(&["params", "uri"])
         .ok_or_else(|| Fault::params("`params.uri` must be a string"))?;
-    let Some(owner) = publication.owner_of_uri(&uri) else {
-        return Err(Fault::new(
-            mainstay_wire::codes::RESOURCE_NOT_FOUND,
-            format!("Resource not found: {}", shown(&uri)),
-        )
-        .with(json!({ "uri": *uri })));
-    };
+    let (owner, upstream) = publication.locate(&uri).ok_or_else(|| no_resource(&uri))?;
     let server = handle(shared, owner)?;
+    let renamed = (*uri != *upstream).then(|| json_string(upstream));
     drop(uri);
-    Ok(Routed {
-        server,
-        request: request(message)?,
-    })
+    let mut request = request(message)?;
+    if let Some(upstream) = renamed {
+        request = request.set(&["params", "uri"], upstream);
+    }
+    Ok(Routed { server, request })
+}
+
+fn no_resource(uri: &str) -> Fault {
+    Fault::new(
+        mainstay_wire::codes::RESOURCE_NOT_FOUND,
+        format!("Resource not found: {}", shown(uri)),
+    )
+    .with(json!({ "uri": uri }))
 }
 
 fn complete(shared: &Shared, publication: &Publication, message: Message) -> Result<Routed, Fault> {
@@ -322,19 +355,19 @@ fn complete(shared: &Shared, publication: &Publication, message: Message) -> Res
             let uri = message
                 .string_member(&["params", "ref", "uri"])
                 .ok_or_else(|| Fault::params("`params.ref.uri` must be a string"))?;
-            let template = publication
-                .templates
-                .find(&uri)
-                .map(|template| &*template.server);
-            let owner = template.or_else(|| publication.owner_of_uri(&uri));
-            let owner =
-                owner.ok_or_else(|| Fault::params(format!("Unknown resource: {}", shown(&uri))))?;
+            let template = publication.templates.find(&uri);
+            let (owner, upstream) = template
+                .map(|template| (&*template.server, &*template.upstream))
+                .or_else(|| publication.locate(&uri))
+                .ok_or_else(|| Fault::params(format!("Unknown resource: {}", shown(&uri))))?;
             let server = handle(shared, owner)?;
+            let renamed = (*uri != *upstream).then(|| json_string(upstream));
             drop(uri);
-            Ok(Routed {
-                server,
-                request: request(message)?,
-            })
+            let mut request = request(message)?;
+            if let Some(upstream) = renamed {
+                request = request.set(&["params", "ref", "uri"], upstream);
+            }
+            Ok(Routed { server, request })
         }
         Some(_) | None => Err(Fault::params(
             "`params.ref.type` must be \"ref/prompt\" or \"ref/resource\"",

@@ -24,6 +24,8 @@ pub const LIMIT_REACHED: i64 = -31_005;
 
 /// The server needs input that it did not get (declined, not to be asked for, too late). Nothing was completed.
 pub const INPUT_MISSING: i64 = -31_006;
+/// `data.state` of a refusal because Mainstay itself is going down: its successor can be asked.
+pub const STOPPING: &str = "stopping";
 
 /// One JSON-RPC error of ours.
 #[derive(Debug, Clone, PartialEq)]
@@ -160,7 +162,8 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             data.insert("state".into(), (*state).into());
             data.insert("limit".into(), json!(limit));
         }
-        Refusal::TooManyInFlight { server, limit } => {
+        Refusal::TooManyInFlight { server, limit }
+        | Refusal::TooManyConnections { server, limit } => {
             name(server, data);
             data.insert("limit".into(), json!(limit));
         }
@@ -177,7 +180,10 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             cause(&FailureKind::RateLimited.into(), data);
             data.insert("retryAfterMs".into(), json!(wait_ms));
         }
-        Refusal::ShuttingDown | Refusal::BadRequest(_) => {}
+        Refusal::ShuttingDown => {
+            data.insert("state".into(), STOPPING.into());
+        }
+        Refusal::BadRequest(_) => {}
         Refusal::Broken { server, failure } => {
             name(server, data);
             cause(failure, data);

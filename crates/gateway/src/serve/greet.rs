@@ -1,16 +1,23 @@
 //! What an endpoint says of itself: capabilities, identity, instructions, for `initialize` and `server/discover`.
 //!
-//! Only what really works is declared. Not carried yet, and therefore taken out of a server's own words: subscriptions
-//! to single resources, and tasks across eras.
+//! Only what really works is declared: what a server says of itself passes untouched within its era, and without tasks and
+//! extensions into the other one. The aggregate declares what at least one of its servers offers.
 
 use std::collections::BTreeMap;
 
-use mainstay::Catalog;
-use mainstay_wire::{Era, json_string, raw};
+use mainstay::{Catalog, Publication};
+use mainstay_wire::{Era, Revision, json_string, raw};
 
 use super::Shared;
 use super::endpoint::{Endpoint, catalog};
 use super::fault::Fault;
+
+/// Instructions of one server on the aggregate, and of all of them together, in bytes.
+const INSTRUCTIONS_OF_ONE_BYTES_MAX: usize = 4 * 1024;
+const INSTRUCTIONS_BYTES_MAX: usize = 16 * 1024;
+
+/// An extension that is nothing but resources and `_meta`, so that it works across eras.
+const UI_EXTENSION: &str = "io.modelcontextprotocol/ui";
 
 /// An endpoint's self-description as raw JSON texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +45,16 @@ impl Endpoint {
     /// clients ask again and get a precise error instead of nothing.
     pub(crate) async fn face(&self, shared: &Shared, era: Era) -> Face {
         match self {
-            Self::All => Face {
-                capabilities: aggregate(shared),
-                info: own_info().to_owned(),
-                instructions: None,
-            },
+            Self::All => {
+                // In the first moments: most clients ask once, and what is declared then stays for them.
+                self.settled(shared).await;
+                let publication = shared.manager.publication();
+                Face {
+                    capabilities: aggregate(&publication, era),
+                    info: own_info().to_owned(),
+                    instructions: joined_instructions(&publication),
+                }
+            }
             Self::Server(server) => match catalog(shared, server).await {
                 Ok(catalog) => of_server(server.name(), &catalog, era),
                 Err(fault) => unknown_server(server.name(), &fault),
@@ -64,6 +76,19 @@ impl Endpoint {
         }
     }
 
+    /// Whether single resources can be subscribed to here. A server that was not greeted yet may come to offer it.
+    pub(crate) fn can_subscribe(&self, shared: &Shared) -> bool {
+        let publication = shared.manager.publication();
+        let mut catalogs = publication.servers.values();
+        match self {
+            Self::All => catalogs.any(|catalog| catalog.greeting.can_subscribe()),
+            Self::Server(server) => publication
+                .servers
+                .get(server.name())
+                .is_none_or(|catalog| catalog.greeting.can_subscribe()),
+        }
+    }
+
     /// Whether changes of a kind of listing (`tools`, `prompts`, `resources`) can happen here at all.
     pub(crate) fn offers(&self, shared: &Shared, kind: &str) -> bool {
         match self {
@@ -77,22 +102,101 @@ impl Endpoint {
     }
 }
 
-fn aggregate(shared: &Shared) -> String {
-    let publication = shared.manager.publication();
-    let mut capabilities = String::from(
-        "{\"tools\":{\"listChanged\":true},\"prompts\":{\"listChanged\":true},\"resources\":{\"listChanged\":true}",
+fn aggregate(publication: &Publication, era: Era) -> String {
+    let catalogs = || publication.servers.values();
+    let subscribe = if catalogs().any(|catalog| catalog.greeting.can_subscribe()) {
+        ",\"subscribe\":true"
+    } else {
+        ""
+    };
+    let mut capabilities = format!(
+        "{{\"tools\":{{\"listChanged\":true}},\"prompts\":{{\"listChanged\":true}},\"resources\":{{\"listChanged\":true{subscribe}}}"
     );
     for capability in ["completions", "logging"] {
-        if publication
-            .servers
-            .values()
-            .any(|catalog| catalog.greeting.declares(capability))
-        {
+        if catalogs().any(|catalog| catalog.greeting.declares(capability)) {
             capabilities.push_str(&format!(",\"{capability}\":{{}}"));
         }
     }
+    // The first server by name speaks for an extension that several have.
+    let mut extensions: BTreeMap<String, &str> = BTreeMap::new();
+    for catalog in catalogs() {
+        let crossing = catalog.greeting.revision.era() != era;
+        let declared = raw::member(&catalog.greeting.capabilities, &["extensions"]);
+        for (key, value) in declared.map(raw::members).unwrap_or_default() {
+            if !crossing || key == UI_EXTENSION {
+                extensions.entry(key.into_owned()).or_insert(value);
+            }
+        }
+    }
+    if !extensions.is_empty() {
+        capabilities.push_str(&format!(",\"extensions\":{}", object(&extensions)));
+    }
     capabilities.push('}');
     capabilities
+}
+
+/// What the servers advise, each under its name. What finds no room is left out, visibly.
+fn joined_instructions(publication: &Publication) -> Option<String> {
+    let mut joined = String::new();
+    let mut left_out = 0;
+    for (server, catalog) in &publication.servers {
+        let Some(text) = catalog
+            .greeting
+            .instructions
+            .as_deref()
+            .and_then(raw::string)
+        else {
+            continue;
+        };
+        let text = cut(text.trim());
+        if joined.len() + text.len() > INSTRUCTIONS_BYTES_MAX {
+            left_out += 1;
+        } else if !text.is_empty() {
+            joined.push_str(&format!("## {server}\n\n{text}\n\n"));
+        }
+    }
+    if left_out > 0 {
+        joined.push_str(&format!(
+            "(The instructions of {left_out} more servers are too long to be shown here.)"
+        ));
+    }
+    let joined = joined.trim_end();
+    (!joined.is_empty()).then(|| json_string(joined))
+}
+
+fn cut(text: &str) -> String {
+    if text.len() <= INSTRUCTIONS_OF_ONE_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(INSTRUCTIONS_OF_ONE_BYTES_MAX);
+    format!("{}…", &text[..end])
+}
+
+fn object(members: &BTreeMap<String, &str>) -> String {
+    let members: Vec<String> = members
+        .iter()
+        .map(|(key, value)| format!("{}:{value}", json_string(key)))
+        .collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// An info object for a client of a revision: without what that revision does not know. Everything else passes untouched.
+pub(crate) fn info_for(info: &str, revision: Revision) -> String {
+    let newer = |key: &str| match key {
+        "title" => revision < Revision::V2025_06_18,
+        "description" | "icons" | "websiteUrl" => revision < Revision::V2025_11_25,
+        _ => false,
+    };
+    let members = raw::members(info);
+    if !members.iter().any(|(key, _)| newer(key)) {
+        return info.to_owned();
+    }
+    let kept: Vec<String> = members
+        .iter()
+        .filter(|(key, _)| !newer(key))
+        .map(|(key, value)| format!("{}:{value}", json_string(key)))
+        .collect();
+    format!("{{{}}}", kept.join(","))
 }
 
 fn of_server(name: &str, catalog: &Catalog, era: Era) -> Face {
@@ -127,9 +231,12 @@ fn declared(capabilities: &str, crossing: bool) -> String {
     let mut kept: Vec<String> = Vec::new();
     for (key, value) in raw::members(capabilities) {
         let value = match &*key {
-            "tasks" | "extensions" if crossing => continue,
-            "tools" | "prompts" if raw::is_object(value) => with_list_changed(value, &[]),
-            "resources" if raw::is_object(value) => with_list_changed(value, &["subscribe"]),
+            "tasks" if crossing => continue,
+            "extensions" if crossing => match raw::member(value, &[UI_EXTENSION]) {
+                Some(ui) => format!("{{{}:{ui}}}", json_string(UI_EXTENSION)),
+                None => continue,
+            },
+            "tools" | "prompts" | "resources" if raw::is_object(value) => with_list_changed(value),
             _ => value.to_owned(),
         };
         kept.push(format!("{}:{value}", json_string(&key)));
@@ -137,18 +244,13 @@ fn declared(capabilities: &str, crossing: bool) -> String {
     format!("{{{}}}", kept.join(","))
 }
 
-fn with_list_changed(object: &str, without: &[&str]) -> String {
-    let mut members: BTreeMap<String, String> = raw::members(object)
+fn with_list_changed(capability: &str) -> String {
+    let mut members: BTreeMap<String, &str> = raw::members(capability)
         .into_iter()
-        .filter(|(key, _)| !without.contains(&&**key))
-        .map(|(key, value)| (key.into_owned(), value.to_owned()))
+        .map(|(key, value)| (key.into_owned(), value))
         .collect();
-    members.insert("listChanged".to_owned(), "true".to_owned());
-    let members: Vec<String> = members
-        .into_iter()
-        .map(|(key, value)| format!("{}:{value}", json_string(&key)))
-        .collect();
-    format!("{{{}}}", members.join(","))
+    members.insert("listChanged".to_owned(), "true");
+    object(&members)
 }
 
 #[cfg(test)]
@@ -160,9 +262,36 @@ mod tests {
         let theirs = r#"{"tools":{"x":1.10},"resources":{"subscribe":true},"tasks":{"list":{}},"experimental":{"n":12345678901234567890}}"#;
         assert_eq!(
             declared(theirs, false),
-            r#"{"tools":{"listChanged":true,"x":1.10},"resources":{"listChanged":true},"tasks":{"list":{}},"experimental":{"n":12345678901234567890}}"#
+            r#"{"tools":{"listChanged":true,"x":1.10},"resources":{"listChanged":true,"subscribe":true},"tasks":{"list":{}},"experimental":{"n":12345678901234567890}}"#
         );
         assert!(!declared(theirs, true).contains("tasks"));
         assert_eq!(declared("{}", true), "{}");
+        let extensions = r#"{"extensions":{"io.modelcontextprotocol/tasks":{},"io.modelcontextprotocol/ui":{"m":[1.0]}}}"#;
+        assert_eq!(declared(extensions, false), extensions);
+        assert_eq!(
+            declared(extensions, true),
+            r#"{"extensions":{"io.modelcontextprotocol/ui":{"m":[1.0]}}}"#
+        );
+    }
+
+    #[test]
+    fn an_info_object_loses_only_what_the_revision_does_not_know() {
+        let info = r#"{"name":"s", "title":"S","icons":[],"x":1.10}"#;
+        assert_eq!(info_for(info, Revision::V2025_11_25), info);
+        assert_eq!(
+            info_for(info, Revision::V2025_06_18),
+            r#"{"name":"s","title":"S","x":1.10}"#
+        );
+        assert_eq!(
+            info_for(info, Revision::V2025_03_26),
+            r#"{"name":"s","x":1.10}"#
+        );
+    }
+
+    #[test]
+    fn long_instructions_are_cut_at_a_character() {
+        let long = "ä".repeat(INSTRUCTIONS_OF_ONE_BYTES_MAX);
+        assert!(cut(&long).len() <= INSTRUCTIONS_OF_ONE_BYTES_MAX + '…'.len_utf8());
+        assert_eq!(cut("short"), "short");
     }
 }

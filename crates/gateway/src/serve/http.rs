@@ -17,7 +17,7 @@ use mainstay_wire::{Era, Message, Revision, codes, headers, recover_id};
 use super::body::{self, Reply};
 use super::endpoint::Endpoint;
 use super::fault::Fault;
-use super::{Shared, legacy, modern};
+use super::{Shared, legacy, local, modern};
 
 /// A body that stalls for longer than this is given up.
 const BODY_STALL: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let headers = &head.headers;
     match head.method {
         Method::POST => {}
@@ -76,6 +76,8 @@ where
         },
         Err(fault) => return fault,
     };
+    local::complete(shared, &endpoint, &mut head, &message);
+    let headers = &head.headers;
     match era(headers, &message) {
         Era::Modern => modern::post(shared, &endpoint, headers, message).await,
         Era::Legacy => legacy::post(shared, &endpoint, headers, message).await,

@@ -4,37 +4,28 @@
 //! anything else. Only what happens before a session is found has a status of its own: 400 without a session id, 404
 //! with an unknown one.
 //!
-//! Not here yet, and answered honestly until then: subscriptions to single resources (`resources/subscribe` is "method not
-//! found" and not declared), resuming a broken stream, batches.
+//! What a server asks of a client in the course of a call, and everything else that is said meanwhile, is `bridge`'s business.
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use mainstay::ClientFace;
 use mainstay_wire::views::{CallView, CancelledView, InitializeParams};
-use mainstay_wire::{Era, Id, Kind, ListKind, Message, Parts, codes, headers, method, raw};
+use mainstay_wire::{Era, Id, Kind, ListKind, Message, Parts, codes, headers, method};
 
 use super::Shared;
-use super::adapt::{self, Recipient};
-use super::body::{self, Reply};
+use super::adapt::Recipient;
+use super::body::{self, Reply, TextStream};
 use super::bridge::legacy::Client;
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED};
+use super::levels;
+use super::pages;
 use super::push::{self, Told};
-use super::sessions::{Opening, Session, SessionId};
-
-/// The protocol's log levels, least severe first.
-const LOG_LEVELS: [&str; 8] = [
-    "debug",
-    "info",
-    "notice",
-    "warning",
-    "error",
-    "critical",
-    "alert",
-    "emergency",
-];
+use super::replay::Resume;
+use super::sessions::{NoSession, Opening, Session};
+use super::subscriptions;
 
 /// Answers one POST of a legacy client.
 pub(crate) async fn post(
@@ -65,27 +56,50 @@ pub(crate) async fn post(
     }
 }
 
-/// Opens the push stream of a session.
+/// Opens the push stream of a session, or the stream that a client has lost and names by its last event.
 pub(crate) fn get(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap) -> Reply {
     let session = match find(shared, endpoint, headers) {
         Ok(session) => session,
         // Without a session there is nothing to push: clients take 405 as "no such stream" and go on without.
         Err(Lost::Missing) => return super::http::method_not_allowed("POST"),
-        Err(Lost::Unknown) => return Lost::Unknown.reply(None),
+        Err(lost @ (Lost::Unknown | Lost::NoRoom(_))) => return lost.reply(None),
+    };
+    let last = headers
+        .get(headers::LAST_EVENT_ID)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| !id.is_empty());
+    let from = match last.and_then(|last| session.replay.resume(last)) {
+        Some(Resume::Call(stream)) => return resumed(shared, stream),
+        Some(Resume::Push(from)) => Some(from),
+        None => None,
     };
     let stream = session
         .open_stream()
         .and_then(|open| push::session_stream(shared, endpoint.clone(), open));
     match stream {
-        Some(stream) => body::events(stream),
-        None => {
-            let fault = Fault::new(
-                codes::INVALID_REQUEST,
-                "Too many push streams are open; close one first",
-            );
-            body::json(StatusCode::CONFLICT, fault.answer(None))
-        }
+        Some(stream) => body::events(session.replay.push(stream, from)),
+        None => too_many_streams(),
     }
+}
+
+/// The stream of a call that its client lost. It counts as a stream of the gateway like any other.
+fn resumed(shared: &Shared, stream: TextStream) -> Reply {
+    let Ok(permit) = Arc::clone(&shared.push_streams).try_acquire_owned() else {
+        return too_many_streams();
+    };
+    let stream = stream.map(move |text| {
+        let _counted = &permit;
+        text
+    });
+    body::events(stream.boxed())
+}
+
+fn too_many_streams() -> Reply {
+    let fault = Fault::new(
+        codes::INVALID_REQUEST,
+        "Too many push streams are open; close one first",
+    );
+    body::json(StatusCode::CONFLICT, fault.answer(None))
 }
 
 /// Ends a session.
@@ -96,7 +110,7 @@ pub(crate) fn delete(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &Header
             body::empty(StatusCode::OK)
         }
         Err(Lost::Missing) => super::http::method_not_allowed("POST"),
-        Err(Lost::Unknown) => Lost::Unknown.reply(None),
+        Err(lost @ (Lost::Unknown | Lost::NoRoom(_))) => lost.reply(None),
     }
 }
 
@@ -104,6 +118,8 @@ pub(crate) fn delete(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &Header
 enum Lost {
     Missing,
     Unknown,
+    /// There was one before a restart, and now there are too many others.
+    NoRoom(NoSession),
 }
 
 impl Lost {
@@ -117,21 +133,32 @@ impl Lost {
                 StatusCode::NOT_FOUND,
                 "Session not found; call `initialize` again",
             ),
+            Self::NoRoom(error) => {
+                // A request is answered like any other that fails: clients die of a status.
+                let status = match id {
+                    Some(_) => StatusCode::OK,
+                    None => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                let fault = Fault::new(LIMIT_REACHED, error.to_string());
+                return body::json(status, fault.answer(id));
+            }
         };
         body::json(status, Fault::new(codes::INVALID_REQUEST, text).answer(id))
     }
 }
 
-fn find(shared: &Shared, endpoint: &Endpoint, headers: &HeaderMap) -> Result<Arc<Session>, Lost> {
+fn find(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+) -> Result<Arc<Session>, Lost> {
     let header = headers.get(headers::SESSION_ID).ok_or(Lost::Missing)?;
-    let id = SessionId::parse(header.as_bytes()).ok_or(Lost::Unknown)?;
-    let session = shared.sessions.find(id).ok_or(Lost::Unknown)?;
-    // A session belongs to the endpoint that opened it.
-    if session.opening.server.as_deref() == endpoint.server_name() {
-        Ok(session)
-    } else {
-        Err(Lost::Unknown)
-    }
+    let found = shared
+        .sessions
+        .find(header.as_bytes(), endpoint.server_name());
+    let session = found.map_err(Lost::NoRoom)?.ok_or(Lost::Unknown)?;
+    subscriptions::revive(shared, endpoint, &session);
+    Ok(session)
 }
 
 async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message) -> Reply {
@@ -149,11 +176,7 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
         server: endpoint.server_name().map(Into::into),
         revision: params.negotiated(),
         client_info: params.client_info.map(|info| info.raw.into()),
-        client_capabilities: message
-            .member(&["params", "capabilities"])
-            .filter(|capabilities| raw::is_object(capabilities))
-            .unwrap_or("{}")
-            .into(),
+        client_capabilities: params.capabilities.into(),
     };
     let revision = opening.revision;
     let session = match shared.sessions.open(opening, told) {
@@ -166,10 +189,11 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
         .unwrap_or_default();
     let result = format!(
         "{{\"protocolVersion\":\"{revision}\",\"capabilities\":{},\"serverInfo\":{}{instructions}}}",
-        face.capabilities, face.info,
+        face.capabilities,
+        super::greet::info_for(&face.info, revision),
     );
     let mut reply = answer(id, &result);
-    if let Ok(value) = HeaderValue::try_from(session.id.to_string()) {
+    if let Ok(value) = HeaderValue::from_str(session.text()) {
         reply.headers_mut().insert(headers::SESSION_ID, value);
     }
     reply
@@ -201,11 +225,19 @@ async fn request(
     }
     match name {
         method::PING => answer(&id, "{}"),
-        method::SET_LEVEL => set_level(session, &id, &message),
-        method::SUBSCRIBE | method::UNSUBSCRIBE | method::LISTEN | method::DISCOVER => {
-            fault(&id, &Fault::no_method(name))
+        method::SET_LEVEL => match levels::set(shared, session, &message) {
+            Ok(()) => answer(&id, "{}"),
+            Err(wrong) => fault(&id, &wrong),
+        },
+        method::SUBSCRIBE => subscribe(shared, endpoint, session, &id, &message).await,
+        method::UNSUBSCRIBE => unsubscribe(session, &id, &message),
+        method::LISTEN | method::DISCOVER => fault(&id, &Fault::no_method(name)),
+        _ => {
+            let called = id.clone();
+            let reply = pass_on(shared, endpoint, session, id, message).await;
+            // An answer that is a stream can be resumed; one that is not was never begun when its client left.
+            reply.map(|body| body.wrap_stream(|texts| session.replay.wrap(&called, texts)))
         }
-        _ => pass_on(shared, endpoint, session, id, message).await,
     }
 }
 
@@ -217,13 +249,14 @@ async fn list(
     id: &Id,
     message: &Message,
 ) -> Reply {
-    if let Some(wrong) = super::cursor_fault(message) {
-        return fault(id, &wrong);
-    }
+    let cursor = match pages::cursor(message) {
+        Ok(cursor) => cursor,
+        Err(wrong) => return fault(id, &wrong),
+    };
     // Taken first: what changes while the items are read is told afterwards.
     let told = Told::now(shared, endpoint);
-    match endpoint.list(shared, kind).await {
-        Ok(items) => {
+    match endpoint.list(shared, kind, cursor.as_deref()).await {
+        Ok(page) => {
             session.listed(kind, &told);
             let to = Recipient {
                 era: Era::Legacy,
@@ -231,27 +264,44 @@ async fn list(
                 method: kind.method(),
                 info: "",
             };
-            body::json(StatusCode::OK, adapt::listing(kind.key(), items, to))
+            body::json(StatusCode::OK, pages::render(kind.key(), page, to))
         }
         Err(wrong) => fault(id, &wrong),
     }
 }
 
-fn set_level(session: &Session, id: &Id, message: &Message) -> Reply {
-    let level = message.string_member(&["params", "level"]);
-    let known = level.and_then(|level| LOG_LEVELS.iter().position(|known| *known == level));
-    match known.and_then(|level| u8::try_from(level).ok()) {
-        Some(level) => {
-            session.set_log_level(level);
+async fn subscribe(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    session: &Session,
+    id: &Id,
+    message: &Message,
+) -> Reply {
+    let Some(uri) = message.string_member(&["params", "uri"]) else {
+        return fault(id, &Fault::params("`params.uri` must be a string"));
+    };
+    let mut words = session.subscriber.add(shared, endpoint, &[&uri]).await;
+    if let Some(Err(wrong)) = words.pop() {
+        return fault(id, &wrong);
+    }
+    match session.subscribe(&uri) {
+        Ok(_is_new) => answer(id, "{}"),
+        Err(error) => {
+            session.subscriber.remove(&uri);
+            fault(id, &Fault::new(LIMIT_REACHED, error.to_string()))
+        }
+    }
+}
+
+/// Who is not subscribed is unsubscribed already.
+fn unsubscribe(session: &Session, id: &Id, message: &Message) -> Reply {
+    match message.string_member(&["params", "uri"]) {
+        Some(uri) => {
+            session.unsubscribe(&uri);
+            session.subscriber.remove(&uri);
             answer(id, "{}")
         }
-        None => fault(
-            id,
-            &Fault::params(format!(
-                "`params.level` must be one of {}",
-                LOG_LEVELS.join(", ")
-            )),
-        ),
+        None => fault(id, &Fault::params("`params.uri` must be a string")),
     }
 }
 
@@ -271,11 +321,7 @@ async fn pass_on(
         Ok(routed) => routed,
         Err(wrong) => return fault(&id, &wrong),
     };
-    let face = ClientFace {
-        capabilities: session.opening.client_capabilities.clone(),
-        info: session.opening.client_info.clone(),
-        client: Some(session.id.to_string().into()),
-    };
+    let face = session.face();
     let client = Client {
         session: Arc::clone(session),
         in_flight: session.begin(&id),

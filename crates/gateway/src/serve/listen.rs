@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
 use super::origin::is_loopback;
+use super::sessions::kept;
 
 /// Pause after a failed accept: out of descriptors is not cured by asking again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -60,12 +61,16 @@ pub async fn serve(
         shared.settings.connections_max.min(Semaphore::MAX_PERMITS),
     ));
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    shared.tasks.spawn({
+        let shared = Arc::clone(&shared);
+        async move { kept::run(&shared.sessions, shared.ending.clone()).await }
+    });
     loop {
         tokio::select! {
             // Cancel-safe: a token holds nothing.
             () = ending.cancelled() => break,
             // Cancel-safe: an interval keeps its time.
-            _ = sweep.tick() => shared.sessions.sweep(),
+            _ = sweep.tick() => shared.sweep(),
             // Cancel-safe: neither the permit nor the accepted connection is lost, both arms of `accept` are.
             accepted = accept(&listener, &places) => {
                 let Some((stream, place)) = accepted else { continue };
@@ -89,6 +94,8 @@ pub async fn serve(
         shared.hurry.cancel();
         shared.tasks.wait().await;
     }
+    // The last moment: what sessions were told until now must outlive us. A panic in there has been logged.
+    drop(tokio::task::spawn_blocking(move || shared.sessions.flush()).await);
     Ok(())
 }
 

@@ -3,12 +3,14 @@
 //! Requests pass a ladder of checks in a fixed order, the first failure wins; what it says about HTTP statuses is the
 //! specification's. A disconnect cancels the call.
 //!
-//! Not here yet: subscriptions to single resources (left out of the acknowledgement).
+//! What a server asks of a client in the course of a call, and everything else that is said meanwhile, is `bridge`'s business.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 use mainstay::ClientFace;
+use mainstay::catalog::CacheHint;
 use mainstay_wire::views::{CallView, ListenFilter};
 use mainstay_wire::{
     Era, Id, Kind, ListKind, Message, Parts, Revision, codes, headers, meta, method, raw,
@@ -16,13 +18,15 @@ use mainstay_wire::{
 use serde_json::json;
 
 use super::Shared;
-use super::adapt::{self, Recipient};
+use super::adapt::Recipient;
 use super::body::{self, Reply};
 use super::bridge;
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED, shown};
-use super::push::{self, Wanted};
+use super::pages;
+use super::push::{self, Resources, Wanted};
+use super::subscriptions::SUBSCRIPTIONS_MAX;
 
 /// Answers one POST of a modern client.
 pub(crate) async fn post(
@@ -54,7 +58,7 @@ pub(crate) async fn post(
     }
     match name {
         method::DISCOVER => discover(shared, endpoint, &id).await,
-        method::LISTEN => listen(shared, endpoint, id, &message),
+        method::LISTEN => listen(shared, endpoint, id, &message).await,
         removed if method::REMOVED_IN_MODERN.contains(&removed) => {
             fault(Some(&id), &Fault::no_method(removed))
         }
@@ -234,7 +238,7 @@ async fn discover(shared: &Arc<Shared>, endpoint: &Endpoint, id: &Id) -> Reply {
         "{{\"supportedVersions\":[\"{}\"],\"capabilities\":{},{instructions}{}}}",
         Revision::LATEST_MODERN,
         face.capabilities,
-        adapt::modern_tail(true, &face.info),
+        pages::modern_tail(CacheHint::NONE, &face.info),
     );
     body::json(
         StatusCode::OK,
@@ -251,11 +255,12 @@ async fn list(
     id: &Id,
     message: &Message,
 ) -> Reply {
-    if let Some(wrong) = super::cursor_fault(message) {
-        return fault(Some(id), &wrong);
-    }
-    match endpoint.list(shared, kind).await {
-        Ok(items) => {
+    let cursor = match pages::cursor(message) {
+        Ok(cursor) => cursor,
+        Err(wrong) => return fault(Some(id), &wrong),
+    };
+    match endpoint.list(shared, kind, cursor.as_deref()).await {
+        Ok(page) => {
             let info = endpoint.info(shared);
             let to = Recipient {
                 era: Era::Modern,
@@ -263,30 +268,53 @@ async fn list(
                 method: kind.method(),
                 info: &info,
             };
-            body::json(StatusCode::OK, adapt::listing(kind.key(), items, to))
+            body::json(StatusCode::OK, pages::render(kind.key(), page, to))
         }
         Err(wrong) => fault(Some(id), &wrong),
     }
 }
 
-fn listen(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: &Message) -> Reply {
+async fn listen(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: &Message) -> Reply {
     let filter = match ListenFilter::of(message) {
         Ok(filter) => filter,
         Err(error) => return fault(Some(&id), &Fault::params(error.to_string())),
     };
-    // Acknowledged is what will be kept: single resources are not watched yet, so they are left out.
+    // Acknowledged is what will be kept: what no server takes on is left out.
+    let resources = resources(shared, endpoint, filter.uris).await;
     let wanted = Wanted {
         tools: filter.tools && endpoint.offers(shared, "tools"),
         prompts: filter.prompts && endpoint.offers(shared, "prompts"),
         resources: filter.resources && endpoint.offers(shared, "resources"),
     };
-    match push::listen_stream(shared, endpoint.clone(), id.clone(), wanted) {
+    match push::listen_stream(shared, endpoint.clone(), id.clone(), wanted, resources) {
         Some(stream) => body::events(stream),
         None => fault(
             Some(&id),
             &Fault::new(LIMIT_REACHED, "too many streams are open at this Mainstay"),
         ),
     }
+}
+
+async fn resources(shared: &Arc<Shared>, endpoint: &Endpoint, uris: Vec<String>) -> Resources {
+    let mut resources = Resources::default();
+    if uris.is_empty() {
+        return resources;
+    }
+    let mut seen = HashSet::new();
+    let asked: Vec<&str> = uris
+        .iter()
+        .map(String::as_str)
+        .filter(|uri| seen.insert(*uri))
+        .take(SUBSCRIPTIONS_MAX)
+        .collect();
+    let words = resources.subscriber.add(shared, endpoint, &asked).await;
+    for (uri, word) in asked.iter().zip(words) {
+        match word {
+            Ok(()) => resources.uris.push((*uri).to_owned()),
+            Err(why) => tracing::debug!(why = why.message, "a subscription is not honoured"),
+        }
+    }
+    resources
 }
 
 async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Message) -> Reply {
@@ -301,12 +329,17 @@ async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Mes
             .member(&meta::in_params(meta::CLIENT_INFO))
             .map(Into::into),
         client: None,
+        era: Some(Era::Modern),
     };
     let method = message.method().unwrap_or_default().into();
     if let Err(wrong) = endpoint.listed(shared, &message).await {
         return fault(Some(&id), &modern_code(wrong));
     }
     let asked = bridge::modern::Request::of(shared, message.clone(), endpoint.server_name());
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(wrong) => return fault(Some(&id), &wrong),
+    };
     let routed = match endpoint.route(shared, message) {
         Ok(routed) => routed,
         Err(wrong) => return fault(Some(&id), &modern_code(wrong)),

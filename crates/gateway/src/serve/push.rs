@@ -1,8 +1,8 @@
-//! Telling clients that a listing changed: the GET stream of a legacy session, the listen stream of a modern client.
+//! Telling clients that a listing or a resource changed: the GET stream of a legacy session, the listen stream of a modern client.
 //!
 //! Level-triggered: a stream compares what its client was last told with what is published now. A burst of changes is
 //! told once, a change that is undone is not told at all, and one that happened while no stream was open is told when
-//! the next one opens (law 21).
+//! the next one opens (law 21). Which resources changed waits in the client's box, each once.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use mainstay_core::catalog::Digest;
-use mainstay_wire::{Id, ListKind, Message, Parts, method};
+use mainstay_wire::views::ListenFilter;
+use mainstay_wire::{Id, ListKind, Message, Parts, json_string, method};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
@@ -19,6 +20,7 @@ use super::body::TextStream;
 use super::endpoint::Endpoint;
 use super::events;
 use super::sessions::StreamOpen;
+use super::subscriptions::Subscriber;
 
 /// The listings that a client was last told about, by their digests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -146,15 +148,22 @@ pub(crate) fn session_stream(
     struct State {
         common: Common,
         open: StreamOpen,
+        changes: watch::Receiver<u64>,
     }
 
     async fn step(state: &mut State) -> Step {
         let silent_until = Instant::now() + state.common.keep_alive();
         loop {
             state.common.version.mark_unchanged();
+            state.changes.mark_unchanged();
             let now = Told::now(&state.common.shared, &state.common.endpoint);
             if let Some(method) = due(&state.open, &now) {
                 return Step::Say(events::frame(Message::notification(method, None).into()));
+            }
+            if state.open.is_newest()
+                && let Some(uri) = state.open.session().subscriber.next()
+            {
+                return Step::Say(events::frame(updated(&uri, None)));
             }
             let session = Arc::clone(state.open.session());
             tokio::select! {
@@ -162,6 +171,8 @@ pub(crate) fn session_stream(
                 changed = state.common.version.changed() => if changed.is_err() { return Step::End(None) },
                 // Cancel-safe: as above.
                 () = state.open.changed() => {}
+                // Cancel-safe: as above. Its sender lives in the session, which the stream holds.
+                _changed = state.changes.changed() => {}
                 // Cancel-safe: tokens and sleeps hold nothing.
                 () = session.ended() => return Step::End(None),
                 () = state.common.shared.ending.cancelled() => return Step::End(None),
@@ -172,6 +183,7 @@ pub(crate) fn session_stream(
 
     let state = State {
         common: Common::new(shared, endpoint)?,
+        changes: open.session().subscriber.changes(),
         open,
     };
     let texts = stream::unfold(Some(state), |state| async move {
@@ -184,6 +196,13 @@ pub(crate) fn session_stream(
     Some(texts.boxed())
 }
 
+/// The resources of a listen stream: those that are honoured, as the client wrote them, and its subscriptions to them.
+#[derive(Default)]
+pub(crate) struct Resources {
+    pub(crate) uris: Vec<String>,
+    pub(crate) subscriber: Subscriber,
+}
+
 /// The stream of a modern `subscriptions/listen`: the acknowledgement first, then changes, and on shutdown the result.
 /// `None` if there are too many streams.
 pub(crate) fn listen_stream(
@@ -191,23 +210,26 @@ pub(crate) fn listen_stream(
     endpoint: Endpoint,
     id: Id,
     wanted: Wanted,
+    resources: Resources,
 ) -> Option<TextStream> {
     struct State {
         common: Common,
         id: Id,
         wanted: Wanted,
         told: Told,
-        acknowledged: bool,
+        subscriber: Subscriber,
+        changes: watch::Receiver<u64>,
+        acknowledgement: Option<Parts>,
     }
 
     async fn step(state: &mut State) -> Step {
-        if !state.acknowledged {
-            state.acknowledged = true;
-            return Step::Say(events::frame(acknowledgement(&state.id, state.wanted)));
+        if let Some(first) = state.acknowledgement.take() {
+            return Step::Say(events::frame(first));
         }
         let silent_until = Instant::now() + state.common.keep_alive();
         loop {
             state.common.version.mark_unchanged();
+            state.changes.mark_unchanged();
             let now = Told::now(&state.common.shared, &state.common.endpoint);
             if let Some(method) = state.told.next(&now, state.wanted) {
                 let params = format!("{{\"_meta\":{}}}", subscription(&state.id));
@@ -215,9 +237,14 @@ pub(crate) fn listen_stream(
                     Message::notification(method, Some(&params)).into(),
                 ));
             }
+            if let Some(uri) = state.subscriber.next() {
+                return Step::Say(events::frame(updated(&uri, Some(&state.id))));
+            }
             tokio::select! {
                 // Cancel-safe: a watch keeps what was not seen.
                 changed = state.common.version.changed() => if changed.is_err() { return Step::End(Some(ended(&state.id))) },
+                // Cancel-safe: as above. Its sender lives in the subscriber, which the stream holds.
+                _changed = state.changes.changed() => {}
                 // Cancel-safe: tokens and sleeps hold nothing.
                 () = state.common.shared.ending.cancelled() => return Step::End(Some(ended(&state.id))),
                 () = tokio::time::sleep_until(silent_until) => return Step::Say(events::comment()),
@@ -229,10 +256,12 @@ pub(crate) fn listen_stream(
     let told = Told::now(shared, &endpoint);
     let state = State {
         common: Common::new(shared, endpoint)?,
+        acknowledgement: Some(acknowledgement(&id, wanted, resources.uris)),
+        changes: resources.subscriber.changes(),
+        subscriber: resources.subscriber,
         id,
         wanted,
         told,
-        acknowledged: false,
     };
     let texts = stream::unfold(Some(state), |state| async move {
         let mut state = state?;
@@ -260,23 +289,29 @@ fn subscription(id: &Id) -> String {
     format!("{{\"{}\":{id}}}", mainstay_wire::meta::SUBSCRIPTION_ID)
 }
 
-fn acknowledgement(id: &Id, wanted: Wanted) -> Parts {
-    let kinds = [
-        ("toolsListChanged", wanted.tools),
-        ("promptsListChanged", wanted.prompts),
-        ("resourcesListChanged", wanted.resources),
-    ];
-    let honoured: Vec<String> = kinds
-        .iter()
-        .filter(|(_, honoured)| *honoured)
-        .map(|(name, _)| format!("\"{name}\":true"))
-        .collect();
+fn acknowledgement(id: &Id, wanted: Wanted, uris: Vec<String>) -> Parts {
+    let honoured = ListenFilter {
+        tools: wanted.tools,
+        prompts: wanted.prompts,
+        resources: wanted.resources,
+        uris,
+        other: Vec::new(),
+    };
     let params = format!(
-        "{{\"_meta\":{},\"notifications\":{{{}}}}}",
+        "{{\"_meta\":{},\"notifications\":{}}}",
         subscription(id),
-        honoured.join(",")
+        honoured.render()
     );
     Message::notification(method::SUBSCRIPTIONS_ACKNOWLEDGED, Some(&params)).into()
+}
+
+/// A resource changed; on a listen stream the message names its subscription.
+fn updated(uri: &str, listen: Option<&Id>) -> Parts {
+    let meta = listen
+        .map(|id| format!("\"_meta\":{},", subscription(id)))
+        .unwrap_or_default();
+    let params = format!("{{{meta}\"uri\":{}}}", json_string(uri));
+    Message::notification(method::RESOURCES_UPDATED, Some(&params)).into()
 }
 
 fn ended(id: &Id) -> Parts {
@@ -327,12 +362,7 @@ mod tests {
 
     #[test]
     fn law_21_only_the_newest_stream_of_a_session_speaks() {
-        let opening = Opening {
-            server: None,
-            revision: Revision::LATEST_LEGACY,
-            client_info: None,
-            client_capabilities: "{}".into(),
-        };
+        let opening = Opening::plain(None, Revision::LATEST_LEGACY);
         let sessions = Sessions::new(1, 1_000);
         let session = sessions.open(opening, Told::default()).unwrap();
         let (old, new) = (
@@ -374,7 +404,12 @@ mod tests {
     #[test]
     fn the_subscription_id_keeps_its_type() {
         let text = |id: &Id| {
-            String::from_utf8(acknowledgement(id, Wanted::ALL).into_bytes().to_vec()).unwrap()
+            String::from_utf8(
+                acknowledgement(id, Wanted::ALL, Vec::new())
+                    .into_bytes()
+                    .to_vec(),
+            )
+            .unwrap()
         };
         assert!(text(&Id::number(7)).contains("\"io.modelcontextprotocol/subscriptionId\":7}"));
         assert!(
@@ -387,6 +422,7 @@ mod tests {
                 prompts: false,
                 resources: false,
             },
+            Vec::new(),
         );
         assert!(
             String::from_utf8(only.into_bytes().to_vec())

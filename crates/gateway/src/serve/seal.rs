@@ -36,6 +36,7 @@ pub(crate) enum Purpose {
     /// The id of a legacy session.
     Session,
     /// The `requestState` of an input-required result.
+    #[allow(dead_code, reason = "input-required results come to use it")]
     RequestState,
 }
 
@@ -157,6 +158,11 @@ impl Sealer {
         };
         sealer.refresh_at(now_ms)?;
         Ok(sealer)
+    }
+
+    /// Whether what is sealed now can be read by another process later.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.dir.is_some()
     }
 
     /// Seals a payload: URL-safe Base64 without padding, so visible ASCII that fits into a header. 33 bytes plus the

@@ -2,29 +2,41 @@
 //!
 //! A session is this gateway's own and has nothing to do with the sessions of the servers behind it: whatever happens
 //! upstream, it stays, because no known client heals a lost one. It ends by DELETE, by long idleness, or by making room
-//! for a new one when the table is full. Nothing here knows HTTP.
+//! for a new one when the table is full. With a state directory it also survives a restart of Mainstay: what does not
+//! change is sealed into the session id ([`sealed`]), what does is kept in a small file ([`kept`]). Nothing here knows HTTP.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) mod kept;
+mod sealed;
+mod table;
 
-use mainstay_wire::{Id, ListKind, Revision};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mainstay::ClientFace;
+use mainstay_wire::{Era, Id, ListKind, Revision};
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 
+use self::kept::{Entry, Kept};
 use super::bridge::asked::Asked;
+use super::levels::SessionLevel;
 use super::push::Told;
+use super::replay::Replay;
+use super::subscriptions::Subscriber;
 
-/// Lookups of different sessions hardly ever meet on one of these.
-const SHARDS: usize = 16;
-
-/// A session makes room for a new one only after this long without a request.
-const EVICT_IDLE_MS: u64 = 60_000;
+pub(crate) use self::table::{NoSession, Sessions};
 
 /// Push streams of one session at the same time; only the newest is written to.
 const STREAMS_PER_SESSION: usize = 4;
 
-/// The id of a session: 128 random bits, written as 32 hexadecimal digits.
+/// Subscriptions of one session at the same time, and their bytes in all.
+const SUBSCRIPTIONS_MAX: usize = 1_000;
+const SUBSCRIPTION_BYTES_MAX: usize = 256 * 1024;
+
+const ID_DIGITS: usize = 32;
+
+/// The key of a session: 128 random bits, written as 32 hexadecimal digits. A session id on the wire is this text, and
+/// behind it the sealed state if the session can survive a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SessionId(u128);
 
@@ -37,8 +49,8 @@ impl SessionId {
     }
 
     /// Reads what [`SessionId::to_string`] wrote; anything else names no session of ours.
-    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
-        if text.len() != 32
+    fn parse(text: &[u8]) -> Option<Self> {
+        if text.len() != ID_DIGITS
             || !text
                 .iter()
                 .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
@@ -50,7 +62,7 @@ impl SessionId {
     }
 
     fn shard(self) -> usize {
-        self.0 as usize % SHARDS
+        self.0 as usize % table::SHARDS
     }
 }
 
@@ -69,22 +81,58 @@ pub(crate) struct Opening {
     pub(crate) revision: Revision,
     /// The client's info object as raw JSON, if it gave one.
     pub(crate) client_info: Option<Box<str>>,
-    /// The client's capabilities object as raw JSON, `{}` if it declared none.
+    /// The capabilities that the client declared, a raw JSON object.
     pub(crate) client_capabilities: Box<str>,
 }
+
+impl Opening {
+    /// What a client says that says nothing of itself.
+    #[cfg(test)]
+    pub(crate) fn plain(server: Option<&str>, revision: Revision) -> Self {
+        Self {
+            server: server.map(Into::into),
+            revision,
+            client_info: None,
+            client_capabilities: "{}".into(),
+        }
+    }
+}
+
+/// The session has as many subscriptions as it may have.
+#[derive(Debug, thiserror::Error)]
+#[error("a session may have {SUBSCRIPTIONS_MAX} subscriptions")]
+pub(crate) struct TooManySubscriptions;
 
 /// One legacy session.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Its id.
+    /// Its key in the table, and what stands for the client where calls are told apart by it.
     pub(crate) id: SessionId,
+    /// Its id as clients write it: visible ASCII.
+    text: Box<str>,
+    /// Its key as text: what tells its calls from those of other clients.
+    client: Arc<str>,
     /// What the client said when it opened the session.
     pub(crate) opening: Opening,
     /// What the client was asked and has not answered yet.
     pub(crate) asked: Asked,
     /// Which listings the client was last told about.
     pub(crate) told: Mutex<Told>,
+    /// Its streams, for clients that lose them.
+    pub(crate) replay: Replay,
+    /// The resources that it is subscribed to, and what waits to be told about them.
+    pub(crate) subscriber: Subscriber,
+    /// What servers are told because of its log level.
+    pub(crate) level: SessionLevel,
+    /// An index into the protocol's eight levels; beyond them while none was asked for.
     log_level: AtomicU8,
+    subscriptions: Mutex<BTreeSet<Box<str>>>,
+    /// What is told of changes; none if the session ends with this process.
+    kept: Option<Arc<Kept>>,
+    /// The client's declaration was too long for the id and is on the disk.
+    declared_on_disk: bool,
+    /// When it was last used according to its id and the disk, in milliseconds of the Unix clock.
+    seen_at_unix_ms: AtomicU64,
     used_at_ms: AtomicU64,
     calls: Mutex<Calls>,
     streams: watch::Sender<Vec<u64>>,
@@ -98,16 +146,79 @@ struct Calls {
 }
 
 impl Session {
-    /// Remembers the level that the client asked for (an index into the protocol's eight levels). Log messages of
-    /// servers are not carried to clients yet; the level is kept for when they are.
-    pub(crate) fn set_log_level(&self, level: u8) {
-        self.log_level.store(level, Ordering::Relaxed);
+    /// The session id as clients write it.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
-    /// The level that the client asked for; `None` if it never did.
+    /// The client as servers are to see it.
+    pub(crate) fn face(&self) -> ClientFace {
+        ClientFace {
+            capabilities: self.opening.client_capabilities.clone(),
+            info: self.opening.client_info.clone(),
+            client: Some(Arc::clone(&self.client)),
+            era: Some(Era::Legacy),
+        }
+    }
+
+    /// Remembers the level that the client asked for (an index into the protocol's eight levels).
+    pub(crate) fn set_log_level(&self, level: u8) {
+        if self.log_level.swap(level, Ordering::Relaxed) != level {
+            self.changed();
+        }
+    }
+
+    /// The level that the client asked for, if it did.
     pub(crate) fn log_level(&self) -> Option<u8> {
         let level = self.log_level.load(Ordering::Relaxed);
         (level != u8::MAX).then_some(level)
+    }
+
+    /// Remembers a subscription; `false` if there is one already.
+    ///
+    /// # Errors
+    /// [`TooManySubscriptions`].
+    pub(crate) fn subscribe(&self, uri: &str) -> Result<bool, TooManySubscriptions> {
+        let mut subscriptions = lock(&self.subscriptions);
+        if subscriptions.contains(uri) {
+            return Ok(false);
+        }
+        let bytes: usize = subscriptions.iter().map(|uri| uri.len()).sum();
+        if subscriptions.len() >= SUBSCRIPTIONS_MAX || bytes + uri.len() > SUBSCRIPTION_BYTES_MAX {
+            return Err(TooManySubscriptions);
+        }
+        subscriptions.insert(uri.into());
+        drop(subscriptions);
+        self.changed();
+        Ok(true)
+    }
+
+    /// Forgets a subscription; `false` if there was none.
+    pub(crate) fn unsubscribe(&self, uri: &str) -> bool {
+        let there_was = lock(&self.subscriptions).remove(uri);
+        if there_was {
+            self.changed();
+        }
+        there_was
+    }
+
+    /// What the client is subscribed to, also after a restart.
+    pub(crate) fn subscriptions(&self) -> Vec<Box<str>> {
+        lock(&self.subscriptions).iter().cloned().collect()
+    }
+
+    /// Takes over what was kept of it.
+    fn restore(&self, entry: &Entry) {
+        if let Some(level) = entry.log_level {
+            self.log_level.store(level, Ordering::Relaxed);
+        }
+        lock(&self.subscriptions).extend(entry.subscriptions.iter().cloned());
+    }
+
+    fn changed(&self) {
+        if let Some(kept) = &self.kept {
+            kept.put(self);
+        }
     }
 
     /// The client has seen a listing: it need not be told of it any more.
@@ -246,248 +357,17 @@ impl Drop for StreamOpen {
     }
 }
 
-/// Why no session could be opened.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NoSession {
-    /// The table is full of sessions in use.
-    #[error("all {0} sessions are in use (setting `mainstay.limits.sessions`)")]
-    Full(usize),
-    /// The system gave no random bytes.
-    #[error("the system gave no random bytes for a session id")]
-    Random(#[source] getrandom::Error),
-}
-
-/// All sessions of this gateway.
-#[derive(Debug)]
-pub(crate) struct Sessions {
-    shards: [RwLock<HashMap<SessionId, Arc<Session>>>; SHARDS],
-    count: AtomicUsize,
-    count_max: usize,
-    idle_max_ms: u64,
-    epoch: Instant,
-}
-
-impl Sessions {
-    /// An empty table for at most `count_max` sessions, each of which ends after `idle_max_ms` without use.
-    pub(crate) fn new(count_max: usize, idle_max_ms: u64) -> Self {
-        Self {
-            shards: std::array::from_fn(|_| RwLock::default()),
-            count: AtomicUsize::new(0),
-            count_max,
-            idle_max_ms,
-            epoch: Instant::now(),
-        }
-    }
-
-    /// How many sessions are open.
-    pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// Opens a session. A full table first drops what has expired, then the session that was idle longest.
-    pub(crate) fn open(&self, opening: Opening, told: Told) -> Result<Arc<Session>, NoSession> {
-        self.open_at(self.now_ms(), opening, told)
-    }
-
-    fn open_at(
-        &self,
-        now_ms: u64,
-        opening: Opening,
-        told: Told,
-    ) -> Result<Arc<Session>, NoSession> {
-        if self.count() >= self.count_max {
-            self.sweep_at(now_ms);
-            if self.count() >= self.count_max && !self.evict(now_ms) {
-                return Err(NoSession::Full(self.count_max));
-            }
-        }
-        let id = SessionId::random().map_err(NoSession::Random)?;
-        let session = Arc::new(Session {
-            id,
-            opening,
-            asked: Asked::default(),
-            told: Mutex::new(told),
-            log_level: AtomicU8::new(u8::MAX),
-            used_at_ms: AtomicU64::new(now_ms),
-            calls: Mutex::default(),
-            streams: watch::Sender::default(),
-            ended: tokio_util::sync::CancellationToken::new(),
-        });
-        self.write(id).insert(id, Arc::clone(&session));
-        self.count.fetch_add(1, Ordering::Relaxed);
-        Ok(session)
-    }
-
-    /// The session of an id, which counts as use.
-    pub(crate) fn find(&self, id: SessionId) -> Option<Arc<Session>> {
-        let session = self.read(id).get(&id).cloned()?;
-        session.touch(self.now_ms());
-        Some(session)
-    }
-
-    /// Ends a session: its streams end, its calls are cancelled. `false` if there is none.
-    pub(crate) fn close(&self, id: SessionId) -> bool {
-        let Some(session) = self.write(id).remove(&id) else {
-            return false;
-        };
-        self.count.fetch_sub(1, Ordering::Relaxed);
-        session.ended.cancel();
-        for (_, cancelled) in lock(&session.calls).by_id.values() {
-            cancelled.notify_one();
-        }
-        true
-    }
-
-    /// Ends every session that has been idle for too long.
-    pub(crate) fn sweep(&self) {
-        self.sweep_at(self.now_ms());
-    }
-
-    fn sweep_at(&self, now_ms: u64) {
-        for (id, idle_ms) in self.idle(now_ms) {
-            if idle_ms >= self.idle_max_ms {
-                self.close(id);
-            }
-        }
-    }
-
-    fn evict(&self, now_ms: u64) -> bool {
-        let longest = self
-            .idle(now_ms)
-            .into_iter()
-            .max_by_key(|(_, idle_ms)| *idle_ms);
-        longest.is_some_and(|(id, idle_ms)| idle_ms >= EVICT_IDLE_MS && self.close(id))
-    }
-
-    fn idle(&self, now_ms: u64) -> Vec<(SessionId, u64)> {
-        let of_shard = |shard: &RwLock<HashMap<SessionId, Arc<Session>>>| -> Vec<(SessionId, u64)> {
-            let sessions = shard.read().unwrap_or_else(PoisonError::into_inner);
-            sessions
-                .values()
-                .filter_map(|session| Some((session.id, session.idle_ms(now_ms)?)))
-                .collect()
-        };
-        self.shards.iter().flat_map(of_shard).collect()
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn read(&self, id: SessionId) -> RwLockReadGuard<'_, HashMap<SessionId, Arc<Session>>> {
-        self.shards[id.shard()]
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self, id: SessionId) -> RwLockWriteGuard<'_, HashMap<SessionId, Arc<Session>>> {
-        self.shards[id.shard()]
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn opening() -> Opening {
-        Opening {
-            server: None,
-            revision: Revision::V2025_11_25,
-            client_info: None,
-            client_capabilities: "{}".into(),
-        }
-    }
-
-    fn open(sessions: &Sessions, now_ms: u64) -> Result<Arc<Session>, NoSession> {
-        sessions.open_at(now_ms, opening(), Told::default())
-    }
-
-    #[tokio::test]
-    async fn ids_are_read_as_they_were_written_and_nothing_else_is_an_id() {
-        let sessions = Sessions::new(2, 1_000);
-        let session = open(&sessions, 0).unwrap();
-        let text = session.id.to_string();
-        assert_eq!(text.len(), 32);
-        assert_eq!(SessionId::parse(text.as_bytes()), Some(session.id));
-        for wrong in [
-            "",
-            "1",
-            &text[1..],
-            &format!("+{}", &text[1..]),
-            &"A".repeat(32),
-            &"g".repeat(32),
-        ] {
-            assert_eq!(SessionId::parse(wrong.as_bytes()), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn idle_sessions_end_and_used_ones_stay() {
-        let sessions = Sessions::new(10, 1_000);
-        let idle = open(&sessions, 0).unwrap();
-        let busy = open(&sessions, 0).unwrap();
-        let call = busy.begin(&Id::number(1));
-        let listening = open(&sessions, 0).unwrap();
-        let stream = listening.open_stream().unwrap();
-        sessions.sweep_at(999);
-        assert_eq!(sessions.count(), 3);
-        sessions.sweep_at(1_000);
-        assert!(sessions.find(idle.id).is_none());
-        assert_eq!(sessions.count(), 2);
-        drop((call, stream));
-        sessions.sweep_at(1_000);
-        assert_eq!(sessions.count(), 0);
-    }
-
-    #[test]
-    fn a_full_table_gives_the_longest_idle_session_away_but_none_that_is_in_use() {
-        let sessions = Sessions::new(2, 1_000_000);
-        let first = open(&sessions, 0).unwrap();
-        let second = open(&sessions, 1).unwrap();
-        let full = open(&sessions, EVICT_IDLE_MS - 1);
-        assert!(
-            matches!(full, Err(NoSession::Full(2))),
-            "both were used a moment ago"
-        );
-        let third = open(&sessions, EVICT_IDLE_MS).unwrap();
-        assert!(sessions.find(first.id).is_none());
-        assert!(sessions.find(second.id).is_some() && sessions.find(third.id).is_some());
-        assert_eq!(sessions.count(), 2);
-    }
-
-    #[tokio::test]
-    async fn law_18_a_call_is_cancelled_by_the_clients_id_with_its_type() {
-        let sessions = Sessions::new(2, 1_000);
-        let session = open(&sessions, 0).unwrap();
-        let call = session.begin(&Id::number(1));
-        assert!(!session.cancel(&Id::string("1")), "a string is another id");
-        assert!(session.cancel(&Id::number(1)));
-        call.cancelled().await;
-        drop(call);
-        assert!(
-            !session.cancel(&Id::number(1)),
-            "F231: nothing is left behind"
-        );
-    }
-
-    #[tokio::test]
-    async fn only_the_newest_stream_is_written_to() {
-        let sessions = Sessions::new(2, 1_000);
-        let session = open(&sessions, 0).unwrap();
-        let old = session.open_stream().unwrap();
-        let new = session.open_stream().unwrap();
-        assert!(!old.is_newest() && new.is_newest());
-        drop(new);
-        assert!(old.is_newest());
-        let more: Vec<_> = std::iter::from_fn(|| session.open_stream())
-            .take(10)
-            .collect();
-        assert_eq!(more.len(), STREAMS_PER_SESSION - 1);
-    }
+/// Milliseconds of the Unix clock.
+pub(super) fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

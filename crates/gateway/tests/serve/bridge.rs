@@ -45,14 +45,14 @@ pub(crate) fn answer_to(method: &str) -> Value {
     }
 }
 
-/// The arguments of the tool `ask`.
+/// The arguments of the tool `inquire`.
 pub(crate) fn rounds(rounds: &[Value]) -> String {
     json!({"rounds": rounds}).to_string()
 }
 
 /// A server of the test kit that asks, over HTTP.
 pub(crate) async fn http(mut script: Script) -> HttpServer {
-    script.extra_tools = vec!["ask".to_owned(), "log".to_owned()];
+    script.extra_tools = vec!["inquire".to_owned(), "log".to_owned()];
     HttpServer::start(script).await.unwrap()
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn answers(required: &Value) -> Value {
     answers
 }
 
-/// What a call of `ask` came to: the answers as the server got them.
+/// What a call of `inquire` came to: the answers as the server got them.
 pub(crate) fn got(result: &Value) -> Value {
     let text = result["content"][0]["text"].as_str();
     serde_json::from_str(text.unwrap_or_else(|| panic!("no text in {result}"))).unwrap()

@@ -9,7 +9,7 @@ use super::support::{BOTH, Client, Events, World, modern, modern_headers, stdio}
 
 const CHANGE: &str = r#"{"jsonrpc":"2.0","id":"s","method":"tools/call","params":{"name":"NAME","arguments":{"names":["echo","set_tools","new"]}}}"#;
 
-async fn listen(client: &mut Client, path: &str, id: &str, filter: &str) -> Events {
+pub(crate) async fn listen(client: &mut Client, path: &str, id: &str, filter: &str) -> Events {
     let body = modern(
         id,
         "subscriptions/listen",

@@ -370,8 +370,13 @@ impl Session {
 
     /// Another connection in the same session.
     pub(crate) async fn twin(&self) -> Self {
+        self.over(Client::connect(self.client.address).await)
+    }
+
+    /// The same session over another connection.
+    pub(crate) fn over(&self, client: Client) -> Self {
         Self {
-            client: Client::connect(self.client.address).await,
+            client,
             path: self.path.clone(),
             id: self.id.clone(),
             opened: self.opened.clone(),
@@ -408,6 +413,8 @@ impl Session {
 pub(crate) struct Events {
     body: Incoming,
     text: String,
+    /// The id of the latest event that had one.
+    pub(crate) last_id: Option<String>,
 }
 
 impl Events {
@@ -417,10 +424,12 @@ impl Events {
         Self {
             body: response.into_body(),
             text: String::new(),
+            last_id: None,
         }
     }
 
-    /// The data of the next event; `None` at the end. Comments are skipped, and do not extend the patience.
+    /// The data of the next event; `None` at the end. Comments and priming events are skipped, and do not extend the
+    /// patience.
     pub(crate) async fn next(&mut self) -> Option<String> {
         tokio::time::timeout(PATIENCE, self.read())
             .await
@@ -431,12 +440,19 @@ impl Events {
         loop {
             while let Some(at) = self.text.find("\n\n") {
                 let event: String = self.text.drain(..at + 2).collect();
+                let id = event.lines().find_map(|line| line.strip_prefix("id: "));
+                if let Some(id) = id {
+                    self.last_id = Some(id.to_owned());
+                }
                 let data: Vec<&str> = event
                     .lines()
                     .filter_map(|line| line.strip_prefix("data: "))
                     .collect();
-                if !data.is_empty() {
+                if data.iter().any(|line| !line.is_empty()) {
                     return Some(data.join("\n"));
+                }
+                if id.is_some() && data == [""] {
+                    continue;
                 }
                 assert!(
                     event.starts_with(':'),

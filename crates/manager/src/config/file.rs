@@ -111,9 +111,14 @@ pub(super) struct ServerOptions {
     /// and later.
     #[schemars(extend("default" = "auto"))]
     pub(super) protocol: Option<Protocol>,
-    /// Whose connection it is. Only `shared` (one for all clients) is supported yet.
+    /// Whose connection it is. `shared`: one for all clients, and for servers of the older MCP (up to 2025-11-25) one more
+    /// for each set of capabilities that clients declare. `session`: one for each client session, with this client's
+    /// capabilities and name; clients without a session share one as under `shared`. `user`: the same as `shared` until
+    /// clients can sign in.
     #[schemars(extend("default" = "shared"))]
     pub(super) scope: Option<Scope>,
+    /// The connections to the server beside the shared one (see `scope`): how many, and for how long.
+    pub(super) connections: Option<ConnectionOptions>,
     /// Which tools are exposed.
     pub(super) tools: Option<ToolOptions>,
     /// How long things may take.
@@ -291,6 +296,26 @@ pub enum OnToolChange {
     /// It is refused; whoever lists the tools again may call again.
     Refuse,
 }
+
+/// The connections to one server beside the shared one. Opened when a client first needs them.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub(super) struct ConnectionOptions {
+    /// How many there may be at the same time, beside the shared one.
+    #[schemars(range(min = 1, max = 10_000), extend("default" = CONNECTIONS))]
+    pub(super) max: Option<u64>,
+    /// How long one stays open without a call.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = CONNECTION_IDLE_MS))]
+    pub(super) idle_ms: Option<u64>,
+    /// How many there may be for clients with the same capabilities, where a connection can only serve one client at a
+    /// time: on stdio and HTTP+SSE, once the server has asked a client something.
+    #[schemars(range(min = 1, max = 1_000), extend("default" = LANES))]
+    pub(super) lanes: Option<u64>,
+}
+
+pub(super) const CONNECTIONS: u64 = 16;
+pub(super) const CONNECTION_IDLE_MS: u64 = 300_000;
+pub(super) const LANES: u64 = 4;
 
 /// When a catalog is listed again, and how large it may be.
 #[derive(Debug, Clone, Default, JsonSchema)]

@@ -63,6 +63,16 @@ const QUEUES: &[Row] = &[
         "`refused`",
     ),
     row(
+        "connections.max",
+        "The one that was idle longest makes room; if none is idle, the call is *refused*: nothing was sent.",
+        "`refused`, event `limitExceeded`",
+    ),
+    row(
+        "connections.lanes",
+        "The call waits for its turn, within its deadline, then it is *refused*: nothing was sent.",
+        "`refused`",
+    ),
+    row(
         "mainstay.limits.queuedLines",
         "The call waits for room within its own deadline, then it is *refused*: nothing was sent.",
         "`refused`",
@@ -152,6 +162,11 @@ const TIMES: &[Row] = &[
         "timeouts.runnerMs",
         "The same, for a package runner that keeps talking on stderr.",
         "failure `connect-timeout`",
+    ),
+    row(
+        "connections.idleMs",
+        "The connection is closed; the next call opens a new one.",
+        "`connections` in the status",
     ),
     row(
         "suspicion.misses",
@@ -246,6 +261,7 @@ fn described(schema: &Value, key: &str) -> (String, String) {
         Some(("mainstay", key)) => ("GatewayOptions", key),
         Some(("mainstay.limits", key)) => ("LimitOptions", key),
         Some(("timeouts", key)) => ("TimeoutOptions", key),
+        Some(("connections", key)) => ("ConnectionOptions", key),
         Some(("restart", key)) => ("RestartOptions", key),
         Some(("suspicion", key)) => ("SuspicionOptions", key),
         Some(("stop", key)) => ("StopOptions", key),

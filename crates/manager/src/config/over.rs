@@ -24,6 +24,10 @@ fn over_group<T: Clone>(
 
 impl ServerOptions {
     /// These settings with those of `below` where they say nothing, key by key inside groups too.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one line per option, and a new one must not be forgotten here"
+    )]
     pub(super) fn over(mut self, below: &ServerOptions) -> ServerOptions {
         self.tools = over_group(self.tools, below.tools.as_ref(), |above, below| {
             over!(
@@ -50,6 +54,21 @@ impl ServerOptions {
             over!(above, below, SuspicionOptions { timeout_ms, misses })
         });
         self.catalog = over_group(self.catalog, below.catalog.as_ref(), CatalogOptions::over);
+        self.connections = over_group(
+            self.connections,
+            below.connections.as_ref(),
+            |above, below| {
+                over!(
+                    above,
+                    below,
+                    ConnectionOptions {
+                        max,
+                        idle_ms,
+                        lanes
+                    }
+                )
+            },
+        );
         self.stop = over_group(self.stop, below.stop.as_ref(), StopOptions::over);
         self.tls = over_group(self.tls, below.tls.as_ref(), |above, below| {
             over!(above, below, TlsOptions { ca_file })
@@ -65,6 +84,7 @@ impl ServerOptions {
                 idle_shutdown_ms,
                 protocol,
                 scope,
+                connections,
                 tools,
                 timeouts,
                 restart,

@@ -3,10 +3,10 @@
 use super::{
     Template, file,
     file::{
-        COUNT_MAX, CatalogOptions, DURATION_MS, DURATION_OR_ZERO_MS, EnvPolicy, KeepaliveGroup,
-        KeepaliveOptions, OnToolChange, Protocol, Push, Replay, Reserved, RestartOptions,
-        RetryOptions, Scope, ServerOptions, Startup, StopOptions, SuspicionOptions, TimeoutOptions,
-        TlsOptions, ToolOptions,
+        COUNT_MAX, CatalogOptions, ConnectionOptions, DURATION_MS, DURATION_OR_ZERO_MS, EnvPolicy,
+        KeepaliveGroup, KeepaliveOptions, OnToolChange, Protocol, Push, Replay, Reserved,
+        RestartOptions, RetryOptions, Scope, ServerOptions, Startup, StopOptions, SuspicionOptions,
+        TimeoutOptions, TlsOptions, ToolOptions,
     },
     read_server::read_template,
     reader::{Fields, Range, Sink, kind, list, text},
@@ -33,6 +33,9 @@ pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> 
             sink,
         ),
         scope: read_scope(fields, sink),
+        connections: fields
+            .object("connections", sink)
+            .map(|group| read_connections(group, sink)),
         tools: read_tools(fields, sink),
         timeouts: fields
             .object("timeouts", sink)
@@ -147,11 +150,24 @@ fn read_scope(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<Scope>
         ("user", Scope::User),
     ];
     let scope = fields.choice("scope", &words, sink)?;
-    if scope != Scope::Shared {
-        let message = "only the scope `shared` is supported yet: all clients share one connection";
-        sink.warn(&place, message, "do not rely on separate connections");
+    if scope == Scope::User {
+        let message =
+            "clients cannot sign in yet: until they can, the scope `user` is the same as `shared`";
+        let help = "write `session` for a connection of its own for each client session";
+        sink.warn(&place, message, help);
     }
     Some(scope)
+}
+
+fn read_connections(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> ConnectionOptions {
+    let range = |max| Range { min: 1, max };
+    let options = ConnectionOptions {
+        max: fields.whole("max", range(10_000), sink),
+        idle_ms: fields.whole("idleMs", DURATION_MS, sink),
+        lanes: fields.whole("lanes", range(1_000), sink),
+    };
+    fields.finish(sink);
+    options
 }
 
 fn read_tools(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<ToolOptions> {

@@ -4,8 +4,8 @@ use std::{fmt, hash::Hash};
 
 use super::{
     file::{
-        self, EnvPolicy, KeepaliveOptions, OnToolChange, Protocol, Push, Replay, ServerOptions,
-        Startup,
+        self, EnvPolicy, KeepaliveOptions, OnToolChange, Protocol, Push, Replay, Scope,
+        ServerOptions, Startup,
     },
     filter::{Glob, ToolFilter},
     fingerprint::{Fingerprint, Fingerprints, Hashed},
@@ -41,6 +41,10 @@ pub struct ServerConfig {
     pub idle_shutdown_ms: Option<u64>,
     /// Which generation of MCP it speaks. Default: found out.
     pub protocol: Protocol,
+    /// Whose connection it is. Default: shared.
+    pub scope: Scope,
+    /// The connections beside the shared one.
+    pub connections: Connections,
     /// Which tools are exposed. Default: all.
     pub tools: ToolFilter,
     /// How long things may take.
@@ -190,6 +194,18 @@ pub struct Timeouts {
     pub push_idle_ms: u64,
 }
 
+/// The connections to one server beside the shared one, see [`Scope`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Connections {
+    /// How many at the same time. Default: 16.
+    pub max: usize,
+    /// Milliseconds without a call after which one is closed. Default: 5 min.
+    pub idle_ms: u64,
+    /// How many for callers with the same capabilities, where one can only serve one client at a time. Default: 4.
+    pub lanes: usize,
+}
+
 /// When a catalog is listed again, and how large it may be. Durations in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -273,6 +289,12 @@ pub struct Stop {
 impl Default for Timeouts {
     fn default() -> Timeouts {
         Timeouts::from_options(&file::TimeoutOptions::default())
+    }
+}
+
+impl Default for Connections {
+    fn default() -> Connections {
+        Connections::from_options(&file::ConnectionOptions::default())
     }
 }
 
@@ -469,6 +491,10 @@ impl ServerConfig {
             startup: options.startup.unwrap_or_default(),
             idle_shutdown_ms: options.idle_shutdown_ms.flatten(),
             protocol: options.protocol.unwrap_or_default(),
+            scope: options.scope.unwrap_or_default(),
+            connections: Connections::from_options(
+                &options.connections.clone().unwrap_or_default(),
+            ),
             tools: ToolFilter {
                 include: tools.include.map(globs),
                 exclude: tools.exclude.map(globs).unwrap_or_default(),
@@ -569,6 +595,8 @@ impl ServerConfig {
             startup,
             idle_shutdown_ms,
             protocol: _,
+            scope,
+            connections,
             tools,
             timeouts,
             restart,
@@ -602,7 +630,18 @@ impl ServerConfig {
         )
             .hash(&mut hash);
         (waiting, result_bytes, on_tool_change, catalog).hash(&mut hash);
+        (scope, connections).hash(&mut hash);
         hash.finish()
+    }
+}
+
+impl Connections {
+    fn from_options(options: &file::ConnectionOptions) -> Connections {
+        Connections {
+            max: saturated(options.max.unwrap_or(file::CONNECTIONS)),
+            idle_ms: options.idle_ms.unwrap_or(file::CONNECTION_IDLE_MS),
+            lanes: saturated(options.lanes.unwrap_or(file::LANES)),
+        }
     }
 }
 

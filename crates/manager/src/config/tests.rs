@@ -101,7 +101,7 @@ fn the_map_of_editors_is_read_with_a_note() {
 
 const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "command": "x", "enabled": false, "required": true, "startup": "lazy", "idleShutdownMs": 1,
-            "protocol": "modern", "scope": "shared", "tools": {"include": ["a*"], "exclude": ["ab"]},
+            "protocol": "modern", "scope": "session", "connections": {"max": 46, "idleMs": 47, "lanes": 48}, "tools": {"include": ["a*"], "exclude": ["ab"]},
             "timeouts": {"callIdleMs": 2, "callTotalMs": 3, "connectMs": 4, "spawnMs": 5, "greetMs": 6, "listMs": 7,
                          "probeMs": 8, "edgePatienceMs": 9, "runnerMs": 36, "pushIdleMs": 31},
             "restart": {"budget": 10, "backoffBaseMs": 11, "backoffCapMs": 12, "openIntervalMs": 13, "stableMs": 14,
@@ -127,6 +127,11 @@ fn the_settings_of_calls_and_catalogs_are_read() {
     assert_eq!(
         (server.waiting, server.result_bytes, server.on_tool_change),
         (31, 5003, OnToolChange::Refuse)
+    );
+    let further = &server.connections;
+    assert_eq!(
+        (server.scope, further.max, further.idle_ms, further.lanes),
+        (Scope::Session, 46, 47, 48)
     );
     let catalog = &server.catalog;
     assert_eq!(
@@ -485,6 +490,8 @@ fn law_28_changed_settings_leave_the_connection_alone() {
             with(&|server| server.on_tool_change = OnToolChange::Warn),
         ),
         ("catalog", with(&|server| server.catalog.items = 1)),
+        ("scope", with(&|server| server.scope = Scope::Session)),
+        ("connections", with(&|server| server.connections.max = 1)),
         ("drain", with(&|server| server.drain_ms += 1)),
         ("idle", with(&|server| server.idle_shutdown_ms = Some(1))),
     ] {

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use mainstay_core::fleet::FleetInput;
+use mainstay_core::ids::SlotId;
 use mainstay_core::lifecycle::input::Input;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{ShutdownReport, Verb};
 use crate::catalog::Catalog;
 use crate::config::ServerConfig;
-use crate::error::OperatorError;
+use crate::error::{OperatorError, Refusal};
+use crate::pool::{Hold, Key, Wanted, Way};
 use crate::runtime::report::{Addressed, Reports};
 use crate::slot::Slot;
 
@@ -90,6 +92,30 @@ impl Desk {
             added,
         )
         .await
+    }
+
+    /// Asks for a connection of a server, which is opened if there is none. Returns when there is a place for it, held by
+    /// the caller; whether it is connected yet is another matter. Has no deadline of its own. Dropping it takes nothing
+    /// back: a connection that nobody uses is closed in its time.
+    pub(crate) async fn derive(
+        &self,
+        server: SlotId,
+        key: Key,
+        way: &Way,
+    ) -> Result<Hold, Refusal> {
+        let (done, answer) = oneshot::channel();
+        let wanted = Verb::Derive(Box::new(Wanted {
+            server,
+            key,
+            info: way.info.clone(),
+            wishes: way.wishes.clone(),
+            done,
+        }));
+        self.verbs
+            .send(wanted)
+            .await
+            .map_err(|_closed| Refusal::ShuttingDown)?;
+        answer.await.unwrap_or(Err(Refusal::ShuttingDown))
     }
 
     /// Gives an order to one server; returns when it is in force. A dropped caller does not take the order back (law 1).

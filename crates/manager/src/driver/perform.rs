@@ -1,5 +1,6 @@
 //! Performing effects: each one starts something or flips a level, and none of them waits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mainstay_core::event::Transition;
@@ -32,7 +33,9 @@ impl Driver {
                 Some(slot)
             }
             FleetEffect::Removed { slot } => {
-                self.slots.remove(&slot);
+                if let Some(slot) = self.slots.remove(&slot) {
+                    self.further_gone(&slot);
+                }
                 None
             }
             FleetEffect::DiedTogether(deaths) => {
@@ -76,6 +79,8 @@ impl Driver {
                     self.publish(slot, generation, catalog);
                 }
             }
+            // Only the shared connection was published.
+            Effect::Retract if slot.beside.is_some() => {}
             Effect::Retract => {
                 if let Some(version) = self.setting.publisher.retract(&slot.name) {
                     self.setting
@@ -210,6 +215,10 @@ impl Driver {
     /// Publishes a catalog and keeps it on disk.
     pub(super) fn publish(&mut self, slot: &Slot, generation: Generation, catalog: Arc<Catalog>) {
         let before = slot.catalog.swap(Some(Arc::clone(&catalog)));
+        if slot.beside.is_some() {
+            // What clients see, and what is remembered, is what the shared connection listed.
+            return;
+        }
         let what = before.as_ref().map_or_else(Vec::new, |before| {
             catalog.greeting.differences(&before.greeting)
         });
@@ -244,12 +253,17 @@ impl Driver {
 
     /// One record for one cause, whatever it was (F77).
     fn died_together(&self, deaths: &DeathsTogether) {
-        let servers: Vec<String> = deaths
+        // Connections of one server that die together have no riddle in common.
+        let names: BTreeSet<String> = deaths
             .slots
             .iter()
             .filter_map(|slot| self.slots.get(slot))
             .map(|slot| slot.name.to_string())
             .collect();
+        let servers: Vec<String> = names.into_iter().collect();
+        if servers.len() < 2 {
+            return;
+        }
         let within_ms = deaths.last.since(deaths.first);
         tracing::warn!(
             ?servers,
@@ -279,7 +293,7 @@ impl Driver {
         let before = slot.view.borrow().status.phase;
         let phase = before.filter(|_| transition.from == StateWord::Connecting);
         let next_in = transition.next.map(|(at, _why)| slot.clock.ahead(at));
-        self.setting.events.emit(
+        slot.events.emit(
             &slot.name,
             transition.generation.0,
             EventKind::Transition {

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use mainstay_core::catalog::ItemKind;
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::envelope::{Limits, Message};
-use mainstay_wire::listing::{self, ListKind, RawItem};
+use mainstay_wire::listing::{self, CacheScope, ListKind, RawItem};
+use mainstay_wire::revision::Era;
 use mainstay_wire::views::ErrorView;
 use mainstay_wire::{codes, raw};
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use super::greeting::Greeting;
 use super::keeper::Setup;
 use super::params::Draft;
 use super::{Cut, Limits as CallLimits, Link, Miss, Runtime};
-use crate::catalog::{Catalog, Hidden, ItemList, unix_ms};
+use crate::catalog::{CacheHint, Catalog, Hidden, ItemList, unix_ms};
 use crate::config::ServerConfig;
 use crate::request::Request;
 
@@ -112,17 +113,18 @@ pub(crate) async fn list_all(
     .into_iter()
     .zip(&mut empty)
     {
-        let mut items = Vec::new();
+        let (mut items, mut hint) = (Vec::new(), None);
         if greeting.declares(capability) {
             let hidden = lister.hidden.len();
-            items = lister.list(kind).await?;
+            (items, hint) = lister.list(kind).await?;
             *empty = items.is_empty() && lister.hidden.len() == hidden;
         }
         if kind == ItemKind::Tool {
             items.retain(|tool| lister.is_offered(tool));
             items.retain(|tool| lister.is_callable(tool));
         }
-        lists.push(ItemList::new(items));
+        let hint = hint.filter(|_| greeting.revision.era() == Era::Modern);
+        lists.push(ItemList::new(items).with_hint(hint));
     }
     let mut lists = lists.into_iter();
     let mut next = || lists.next().unwrap_or_default();
@@ -216,18 +218,24 @@ impl Lister<'_> {
     }
 
     /// All pages of one kind, or nothing (F166).
-    async fn list(&mut self, kind: ItemKind) -> Result<Vec<RawItem>, Failure> {
+    async fn list(&mut self, kind: ItemKind) -> Result<(Vec<RawItem>, Option<CacheHint>), Failure> {
         let method = wire_kind(kind).method();
         let mut items = Vec::new();
+        let mut hint: Option<CacheHint> = None;
         let mut cursor: Option<String> = None;
         let mut seen = HashSet::new();
         for _page in 0..self.pages_max {
             let Some(result) = self.page(kind, cursor.as_deref()).await? else {
-                return Ok(items);
+                return Ok((items, hint));
             };
             let page = listing::parse_page(wire_kind(kind), &result)
                 .map_err(|error| listing_failed(method, &error.to_string()))?;
             self.ttls.note(wire_kind(kind), page.ttl_ms);
+            let said = CacheHint {
+                ttl_ms: page.ttl_ms.unwrap_or(0),
+                scope: page.cache_scope.unwrap_or(CacheScope::Private),
+            };
+            hint = Some(hint.map_or(said, |hint| hint.and(said)));
             for bad in page.bad {
                 let name = bad.name.unwrap_or_else(|| format!("#{}", bad.index));
                 self.hide(name, bad.reason);
@@ -237,7 +245,7 @@ impl Lister<'_> {
             }
             // An empty string is a cursor; only its absence ends the listing (F165).
             let Some(next) = page.next_cursor else {
-                return Ok(items);
+                return Ok((items, hint));
             };
             if items.len() >= self.config.catalog.items {
                 self.exceed(
@@ -245,7 +253,7 @@ impl Lister<'_> {
                     self.config.catalog.items,
                     format!("all further {}", kind.word()),
                 );
-                return Ok(items);
+                return Ok((items, hint));
             }
             if !seen.insert(next.clone()) {
                 return Err(listing_failed(

@@ -9,7 +9,7 @@ use mainstay_wire::revision::{Era, Revision};
 use mainstay_wire::views::{ErrorView, InitializeResult};
 use tokio::time::Instant;
 
-use super::greeting::{Greeting, our_info};
+use super::greeting::Greeting;
 use super::{Cut, Limits, Miss, Runtime};
 use crate::request::Request;
 
@@ -22,7 +22,7 @@ pub(crate) async fn initialize(runtime: &Runtime, within: Duration) -> Result<Gr
         "{{\"protocolVersion\":\"{}\",\"capabilities\":{},\"clientInfo\":{}}}",
         Revision::LATEST_LEGACY.as_str(),
         runtime.declare(),
-        our_info()
+        runtime.introduce()
     );
     let request = Request::new(method::INITIALIZE, Some(&params));
     let limits = Limits {

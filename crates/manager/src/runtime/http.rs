@@ -170,8 +170,8 @@ pub struct HttpLink {
     window: Window,
     /// `initialize` was refused in a way that an HTTP+SSE server would.
     unserved: AtomicBool,
-    /// What we declare of ourselves in a legacy greeting; nothing if it was never set.
-    declared: OnceLock<String>,
+    /// The capabilities and the info object of a legacy greeting; without, nothing and our own.
+    declared: OnceLock<(String, String)>,
     drains: TaskTracker,
     closing: CancellationToken,
 }
@@ -217,15 +217,24 @@ impl HttpLink {
         })
     }
 
-    /// Sets the capabilities object that a legacy greeting declares. Once per link, before it is greeted.
-    pub(crate) fn declare(&self, capabilities: String) {
-        let _ = self.declared.set(capabilities);
+    /// Sets the capabilities object that a legacy greeting declares, and the info object of whom it introduces. Once per
+    /// link, before it is greeted.
+    pub(crate) fn declare(&self, capabilities: String, info: String) {
+        let _ = self.declared.set((capabilities, info));
+    }
+
+    /// Whom a greeting introduces.
+    fn introduced(&self) -> String {
+        let declared = self.declared.get();
+        declared.map_or_else(super::greeting::our_info, |(_, info)| info.clone())
     }
 
     fn declared(&self) -> &str {
         self.declared
             .get()
-            .map_or(super::greeting::OUR_CAPABILITIES, String::as_str)
+            .map_or(super::greeting::OUR_CAPABILITIES, |(capabilities, _)| {
+                capabilities
+            })
     }
 
     /// Finds out the server's era and greets it (modern: `server/discover`, legacy: `initialize` and

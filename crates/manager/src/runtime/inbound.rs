@@ -42,7 +42,7 @@ impl Inbound for Runtime {
                 }
                 Some(method::MESSAGE) if self.is_live() => {
                     let heard = self.receive_notice(&message, from);
-                    if self.wishes.has_listeners() {
+                    if self.wishes.hears_logs() {
                         self.wishes.logged(message);
                     } else if !heard {
                         self.counters.unrouted_notification();

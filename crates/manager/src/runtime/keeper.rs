@@ -9,6 +9,7 @@ mod stdio;
 pub(crate) use self::stdio::MissingModule;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mainstay_core::failure::{Failure, FailureKind};
@@ -32,6 +33,7 @@ use super::{Cut, Limits, Miss};
 use crate::config::{ServerConfig, Transport};
 use crate::driver::opener::Remains;
 use crate::limits::RateGate;
+use crate::pool::Beside;
 use crate::process::Guardian;
 use crate::request::Request;
 use crate::settings;
@@ -117,6 +119,8 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
     )
     .admitting(RateGate::new(setup.caps.requests_per_second));
     runtime.wishes = Arc::clone(&setup.slot.wishes);
+    runtime.asked = Arc::clone(&setup.slot.family.asked);
+    runtime.face = setup.slot.beside.as_ref().map(Beside::face);
     runtime.depth_max = setup.limits.depth_max;
     (runtime.shared(), notices)
 }
@@ -161,6 +165,12 @@ async fn list_and_report(
         }
     };
     setup.slot.era.set(Some(greeting.revision.era()));
+    if greeting.revision.era() == Era::Modern
+        && setup.slot.beside.as_ref().and_then(|beside| beside.key.era) == Some(Era::Legacy)
+    {
+        // It was asked in the words of the other era, and does not know them.
+        setup.slot.family.modern_only.store(true, Ordering::Relaxed);
+    }
     // Before anybody can see the generation: what it was told must not be confused with what a former one was.
     runtime.wishes.begin(generation);
     let runtime = Arc::clone(runtime);

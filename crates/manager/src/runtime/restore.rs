@@ -4,7 +4,7 @@
 //! A server that refuses is an event and is asked again; it is never a reason to call the connection dead.
 
 use std::collections::BTreeSet;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use mainstay_wire::views::{ErrorView, ListenFilter};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::greeting::OUR_CAPABILITIES;
+use super::greeting::{OUR_CAPABILITIES, our_info};
 use super::{Cut, Limits, Miss, Runtime};
 use crate::events::{EventKind, Events};
 use crate::request::Request;
-use crate::wishes::{LogLevel, Wanted};
+use crate::wishes::{Declined, LogLevel, Wanted};
 
 /// How long one request of ours may take.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -33,6 +33,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// A listen stream that lived this long was worth opening.
 const WORTH: Duration = Duration::from_secs(30);
+
+/// A listen stream that is not acknowledged in this time is taken as it is.
+const ACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 /// A listen stream has no end of its own.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -75,12 +78,21 @@ impl Told {
 impl Runtime {
     /// What we declare of ourselves in a legacy greeting. Decided once per generation: what is not declared is not asked.
     pub(crate) fn declare(&self) -> String {
+        if let Some(face) = &self.face {
+            return face.capabilities.to_string();
+        }
         let version = || self.wishes.wanted().roots_version;
         if *self.told.roots_version.get_or_init(version) > 0 {
             "{\"roots\":{\"listChanged\":true}}".to_owned()
         } else {
             OUR_CAPABILITIES.to_owned()
         }
+    }
+
+    /// Who we say we are in a legacy greeting: the client that this connection is for, or ourselves.
+    pub(crate) fn introduce(&self) -> String {
+        let info = self.face.as_ref().and_then(|face| face.info.as_deref());
+        info.map_or_else(our_info, str::to_owned)
     }
 }
 
@@ -155,10 +167,10 @@ impl Restorer<'_> {
             let params = format!("{{\"level\":{}}}", json_string(level.as_str()));
             match self.ask(method::SET_LEVEL, &params).await {
                 Ok(()) => applied.level = Some(level),
-                Err(detail) => {
+                Err(why) => {
                     trouble.get_or_insert(Trouble {
                         what: "log-level",
-                        detail,
+                        detail: why.message,
                     });
                 }
             }
@@ -175,7 +187,7 @@ impl Restorer<'_> {
             self.apply_subscriptions(wanted, applied, &mut trouble)
                 .await;
         } else if !wanted.uris.is_empty() {
-            self.say_unable();
+            self.say_unable(wanted);
         }
         trouble
     }
@@ -201,8 +213,12 @@ impl Restorer<'_> {
                         .subscribed(&uri, self.runtime.generation);
                     applied.uris.insert(uri);
                 }
-                Err(words) => {
-                    trouble.get_or_insert(refused(&uri, &words));
+                Err(why) => {
+                    trouble.get_or_insert(refused(&uri, &why.message));
+                    // Only the server's own word counts: a request that was lost is none.
+                    if why.code.is_some() {
+                        self.decline(&uri, why);
+                    }
                 }
             }
         }
@@ -212,21 +228,25 @@ impl Restorer<'_> {
     async fn modern(mut self) {
         // Heard on an earlier stream of this generation: nothing is replayed, so a new stream leaves a gap (F130).
         let mut heard = BTreeSet::new();
+        let mut standing = None;
         loop {
             self.watch.borrow_and_update();
             let wanted = self.runtime.wishes.wanted();
+            // Who comes back to a resource has missed nothing that was ever promised.
+            heard.retain(|uri| wanted.uris.contains(uri));
             if wanted.uris.is_empty() || !self.subscribes {
+                standing = None;
                 if !wanted.uris.is_empty() {
-                    self.say_unable();
+                    self.say_unable(&wanted);
                 }
                 self.rest(&wanted).await;
                 continue;
             }
             let opened = Instant::now();
-            match self.listen(&wanted, &mut heard).await {
-                Listened::Changed => {}
+            match self.listen(&wanted, &mut heard, standing.take()).await {
+                Listened::Changed(stream) => standing = Some(stream),
                 Listened::Unsupported => {
-                    self.say_unable();
+                    self.say_unable(&wanted);
                     self.rest(&wanted).await;
                 }
                 Listened::Ended(detail) => {
@@ -240,51 +260,84 @@ impl Restorer<'_> {
         }
     }
 
-    /// Holds one listen stream until it ends or the wishes change.
-    async fn listen(&mut self, wanted: &Wanted, heard: &mut BTreeSet<Box<str>>) -> Listened {
-        let filter = ListenFilter {
-            uris: wanted.uris.iter().map(ToString::to_string).collect(),
-            ..ListenFilter::default()
-        };
-        let params = format!("{{\"notifications\":{}}}", filter.render());
-        let request = Request::new(method::LISTEN, Some(&params));
-        let limits = Limits {
-            deadline: Instant::now() + FOR_EVER,
-            idle: FOR_EVER,
-        };
+    /// Opens a listen stream and holds it until it ends or the wishes change. A filter cannot be changed, so a stream that
+    /// stands goes on until the new one is acknowledged: in between nothing is missed.
+    async fn listen<'r>(
+        &mut self,
+        wanted: &Wanted,
+        heard: &mut BTreeSet<Box<str>>,
+        mut standing: Option<Standing<'r>>,
+    ) -> Listened<'r>
+    where
+        Self: 'r,
+    {
         let mut acknowledged = self.runtime.told.acknowledged.subscribe();
         acknowledged.borrow_and_update();
-        let mut listening = pin!(self.runtime.ask(&request, limits));
+        let mut stream = open(self.runtime, wanted);
+        let settled = tokio::time::sleep(ACKNOWLEDGED);
+        let mut settled = pin!(settled);
+        // A change that comes while the stream is opening waits, else streams would pile up.
+        let mut open = false;
         loop {
             tokio::select! {
-                // Cancel-safe: pinned, and dropped only to be replaced: that cancels it at the server.
-                ended = &mut listening => return judge(ended),
+                // Cancel-safe: pinned, and dropped only with its end.
+                ended = &mut stream => return judge(ended),
+                // Cancel-safe: pinned. Its end leaves a gap until the new stream is acknowledged.
+                () = over(&mut standing), if standing.is_some() => standing = None,
                 // Cancel-safe: a watch is a level. Its sender lives as long as the slot.
-                _changed = self.watch.changed() => return Listened::Changed,
+                _changed = self.watch.changed(), if open => {
+                    let uris = wanted.uris.clone();
+                    return Listened::Changed(Standing { stream, uris });
+                }
+                // Cancel-safe: pinned. Servers that acknowledge nothing are listened to all the same.
+                () = &mut settled, if !open => {
+                    open = true;
+                    standing = None;
+                }
                 // Cancel-safe: a watch is a level, and its sender lives as long as the runtime.
                 _told = acknowledged.changed() => {
                     let granted = acknowledged.borrow_and_update().1.clone();
-                    self.granted(wanted, &granted, heard);
+                    let covered = standing.take().map(|old| old.uris).unwrap_or_default();
+                    self.granted(wanted, &granted, heard, &covered);
+                    open = true;
                 }
             }
         }
     }
 
-    /// The server says what it will tell.
-    fn granted(&self, wanted: &Wanted, granted: &ListenFilter, heard: &mut BTreeSet<Box<str>>) {
+    /// The server says what it will tell. `covered` was told all the time.
+    fn granted(
+        &self,
+        wanted: &Wanted,
+        granted: &ListenFilter,
+        heard: &mut BTreeSet<Box<str>>,
+        covered: &BTreeSet<Box<str>>,
+    ) {
         let generation = self.runtime.generation;
         for uri in &wanted.uris {
             if !granted.uris.iter().any(|one| **one == **uri) {
-                let refused = refused(uri, "the server did not take it on");
-                self.emit(refused, None);
+                let message = "the server did not take it on".to_owned();
+                self.emit(refused(uri, &message), None);
+                self.decline(
+                    uri,
+                    Declined {
+                        code: None,
+                        message,
+                    },
+                );
                 continue;
             }
             self.runtime.wishes.subscribed(uri, generation);
-            if !heard.insert(uri.clone()) {
+            if !heard.insert(uri.clone()) && !covered.contains(uri) {
                 self.runtime.wishes.updated(uri, true);
             }
         }
         self.runtime.wishes.fulfil(generation, wanted.version);
+    }
+
+    fn decline(&self, uri: &str, why: Declined) {
+        let generation = self.runtime.generation;
+        self.runtime.wishes.declined(uri, generation, why);
     }
 
     /// Everything is told: wait for another wish.
@@ -308,7 +361,14 @@ impl Restorer<'_> {
     }
 
     /// The server has no such thing: told once per generation, and not tried.
-    fn say_unable(&mut self) {
+    fn say_unable(&mut self, wanted: &Wanted) {
+        for uri in &wanted.uris {
+            let why = Declined {
+                code: Some(codes::METHOD_NOT_FOUND),
+                message: "the server offers no resource subscriptions".to_owned(),
+            };
+            self.decline(uri, why);
+        }
         if !std::mem::replace(&mut self.said_unable, true) {
             let detail = "the server offers no resource subscriptions".to_owned();
             let what = "subscription";
@@ -331,7 +391,7 @@ impl Restorer<'_> {
     }
 
     /// One request and whether the server agreed; its words if not.
-    async fn ask(&self, method: &str, params: &str) -> Result<(), String> {
+    async fn ask(&self, method: &str, params: &str) -> Result<(), Declined> {
         let limits = Limits {
             deadline: Instant::now() + REQUEST,
             idle: REQUEST,
@@ -339,23 +399,61 @@ impl Restorer<'_> {
         let request = Request::new(method, Some(params));
         match self.runtime.ask(&request, limits).await {
             Ok(answer) if answer.result().is_some() => Ok(()),
-            Ok(answer) => Err(error_words(&answer)),
-            Err(miss) => Err(miss_words(&miss)),
+            Ok(answer) => Err(Declined {
+                code: ErrorView::of(&answer).map(|error| error.code.unwrap_or_default()),
+                message: error_words(&answer),
+            }),
+            Err(miss) => Err(Declined {
+                code: None,
+                message: miss_words(&miss),
+            }),
         }
     }
 }
 
+/// The exchange of a listen request.
+type Stream<'r> = Pin<Box<dyn Future<Output = Result<Message, Miss>> + Send + 'r>>;
+
+/// A listen stream that is open. Dropping it cancels it at the server.
+struct Standing<'r> {
+    stream: Stream<'r>,
+    uris: BTreeSet<Box<str>>,
+}
+
+fn open<'r>(runtime: &'r Runtime, wanted: &Wanted) -> Stream<'r> {
+    let filter = ListenFilter {
+        uris: wanted.uris.iter().map(ToString::to_string).collect(),
+        ..ListenFilter::default()
+    };
+    let params = format!("{{\"notifications\":{}}}", filter.render());
+    let request = Request::new(method::LISTEN, Some(&params));
+    let limits = Limits {
+        deadline: Instant::now() + FOR_EVER,
+        idle: FOR_EVER,
+    };
+    Box::pin(async move { runtime.ask(&request, limits).await })
+}
+
+/// Resolves when the stream has ended, however.
+async fn over(standing: &mut Option<Standing<'_>>) {
+    match standing {
+        // Whatever ended it: the stream that takes its place is on its way.
+        Some(standing) => drop((&mut standing.stream).await),
+        None => std::future::pending().await,
+    }
+}
+
 /// How a listen stream ended.
-enum Listened {
-    /// The wishes have changed, and it was given up.
-    Changed,
+enum Listened<'r> {
+    /// The wishes have changed; it stands until another takes its place.
+    Changed(Standing<'r>),
     /// The server knows no such thing (F131).
     Unsupported,
     /// In words.
     Ended(String),
 }
 
-fn judge(ended: Result<Message, Miss>) -> Listened {
+fn judge<'r>(ended: Result<Message, Miss>) -> Listened<'r> {
     match ended {
         Ok(answer) if answer.result().is_some() => {
             Listened::Ended("the server ended the listen stream".to_owned())

@@ -183,7 +183,7 @@ impl State {
 
     /// A new request of ours: its id, and where its answer comes.
     pub(crate) fn ask(&self) -> (String, oneshot::Receiver<Value>) {
-        let id = format!("ask-{}", self.number());
+        let id = format!("inquire-{}", self.number());
         let (sender, answer) = oneshot::channel();
         lock(&self.asked).insert(id.clone(), sender);
         (id, answer)

@@ -112,8 +112,14 @@ pub(crate) async fn call(
             state.tell_changed("tools");
             text("done")
         }
-        "ask" if state.script().extra_tools.iter().any(|tool| tool == "ask") => {
-            ask(state, params, &arguments, emit).await
+        "inquire"
+            if state
+                .script()
+                .extra_tools
+                .iter()
+                .any(|tool| tool == "inquire") =>
+        {
+            inquire(state, params, &arguments, emit).await
         }
         "log" if state.script().extra_tools.iter().any(|tool| tool == "log") => {
             for message in asks::logs(&arguments) {
@@ -145,7 +151,7 @@ fn text(text: &str) -> Value {
 }
 
 /// Asks its caller, in the way of the era that it was called in.
-async fn ask(
+async fn inquire(
     state: &State,
     params: &Value,
     arguments: &Value,

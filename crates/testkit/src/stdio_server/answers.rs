@@ -12,6 +12,8 @@ pub(crate) type Answer = Result<Value, Value>;
 const LEGACY: &[&str] = &["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 const MODERN: &str = "2026-07-28";
 pub(crate) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+pub(crate) const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+pub(crate) const META_INFO: &str = "io.modelcontextprotocol/clientInfo";
 
 /// The code of an answer to a method that it does not know.
 pub(crate) const UNKNOWN: i64 = -32601;

@@ -26,8 +26,9 @@ flags, all optional; N counts from 1 where nothing else is said
   --big-result BYTES     every tool result is this long
   --id-as FORM           answer with ids as string, float, or wrong (a number nobody asked with)
   --duplicate-answers    send every answer twice
-  --asks                 offer a tool that asks its caller (elicitation, sampling, roots) and one that logs
   --wishes               offer log levels and resource subscriptions, and ask for roots
+  --asks                 have a tool `ask`, which puts a question to the client and answers with the client's answer, a
+                         tool `inquire` that asks several things in several rounds, and a tool `log`
   --no-final-newline     leave out the newline after the last answer before an exit
 exits
   --exit-on METHOD       exit when this request or notification arrives, without answering
@@ -125,8 +126,8 @@ pub(crate) struct Knobs {
     pub(crate) id_form: IdForm,
     pub(crate) duplicate_answers: bool,
     pub(crate) no_final_newline: bool,
-    pub(crate) asks: bool,
     pub(crate) wishes: bool,
+    pub(crate) asks: bool,
     pub(crate) exit_on: Option<String>,
     pub(crate) exit_after: Option<String>,
     pub(crate) exit_after_ms: Option<u64>,
@@ -183,8 +184,8 @@ impl Knobs {
             "--one-byte-writes" => &mut self.one_byte_writes,
             "--duplicate-answers" => &mut self.duplicate_answers,
             "--no-final-newline" => &mut self.no_final_newline,
-            "--asks" => &mut self.asks,
             "--wishes" => &mut self.wishes,
+            "--asks" => &mut self.asks,
             "--runner" => &mut self.runner,
             "--escapee" => &mut self.escapee,
             "--silent-on-unknown" => &mut self.silent_on_unknown,

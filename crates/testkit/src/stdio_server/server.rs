@@ -27,12 +27,12 @@ struct Shared {
     output: Output,
     /// Names of the tools that are listed at the moment.
     tools: Mutex<Vec<String>>,
+    /// What clients answered to our questions, by the id of the question.
+    answers: Mutex<BTreeMap<String, Value>>,
+    answered: Condvar,
     /// Ids, as JSON text, of requests whose cancellation has arrived.
     cancelled: Mutex<BTreeSet<String>>,
     cancelling: Condvar,
-    /// Answers to requests of ours, by our id; taken by the call that asked.
-    answers: Mutex<BTreeMap<String, Value>>,
-    answering: Condvar,
     calls_answered: AtomicU64,
     initialized: AtomicBool,
 }
@@ -44,10 +44,10 @@ impl Server {
             output: Output::new(&knobs),
             tools: Mutex::new(tools::default_names(knobs.wishes, knobs.asks)),
             knobs,
+            answers: Mutex::default(),
+            answered: Condvar::new(),
             cancelled: Mutex::default(),
             cancelling: Condvar::new(),
-            answers: Mutex::default(),
-            answering: Condvar::new(),
             calls_answered: AtomicU64::new(0),
             initialized: AtomicBool::new(false),
         })))
@@ -155,19 +155,16 @@ impl Server {
                 self.ledger()
                     .write("roots", &message["result"]["roots"].to_string());
             }
+            let asked = |id: &&str| id.starts_with("ask-") || id.starts_with("inquire-");
+            if let Some(id) = message["id"].as_str().filter(asked) {
+                self.answers().insert(id.to_owned(), message.clone());
+                self.0.answered.notify_all();
+            }
             let what = if message.get("error").is_some() {
                 "error"
             } else {
                 "result"
             };
-            if let Some(id) = message["id"].as_str() {
-                let answer = match message.get("error") {
-                    Some(error) => json!({"error": error}),
-                    None => message["result"].clone(),
-                };
-                self.answers().insert(id.to_owned(), answer);
-                self.0.answering.notify_all();
-            }
             let detail = format!("{what} {}", message["id"]);
             return self.ledger().write("answer", &detail);
         };
@@ -301,7 +298,16 @@ impl Server {
 
     fn note(&self, method: &str, params: &Value) {
         match method {
+            "server/discover" => {
+                self.ledger().write("request", method);
+                self.meet(
+                    &params["_meta"],
+                    answers::META_CAPABILITIES,
+                    answers::META_INFO,
+                );
+            }
             "initialize" => {
+                self.meet(params, "capabilities", "clientInfo");
                 self.ledger().write(
                     "initialize",
                     params["protocolVersion"].as_str().unwrap_or("-"),
@@ -317,6 +323,51 @@ impl Server {
                 .write("call", params["name"].as_str().unwrap_or("-")),
             _ => self.ledger().write("request", method),
         }
+    }
+
+    /// Notes what a client says of itself.
+    fn meet(&self, at: &Value, capabilities: &str, info: &str) {
+        let said = json!({"capabilities": at[capabilities], "name": at[info]["name"]});
+        self.ledger().write("met", &said.to_string());
+    }
+
+    /// Puts a question to the client of a call and waits for the answer; `None` when the call was cancelled meanwhile.
+    pub(crate) fn ask(&self, call: &Value, text: &Value) -> Option<String> {
+        let id = format!("ask-{call}");
+        let params =
+            json!({"message": text, "requestedSchema": {"type": "object", "properties": {}}});
+        self.output().message(
+            &json!({"jsonrpc": "2.0", "id": id, "method": "elicitation/create", "params": params}),
+        );
+        let answer = self.answer_to(call, &id)?;
+        let said = answer.get("result").or_else(|| answer.get("error"));
+        said.map(Value::to_string)
+    }
+
+    /// The answer to a request of ours, whole; `None` when the call that asked was cancelled meanwhile.
+    pub(crate) fn answer_to(&self, call: &Value, id: &str) -> Option<Value> {
+        loop {
+            let answers = self.0.answered.wait_timeout_while(
+                self.answers(),
+                Duration::from_millis(20),
+                |answers| !answers.contains_key(id),
+            );
+            let mut answers = answers.unwrap_or_else(PoisonError::into_inner).0;
+            if let Some(answer) = answers.remove(id) {
+                return Some(answer);
+            }
+            drop(answers);
+            if !self.passes(call, Duration::ZERO) {
+                return None;
+            }
+        }
+    }
+
+    fn answers(&self) -> MutexGuard<'_, BTreeMap<String, Value>> {
+        self.0
+            .answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn call(&self, id: &Value, params: &Value) {
@@ -431,33 +482,6 @@ impl Server {
             .cancelled
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn answers(&self) -> MutexGuard<'_, BTreeMap<String, Value>> {
-        self.0
-            .answers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The answer to a request of ours; `None` if the call that asked was cancelled meanwhile.
-    pub(crate) fn answer_to(&self, call: &Value, ask: &str) -> Option<Value> {
-        let call = call.to_string();
-        let mut answers = self.answers();
-        loop {
-            if let Some(answer) = answers.remove(ask) {
-                return Some(answer);
-            }
-            if self.cancelled().contains(&call) {
-                return None;
-            }
-            // A cancellation is looked for from time to time.
-            let waited = self
-                .0
-                .answering
-                .wait_timeout(answers, Duration::from_millis(5));
-            answers = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
     }
 
     /// Lets time pass; false if the request was cancelled meanwhile.

@@ -48,6 +48,13 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
         false,
     ),
     (
+        "ask",
+        "Asks the client for `text` and answers with what it says, as JSON",
+        "text",
+        "string",
+        false,
+    ),
+    (
         "set_tools",
         "Lists only `names` from now on (unknown ones become echoes) and says so",
         "names",
@@ -55,7 +62,7 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
         false,
     ),
     (
-        "ask",
+        "inquire",
         "Asks its caller the questions of `rounds`, then answers with all answers",
         "rounds",
         "array",
@@ -70,13 +77,13 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
     ),
 ];
 
-/// `touch` is there only where resources can be subscribed to; `ask` and `log` only on request.
+/// `touch` is there only where resources can be subscribed to, what asks and logs only where it was asked for.
 pub(crate) fn default_names(wishes: bool, asks: bool) -> Vec<String> {
     let names = TOOLS.iter().map(|(name, ..)| (*name).to_owned());
     names
         .filter(|name| match name.as_str() {
             "touch" => wishes,
-            "ask" | "log" => asks,
+            "ask" | "inquire" | "log" => asks,
             _ => true,
         })
         .collect()
@@ -135,12 +142,13 @@ pub(crate) fn call(server: &Server, id: &Value, params: &Value) -> Option<Answer
                 .unwrap_or_default(),
         ),
         "progress" => progress(server, id, params)?,
+        "ask" => server.ask(id, &arguments["text"])?,
         "touch" => touch(server, &arguments["uri"]),
         "set_tools" => set_tools(server, &arguments["names"]),
-        "ask" if params["_meta"][META_VERSION].is_string() => {
+        "inquire" if params["_meta"][META_VERSION].is_string() => {
             return Some(Ok(asks::modern(params)));
         }
-        "ask" => return ask(server, id, arguments),
+        "inquire" => return inquire(server, id, arguments),
         "log" => {
             for message in asks::logs(arguments) {
                 server.output().message(&message);
@@ -154,13 +162,13 @@ pub(crate) fn call(server: &Server, id: &Value, params: &Value) -> Option<Answer
 }
 
 /// Asks round by round, and answers when it has all answers; not at all if it is cancelled before that.
-fn ask(server: &Server, id: &Value, arguments: &Value) -> Option<Answer> {
+fn inquire(server: &Server, id: &Value, arguments: &Value) -> Option<Answer> {
     let mut answers = Vec::new();
     let mut number = 0;
     while let Some(questions) = asks::round(arguments, number) {
         let mut asked = Vec::new();
         for (place, question) in questions.into_iter().enumerate() {
-            let ask = format!("ask-{id}-{number}-{place}");
+            let ask = format!("inquire-{id}-{number}-{place}");
             let mut request = json!({"jsonrpc": "2.0", "id": ask, "method": question.method});
             if let Some(params) = question.params {
                 request["params"] = params;
@@ -170,7 +178,11 @@ fn ask(server: &Server, id: &Value, arguments: &Value) -> Option<Answer> {
             asked.push(ask);
         }
         for ask in asked {
-            answers.push(server.answer_to(id, &ask)?);
+            let answer = server.answer_to(id, &ask)?;
+            answers.push(match answer.get("error") {
+                Some(error) => json!({"error": error}),
+                None => answer["result"].clone(),
+            });
         }
         number += 1;
     }

@@ -32,6 +32,8 @@ pub(crate) enum Say {
     Nothing,
     /// These messages first, as events, then the result after a while.
     Events(Vec<Value>, Duration, Value),
+    /// These requests as events, and the result when the client has answered all of them.
+    Asks(Vec<Value>, Value),
     /// These messages, as events, and then silence.
     EventsOnly(Vec<Value>),
     /// A stream that ends before the answer.
@@ -58,6 +60,7 @@ impl Asked {
 struct Shared {
     script: Box<Script>,
     seen: Mutex<VecDeque<Value>>,
+    news: tokio::sync::watch::Sender<()>,
     pushes: Mutex<Vec<mpsc::Sender<Bytes>>>,
 }
 
@@ -103,6 +106,7 @@ impl Paper {
         let shared = Arc::new(Shared {
             script: Box::new(script),
             seen: Mutex::default(),
+            news: tokio::sync::watch::Sender::default(),
             pushes: Mutex::default(),
         });
         let router = Router::new()
@@ -208,6 +212,7 @@ async fn asked(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
         seen.push_back(message.clone());
         before
     };
+    shared.news.send_replace(());
     let id = message.get("id").cloned();
     let (Some(id), false) = (id, method.is_empty()) else {
         return axum::http::StatusCode::ACCEPTED.into_response();
@@ -232,6 +237,7 @@ async fn asked(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
             return events(messages, Some((after, result(&value))));
         }
         Say::EventsOnly(messages) => return events(messages, None),
+        Say::Asks(questions, value) => return asks(shared, questions, result(&value)),
         Say::Cut => return stream(mpsc::channel(1).1),
     };
     ([("content-type", "application/json")], text).into_response()
@@ -261,6 +267,33 @@ fn events(messages: Vec<Value>, last: Option<(Duration, Value)>) -> Response {
             }
             None => sender.closed().await,
         }
+    });
+    stream(receiver)
+}
+
+fn asks(shared: Arc<Shared>, questions: Vec<Value>, answer: Value) -> Response {
+    let (sender, receiver) = mpsc::channel(64);
+    tokio::spawn(async move {
+        let mut news = shared.news.subscribe();
+        for question in &questions {
+            // A client that has left needs no events.
+            let _ = sender.send(event(question)).await;
+        }
+        let answered = || {
+            let seen = shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            questions.iter().all(|question| {
+                let is_answer =
+                    |seen: &&Value| seen.get("method").is_none() && seen["id"] == question["id"];
+                seen.iter().any(|seen| is_answer(&seen))
+            })
+        };
+        while !answered() {
+            tokio::select! {
+                changed = news.changed() => if changed.is_err() { return },
+                () = sender.closed() => return,
+            }
+        }
+        let _ = sender.send(event(&answer)).await;
     });
     stream(receiver)
 }

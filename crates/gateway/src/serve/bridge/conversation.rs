@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::select_all;
-use mainstay::{Answer, Ask, CallError, LogLevel, Said};
+use mainstay::{Answer, Ask, CallError, Said};
 use mainstay_wire::{Message, codes, method};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::capability;
 use super::inputs::{self, Kind};
-use super::voice::{Progress, Voice, level_of};
+use super::voice::{Progress, Voice};
 use crate::serve::Shared;
+use crate::serve::levels::Ear;
 
 /// How long after a question others are waited for, that they may be asked together.
 const GATHER: Duration = Duration::from_millis(30);
@@ -85,20 +86,17 @@ pub(crate) struct Listener<'l> {
     pub(crate) capabilities: &'l str,
     pub(crate) voice: &'l Voice,
     pub(crate) progress: Progress,
-    /// The least severe log message that it wants to hear; none, if it said nothing.
-    pub(crate) log_level: Option<LogLevel>,
+    /// Which log messages it wants to hear.
+    pub(crate) ear: &'l Ear,
     /// Whether notifications that Mainstay does not know mean something to it.
     pub(crate) same_era: bool,
 }
 
 impl Listener<'_> {
     fn notice(&self, message: Message) {
-        let wanted = match message.method() {
-            Some(method::MESSAGE) => self
-                .log_level
-                .is_some_and(|least| level_of(&message) >= least),
-            Some(_) | None => self.same_era,
-        };
+        // A log message is one in both eras.
+        let known = self.same_era || message.method() == Some(method::MESSAGE);
+        let wanted = known && self.ear.hears(&message);
         if wanted {
             self.voice.mention(message);
         }

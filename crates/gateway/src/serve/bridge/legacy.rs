@@ -6,17 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay::{Answer, Ask, CallError, CallOptions, LogLevel, Request, Said, ServerHandle};
+use mainstay::{Answer, Ask, CallError, CallOptions, Request, Said, ServerHandle};
 use mainstay_wire::{Era, Id, Message, codes, method};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::voice::{Progress, Voice, level_of};
+use super::voice::{Progress, Voice};
 use super::{HEAR_MAX, capability, era_of, rounds};
 use crate::serve::Shared;
 use crate::serve::adapt::Fitted;
 use crate::serve::call::{self, Caller, Outcome};
 use crate::serve::endpoint::Routed;
+use crate::serve::levels::Ear;
 use crate::serve::sessions::{CallInFlight, Session};
 
 /// The client of a call.
@@ -36,8 +37,10 @@ pub(crate) async fn run(
     voice: Voice,
 ) -> Outcome {
     let session = Arc::clone(&client.session);
+    let (ear, routed) = Ear::of_session(&shared, &session, routed);
     let mut course = Course {
         server: routed.server,
+        ear,
         progress: Progress::new(caller.progress_token.clone()),
         caller,
         session,
@@ -49,7 +52,7 @@ pub(crate) async fn run(
     tokio::select! {
         biased;
         // Cancel-safe: if the other arm wins, dropping the call is what cancels it at the server (law 18).
-        fitted = course.run(routed.request) => Some(fitted),
+        fitted = course.reach(routed.request) => Some(fitted),
         // Cancel-safe: the call is over when this resolves.
         () = client.in_flight.cancelled() => None,
     }
@@ -63,6 +66,7 @@ pub(crate) struct Course {
     pub(crate) session: Arc<Session>,
     pub(crate) voice: Voice,
     progress: Progress,
+    ear: Ear,
     /// The one deadline over all rounds; set by the first.
     deadline: Option<Instant>,
     /// What the client was asked in this course, for telling it when no answer is wanted any more.
@@ -70,6 +74,15 @@ pub(crate) struct Course {
 }
 
 impl Course {
+    /// Finds the connection for what the client declared, and makes the call there.
+    async fn reach(&mut self, request: Request) -> Fitted {
+        match self.server.for_client(&self.caller.face).await {
+            Ok(server) => self.server = server,
+            Err(error) => return call::fitted(Err(error), Era::Legacy, &self.caller),
+        }
+        self.run(request).await
+    }
+
     async fn run(&mut self, request: Request) -> Fitted {
         let deadline = Instant::now() + self.server.call_total();
         self.deadline = Some(deadline);
@@ -136,22 +149,13 @@ impl Course {
     }
 
     fn notice(&self, message: Message) {
-        let wanted = match message.method() {
-            Some(method::MESSAGE) => level_of(&message) >= self.log_level(),
-            // A notification that nobody here knows means something only to a client of the same era.
-            Some(_) | None => era_of(&self.shared, &self.server) != Some(Era::Modern),
-        };
+        // A log message is one in both eras; a notification that nobody here knows means something only in its own.
+        let known = message.method() == Some(method::MESSAGE)
+            || era_of(&self.shared, &self.server) != Some(Era::Modern);
+        let wanted = known && self.ear.hears(&message);
         if wanted {
             self.voice.mention(message);
         }
-    }
-
-    /// The least severe level that the client wants; all, if it never said.
-    fn log_level(&self) -> LogLevel {
-        self.session
-            .log_level()
-            .and_then(|level| LogLevel::ALL.get(usize::from(level)).copied())
-            .unwrap_or(LogLevel::Debug)
     }
 
     /// Asks the client what a legacy server asks.

@@ -22,6 +22,7 @@ use crate::serve::adapt::Fitted;
 use crate::serve::call::{self, Caller, Outcome};
 use crate::serve::endpoint::{Routed, catalog};
 use crate::serve::fault::{Fault, INPUT_MISSING, LIMIT_REACHED};
+use crate::serve::levels::{self, Ear};
 
 /// The client's request, as far as input-required exchanges need it.
 pub(crate) struct Request {
@@ -37,21 +38,20 @@ pub(crate) struct Request {
 
 impl Request {
     /// Looks at a request to an endpoint.
-    pub(crate) fn of(shared: &Shared, message: Message, at: Option<&str>) -> Self {
-        let log_level = message
-            .string_member(&mainstay_wire::meta::in_params(
-                mainstay_wire::meta::LOG_LEVEL,
-            ))
-            .and_then(|word| LogLevel::parse(&word));
+    ///
+    /// # Errors
+    /// Its log level is none.
+    pub(crate) fn of(shared: &Shared, message: Message, at: Option<&str>) -> Result<Self, Fault> {
+        let log_level = levels::of_request(&message)?;
         let is_ours = message
             .string_member(&STATE)
             .is_some_and(|state| park::is_ours(&shared.sealer, &state));
-        Self {
+        Ok(Self {
             message,
             at: at.unwrap_or_default().into(),
             log_level,
             is_ours,
-        }
+        })
     }
 }
 
@@ -76,11 +76,13 @@ pub(crate) async fn run(
         },
         None => None,
     };
+    let ear = Ear::of_request(&shared, &routed.server, request.log_level).await;
     let attendance = Attendance {
         shared,
         caller,
         request,
         voice,
+        ear,
         server_era,
     };
     let fitted = attendance.serve(routed).await;
@@ -97,6 +99,7 @@ struct Attendance {
     caller: Caller,
     request: Request,
     voice: Voice,
+    ear: Ear,
     server_era: Option<Era>,
 }
 
@@ -139,6 +142,8 @@ impl Attendance {
             ..CallOptions::default()
         };
         let Routed { server, request } = routed;
+        let server = server.for_client(&self.caller.face).await;
+        let server = server.map_err(|error| Fault::from(&error))?;
         let call = async move { server.request(request, options).await };
         let conversation = Box::new(Conversation::new(call, hear, early));
         self.attend(conversation, seat, true).await
@@ -183,7 +188,7 @@ impl Attendance {
             capabilities: &self.caller.face.capabilities,
             voice: &self.voice,
             progress: Progress::new(self.caller.progress_token.clone()),
-            log_level: self.request.log_level,
+            ear: &self.ear,
             same_era: self.server_era == Some(Era::Modern),
         };
         match conversation.attend(&mut listener, fresh).await {

@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mainstay::LogLevel;
 use mainstay_wire::views::ProgressView;
 use mainstay_wire::{Message, Parts};
 
@@ -89,14 +88,6 @@ impl Progress {
             .finish()
             .ok()
     }
-}
-
-/// The level of a log message; one without a known level counts as `info`.
-pub(crate) fn level_of(message: &Message) -> LogLevel {
-    message
-        .string_member(&["params", "level"])
-        .and_then(|word| LogLevel::parse(&word))
-        .unwrap_or(LogLevel::Info)
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ async fn a_legacy_servers_requests_reach_the_client_and_its_answers_the_server_b
     let server = http(Script::legacy()).await;
     let world = World::start([at("http", &server), asking("pipe", &[])]).await;
     for (path, tool) in [
-        ("/servers/http/mcp", "ask"),
-        ("/servers/pipe/mcp", "ask"),
-        ("/mcp", "http__ask"),
-        ("/mcp", "pipe__ask"),
+        ("/servers/http/mcp", "inquire"),
+        ("/servers/pipe/mcp", "inquire"),
+        ("/mcp", "http__inquire"),
+        ("/mcp", "pipe__inquire"),
     ] {
         let mut session = session(&world, path, ALL).await;
         let mut other = session.twin().await;
@@ -41,7 +41,9 @@ async fn a_legacy_servers_requests_reach_the_client_and_its_answers_the_server_b
     }
     // The answer's own bytes reached the server, under its own id.
     let seen = server.ledger().seen_of("");
-    assert!(seen[0].body.contains("\"id\":\"ask-") || seen[1].body.contains("\"id\":\"ask-"));
+    assert!(
+        seen[0].body.contains("\"id\":\"inquire-") || seen[1].body.contains("\"id\":\"inquire-")
+    );
     world.end().await;
 }
 
@@ -53,7 +55,7 @@ async fn a_client_is_never_bothered_with_what_it_did_not_declare() {
         let mut session = session(&world, path, r#"{"sampling":{}}"#).await;
         let mut other = session.twin().await;
         let open = session
-            .open_post(legacy_call("1", "ask", &rounds(&[three()])))
+            .open_post(legacy_call("1", "inquire", &rounds(&[three()])))
             .await;
         let (answered, asked) = converse(&mut Events::of(open), &mut other).await;
         assert_eq!(asked.len(), 1);
@@ -72,7 +74,7 @@ async fn f114_a_question_ends_with_the_session_of_its_client() {
     let path = "/servers/pipe/mcp";
     let mut gone = session(&world, path, ALL).await;
     let open = gone
-        .open_post(legacy_call("1", "ask", &rounds(&[elicit("a")])))
+        .open_post(legacy_call("1", "inquire", &rounds(&[elicit("a")])))
         .await;
     let mut events = Events::of(open);
     let request = events.json().await;
@@ -89,7 +91,7 @@ async fn f114_a_question_ends_with_the_session_of_its_client() {
     let mut next = session(&world, path, ALL).await;
     let mut twin = next.twin().await;
     let open = next
-        .open_post(legacy_call("1", "ask", &rounds(&[elicit("b")])))
+        .open_post(legacy_call("1", "inquire", &rounds(&[elicit("b")])))
         .await;
     let (answered, asked) = converse(&mut Events::of(open), &mut twin).await;
     assert_eq!(asked[0]["params"]["message"], "b");
@@ -103,7 +105,7 @@ async fn f114_a_question_ends_with_the_connection_that_it_came_on() {
     let world = World::start([at("http", &server)]).await;
     let mut session = session(&world, "/servers/http/mcp", ALL).await;
     let open = session
-        .open_post(legacy_call("1", "ask", &rounds(&[elicit("a")])))
+        .open_post(legacy_call("1", "inquire", &rounds(&[elicit("a")])))
         .await;
     let mut events = Events::of(open);
     let request = events.json().await;
@@ -125,7 +127,7 @@ async fn law_18_a_client_that_cancels_its_call_is_asked_no_more() {
     let world = World::start([at("http", &server)]).await;
     let mut session = session(&world, "/servers/http/mcp", ALL).await;
     let open = session
-        .open_post(legacy_call("7", "ask", &rounds(&[elicit("a")])))
+        .open_post(legacy_call("7", "inquire", &rounds(&[elicit("a")])))
         .await;
     let mut events = Events::of(open);
     events.json().await;

@@ -11,10 +11,10 @@ async fn a_legacy_servers_requests_become_rounds() {
     let server = http(Script::legacy()).await;
     let world = World::start([at("http", &server), asking("pipe", &[])]).await;
     for (path, tool) in [
-        ("/servers/http/mcp", "ask"),
-        ("/servers/pipe/mcp", "ask"),
-        ("/mcp", "http__ask"),
-        ("/mcp", "pipe__ask"),
+        ("/servers/http/mcp", "inquire"),
+        ("/servers/pipe/mcp", "inquire"),
+        ("/mcp", "http__inquire"),
+        ("/mcp", "pipe__inquire"),
     ] {
         let mut client = world.client().await;
         let arguments = rounds(&[three(), elicit("again")]);

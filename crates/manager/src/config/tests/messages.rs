@@ -406,8 +406,8 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ),
     (
         r#"{"command": "x", "scope": "user"}"#,
-        "mcp.json:2:33: warning: only the scope `shared` is supported yet: all clients share one connection (at \
-             mcpServers.s.scope)\n    help: do not rely on separate connections",
+        "mcp.json:2:33: warning: clients cannot sign in yet: until they can, the scope `user` is the same as `shared` (at \
+             mcpServers.s.scope)\n    help: write `session` for a connection of its own for each client session",
     ),
     (
         r#"{"command": "x", "auth": "oauth", "tools": {"rename": {}}}"#,

@@ -24,7 +24,7 @@ use super::face::{self, Face};
 use super::verdict;
 use super::{HttpLink, Routing};
 use crate::runtime::era::EraHint;
-use crate::runtime::greeting::{Greeting, OUR_CAPABILITIES, our_info};
+use crate::runtime::greeting::{Greeting, OUR_CAPABILITIES};
 use crate::runtime::{Cut, Inbound, Miss};
 
 /// What `server/discover` brought to light.
@@ -159,7 +159,8 @@ impl Greeter<'_> {
     async fn discover(&self) -> Discovered {
         let revision = Revision::LATEST_MODERN;
         let face = self.link.bare.agreed(revision, None);
-        let stamp = meta::modern_meta(revision, OUR_CAPABILITIES, Some(&our_info()), None);
+        let info = self.link.introduced();
+        let stamp = meta::modern_meta(revision, OUR_CAPABILITIES, Some(&info), None);
         let stamp: Vec<String> = stamp
             .iter()
             .map(|(key, value)| format!("{}:{value}", json_string(key)))
@@ -190,7 +191,7 @@ impl Greeter<'_> {
             "{{\"protocolVersion\":{},\"capabilities\":{},\"clientInfo\":{}}}",
             json_string(offered.as_str()),
             self.link.declared(),
-            our_info()
+            self.link.introduced()
         );
         let bare = &self.link.bare;
         let id = self.next_id();

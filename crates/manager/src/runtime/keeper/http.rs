@@ -119,7 +119,7 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
             phase: Phase::Greet,
         })
         .await;
-    link.declare(runtime.declare());
+    link.declare(runtime.declare(), runtime.introduce());
     let hint = setup.slot.era.hint(settings::fixed_era(&setup.config));
     setup.slot.era.greeting();
     let greeted = link

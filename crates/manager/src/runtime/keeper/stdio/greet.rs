@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Child;
 use crate::request::Request;
 use crate::runtime::era::EraHint;
-use crate::runtime::greeting::{Greeting, our_info};
+use crate::runtime::greeting::Greeting;
 use crate::runtime::handshake::failure_of;
 use crate::runtime::{Cut, Limits, Miss};
 use crate::settings;
@@ -115,7 +115,7 @@ impl Child<'_> {
             "{{\"protocolVersion\":\"{}\",\"capabilities\":{},\"clientInfo\":{}}}",
             Revision::LATEST_LEGACY.as_str(),
             self.runtime.declare(),
-            our_info()
+            self.runtime.introduce()
         );
         let request = Request::new(method::INITIALIZE, Some(&params));
         let limits = Limits {

@@ -1,0 +1,419 @@
+//! Log levels: what each client wants to hear, and what servers are told because of it.
+//!
+//! A server of the legacy era has one level for its whole connection, which many clients share: it is told the lowest
+//! level that anybody wants now, and a higher one again when those have gone. A server of the modern era is told with
+//! every request. Each client hears only what belongs to its own calls, from its own level on ([`Ear::hears`]); what
+//! belongs to no call goes to nobody.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use mainstay::{LogLevel, ServerHandle};
+use mainstay_wire::{Era, Message, json_string, meta, method};
+use tokio::time::Instant;
+
+use super::Shared;
+use super::endpoint::Routed;
+use super::fault::Fault;
+use super::sessions::Session;
+
+/// What a server is told when nobody wants a level any more, and what a session hears that never asked for one once
+/// somebody else has.
+const ORDINARY: LogLevel = LogLevel::Info;
+
+/// How long a level that was wanted by one call only stays in force: calls of one client come in rows.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// How long a call waits for its server to be told a new level. The call goes on without.
+const TELL: Duration = Duration::from_secs(1);
+
+/// Who wants which level.
+#[derive(Debug, Default)]
+pub(crate) struct Levels {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Sessions on the aggregate want their level of every server.
+    everywhere: Counts,
+    at: HashMap<Box<str>, Counts>,
+    /// What legacy servers were told.
+    told: HashMap<Box<str>, LogLevel>,
+    /// Until when levels of calls that are over stay in force.
+    lingering: HashMap<(Box<str>, LogLevel), Instant>,
+}
+
+/// How many want each level.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts([usize; LogLevel::ALL.len()]);
+
+impl Counts {
+    fn of(&mut self, level: LogLevel) -> &mut usize {
+        let at = LogLevel::ALL.iter().position(|one| *one == level);
+        // `ALL` is all of them.
+        &mut self.0[at.unwrap_or_default()]
+    }
+
+    fn lowest(&self) -> Option<LogLevel> {
+        let wanted = LogLevel::ALL.into_iter().zip(self.0);
+        wanted
+            .filter(|(_, count)| *count > 0)
+            .map(|(level, _)| level)
+            .min()
+    }
+}
+
+impl Inner {
+    fn counts(&mut self, server: Option<&str>) -> &mut Counts {
+        match server {
+            None => &mut self.everywhere,
+            Some(server) => self.at.entry(server.into()).or_default(),
+        }
+    }
+
+    fn release(&mut self, server: Option<&str>, level: LogLevel) {
+        let counts = self.counts(server);
+        let count = counts.of(level);
+        *count = count.saturating_sub(1);
+        if let Some(server) = server
+            && counts.lowest().is_none()
+        {
+            self.at.remove(server);
+        }
+    }
+
+    /// Tells a legacy server what it is to be told now, if that is something else than it was.
+    fn apply(&mut self, server: &ServerHandle) {
+        let lowest = [Some(self.everywhere), self.at.get(server.name()).copied()];
+        let wanted = lowest.iter().flatten().filter_map(Counts::lowest).min();
+        let told = self.told.get(server.name()).copied();
+        let Some(level) = wanted.or(told.map(|_| ORDINARY)) else {
+            return;
+        };
+        if told != Some(level) {
+            self.told.insert(server.name().into(), level);
+            server.set_log_level(level);
+        }
+    }
+}
+
+impl Levels {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One wish for a level; taken back when dropped.
+#[derive(Debug)]
+pub(crate) struct LevelLease {
+    shared: Weak<Shared>,
+    /// None: of every server.
+    server: Option<Box<str>>,
+    level: LogLevel,
+    lingers: bool,
+}
+
+impl LevelLease {
+    fn new(shared: &Arc<Shared>, server: Option<&str>, level: LogLevel, lingers: bool) -> Self {
+        *shared.levels.lock().counts(server).of(level) += 1;
+        let lease = Self {
+            shared: Arc::downgrade(shared),
+            server: server.map(Into::into),
+            level,
+            lingers,
+        };
+        lease.apply(shared);
+        lease
+    }
+
+    fn apply(&self, shared: &Shared) {
+        let concerned = match &self.server {
+            Some(server) => shared.manager.server(server).into_iter().collect(),
+            None => shared.manager.servers(),
+        };
+        for server in concerned {
+            if facts(shared, &server) == Some(Era::Legacy) {
+                shared.levels.lock().apply(&server);
+            }
+        }
+    }
+
+    fn linger(&self, shared: &Arc<Shared>, server: &str) {
+        let until = Instant::now() + LINGER;
+        let key = (server.into(), self.level);
+        let mut inner = shared.levels.lock();
+        if let Some(lingering) = inner.lingering.get_mut(&key) {
+            *lingering = until;
+            inner.release(Some(server), self.level);
+            return;
+        }
+        inner.lingering.insert(key.clone(), until);
+        drop(inner);
+        shared.tasks.spawn(lingering(Arc::downgrade(shared), key));
+    }
+}
+
+impl Drop for LevelLease {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        match &self.server {
+            Some(server)
+                if self.lingers
+                    && !shared.ending.is_cancelled()
+                    && tokio::runtime::Handle::try_current().is_ok() =>
+            {
+                self.linger(&shared, server);
+            }
+            server => {
+                shared.levels.lock().release(server.as_deref(), self.level);
+                self.apply(&shared);
+            }
+        }
+    }
+}
+
+/// Keeps a level in force for a while after the last call that wanted it, then takes it back.
+async fn lingering(shared: Weak<Shared>, key: (Box<str>, LogLevel)) {
+    loop {
+        let (until, ending) = {
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
+            let Some(until) = shared.levels.lock().lingering.get(&key).copied() else {
+                return;
+            };
+            (until, shared.ending.clone())
+        };
+        tokio::select! {
+            // Cancel-safe: sleeps and tokens hold nothing.
+            () = tokio::time::sleep_until(until) => {}
+            () = ending.cancelled() => return,
+        }
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let mut inner = shared.levels.lock();
+        let extended = inner.lingering.get(&key).is_some_and(|now| *now > until);
+        if extended {
+            continue;
+        }
+        inner.lingering.remove(&key);
+        inner.release(Some(&key.0), key.1);
+        drop(inner);
+        if let Some(server) = shared.manager.server(&key.0) {
+            shared.levels.lock().apply(&server);
+        }
+        return;
+    }
+}
+
+/// The era of a server that sends log messages; `None` if it sends none, or was never greeted.
+fn facts(shared: &Shared, server: &ServerHandle) -> Option<Era> {
+    let publication = shared.manager.publication();
+    let catalog = publication.servers.get(server.name())?;
+    let greeting = &catalog.greeting;
+    greeting
+        .declares("logging")
+        .then(|| greeting.revision.era())
+}
+
+/// A session's wish, which ends with the session.
+#[derive(Debug, Default)]
+pub(crate) struct SessionLevel(Mutex<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    lease: Option<LevelLease>,
+    ended: bool,
+}
+
+impl SessionLevel {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session has ended.
+    pub(crate) fn close(&self) {
+        let mut held = self.lock();
+        held.ended = true;
+        held.lease = None;
+    }
+}
+
+/// Answers `logging/setLevel` of a session.
+pub(crate) fn set(shared: &Arc<Shared>, session: &Session, message: &Message) -> Result<(), Fault> {
+    let word = message.string_member(&["params", "level"]);
+    let level = word.as_deref().and_then(LogLevel::parse);
+    let level = level.ok_or_else(|| wrong("`params.level`"))?;
+    let at = LogLevel::ALL.iter().position(|one| *one == level);
+    // There are eight.
+    session.set_log_level(at.and_then(|at| u8::try_from(at).ok()).unwrap_or_default());
+    hold(shared, session, level);
+    Ok(())
+}
+
+fn wrong(place: &str) -> Fault {
+    let words: Vec<&str> = LogLevel::ALL.iter().map(|level| level.as_str()).collect();
+    Fault::params(format!("{place} must be one of {}", words.join(", ")))
+}
+
+fn hold(shared: &Arc<Shared>, session: &Session, level: LogLevel) {
+    let mut held = session.level.lock();
+    if !held.ended && held.lease.as_ref().is_none_or(|lease| lease.level != level) {
+        let server = session.opening.server.as_deref();
+        // The new one first: the server is not told of a level in between.
+        let lease = LevelLease::new(shared, server, level, false);
+        held.lease = Some(lease);
+    }
+}
+
+/// The level from which on a session hears log messages of a server.
+fn of_session(shared: &Arc<Shared>, session: &Session, server: &ServerHandle) -> LogLevel {
+    let asked = session
+        .log_level()
+        .and_then(|at| LogLevel::ALL.get(usize::from(at)).copied());
+    match asked {
+        Some(level) => {
+            // A session that came back after a restart, and a server that came later.
+            hold(shared, session, level);
+            if facts(shared, server) == Some(Era::Legacy) {
+                shared.levels.lock().apply(server);
+            }
+            level
+        }
+        // Who never asked hears what the server says by itself, but not what others have asked for.
+        None if shared.levels.lock().told.contains_key(server.name()) => ORDINARY,
+        None => LogLevel::Debug,
+    }
+}
+
+/// The level that a modern request names.
+///
+/// # Errors
+/// It is no level.
+pub(crate) fn of_request(message: &Message) -> Result<Option<LogLevel>, Fault> {
+    let Some(raw) = message.member(&meta::in_params(meta::LOG_LEVEL)) else {
+        return Ok(None);
+    };
+    let word = mainstay_wire::raw::string(raw);
+    match word.as_deref().and_then(LogLevel::parse) {
+        Some(level) => Ok(Some(level)),
+        None => Err(wrong(&format!("`params._meta[\"{}\"]`", meta::LOG_LEVEL))),
+    }
+}
+
+/// What one call hears of its server's notifications. Keep it as long as the call.
+#[derive(Debug, Default)]
+pub(crate) struct Ear {
+    level: Option<LogLevel>,
+    _lease: Option<LevelLease>,
+}
+
+impl Ear {
+    /// For a call in a session; its request gets the level that a modern server needs to be told.
+    pub(crate) fn of_session(
+        shared: &Arc<Shared>,
+        session: &Session,
+        routed: Routed,
+    ) -> (Self, Routed) {
+        let level = of_session(shared, session, &routed.server);
+        let ear = Self {
+            level: Some(level),
+            _lease: None,
+        };
+        if facts(shared, &routed.server) != Some(Era::Modern) {
+            return (ear, routed);
+        }
+        // A server that is asked for everything says more than one that says what it likes.
+        let asked = if session.log_level().is_some() {
+            level
+        } else {
+            ORDINARY
+        };
+        let word = json_string(asked.as_str());
+        let request = routed.request.set(&meta::in_params(meta::LOG_LEVEL), word);
+        (ear, Routed { request, ..routed })
+    }
+
+    /// For a modern call that named a level or none. A legacy server is told, and a moment is waited for that.
+    pub(crate) async fn of_request(
+        shared: &Arc<Shared>,
+        server: &ServerHandle,
+        level: Option<LogLevel>,
+    ) -> Self {
+        let Some(wanted) = level else {
+            return Self::default();
+        };
+        if facts(shared, server) != Some(Era::Legacy) {
+            return Self {
+                level,
+                _lease: None,
+            };
+        }
+        let before = shared.levels.lock().told.get(server.name()).copied();
+        let lease = LevelLease::new(shared, Some(server.name()), wanted, true);
+        let after = shared.levels.lock().told.get(server.name()).copied();
+        if before != after && server.status().state == "connected" {
+            // Told or not: the call does not depend on it.
+            let _ = tokio::time::timeout(TELL, server.restored()).await;
+        }
+        Self {
+            level,
+            _lease: Some(lease),
+        }
+    }
+
+    /// Whether the client is to hear a notification of its call: everything but log messages below its level.
+    pub(crate) fn hears(&self, notice: &Message) -> bool {
+        if notice.method() != Some(method::MESSAGE) {
+            return true;
+        }
+        let level = notice
+            .string_member(&["params", "level"])
+            .and_then(|word| LogLevel::parse(&word))
+            .unwrap_or(ORDINARY);
+        self.level.is_some_and(|from| level >= from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(level: &str) -> Message {
+        Message::notification(
+            method::MESSAGE,
+            Some(&format!("{{\"level\":\"{level}\",\"data\":1}}")),
+        )
+    }
+
+    #[test]
+    fn a_call_hears_its_level_and_above_and_without_a_level_no_log_message_at_all() {
+        let ear = Ear {
+            level: Some(LogLevel::Warning),
+            _lease: None,
+        };
+        assert!(ear.hears(&log("warning")) && ear.hears(&log("emergency")));
+        assert!(!ear.hears(&log("notice")));
+        assert!(!ear.hears(&log("no level")), "counts as info");
+        assert!(!Ear::default().hears(&log("emergency")));
+        let other = Message::notification("notifications/vendor", None);
+        assert!(Ear::default().hears(&other));
+    }
+
+    #[test]
+    fn the_lowest_level_that_is_wanted_counts() {
+        let mut counts = Counts::default();
+        assert_eq!(counts.lowest(), None);
+        for level in [LogLevel::Error, LogLevel::Debug, LogLevel::Error] {
+            *counts.of(level) += 1;
+        }
+        assert_eq!(counts.lowest(), Some(LogLevel::Debug));
+        *counts.of(LogLevel::Debug) -= 1;
+        assert_eq!(counts.lowest(), Some(LogLevel::Error));
+    }
+}

@@ -1,0 +1,204 @@
+//! More than one connection to a server: which callers may share one, and how a call finds its own.
+//!
+//! Servers of the legacy era are told once, when they are greeted, what their client can do, and a server with
+//! `scope: "session"` serves one client per connection. So beside the shared connection of a server there are further
+//! ones. Each is a slot of its own that the driver opens on demand, supervises like every other, and closes when nobody
+//! used it for a while (law 1). They are never published and never remembered; people see them in the server's status.
+//!
+//! Nothing here opens or closes anything: the driver does.
+
+mod holds;
+mod key;
+mod lanes;
+mod ledger;
+mod seat;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use mainstay_core::ids::SlotId;
+use mainstay_wire::revision::Era;
+use tokio::sync::oneshot;
+
+pub(crate) use self::holds::{Hold, Holds};
+pub(crate) use self::key::{Declared, Key};
+use self::lanes::Lanes;
+pub(crate) use self::ledger::Ledger;
+use self::seat::era_of;
+pub(crate) use self::seat::{connect, seat, too_many};
+use crate::config::Scope;
+use crate::driver::Place;
+use crate::error::{CallError, Refusal};
+use crate::request::{CallOptions, ClientFace};
+use crate::slot::Slot;
+use crate::wishes::Wishes;
+
+/// What all connections of one server have in common. Written by the driver, except where it says otherwise; read by
+/// everybody without waiting.
+#[derive(Debug, Default)]
+pub(crate) struct Family {
+    /// The server has asked its client something on a stream that calls share: on stdio and HTTP+SSE, and on the push stream
+    /// of an HTTP server that does not keep its questions to the call's own stream. Set by whoever hears it, for good: from
+    /// then on a connection of callers that can be asked serves one client at a time.
+    pub(crate) asked: Arc<AtomicBool>,
+    /// The server was greeted in the words of the legacy era, and answered in those of the modern one. Set by the keeper that
+    /// tried, for good.
+    pub(crate) modern_only: AtomicBool,
+    /// The further connections.
+    connections: ArcSwap<BTreeMap<Key, Arc<Place>>>,
+    /// By keys with lane 0. Entries are as many as there are keys with connections or calls.
+    lanes: Mutex<BTreeMap<Key, Arc<Lanes>>>,
+}
+
+impl Family {
+    /// The further connection of this key.
+    pub(crate) fn find(&self, key: &Key) -> Option<Arc<Place>> {
+        self.connections.load().get(key).cloned()
+    }
+
+    /// All further connections.
+    pub(crate) fn all(&self) -> Vec<Arc<Place>> {
+        self.connections.load().values().cloned().collect()
+    }
+
+    /// How many connections there are for the callers of this key.
+    fn lanes_of(&self, key: &Key) -> usize {
+        let connections = self.connections.load();
+        let range = key.at(0)..=key.at(usize::MAX);
+        connections.range(range).count()
+    }
+
+    /// For the driver: there is a connection more.
+    pub(crate) fn enter(&self, key: &Key, place: Arc<Place>) {
+        let mut connections = BTreeMap::clone(&self.connections.load());
+        connections.insert(key.clone(), place);
+        self.connections.store(Arc::new(connections));
+    }
+
+    /// For the driver: a connection answers to its key no more.
+    pub(crate) fn leave(&self, key: &Key) {
+        let mut connections = BTreeMap::clone(&self.connections.load());
+        connections.remove(key);
+        self.connections.store(Arc::new(connections));
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever is on a lane, or waits for one, holds them.
+        lanes.retain(|_, lanes| Arc::strong_count(lanes) > 1);
+    }
+
+    /// The lanes of the callers of this key.
+    fn lanes(&self, key: &Key) -> Arc<Lanes> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(lanes.entry(key.at(0)).or_default())
+    }
+}
+
+/// What makes a slot one of the further connections of a server.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    /// The server's own slot.
+    pub(crate) server: SlotId,
+    /// Whose connection it is.
+    pub(crate) key: Key,
+    /// What people call it by: unique for its server since Mainstay started.
+    pub(crate) number: u32,
+    /// The client info object that the server is shown; ours if there is none.
+    pub(crate) info: Option<Box<str>>,
+}
+
+impl Beside {
+    /// What the connection says in its greeting, and with requests of our own.
+    pub(crate) fn face(&self) -> ClientFace {
+        ClientFace {
+            capabilities: (&*self.key.capabilities).into(),
+            info: self.info.clone(),
+            client: self.key.client.clone(),
+            era: self.key.era,
+        }
+    }
+}
+
+/// The way of one client to a server, where that is not the shared connection. Outlives every connection it leads to.
+#[derive(Debug, Clone)]
+pub(crate) struct Way {
+    /// Which connection, with lane 0.
+    pub(crate) key: Key,
+    /// What the server is shown of the client.
+    pub(crate) info: Option<Box<str>>,
+    /// Who calls, if calls say nothing else.
+    pub(crate) client: Option<Arc<str>>,
+    /// What the user of the library wants the connection to be told, once there was one.
+    pub(crate) wishes: Option<Arc<Wishes>>,
+}
+
+/// Somebody asks the driver for a connection of this key. It is answered with a hold, so that nothing can close the
+/// connection before it is used.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) server: SlotId,
+    pub(crate) key: Key,
+    pub(crate) info: Option<Box<str>>,
+    pub(crate) wishes: Option<Arc<Wishes>>,
+    pub(crate) done: oneshot::Sender<Result<Hold, Refusal>>,
+}
+
+/// Which way a client goes: `None` is the shared connection. Waits for a server of unknown era as a call waits.
+///
+/// Cancel-safe: nothing is opened here, except that a lazy server is started to be asked who it is.
+///
+/// # Errors
+/// What the client declares cannot be read, or what a call would be told while the server is not there.
+pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>, CallError> {
+    let declared =
+        Declared::of(face).map_err(|why| CallError::Refused(Refusal::BadRequest(why.into())))?;
+    let slot = &shared.slot;
+    let client = match slot.config.load().scope {
+        Scope::Session => face.client.clone(),
+        // Until clients sign in, a user is nobody in particular.
+        Scope::Shared | Scope::User => None,
+    };
+    let legacy = wants_legacy(face, &slot.family);
+    if client.is_none() {
+        if !declared.useful {
+            return Ok(None);
+        }
+        let era = match known_era(slot) {
+            Some(era) => era,
+            None => era_of(shared, &CallOptions::default()).await?,
+        };
+        // Modern servers are told with every request.
+        if era == Era::Modern && !legacy {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Way {
+        info: client.as_ref().and(face.info.clone()),
+        key: Key {
+            client,
+            capabilities: declared.text,
+            era: legacy.then_some(Era::Legacy),
+            lane: 0,
+        },
+        client: face.client.clone(),
+        wishes: None,
+    }))
+}
+
+/// Whether a caller is better served in the legacy era, as far as the server speaks it: servers of both eras may ask things
+/// of a legacy client in the words of that era only.
+fn wants_legacy(face: &ClientFace, family: &Family) -> bool {
+    face.era == Some(Era::Legacy) && !family.modern_only.load(Ordering::Relaxed)
+}
+
+/// The era that the server spoke last, as far as that is known without asking.
+fn known_era(slot: &Slot) -> Option<Era> {
+    let current = slot.current.load();
+    let connected = current
+        .as_ref()
+        .and_then(|runtime| runtime.greeting())
+        .map(|greeting| greeting.revision.era());
+    connected
+        .or_else(|| crate::settings::fixed_era(&slot.config.load()))
+        .or_else(|| slot.era.get())
+}
