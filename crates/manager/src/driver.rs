@@ -437,6 +437,7 @@ impl Driver {
                     },
                     effects,
                 );
+                self.open_kept(slot, effects);
             }
             Report::Listed {
                 generation,

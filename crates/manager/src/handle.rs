@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use mainstay_core::lifecycle::input::Input;
+use mainstay_wire::envelope::Message;
 use mainstay_wire::method;
+use mainstay_wire::revision::Era;
 use tokio::time::Instant;
 
 use crate::call::Caller;
 use crate::catalog::Catalog;
+use crate::config::Scope;
 use crate::driver::{Desk, Place};
 use crate::error::{CallError, OperatorError, Refusal};
 use crate::pool::{self, Way};
@@ -215,6 +218,24 @@ impl ServerHandle {
     /// [`WishError::TooManyRoots`].
     pub fn set_roots(&self, roots: Vec<Root>) -> Result<(), WishError> {
         self.wishes().set_roots(&roots)
+    }
+
+    /// Passes a client's notification on, byte for byte, to the connection that serves this handle now. Best effort, like
+    /// every notification: `false` if it could not be sent, for example because there is no connection, or one of the modern era,
+    /// where clients have nothing to tell.
+    /// Bounded by the deadlines of the transport; dropping the future leaves it undecided whether it arrived.
+    pub async fn notify(&self, message: Message) -> bool {
+        let runtime = self.slot().current.load_full();
+        match runtime.filter(|runtime| runtime.era() == Era::Legacy) {
+            Some(runtime) => runtime.tell(message).await,
+            None => false,
+        }
+    }
+
+    /// Whether each client has a connection of its own (`scope: "session"`).
+    #[must_use]
+    pub fn is_per_client(&self) -> bool {
+        self.place.slot.config.load().scope == Scope::Session
     }
 
     /// What the server says unasked, from now on: changed resources and log messages, in the order in which they came

@@ -524,8 +524,18 @@ impl Runtime {
     ) -> Result<Outgoing, Failure> {
         let message = &request.message;
         let mut editor = message.edit().id(&Id::number(id));
+        let legacy = self
+            .greeting
+            .get()
+            .is_some_and(|greeting| greeting.revision.era() == Era::Legacy);
         for edit in &request.edits {
             let path: Vec<&str> = edit.path.iter().map(String::as_str).collect();
+            // Meant for the modern connection of a server that speaks both.
+            if legacy
+                && matches!(path[..], ["params", "_meta", key] if meta::REQUEST_STAMP.contains(&key))
+            {
+                continue;
+            }
             editor = match &edit.value {
                 Some(value) => editor.set(&path, value.clone()),
                 None => editor.remove(&path),
