@@ -24,6 +24,8 @@ mod listings;
 mod modern;
 #[path = "serve/push.rs"]
 mod push;
+#[path = "serve/refused.rs"]
+mod refused;
 #[path = "serve/routing.rs"]
 mod routing;
 #[path = "serve/sessions.rs"]

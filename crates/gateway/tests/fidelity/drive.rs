@@ -129,7 +129,11 @@ impl Line {
         if reply.header("content-type") != Some("text/event-stream") {
             return vec![Tree::read(&reply.body)];
         }
-        let data = |line: &str| line.strip_prefix("data: ").map(Tree::read);
+        // An event without data only has an id, to resume from.
+        let data = |line: &str| {
+            let text = line.strip_prefix("data: ").filter(|text| !text.is_empty());
+            text.map(Tree::read)
+        };
         reply.body.lines().filter_map(data).collect()
     }
 
