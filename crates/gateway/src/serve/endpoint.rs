@@ -12,7 +12,7 @@ use bytes::Bytes;
 use mainstay::catalog::Hidden;
 use mainstay::publish::Published;
 use mainstay::{CallError, CallOptions, Catalog, Publication, Refusal, Request, ServerHandle};
-use mainstay_wire::{ListKind, Message, json_string, method};
+use mainstay_wire::{ListKind, Message, json_string, method, raw};
 use serde_json::json;
 use tokio::time::Instant;
 
