@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `/mcp` | all servers at once, tools and prompts as `{server}__{name}` |
 //! | `/servers/{name}/mcp` | one server, names untouched |
+//! | `/sse`, `/servers/{name}/sse`, `/messages` | the same for clients that only know HTTP+SSE of 2024-11-05 |
 //! | `/healthz`, `/readyz` | Mainstay itself |
 //!
 //! [`Gateway`] answers requests; [`serve`] accepts connections for it; [`Gateway::router`] is the same for embedding in
 //! a larger HTTP server. Nothing here decides about a server's lifecycle, and nothing re-encodes what passes through.
 
 pub(crate) mod adapt;
+pub(crate) mod batch;
 pub mod body;
 pub(crate) mod call;
 #[allow(dead_code, reason = "calls come to note the tasks that are issued")]
@@ -25,6 +27,7 @@ pub(crate) mod levels;
 pub(crate) mod listen;
 pub mod local;
 pub(crate) mod modern;
+pub(crate) mod old;
 pub(crate) mod origin;
 pub(crate) mod pages;
 pub(crate) mod push;
@@ -106,6 +109,8 @@ pub struct GatewaySettings {
     pub body_ms: u64,
     /// On shutdown, how long answers on their way may take, in milliseconds. Default: 5 s.
     pub drain_ms: u64,
+    /// Most messages in one batch of a client of 2025-03-26. Default: 100; more than 1,000 are never taken.
+    pub batch_messages_max: usize,
     /// Events of streams that are kept for one legacy session, so that a client that lost a stream can resume it.
     /// Default: 256.
     pub replay_events_max: usize,
@@ -138,6 +143,7 @@ impl Default for GatewaySettings {
             head_ms: 20_000,
             body_ms: 30_000,
             drain_ms: 5_000,
+            batch_messages_max: 100,
             replay_events_max: 256,
             replay_bytes_max: 4 * 1024 * 1024,
             replay_total_bytes_max: 64 * 1024 * 1024,
@@ -190,6 +196,8 @@ pub(crate) struct Shared {
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
+    /// Clients of HTTP+SSE.
+    pub(crate) old: old::Streams,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) levels: Levels,
     /// Which server issued which task, on the aggregate.
@@ -215,9 +223,20 @@ impl Shared {
 
 /// Where a path leads.
 enum Place<'p> {
-    All,
-    Server(&'p str),
+    All(Face),
+    Server(&'p str, Face),
+    /// Where clients of HTTP+SSE send their messages.
+    Messages,
     Elsewhere,
+}
+
+/// How an endpoint is spoken to.
+#[derive(Clone, Copy)]
+enum Face {
+    /// `/mcp`.
+    Streamable,
+    /// `/sse`.
+    Old,
 }
 
 impl Gateway {
@@ -257,6 +276,7 @@ impl Gateway {
             push_streams: Arc::new(Semaphore::new(
                 settings.push_streams_max.min(Semaphore::MAX_PERMITS),
             )),
+            old: old::Streams::default(),
             subscriptions: Subscriptions::default(),
             levels: Levels::default(),
             task_owners: Tasks::default(),
@@ -333,10 +353,10 @@ impl Gateway {
     {
         let shared = &self.shared;
         let path = request.uri().path();
-        let endpoint = match place(path) {
-            Place::All => Endpoint::All,
-            Place::Server(name) => match find(&shared.manager, name) {
-                Some(server) => Endpoint::Server(server),
+        let (endpoint, face) = match place(path) {
+            Place::All(face) => (Endpoint::All, face),
+            Place::Server(name, face) => match find(&shared.manager, name) {
+                Some(server) => (Endpoint::Server(server), face),
                 None => {
                     return body::plain(
                         StatusCode::NOT_FOUND,
@@ -344,6 +364,7 @@ impl Gateway {
                     );
                 }
             },
+            Place::Messages => return old::post(shared, request).await,
             Place::Elsewhere => {
                 return match path {
                     "/healthz" => health::healthz(),
@@ -355,7 +376,10 @@ impl Gateway {
                 };
             }
         };
-        http::handle(shared, endpoint, request).await
+        match face {
+            Face::Streamable => http::handle(shared, endpoint, request).await,
+            Face::Old => old::open(shared, endpoint, request.method(), request.headers()),
+        }
     }
 
     /// The same as an axum router, to be nested into a larger server. The `Host` and `Origin` checks are part of it.
@@ -370,13 +394,17 @@ impl Gateway {
 
 fn place(path: &str) -> Place<'_> {
     match path {
-        "/mcp" | "/mcp/" => Place::All,
+        "/mcp" | "/mcp/" => Place::All(Face::Streamable),
+        "/sse" | "/sse/" => Place::All(Face::Old),
+        "/messages" | "/messages/" => Place::Messages,
         _ => {
             let inner = path
                 .strip_prefix("/servers/")
-                .map(|rest| rest.strip_suffix('/').unwrap_or(rest));
-            match inner.and_then(|rest| rest.strip_suffix("/mcp")) {
-                Some(name) if !name.is_empty() && !name.contains('/') => Place::Server(name),
+                .map(|rest| rest.strip_suffix('/').unwrap_or(rest))
+                .and_then(|rest| rest.split_once('/'));
+            match inner {
+                Some((name, "mcp")) if !name.is_empty() => Place::Server(name, Face::Streamable),
+                Some((name, "sse")) if !name.is_empty() => Place::Server(name, Face::Old),
                 Some(_) | None => Place::Elsewhere,
             }
         }

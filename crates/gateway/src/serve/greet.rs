@@ -168,8 +168,11 @@ fn cut(text: &str) -> String {
     if text.len() <= INSTRUCTIONS_OF_ONE_BYTES_MAX {
         return text.to_owned();
     }
-    let end = text.floor_char_boundary(INSTRUCTIONS_OF_ONE_BYTES_MAX);
-    format!("{}…", &text[..end])
+    let whole = text.char_indices().map(|(at, _)| at);
+    let end = whole
+        .take_while(|at| *at <= INSTRUCTIONS_OF_ONE_BYTES_MAX)
+        .last();
+    format!("{}…", &text[..end.unwrap_or(0)])
 }
 
 fn object(members: &BTreeMap<String, &str>) -> String {

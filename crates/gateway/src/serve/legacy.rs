@@ -5,7 +5,7 @@
 //! with an unknown one.
 //!
 //! Not here yet, and answered honestly until then: requests from servers to clients (answers of clients to them are
-//! accepted and dropped), resuming a broken stream, log messages of servers (`logging/setLevel` is remembered), batches.
+//! accepted and dropped), log messages of servers (`logging/setLevel` is remembered).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(crate) async fn post(
 ) -> Reply {
     let is_request = message.kind() == Kind::Request;
     if is_request && message.method() == Some(method::INITIALIZE) {
-        return initialize(shared, endpoint, &message).await;
+        return open(shared, endpoint, &message).await.1;
     }
     let session = match find(shared, endpoint, headers) {
         Ok(session) => session,
@@ -49,12 +49,32 @@ pub(crate) async fn post(
     };
     match message.kind() {
         Kind::Request => request(shared, endpoint, &session, message).await,
-        Kind::Notification => {
-            notification(endpoint, &session, message).await;
+        Kind::Notification | Kind::Result | Kind::Error => {
+            take_note(endpoint, &session, message).await;
             body::empty(StatusCode::ACCEPTED)
         }
+    }
+}
+
+/// Takes a message of a client that has no answer.
+pub(crate) async fn take_note(endpoint: &Endpoint, session: &Session, message: Message) {
+    match message.kind() {
+        Kind::Notification => notification(endpoint, session, message).await,
         // Answers to requests of servers: none are passed on yet, so nobody waits for them.
-        Kind::Result | Kind::Error => body::empty(StatusCode::ACCEPTED),
+        Kind::Request | Kind::Result | Kind::Error => {}
+    }
+}
+
+/// The session that the headers name, if they name one; why it is not to be had as a finished answer.
+pub(crate) fn session_of(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+) -> Option<Result<Arc<Session>, Reply>> {
+    match find(shared, endpoint, headers) {
+        Ok(session) => Some(Ok(session)),
+        Err(Lost::Missing) => None,
+        Err(lost @ (Lost::Unknown | Lost::NoRoom(_))) => Some(Err(lost.reply(None))),
     }
 }
 
@@ -163,13 +183,18 @@ fn find(
     Ok(session)
 }
 
-async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message) -> Reply {
+/// Opens a session and answers `initialize`. Without a session the answer says why.
+pub(crate) async fn open(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    message: &Message,
+) -> (Option<Arc<Session>>, Reply) {
     let Some(id) = message.id() else {
-        return body::empty(StatusCode::BAD_REQUEST);
+        return (None, body::empty(StatusCode::BAD_REQUEST));
     };
     let params = match InitializeParams::read(message.params().unwrap_or("{}")) {
         Ok(params) => params,
-        Err(error) => return fault(id, &Fault::params(error.to_string())),
+        Err(error) => return (None, fault(id, &Fault::params(error.to_string()))),
     };
     // What the client knows is what was published before it asked.
     let told = Told::now(shared, endpoint);
@@ -183,7 +208,10 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
     let revision = opening.revision;
     let session = match shared.sessions.open(opening, told) {
         Ok(session) => session,
-        Err(error) => return fault(id, &Fault::new(LIMIT_REACHED, error.to_string())),
+        Err(error) => {
+            let wrong = Fault::new(LIMIT_REACHED, error.to_string());
+            return (None, fault(id, &wrong));
+        }
     };
     let instructions = face
         .instructions
@@ -198,7 +226,15 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
     if let Ok(value) = HeaderValue::from_str(session.text()) {
         reply.headers_mut().insert(headers::SESSION_ID, value);
     }
-    reply
+    (Some(session), reply)
+}
+
+/// Answers a ping.
+pub(crate) fn pong(message: &Message) -> Reply {
+    match message.id() {
+        Some(id) => answer(id, "{}"),
+        None => body::empty(StatusCode::BAD_REQUEST),
+    }
 }
 
 async fn notification(endpoint: &Endpoint, session: &Session, message: Message) {
@@ -246,6 +282,19 @@ async fn request(
     session: &Arc<Session>,
     message: Message,
 ) -> Reply {
+    let id = message.id().cloned();
+    let reply = unwrapped(shared, endpoint, session, message).await;
+    // An answer that is a stream can be resumed; one that is not was never begun when its client left.
+    reply.map(|body| body.wrap_stream(|texts| session.replay.wrap(id.as_ref(), texts)))
+}
+
+/// Answers a request inside a session. An answer that is a stream cannot be resumed yet.
+pub(crate) async fn unwrapped(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    session: &Arc<Session>,
+    message: Message,
+) -> Reply {
     let Some(id) = message.id().cloned() else {
         return body::empty(StatusCode::BAD_REQUEST);
     };
@@ -262,12 +311,7 @@ async fn request(
         method::SUBSCRIBE => subscribe(shared, endpoint, session, &id, &message).await,
         method::UNSUBSCRIBE => unsubscribe(session, &id, &message),
         method::LISTEN | method::DISCOVER => fault(&id, &Fault::no_method(name)),
-        _ => {
-            let called = id.clone();
-            let reply = pass_on(shared, endpoint, session, id, message).await;
-            // An answer that is a stream can be resumed; one that is not was never begun when its client left.
-            reply.map(|body| body.wrap_stream(|texts| session.replay.wrap(&called, texts)))
-        }
+        _ => pass_on(shared, endpoint, session, id, message).await,
     }
 }
 

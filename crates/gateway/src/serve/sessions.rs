@@ -41,14 +41,14 @@ pub(crate) struct SessionId(u128);
 
 impl SessionId {
     /// A new unguessable id.
-    fn random() -> Result<Self, getrandom::Error> {
+    pub(crate) fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
         Ok(Self(u128::from_ne_bytes(bytes)))
     }
 
     /// Reads what [`SessionId::to_string`] wrote; anything else names no session of ours.
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         if text.len() != ID_DIGITS
             || !text
                 .iter()

@@ -123,11 +123,11 @@ impl Subscriptions {
         let Some(feed) = feeds.get(key) else {
             return;
         };
-        match update {
-            Update::Resource { uri, .. } => feed.changed(uri),
+        if let Update::Resource { uri, .. } = update {
+            feed.changed(uri);
+        } else if let Update::Missed(_) = update {
             // What was lost may have been about anything.
-            Update::Missed(_) => feed.everything_changed(),
-            _ => {}
+            feed.everything_changed();
         }
     }
 }

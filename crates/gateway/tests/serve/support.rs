@@ -454,6 +454,25 @@ impl Events {
         }
     }
 
+    /// The id with which the stream begins, before anything is said.
+    pub(crate) async fn priming(&mut self) -> String {
+        while self.last_id.is_none() {
+            if let Some(end) = self.text.find("data: \n\n") {
+                let start = self.text[..end].find("id: ").unwrap() + "id: ".len();
+                let id = self.text[start..end].lines().next().unwrap();
+                self.last_id = Some(id.to_owned());
+                break;
+            }
+            let frame = tokio::time::timeout(PATIENCE, self.body.frame())
+                .await
+                .expect("nothing came")
+                .unwrap();
+            self.text
+                .push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
+        }
+        self.last_id.clone().unwrap()
+    }
+
     /// The next event as JSON.
     pub(crate) async fn json(&mut self) -> Value {
         serde_json::from_str(&self.next().await.expect("the stream ended")).unwrap()

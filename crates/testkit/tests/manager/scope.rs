@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mainstay::config::{Scope, ServerConfig};
 use mainstay::{CallError, ClientFace, Manager, Refusal, ServerHandle};
 use mainstay_testkit::http_server::{Eras, HttpServer};
+use mainstay_wire::Era;
 use serde_json::{Value, json};
 
 use super::harness::*;
@@ -18,6 +19,7 @@ fn face(capabilities: &str, client: Option<&str>) -> ClientFace {
         capabilities: capabilities.into(),
         info: client.map(|name| json!({"name": name, "version": "1"}).to_string().into()),
         client: client.map(Arc::from),
+        era: None,
     }
 }
 
@@ -552,4 +554,55 @@ async fn law_19_waiting_for_ones_turn_is_our_time_and_ends_with_the_deadline_or_
         "{refused:?}"
     );
     manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn connections_that_are_to_stand_ready_are_there_before_the_first_call_and_stay() {
+    let bench = Bench::new();
+    let mut config = bench.server("s", &[]);
+    config.connections.keep = vec![SAMPLING.into()];
+    config.connections.idle_ms = 1;
+    let (manager, server) = connect(config).await;
+    until("the kept connection", || pids(&bench, "s").len() == 2).await;
+    let kept = pids(&bench, "s")[1];
+    assert_eq!(met_by(&bench, kept)["capabilities"].to_string(), SAMPLING);
+    let other = way(&server, ELICITATION, None).await;
+    pid_of(&bench, &other, "other").await;
+    drop(other);
+    until("the other one to be closed", || {
+        server.status().connections.len() == 1
+    })
+    .await;
+    let sampling = way(&server, SAMPLING, None).await;
+    assert_eq!(pid_of(&bench, &sampling, "kept").await, kept);
+    assert_eq!(bench.count("s", "initialize"), 3);
+    manager.shutdown().await;
+    gone(&pids(&bench, "s")).await;
+}
+
+#[tokio::test]
+async fn a_legacy_client_gets_its_own_era_from_a_server_of_both_and_the_shared_one_from_a_modern_one()
+ {
+    let of_era = |era| ClientFace {
+        era: Some(era),
+        ..face(SAMPLING, None)
+    };
+    for speaks in ["both", "modern"] {
+        let bench = Bench::new();
+        let (manager, server) = connect(bench.server("s", &["--era", speaks])).await;
+        let way_of =
+            async |face: &ClientFace| within("a way", server.for_client(face)).await.unwrap();
+        let modern = way_of(&of_era(Era::Modern)).await;
+        let shared = pid_of(&bench, &modern, "modern").await;
+        assert_eq!(pids(&bench, "s"), [shared]);
+        // The first time a server is tried in the words of the other era.
+        let legacy = way_of(&of_era(Era::Legacy)).await;
+        let own = pid_of(&bench, &legacy, "legacy").await;
+        assert_ne!(own, shared);
+        assert_eq!(bench.count("s", "initialize"), 1, "tried once: {speaks}");
+        let again = way_of(&of_era(Era::Legacy)).await;
+        let again = pid_of(&bench, &again, "again").await;
+        assert_eq!(again, if speaks == "both" { own } else { shared });
+        manager.shutdown().await;
+    }
 }
