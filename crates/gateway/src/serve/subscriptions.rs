@@ -30,7 +30,7 @@ pub(crate) const SUBSCRIPTIONS_MAX: usize = 1_000;
 /// client reads it again and has missed nothing.
 const PARTS_WAITING_MAX: usize = 1_024;
 
-/// How long a server that is connected has to say whether it takes a subscription on. Silence counts as yes: it is asked
+/// How long a server that is there has to say whether it takes a subscription on. Silence counts as yes: it is asked
 /// again and again.
 const VERDICT: Duration = Duration::from_secs(3);
 
@@ -228,7 +228,8 @@ struct Lease {
 impl Lease {
     /// The server's word, as far as it comes until the deadline.
     async fn verdict(&self, deadline: Instant) -> Result<(), Declined> {
-        if self.server.status().state != "connected" {
+        // One that is away says nothing; it is asked when it is back.
+        if !matches!(self.server.status().state, "connected" | "connecting") {
             return Ok(());
         }
         let word = self.server.subscription(&self.upstream);
