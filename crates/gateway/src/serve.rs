@@ -13,6 +13,7 @@
 pub(crate) mod adapt;
 pub(crate) mod batch;
 pub mod body;
+pub(crate) mod bridge;
 pub(crate) mod call;
 #[allow(dead_code, reason = "calls come to note the tasks that are issued")]
 pub(crate) mod endpoint;
@@ -56,6 +57,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::body::Reply;
+use self::bridge::park::Parked;
 use self::endpoint::Endpoint;
 use self::endpoint::others::Tasks;
 use self::levels::Levels;
@@ -111,6 +113,12 @@ pub struct GatewaySettings {
     pub drain_ms: u64,
     /// Most messages in one batch of a client of 2025-03-26. Default: 100; more than 1,000 are never taken.
     pub batch_messages_max: usize,
+    /// Most calls that wait for input of their client between two of its requests. Default: 1,000.
+    pub parked_max: usize,
+    /// How long such a call waits before the server is told that nobody answers, in milliseconds. Default: 10 min.
+    pub parked_expiry_ms: u64,
+    /// How often one call may ask for input before it is given up. Default: 16.
+    pub rounds_max: u32,
     /// Events of streams that are kept for one legacy session, so that a client that lost a stream can resume it.
     /// Default: 256.
     pub replay_events_max: usize,
@@ -144,6 +152,9 @@ impl Default for GatewaySettings {
             body_ms: 30_000,
             drain_ms: 5_000,
             batch_messages_max: 100,
+            parked_max: 1_000,
+            parked_expiry_ms: 10 * 60 * 1_000,
+            rounds_max: 16,
             replay_events_max: 256,
             replay_bytes_max: 4 * 1024 * 1024,
             replay_total_bytes_max: 64 * 1024 * 1024,
@@ -192,8 +203,9 @@ pub(crate) struct Shared {
     pub(crate) settings: GatewaySettings,
     pub(crate) sessions: Sessions,
     /// Seals what clients carry for us.
-    #[allow(dead_code, reason = "input-required results come to use it")]
     pub(crate) sealer: Arc<Sealer>,
+    /// Calls that wait for input of their client.
+    pub(crate) parked: Arc<Parked>,
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
     /// Clients of HTTP+SSE.
@@ -268,6 +280,10 @@ impl Gateway {
         let shared = Shared {
             sessions,
             sealer,
+            parked: Arc::new(Parked::new(
+                settings.parked_max,
+                Duration::from_millis(settings.parked_expiry_ms),
+            )),
             guard: Guard::new(
                 settings.listen,
                 &settings.allowed_hosts,
@@ -302,6 +318,12 @@ impl Gateway {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.shared.sessions.count()
+    }
+
+    /// How many calls wait for input of their client.
+    #[must_use]
+    pub fn parked_count(&self) -> usize {
+        self.shared.parked.count()
     }
 
     /// How many subscriptions to resources clients hold.

@@ -12,6 +12,8 @@
 mod admin;
 #[path = "serve/batch.rs"]
 mod batch;
+#[path = "serve/bridge.rs"]
+mod bridge;
 #[path = "serve/crossing.rs"]
 mod crossing;
 #[path = "serve/door.rs"]

@@ -1,6 +1,7 @@
 //! The stable handle of one server: valid for ever, whatever its connections do (law 20).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mainstay_core::lifecycle::input::Input;
 use mainstay_wire::envelope::Message;
@@ -164,6 +165,12 @@ impl ServerHandle {
             .since(started)
             .run()
             .await
+    }
+
+    /// How long one call may take in all, by the config: its one deadline over waiting, all attempts and the answer.
+    #[must_use]
+    pub fn call_total(&self) -> Duration {
+        Duration::from_millis(self.place.slot.config.load().timeouts.call_total_ms)
     }
 
     /// The last good catalog: what the server listed last, possibly read from disk and not confirmed yet (law 22).

@@ -4,21 +4,21 @@
 //! anything else. Only what happens before a session is found has a status of its own: 400 without a session id, 404
 //! with an unknown one.
 //!
-//! Not here yet, and answered honestly until then: requests from servers to clients (answers of clients to them are
-//! accepted and dropped), log messages of servers (`logging/setLevel` is remembered).
+//! What a server asks of a client in the course of a call, and everything else that is said meanwhile, is `bridge`'s business.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use mainstay::{ClientFace, ServerHandle};
+use mainstay::ServerHandle;
 use mainstay_wire::views::{CallView, CancelledView, InitializeParams};
 use mainstay_wire::{Era, Id, Kind, ListKind, Message, Parts, codes, headers, method};
 
 use super::Shared;
 use super::adapt::Recipient;
 use super::body::{self, Reply, TextStream};
+use super::bridge::legacy::Client;
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED};
@@ -60,8 +60,11 @@ pub(crate) async fn post(
 pub(crate) async fn take_note(endpoint: &Endpoint, session: &Session, message: Message) {
     match message.kind() {
         Kind::Notification => notification(endpoint, session, message).await,
-        // Answers to requests of servers: none are passed on yet, so nobody waits for them.
-        Kind::Request | Kind::Result | Kind::Error => {}
+        // An answer that comes too late is nobody's (F114); the client can do nothing about it.
+        Kind::Result | Kind::Error => {
+            session.asked.answer(message);
+        }
+        Kind::Request => {}
     }
 }
 
@@ -401,23 +404,19 @@ async fn pass_on(
         Ok(routed) => routed,
         Err(wrong) => return fault(&id, &wrong),
     };
-    // Nothing that a server could ask of the client is carried yet, so nothing is declared in its name.
-    let face = ClientFace {
-        capabilities: "{}".into(),
-        info: session.opening.client_info.clone(),
-        ..session.face()
+    let face = session.face();
+    let client = Client {
+        session: Arc::clone(session),
+        in_flight: session.begin(&id),
     };
-    let in_flight = Some(session.begin(&id));
     let caller = Caller {
-        era: Era::Legacy,
         id,
         method,
         progress_token,
-        face: Some(face),
+        face,
         info: String::new(),
-        in_flight,
     };
-    call::answer(shared, routed, caller).await
+    call::of_session(shared, routed, caller, client).await
 }
 
 fn answer(id: &Id, result: &str) -> Reply {

@@ -18,6 +18,7 @@ use mainstay_wire::{Era, Id, ListKind, Revision};
 use tokio::sync::{Notify, watch};
 
 use self::kept::{Entry, Kept};
+use super::bridge::asked::Asked;
 use super::levels::SessionLevel;
 use super::push::Told;
 use super::replay::Replay;
@@ -113,6 +114,8 @@ pub(crate) struct Session {
     client: Arc<str>,
     /// What the client said when it opened the session.
     pub(crate) opening: Opening,
+    /// What the client was asked and has not answered yet.
+    pub(crate) asked: Asked,
     /// Which listings the client was last told about.
     pub(crate) told: Mutex<Told>,
     /// Its streams, for clients that lose them.
@@ -149,10 +152,6 @@ impl Session {
     }
 
     /// The client as servers are to see it.
-    #[allow(
-        dead_code,
-        reason = "resource subscriptions and calls across eras come to use it"
-    )]
     pub(crate) fn face(&self) -> ClientFace {
         ClientFace {
             capabilities: self.opening.client_capabilities.clone(),

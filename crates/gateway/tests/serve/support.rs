@@ -322,9 +322,19 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) async fn open(mut client: Client, path: &str, revision: &str) -> Self {
+    pub(crate) async fn open(client: Client, path: &str, revision: &str) -> Self {
+        Self::open_as(client, path, revision, "{}").await
+    }
+
+    /// The same with capabilities.
+    pub(crate) async fn open_as(
+        mut client: Client,
+        path: &str,
+        revision: &str,
+        capabilities: &str,
+    ) -> Self {
         let body = format!(
-            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{revision}","capabilities":{{}},"clientInfo":{{"name":"t","version":"1"}}}}}}"#
+            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{revision}","capabilities":{capabilities},"clientInfo":{{"name":"t","version":"1"}}}}}}"#
         );
         let reply = client.post(path, &[], body).await;
         assert_eq!(reply.status, StatusCode::OK, "{reply:?}");

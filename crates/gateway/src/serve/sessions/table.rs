@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::kept::Kept;
 use super::{ID_DIGITS, Opening, Session, SessionId, lock, sealed, unix_ms};
+use crate::serve::bridge::asked::Asked;
 use crate::serve::levels::SessionLevel;
 use crate::serve::push::Told;
 use crate::serve::replay::{self, Replay};
@@ -168,6 +169,7 @@ impl Sessions {
             text: fresh.text,
             client: id.to_string().into(),
             opening: fresh.opening,
+            asked: Asked::default(),
             told: Mutex::new(fresh.told),
             subscriber: Subscriber::default(),
             level: SessionLevel::default(),
