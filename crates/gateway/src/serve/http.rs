@@ -54,7 +54,15 @@ where
             );
             return body::json(StatusCode::NOT_ACCEPTABLE, fault.answer(None));
         }
-        Method::GET => return legacy::get(shared, &endpoint, headers),
+        Method::GET => {
+            let reply = legacy::get(shared, &endpoint, headers);
+            return match shared.recorder.get() {
+                None => reply,
+                Some(recorder) => recorder
+                    .exchange(endpoint.server_name(), headers, Era::Legacy)
+                    .answered(reply),
+            };
+        }
         Method::DELETE => return legacy::delete(shared, &endpoint, headers),
         _ => return method_not_allowed("GET, POST, DELETE"),
     }
@@ -80,9 +88,19 @@ where
     };
     local::complete(shared, &endpoint, &mut head, &message);
     let headers = &head.headers;
-    match era(headers, &message) {
+    let era = era(headers, &message);
+    let exchange = shared.recorder.get().map(|recorder| {
+        let exchange = recorder.exchange(endpoint.server_name(), headers, era);
+        exchange.came(&message);
+        exchange
+    });
+    let reply = match era {
         Era::Modern => modern::post(shared, &endpoint, headers, message).await,
         Era::Legacy => legacy::post(shared, &endpoint, headers, message).await,
+    };
+    match exchange {
+        None => reply,
+        Some(exchange) => exchange.answered(reply),
     }
 }
 
