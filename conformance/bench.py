@@ -3,22 +3,26 @@
 import json
 import pathlib
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
 
 from checks import Broken
-from legs import STABLE, STABLE_SERVER_SCENARIOS, Run
+from legs import STABLE, STABLE_SERVER_SCENARIOS, ClientRun, Run
 from processes import Processes
 from suite import Suite, Verdict, found_scenarios, run_suite, verdicts
 from upstream import Stand, Tools
+
+# How long one run of our client may take. It starts a Mainstay each time.
+CLIENT_MS = 60_000
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What one run found. `broken` says why it could not be carried out at all."""
 
-    run: Run
+    run: Run | ClientRun
     scored: list[Verdict]
     unscored: list[Verdict]
     seconds: float
@@ -51,7 +55,7 @@ class Bench:
         for processes in list(self.live):
             processes.end_all()
 
-    def carry_out(self, run: Run) -> Outcome:
+    def carry_out(self, run: Run | ClientRun) -> Outcome:
         started = time.monotonic()
         folder = self.folder / run.slug
         folder.mkdir(parents=True)
@@ -64,7 +68,8 @@ class Bench:
         try:
             if self.stopping.is_set():
                 raise Broken("interrupted")
-            scored, unscored = self._measure(run, stand, folder)
+            measure = self._client_side if isinstance(run, ClientRun) else self._server_side
+            scored, unscored = measure(run, stand, folder)
         except (Broken, OSError, subprocess.SubprocessError) as error:
             broken = f"{type(error).__name__}: {error}" if not isinstance(error, Broken) else str(error)
         finally:
@@ -72,12 +77,36 @@ class Bench:
             processes.end_all()
         return Outcome(run, scored, unscored, time.monotonic() - started, broken)
 
-    def _measure(self, run: Run, stand: Stand, folder: pathlib.Path) -> tuple[list[Verdict], list[Verdict]]:
+    def _server_side(self, run: Run, stand: Stand, folder: pathlib.Path) -> tuple[list[Verdict], list[Verdict]]:
         if self.direct:
             url = stand.listening(run.fixture, run.transport)
         else:
             url = stand.through_mainstay(stand.entry(run.fixture, run.transport))
         return self.ask(run, url, stand.processes, folder)
+
+    def _client_side(self, run: ClientRun, stand: Stand, folder: pathlib.Path) -> tuple[list[Verdict], list[Verdict]]:
+        """The suite starts our client for every scenario, and serves it."""
+        command = [str(self.tools.library_client)]
+        if run.leg == "G":
+            driver = pathlib.Path(__file__).with_name("driver.py")
+            command = [sys.executable, str(driver), self.tools.mainstay, str(folder)]
+        if any(" " in word for word in command):
+            raise Broken("the suite cannot start a client whose path has a space in it")
+        required = self.suite.requirements(run.revision)
+        scored = tuple(name for name in required.client if needs_no_login(name))
+        others = tuple(
+            name
+            for side, name, reason in required.unscored
+            if side == "client" and reason != "extension" and needs_no_login(name)
+        )
+        asked = self.only or scored + others
+        argv = [*self.suite.program("conformance"), "client", "--command", " ".join(command)]
+        argv += ["--spec-version", run.revision, "--force", "--timeout", str(CLIENT_MS)]
+        for scenario in asked:
+            run_suite(stand.processes, [*argv, "--scenario", scenario], folder)
+        if self.only:
+            return verdicts(folder, "client", self.only), []
+        return verdicts(folder, "client", scored), verdicts(folder, "client", others)
 
     def ask(
         self, run: Run, url: str, processes: Processes, folder: pathlib.Path
@@ -103,6 +132,10 @@ class Bench:
         required = self.suite.requirements(run.revision)
         others = tuple(name for side, name, reason in required.unscored if side == "server" and reason != "extension")
         return verdicts(folder, "server", required.server), verdicts(folder, "server", others)
+
+
+def needs_no_login(scenario: str) -> bool:
+    return not scenario.startswith("auth/")
 
 
 def as_json(outcome: Outcome, unexpected: list[str]) -> dict:

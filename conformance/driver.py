@@ -68,7 +68,7 @@ def main() -> None:
     context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
     place = pathlib.Path(tempfile.mkdtemp(prefix=f"{scenario.replace('/', '-')}-", dir=folder))
     processes = Processes()
-    stand = Stand(Tools(place, place, mainstay, os.environ.get(MARK, "")), processes, place)
+    stand = Stand(Tools(place, place, mainstay, os.environ.get(MARK, ""), place), processes, place)
     try:
         client = Client(stand.through_mainstay({"type": "http", "url": url}), revision)
         use(client, context)

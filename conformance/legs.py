@@ -1,6 +1,5 @@
 """The legs: which fixture, over which transport, asked in which revision, and how much has to pass."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from upstream import EVERYTHING, EVERYTHING_LEGACY, LEGACY_PLUS, MODERN_ONLY, TASKS, Fixture, TasksFixture
@@ -60,6 +59,8 @@ MEANING = {
     "D": "crossing up: legacy upstream, modern client",
     "E": "crossing down: modern upstream, legacy client",
     "F": "the tasks extension",
+    "G": "the client side: the suite's mock server <- mainstay <- a client",
+    "H": "the client side: the suite's mock server <- a program with the library in it",
 }
 
 SERVER_RUNS = (
@@ -78,6 +79,31 @@ SERVER_RUNS = (
     Run("F", MODERN, TASKS, "stdio", 9, show_transport=True, scenarios=TASKS_SCENARIOS),
 )
 
+@dataclass(frozen=True)
+class ClientRun:
+    """One line of the client side: the suite is the server, and all scored scenarios that need no login are asked for."""
+
+    leg: str
+    revision: str
+    at_least: int
+    at_most: int | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.leg} {self.revision}"
+
+    @property
+    def slug(self) -> str:
+        return f"{self.leg}-{self.revision}"
+
+
+CLIENT_RUNS = (
+    ClientRun("G", LEGACY, 4),
+    ClientRun("G", MODERN, 7),
+    ClientRun("H", LEGACY, 4),
+    ClientRun("H", MODERN, 7),
+)
+
 # What the fixtures do without Mainstay: that they pass at home, and that each is what its leg says it is.
 DIRECT_RUNS = (
     *(run for run in SERVER_RUNS if run.leg == "A"),
@@ -89,6 +115,5 @@ DIRECT_RUNS = (
 )
 
 
-def chosen(runs: tuple[Run, ...], legs: list[str]) -> list[Run]:
-    wanted: Callable[[Run], bool] = (lambda run: run.leg in legs) if legs else (lambda run: True)
-    return [run for run in runs if wanted(run)]
+def chosen(runs: tuple[Run | ClientRun, ...], legs: list[str]) -> list[Run | ClientRun]:
+    return [run for run in runs if not legs or run.leg in legs]

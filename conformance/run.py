@@ -16,7 +16,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "interop"))
 from baseline import Baseline  # noqa: E402
 from bench import Bench, Outcome, as_json, dump  # noqa: E402
 from checks import Broken  # noqa: E402
-from legs import DIRECT_RUNS, MEANING, SERVER_RUNS, chosen  # noqa: E402
+from legs import CLIENT_RUNS, DIRECT_RUNS, MEANING, SERVER_RUNS, chosen  # noqa: E402
 from processes import marked  # noqa: E402
 from selftest import dead_port  # noqa: E402
 from suite import Suite  # noqa: E402
@@ -34,7 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="tell what the legs are and end")
     parser.add_argument("--scenario", action="append", default=[], help="only this scenario (again for more)")
     parser.add_argument("--jobs", type=int, default=JOBS, help=f"runs at the same time (default {JOBS})")
-    for name in ("tools", "node", "fixtures", "mainstay"):
+    for name in ("tools", "node", "fixtures", "mainstay", "library-client"):
         parser.add_argument(f"--{name}", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if unknown := [leg for leg in options.legs if leg not in MEANING]:
@@ -45,7 +45,7 @@ def arguments() -> argparse.Namespace:
 def list_legs() -> None:
     for leg, meaning in MEANING.items():
         print(f"{leg}  {meaning}")
-        for run in chosen(SERVER_RUNS, [leg]):
+        for run in chosen(SERVER_RUNS + CLIENT_RUNS, [leg]):
             print(f"     {run.label}: at least {run.at_least}")
 
 
@@ -90,7 +90,7 @@ def report(outcome: Outcome, baseline: Baseline, wrong: list[str]) -> None:
 
 def run_all(bench: Bench, options: argparse.Namespace, baseline: Baseline) -> bool:
     """Whether everything is as it should be."""
-    runs = chosen(DIRECT_RUNS if options.direct else SERVER_RUNS, options.legs)
+    runs = chosen(DIRECT_RUNS if options.direct else SERVER_RUNS + CLIENT_RUNS, options.legs)
     good = True
     documents = []
     with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, options.jobs)) as pool:
@@ -134,7 +134,9 @@ def main() -> int:
     root = pathlib.Path(options.tools).resolve()
     shutil.rmtree(root / "run", ignore_errors=True)
     run = uuid.uuid4().hex
-    tools = Tools(root, pathlib.Path(options.fixtures).resolve(), options.mainstay, run)
+    os.environ[MARK] = run  # Everything that is started from here on carries it.
+    fixtures = pathlib.Path(options.fixtures).resolve()
+    tools = Tools(root, fixtures, options.mainstay, run, pathlib.Path(options.library_client).resolve())
     suite = Suite(root / "npm" / "node_modules", options.node)
     bench = Bench(tools, suite, root / "run", options.direct, tuple(options.scenario))
     try:

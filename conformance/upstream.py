@@ -28,6 +28,7 @@ class Tools:
     fixtures: pathlib.Path
     mainstay: str
     run: str
+    library_client: pathlib.Path
 
 
 @dataclass(frozen=True)

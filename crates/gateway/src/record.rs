@@ -19,7 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, HeaderValue};
 use mainstay::config::ServerConfig;
 use mainstay::wire_log::{Crossing, Way, WireLog};
-use mainstay_wire::{Era, Message, Parts, headers};
+use mainstay_wire::{Era, Parts, headers};
 
 use crate::serve::body::Reply;
 
@@ -149,9 +149,9 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// What the client said.
-    pub(crate) fn came(&self, message: &Message) {
-        self.note(true, Parts::from(message));
+    /// What the client said: a message, or a batch of them.
+    pub(crate) fn came(&self, text: impl Into<Parts>) {
+        self.note(true, text.into());
     }
 
     /// Notes everything that the answer says, as it is said.

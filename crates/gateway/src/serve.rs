@@ -4,14 +4,18 @@
 //! |---|---|
 //! | `/mcp` | all servers at once, tools and prompts as `{server}__{name}` |
 //! | `/servers/{name}/mcp` | one server, names untouched |
+//! | `/sse`, `/servers/{name}/sse`, `/messages` | the same for clients that only know HTTP+SSE of 2024-11-05 |
 //! | `/healthz`, `/readyz` | Mainstay itself |
 //!
 //! [`Gateway`] answers requests; [`serve`] accepts connections for it; [`Gateway::router`] is the same for embedding in
 //! a larger HTTP server. Nothing here decides about a server's lifecycle, and nothing re-encodes what passes through.
 
 pub(crate) mod adapt;
+pub(crate) mod batch;
 pub mod body;
+pub(crate) mod bridge;
 pub(crate) mod call;
+#[allow(dead_code, reason = "calls come to note the tasks that are issued")]
 pub(crate) mod endpoint;
 pub(crate) mod events;
 pub mod fault;
@@ -24,6 +28,7 @@ pub(crate) mod levels;
 pub(crate) mod listen;
 pub mod local;
 pub(crate) mod modern;
+pub(crate) mod old;
 pub(crate) mod origin;
 pub(crate) mod pages;
 pub(crate) mod push;
@@ -52,7 +57,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::body::Reply;
+use self::bridge::park::Parked;
 use self::endpoint::Endpoint;
+use self::endpoint::others::Tasks;
 use self::levels::Levels;
 use self::origin::Guard;
 use self::replay::ReplayLimits;
@@ -106,6 +113,14 @@ pub struct GatewaySettings {
     pub body_ms: u64,
     /// On shutdown, how long answers on their way may take, in milliseconds. Default: 5 s.
     pub drain_ms: u64,
+    /// Most messages in one batch of a client of 2025-03-26. Default: 100; more than 1,000 are never taken.
+    pub batch_messages_max: usize,
+    /// Most calls that wait for input of their client between two of its requests. Default: 1,000.
+    pub parked_max: usize,
+    /// How long such a call waits before the server is told that nobody answers, in milliseconds. Default: 10 min.
+    pub parked_expiry_ms: u64,
+    /// How often one call may ask for input before it is given up. Default: 16.
+    pub rounds_max: u32,
     /// Events of streams that are kept for one legacy session, so that a client that lost a stream can resume it.
     /// Default: 256.
     pub replay_events_max: usize,
@@ -138,6 +153,10 @@ impl Default for GatewaySettings {
             head_ms: 20_000,
             body_ms: 30_000,
             drain_ms: 5_000,
+            batch_messages_max: 100,
+            parked_max: 1_000,
+            parked_expiry_ms: 10 * 60 * 1_000,
+            rounds_max: 16,
             replay_events_max: 256,
             replay_bytes_max: 4 * 1024 * 1024,
             replay_total_bytes_max: 64 * 1024 * 1024,
@@ -186,12 +205,17 @@ pub(crate) struct Shared {
     pub(crate) settings: GatewaySettings,
     pub(crate) sessions: Sessions,
     /// Seals what clients carry for us.
-    #[allow(dead_code, reason = "input-required results come to use it")]
     pub(crate) sealer: Arc<Sealer>,
+    /// Calls that wait for input of their client.
+    pub(crate) parked: Arc<Parked>,
     pub(crate) guard: Guard,
     pub(crate) push_streams: Arc<Semaphore>,
+    /// Clients of HTTP+SSE.
+    pub(crate) old: old::Streams,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) levels: Levels,
+    /// Which server issued which task, on the aggregate.
+    pub(crate) task_owners: Tasks,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
     pub(crate) ending: CancellationToken,
     /// Cancelled when the time for answers on their way is over.
@@ -215,9 +239,20 @@ impl Shared {
 
 /// Where a path leads.
 enum Place<'p> {
-    All,
-    Server(&'p str),
+    All(Face),
+    Server(&'p str, Face),
+    /// Where clients of HTTP+SSE send their messages.
+    Messages,
     Elsewhere,
+}
+
+/// How an endpoint is spoken to.
+#[derive(Clone, Copy)]
+enum Face {
+    /// `/mcp`.
+    Streamable,
+    /// `/sse`.
+    Old,
 }
 
 impl Gateway {
@@ -249,6 +284,10 @@ impl Gateway {
         let shared = Shared {
             sessions,
             sealer,
+            parked: Arc::new(Parked::new(
+                settings.parked_max,
+                Duration::from_millis(settings.parked_expiry_ms),
+            )),
             guard: Guard::new(
                 settings.listen,
                 &settings.allowed_hosts,
@@ -257,8 +296,10 @@ impl Gateway {
             push_streams: Arc::new(Semaphore::new(
                 settings.push_streams_max.min(Semaphore::MAX_PERMITS),
             )),
+            old: old::Streams::default(),
             subscriptions: Subscriptions::default(),
             levels: Levels::default(),
+            task_owners: Tasks::default(),
             ending,
             hurry,
             tasks,
@@ -287,6 +328,12 @@ impl Gateway {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.shared.sessions.count()
+    }
+
+    /// How many calls wait for input of their client.
+    #[must_use]
+    pub fn parked_count(&self) -> usize {
+        self.shared.parked.count()
     }
 
     /// How many subscriptions to resources clients hold.
@@ -338,10 +385,10 @@ impl Gateway {
     {
         let shared = &self.shared;
         let path = request.uri().path();
-        let endpoint = match place(path) {
-            Place::All => Endpoint::All,
-            Place::Server(name) => match find(&shared.manager, name) {
-                Some(server) => Endpoint::Server(server),
+        let (endpoint, face) = match place(path) {
+            Place::All(face) => (Endpoint::All, face),
+            Place::Server(name, face) => match find(&shared.manager, name) {
+                Some(server) => (Endpoint::Server(server), face),
                 None => {
                     return body::plain(
                         StatusCode::NOT_FOUND,
@@ -349,6 +396,7 @@ impl Gateway {
                     );
                 }
             },
+            Place::Messages => return old::post(shared, request).await,
             Place::Elsewhere => {
                 return match path {
                     "/healthz" => health::healthz(),
@@ -360,7 +408,10 @@ impl Gateway {
                 };
             }
         };
-        http::handle(shared, endpoint, request).await
+        match face {
+            Face::Streamable => http::handle(shared, endpoint, request).await,
+            Face::Old => old::open(shared, endpoint, request.method(), request.headers()),
+        }
     }
 
     /// The same as an axum router, to be nested into a larger server. The `Host` and `Origin` checks are part of it.
@@ -375,13 +426,17 @@ impl Gateway {
 
 fn place(path: &str) -> Place<'_> {
     match path {
-        "/mcp" | "/mcp/" => Place::All,
+        "/mcp" | "/mcp/" => Place::All(Face::Streamable),
+        "/sse" | "/sse/" => Place::All(Face::Old),
+        "/messages" | "/messages/" => Place::Messages,
         _ => {
             let inner = path
                 .strip_prefix("/servers/")
-                .map(|rest| rest.strip_suffix('/').unwrap_or(rest));
-            match inner.and_then(|rest| rest.strip_suffix("/mcp")) {
-                Some(name) if !name.is_empty() && !name.contains('/') => Place::Server(name),
+                .map(|rest| rest.strip_suffix('/').unwrap_or(rest))
+                .and_then(|rest| rest.split_once('/'));
+            match inner {
+                Some((name, "mcp")) if !name.is_empty() => Place::Server(name, Face::Streamable),
+                Some((name, "sse")) if !name.is_empty() => Place::Server(name, Face::Old),
                 Some(_) | None => Place::Elsewhere,
             }
         }

@@ -10,6 +10,10 @@
 
 #[path = "serve/admin.rs"]
 mod admin;
+#[path = "serve/batch.rs"]
+mod batch;
+#[path = "serve/bridge.rs"]
+mod bridge;
 #[path = "serve/crossing.rs"]
 mod crossing;
 #[path = "serve/door.rs"]
@@ -22,8 +26,12 @@ mod legacy;
 mod listings;
 #[path = "serve/modern.rs"]
 mod modern;
+#[path = "serve/old.rs"]
+mod old;
 #[path = "serve/push.rs"]
 mod push;
+#[path = "serve/replay.rs"]
+mod replay;
 #[path = "serve/routing.rs"]
 mod routing;
 #[path = "serve/sessions.rs"]

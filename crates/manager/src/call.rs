@@ -162,7 +162,8 @@ impl<'a> Caller<'a> {
             let miss = match answered {
                 Ok(message) => {
                     // F136: refused before it ran, because our listing is old. Once; a second refusal is the answer.
-                    if !listed_anew && runtime.wants_other_headers(&message) {
+                    if !listed_anew && runtime.wants_other_headers(self.request.method(), &message)
+                    {
                         listed_anew = true;
                         if runtime.list_anew(self.deadline).await {
                             self.slot.counters.resent();

@@ -10,7 +10,7 @@ use mainstay_core::catalog::{self, Digest};
 use mainstay_wire::listing::{CacheScope, RawItem};
 use serde::Serialize;
 
-use crate::runtime::greeting::Greeting;
+pub use crate::runtime::greeting::Greeting;
 
 /// One item that is not shown, and why (law 24).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

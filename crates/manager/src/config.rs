@@ -37,6 +37,7 @@ mod limits_doc;
 mod over;
 mod problem;
 mod read;
+mod read_objects;
 mod read_options;
 mod read_server;
 mod reader;

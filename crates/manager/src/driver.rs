@@ -328,6 +328,7 @@ impl Driver {
             }
             Verb::Order { slot, input, done } => {
                 let ordered = input.clone();
+                self.switch(slot, &ordered);
                 self.step(FleetInput::Slot { slot, input }, effects);
                 self.order_further(slot, &ordered, effects);
                 // The caller may have left; the order stands.
@@ -436,6 +437,7 @@ impl Driver {
                     },
                     effects,
                 );
+                self.open_kept(slot, effects);
             }
             Report::Listed {
                 generation,

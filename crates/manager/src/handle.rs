@@ -1,13 +1,17 @@
 //! The stable handle of one server: valid for ever, whatever its connections do (law 20).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mainstay_core::lifecycle::input::Input;
+use mainstay_wire::envelope::Message;
 use mainstay_wire::method;
+use mainstay_wire::revision::Era;
 use tokio::time::Instant;
 
 use crate::call::Caller;
 use crate::catalog::Catalog;
+use crate::config::Scope;
 use crate::driver::{Desk, Place};
 use crate::error::{CallError, OperatorError, Refusal};
 use crate::pool::{self, Way};
@@ -163,6 +167,12 @@ impl ServerHandle {
             .await
     }
 
+    /// How long one call may take in all, by the config: its one deadline over waiting, all attempts and the answer.
+    #[must_use]
+    pub fn call_total(&self) -> Duration {
+        Duration::from_millis(self.place.slot.config.load().timeouts.call_total_ms)
+    }
+
     /// The last good catalog: what the server listed last, possibly read from disk and not confirmed yet (law 22).
     #[must_use]
     pub fn catalog(&self) -> Option<Arc<Catalog>> {
@@ -215,6 +225,24 @@ impl ServerHandle {
     /// [`WishError::TooManyRoots`].
     pub fn set_roots(&self, roots: Vec<Root>) -> Result<(), WishError> {
         self.wishes().set_roots(&roots)
+    }
+
+    /// Passes a client's notification on, byte for byte, to the connection that serves this handle now. Best effort, like
+    /// every notification: `false` if it could not be sent, for example because there is no connection, or one of the modern era,
+    /// where clients have nothing to tell.
+    /// Bounded by the deadlines of the transport; dropping the future leaves it undecided whether it arrived.
+    pub async fn notify(&self, message: Message) -> bool {
+        let runtime = self.slot().current.load_full();
+        match runtime.filter(|runtime| runtime.era() == Era::Legacy) {
+            Some(runtime) => runtime.tell(message).await,
+            None => false,
+        }
+    }
+
+    /// Whether each client has a connection of its own (`scope: "session"`).
+    #[must_use]
+    pub fn is_per_client(&self) -> bool {
+        self.place.slot.config.load().scope == Scope::Session
     }
 
     /// What the server says unasked, from now on: changed resources and log messages, in the order in which they came

@@ -46,6 +46,8 @@ pub(crate) struct Family {
     /// The server was greeted in the words of the legacy era, and answered in those of the modern one. Set by the keeper that
     /// tried, for good.
     pub(crate) modern_only: AtomicBool,
+    /// Switched off by an operator, from the moment of the order: what is left of the server only goes (law 5).
+    pub(crate) off: AtomicBool,
     /// The further connections.
     connections: ArcSwap<BTreeMap<Key, Arc<Place>>>,
     /// By keys with lane 0. Entries are as many as there are keys with connections or calls.
@@ -158,7 +160,6 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
         // Until clients sign in, a user is nobody in particular.
         Scope::Shared | Scope::User => None,
     };
-    let legacy = wants_legacy(face, &slot.family);
     if client.is_none() {
         if !declared.useful {
             return Ok(None);
@@ -168,15 +169,17 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
             None => era_of(shared, &CallOptions::default()).await?,
         };
         // Modern servers are told with every request.
-        if era == Era::Modern && !legacy {
+        if era == Era::Modern && !wants_legacy(face, &slot.family) {
             return Ok(None);
         }
     }
+    let legacy = known_era(slot) != Some(Era::Legacy) && wants_legacy(face, &slot.family);
     Ok(Some(Way {
         info: client.as_ref().and(face.info.clone()),
         key: Key {
             client,
             capabilities: declared.text,
+            // A server that is of that era anyway is greeted in it anyway.
             era: legacy.then_some(Era::Legacy),
             lane: 0,
         },

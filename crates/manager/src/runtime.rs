@@ -535,8 +535,18 @@ impl Runtime {
     ) -> Result<Outgoing, Failure> {
         let message = &request.message;
         let mut editor = message.edit().id(&Id::number(id));
+        let legacy = self
+            .greeting
+            .get()
+            .is_some_and(|greeting| greeting.revision.era() == Era::Legacy);
         for edit in &request.edits {
             let path: Vec<&str> = edit.path.iter().map(String::as_str).collect();
+            // Meant for the modern connection of a server that speaks both.
+            if legacy
+                && matches!(path[..], ["params", "_meta", key] if meta::REQUEST_STAMP.contains(&key))
+            {
+                continue;
+            }
             editor = match &edit.value {
                 Some(value) => editor.set(&path, value.clone()),
                 None => editor.remove(&path),
@@ -660,8 +670,9 @@ impl Runtime {
 
     /// Whether an answer says that a call's headers do not go with the server's schema: it was refused before it ran, and
     /// a new listing tells what it should have looked like (F136).
-    pub(crate) fn wants_other_headers(&self, answer: &Message) -> bool {
+    pub(crate) fn wants_other_headers(&self, method: &str, answer: &Message) -> bool {
         answer.kind() == Kind::Error
+            && method == method::TOOLS_CALL
             && self.speaks_modern_http()
             && answer
                 .member(&["error", "code"])

@@ -32,6 +32,14 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// A stream of texts, as an event stream sends them.
 pub(crate) type TextStream = Pin<Box<dyn Stream<Item = Parts> + Send>>;
 
+/// The body of a [`Reply`], taken apart again.
+pub(crate) enum Content {
+    /// One text, whole.
+    Text(Parts),
+    /// Texts as they come.
+    Stream(TextStream),
+}
+
 /// The body of a [`Reply`].
 #[derive(Default)]
 pub struct ReplyBody(Form);
@@ -116,6 +124,20 @@ impl ReplyBody {
             },
             other @ (Form::Empty | Form::Foreign(_)) => other,
         })
+    }
+
+    /// What this body says. The body of another handler says nothing here.
+    pub(crate) fn into_content(self) -> Content {
+        match self.0 {
+            Form::Empty | Form::Foreign(_) => Content::Text(Parts::new()),
+            Form::One(text) => Content::Text(Parts::from(text)),
+            Form::Several { segments, .. } => {
+                let mut text = Parts::new();
+                segments.for_each(|segment| text.push(segment));
+                Content::Text(text)
+            }
+            Form::Streamed { texts, .. } => Content::Stream(texts),
+        }
     }
 
     /// A body of many texts. Dropping the body drops the stream.

@@ -1,8 +1,8 @@
-//! One call on its way: progress while it runs, its answer, and what happens when the client leaves.
+//! One call on its way: what is said while it runs, its answer, and what happens when the client leaves.
 //!
 //! The plain path is one future and one JSON answer. The answer becomes an event stream only when there is something to
-//! say before it: progress that the client asked for, or a sign of life after a long silence. Once it is a stream, its
-//! HTTP status can no longer tell anything.
+//! say before it (progress, log messages, requests of the server), or as a sign of life after a long silence. Once it is a
+//! stream, its HTTP status can no longer tell anything. What is said, and how the eras are bridged, is `bridge`'s business.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,42 +12,35 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use http::StatusCode;
-use mainstay::{CallOptions, ClientFace, Said};
-use mainstay_wire::{Era, Id, Message, Parts, codes};
-use tokio::sync::mpsc;
+use mainstay::{Answer, CallError, CallOptions, ClientFace};
+use mainstay_wire::{Era, Id, Parts, codes};
 use tokio::time::Instant;
 
 use super::Shared;
 use super::adapt::{Fitted, Recipient, fit};
 use super::body::{self, Reply};
+use super::bridge::voice::Voice;
+use super::bridge::{self, legacy, modern};
 use super::endpoint::Routed;
 use super::events;
 use super::fault::Fault;
-use super::sessions::CallInFlight;
 
-/// Progress that waits for a slow client; what comes beyond it is dropped by its sender, the call is not.
-const PROGRESS_WAITING_MAX: usize = 64;
-
-/// Who calls, and what is to become of the call without its client.
+/// Who calls.
 pub(crate) struct Caller {
-    /// The era that the client speaks.
-    pub(crate) era: Era,
     /// The client's request id.
     pub(crate) id: Id,
     /// The method.
     pub(crate) method: Box<str>,
     /// The client's progress token as raw JSON, if it wants progress.
     pub(crate) progress_token: Option<Box<str>>,
-    /// What to tell servers of the modern era about the client.
-    pub(crate) face: Option<ClientFace>,
+    /// What the client declared about itself.
+    pub(crate) face: ClientFace,
     /// The info object for results that must name their server.
     pub(crate) info: String,
-    /// Legacy only: the entry by which the client can cancel the call. Such a call also survives its connection.
-    pub(crate) in_flight: Option<CallInFlight>,
 }
 
 /// `None`: the client cancelled the call, nothing is to be sent.
-type Outcome = Option<Fitted>;
+pub(crate) type Outcome = Option<Fitted>;
 type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// A call that may outlive its connection: in the legacy era a disconnect is no cancellation, in the modern era it is.
@@ -56,10 +49,8 @@ struct Call {
     survive: Option<Arc<Shared>>,
 }
 
-impl Future for Call {
-    type Output = Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+impl Call {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         let Some(running) = self.running.as_mut() else {
             return Poll::Ready(None);
         };
@@ -87,74 +78,83 @@ impl Drop for Call {
     }
 }
 
-/// Makes the call and answers it. Dropping this future is what a disconnect does.
-pub(crate) async fn answer(shared: &Arc<Shared>, routed: Routed, caller: Caller) -> Reply {
-    let era = caller.era;
-    let token = caller.progress_token.clone();
-    let (sender, progress) = match &token {
-        Some(_) => {
-            let (sender, receiver) = mpsc::channel(PROGRESS_WAITING_MAX);
-            (Some(sender), Some(receiver))
-        }
-        None => (None, None),
+/// Makes a call of a modern client and answers it. Dropping this future is what a disconnect does: it cancels the call,
+/// unless the call is parked between two requests of the client.
+pub(crate) async fn of_modern(
+    shared: &Arc<Shared>,
+    routed: Routed,
+    caller: Caller,
+    asked: modern::Request,
+) -> Reply {
+    let server_era = bridge::era_of(shared, &routed.server);
+    let says_nothing = caller.progress_token.is_none() && asked.log_level.is_none();
+    let mut voice = None;
+    // A modern server asks nothing while a call is on its way.
+    let running: Running = if server_era == Some(Era::Modern) && says_nothing && !asked.is_ours {
+        Box::pin(plain(routed, caller))
+    } else {
+        let said = voice.insert(Voice::default()).clone();
+        Box::pin(modern::run(Arc::clone(shared), routed, caller, asked, said))
     };
-    let survive = caller.in_flight.is_some().then(|| Arc::clone(shared));
-    let mut exchange = Exchange {
-        call: Call {
-            running: Some(Box::pin(run(routed, caller, sender))),
-            survive,
-        },
-        progress,
-        token: token.unwrap_or_default(),
-        keep_alive: Duration::from_millis(shared.settings.keep_alive_ms),
-        over: false,
+    let call = Call {
+        running: Some(running),
+        survive: None,
     };
-    match exchange.next().await {
-        // Before anything else was said, the answer is plain JSON and its status is still free.
-        Next::Answer(Some(fitted)) => body::json(status(era, fitted.code), fitted.parts),
-        Next::Answer(None) => body::events(stream::empty().boxed()),
-        Next::Say(first) => {
-            let first = stream::once(std::future::ready(first));
-            body::events(first.chain(exchange.into_stream()).boxed())
-        }
+    Exchange::new(shared, call, voice, Era::Modern)
+        .reply()
+        .await
+}
+
+/// Makes a call inside a session and answers it. A disconnect does not cancel it.
+pub(crate) async fn of_session(
+    shared: &Arc<Shared>,
+    routed: Routed,
+    caller: Caller,
+    client: legacy::Client,
+) -> Reply {
+    let voice = Voice::default();
+    let running = legacy::run(Arc::clone(shared), routed, caller, client, voice.clone());
+    let call = Call {
+        running: Some(Box::pin(running)),
+        survive: Some(Arc::clone(shared)),
+    };
+    Exchange::new(shared, call, Some(voice), Era::Legacy)
+        .reply()
+        .await
+}
+
+/// A call during which nothing can be said.
+async fn plain(routed: Routed, caller: Caller) -> Outcome {
+    let options = CallOptions {
+        client: Some(caller.face.clone()),
+        ..CallOptions::default()
+    };
+    let answered = routed.server.request(routed.request, options).await;
+    Some(fitted(answered, Era::Modern, &caller))
+}
+
+/// What a client reads of a call's outcome.
+pub(crate) fn fitted(answered: Result<Answer, CallError>, era: Era, caller: &Caller) -> Fitted {
+    match answered {
+        Ok(answer) => fit(
+            &answer,
+            Recipient {
+                era,
+                id: &caller.id,
+                method: &caller.method,
+                info: &caller.info,
+            },
+        ),
+        Err(error) => failed(&Fault::from(&error), caller),
     }
 }
 
-/// The call itself, up to the bytes of its answer.
-async fn run(routed: Routed, caller: Caller, hear: Option<mpsc::Sender<Said>>) -> Outcome {
-    let options = CallOptions {
-        progress: caller.progress_token.is_some(),
-        hear,
-        client: caller.face,
-        ..CallOptions::default()
-    };
-    let requested = routed.server.request(routed.request, options);
-    let answered = match &caller.in_flight {
-        None => requested.await,
-        Some(in_flight) => tokio::select! {
-            biased;
-            // Cancel-safe: if the other arm wins, dropping the request is what cancels it at the server (law 18).
-            answered = requested => answered,
-            // Cancel-safe: the call is over when this resolves.
-            () = in_flight.cancelled() => return None,
-        },
-    };
-    let to = Recipient {
-        era: caller.era,
-        id: &caller.id,
-        method: &caller.method,
-        info: &caller.info,
-    };
-    Some(match answered {
-        Ok(answer) => fit(&answer, to),
-        Err(error) => {
-            let fault = Fault::from(&error);
-            Fitted {
-                parts: fault.answer(Some(&caller.id)),
-                code: Some(fault.code),
-            }
-        }
-    })
+/// What a client reads of an error of ours.
+pub(crate) fn failed(fault: &Fault, caller: &Caller) -> Fitted {
+    Fitted {
+        parts: fault.answer(Some(&caller.id)),
+        code: Some(fault.code),
+    }
 }
 
 /// The HTTP status of an answer that is still free to have one.
@@ -169,8 +169,10 @@ pub(crate) fn status(era: Era, code: Option<i64>) -> StatusCode {
 
 struct Exchange {
     call: Call,
-    progress: Option<mpsc::Receiver<Said>>,
-    token: Box<str>,
+    voice: Option<Voice>,
+    era: Era,
+    /// The outcome, while something that was said before it is still to be heard.
+    outcome: Option<Outcome>,
     keep_alive: Duration,
     over: bool,
 }
@@ -181,39 +183,53 @@ enum Next {
 }
 
 impl Exchange {
-    /// What comes next. Progress that came before the answer is always said before it.
+    fn new(shared: &Shared, call: Call, voice: Option<Voice>, era: Era) -> Self {
+        Self {
+            call,
+            voice,
+            era,
+            outcome: None,
+            keep_alive: Duration::from_millis(shared.settings.keep_alive_ms),
+            over: false,
+        }
+    }
+
+    async fn reply(mut self) -> Reply {
+        match self.next().await {
+            // Before anything else was said, the answer is plain JSON and its status is still free.
+            Next::Answer(Some(fitted)) => body::json(status(self.era, fitted.code), fitted.parts),
+            Next::Answer(None) => body::events(stream::empty().boxed()),
+            Next::Say(first) => {
+                let first = stream::once(std::future::ready(first));
+                body::events(first.chain(self.into_stream()).boxed())
+            }
+        }
+    }
+
+    /// What comes next. What was said before the answer is always heard before it.
     async fn next(&mut self) -> Next {
         let silent_until = Instant::now() + self.keep_alive;
-        let Some(progress) = self.progress.as_mut() else {
-            return tokio::select! {
-                biased;
-                // Cancel-safe: the call stays where it is and is polled again.
-                outcome = &mut self.call => Next::Answer(outcome),
-                // Cancel-safe: a sleep holds nothing.
-                () = tokio::time::sleep_until(silent_until) => Next::Say(events::comment()),
-            };
-        };
         tokio::select! {
             biased;
-            // Cancel-safe: a channel keeps what was not received. First, because progress precedes the answer.
-            said = progress.recv() => match said {
-                Some(said) => Next::Say(heard(said, &self.token)),
-                None => {
-                    self.progress = None;
-                    Next::Answer((&mut self.call).await)
-                }
-            },
-            // Cancel-safe: the call stays where it is and is polled again.
-            outcome = &mut self.call => match progress.try_recv() {
-                Ok(said) => {
-                    let said = heard(said, &self.token);
-                    self.call = Call { running: Some(Box::pin(std::future::ready(outcome))), survive: None };
-                    Next::Say(said)
-                }
-                Err(_nothing_left) => Next::Answer(outcome),
-            },
+            // Cancel-safe: the call and what was said stay where they are.
+            next = std::future::poll_fn(|cx| self.poll(cx)) => next,
             // Cancel-safe: a sleep holds nothing.
             () = tokio::time::sleep_until(silent_until) => Next::Say(events::comment()),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if self.outcome.is_none()
+            && let Poll::Ready(outcome) = self.call.poll(cx)
+        {
+            self.outcome = Some(outcome);
+        }
+        if let Some(said) = self.voice.as_ref().and_then(Voice::next) {
+            return Poll::Ready(Next::Say(events::frame(said)));
+        }
+        match self.outcome.take() {
+            Some(outcome) => Poll::Ready(Next::Answer(outcome)),
+            None => Poll::Pending,
         }
     }
 
@@ -235,21 +251,10 @@ impl Exchange {
     }
 }
 
-/// What a server says during the call, as the client reads it. Only progress is carried so far: a question that is
-/// dropped is refused to the server.
-fn heard(said: Said, token: &str) -> Parts {
-    match said {
-        Said::Progress(message) => events::frame(progress_of(&message, token)),
-        Said::Notice(_) | Said::Ask(_) => events::comment(),
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(voice) = &self.voice {
+            voice.falls_silent();
+        }
     }
-}
-
-/// A progress notification under the client's own token, as it gave it.
-fn progress_of(message: &Message, token: &str) -> Parts {
-    let restored = message
-        .edit()
-        .set(&["params", "progressToken"], token)
-        .finish();
-    // The manager passes on only notifications that carry our token, so there is one to replace.
-    restored.unwrap_or_else(|_| Parts::from(message))
 }

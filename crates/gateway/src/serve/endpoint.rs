@@ -3,6 +3,8 @@
 //! The aggregate maps exposed names to a server and its own name for the thing; one server's endpoint leaves names and
 //! unknown methods untouched. Nothing here knows HTTP or the era of the client.
 
+pub(crate) mod others;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,7 +168,14 @@ impl Endpoint {
                     }),
                     method::RESOURCES_READ => read(shared, &publication, message),
                     method::COMPLETE => complete(shared, &publication, message),
-                    other => Err(Fault::no_method(other)),
+                    other => {
+                        let owner =
+                            others::owner(&shared.task_owners, &publication, &message, other)?;
+                        Ok(Routed {
+                            server: handle(shared, &owner)?,
+                            request: request(message)?,
+                        })
+                    }
                 }
             }
         }

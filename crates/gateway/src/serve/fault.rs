@@ -22,6 +22,8 @@ pub const NOT_BRIDGED: i64 = -31_004;
 /// A limit of this gateway is reached (sessions, streams).
 pub const LIMIT_REACHED: i64 = -31_005;
 
+/// The server needs input that it did not get (declined, not to be asked for, too late). Nothing was completed.
+pub const INPUT_MISSING: i64 = -31_006;
 /// `data.state` of a refusal because Mainstay itself is going down: its successor can be asked.
 pub const STOPPING: &str = "stopping";
 

@@ -76,16 +76,16 @@ impl Endpoint {
         }
     }
 
-    /// Whether single resources can be subscribed to here. A server that was not greeted yet may come to offer it.
-    pub(crate) fn can_subscribe(&self, shared: &Shared) -> bool {
+    /// Whether it makes sense to subscribe to a resource here. A server that was not greeted yet may come to offer it.
+    pub(crate) fn may_subscribe(&self, shared: &Shared) -> bool {
         let publication = shared.manager.publication();
         let mut catalogs = publication.servers.values();
         match self {
-            Self::All => catalogs.any(|catalog| catalog.greeting.can_subscribe()),
+            Self::All => catalogs.any(|catalog| catalog.greeting.may_subscribe()),
             Self::Server(server) => publication
                 .servers
                 .get(server.name())
-                .is_none_or(|catalog| catalog.greeting.can_subscribe()),
+                .is_none_or(|catalog| catalog.greeting.may_subscribe()),
         }
     }
 
@@ -168,8 +168,11 @@ fn cut(text: &str) -> String {
     if text.len() <= INSTRUCTIONS_OF_ONE_BYTES_MAX {
         return text.to_owned();
     }
-    let end = text.floor_char_boundary(INSTRUCTIONS_OF_ONE_BYTES_MAX);
-    format!("{}…", &text[..end])
+    let whole = text.char_indices().map(|(at, _)| at);
+    let end = whole
+        .take_while(|at| *at <= INSTRUCTIONS_OF_ONE_BYTES_MAX)
+        .last();
+    format!("{}…", &text[..end.unwrap_or(0)])
 }
 
 fn object(members: &BTreeMap<String, &str>) -> String {

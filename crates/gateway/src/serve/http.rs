@@ -12,13 +12,13 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use mainstay_wire::envelope::{Refused, Why};
 use mainstay_wire::views::CallView;
-use mainstay_wire::{Era, Message, Revision, codes, headers, recover_id};
+use mainstay_wire::{Era, Message, Parts, Revision, codes, headers, recover_id};
 use tokio::time::Instant;
 
 use super::body::{self, Reply};
 use super::endpoint::Endpoint;
 use super::fault::Fault;
-use super::{Shared, legacy, local, modern};
+use super::{Shared, batch, legacy, local, modern};
 
 /// A body must come at this rate at least, once it has had its first time.
 const BODY_BYTES_PER_MS: usize = 16;
@@ -80,6 +80,18 @@ where
     }
     let pace = Pace::new(shared.settings.body_ms);
     let message = match read(body, shared.settings.limits.message_bytes_max, pace).await {
+        Ok(text) if batch::is_array(&text) && !claims_modern(headers) => {
+            let exchange = shared.recorder.get().map(|recorder| {
+                let exchange = recorder.exchange(endpoint.server_name(), headers, Era::Legacy);
+                exchange.came(text.clone());
+                exchange
+            });
+            let reply = batch::post(shared, &endpoint, headers, text).await;
+            return match exchange {
+                None => reply,
+                Some(exchange) => exchange.answered(reply),
+            };
+        }
         Ok(text) => match Message::parse(text, &shared.settings.limits) {
             Ok(message) => message,
             Err(refused) => return refusal(&refused),
@@ -127,7 +139,7 @@ fn claims_modern(headers: &HeaderMap) -> bool {
 }
 
 /// Whether `Accept` admits a type, directly or by wildcard. No `Accept` at all admits everything.
-fn accepts(headers: &HeaderMap, full: &str, family: &str) -> bool {
+pub(crate) fn accepts(headers: &HeaderMap, full: &str, family: &str) -> bool {
     let mut lines = headers.get_all(ACCEPT).iter().peekable();
     if lines.peek().is_none() {
         return true;
@@ -152,7 +164,7 @@ fn not_acceptable(headers: &HeaderMap) -> Reply {
     )
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return false;
     };
@@ -168,13 +180,14 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// How fast a body must come: a stall ends it, and so does a trickle.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+pub(crate) struct Pace {
     began: Instant,
     stall: Duration,
 }
 
 impl Pace {
-    fn new(body_ms: u64) -> Self {
+    /// A body that begins now, and may stall for so long.
+    pub(crate) fn new(body_ms: u64) -> Self {
         Self {
             began: Instant::now(),
             stall: Duration::from_millis(body_ms),
@@ -190,7 +203,7 @@ impl Pace {
 }
 
 /// The whole body, without a copy if it came in one piece.
-async fn read<B>(mut body: B, bytes_max: usize, pace: Pace) -> Result<Bytes, Reply>
+pub(crate) async fn read<B>(mut body: B, bytes_max: usize, pace: Pace) -> Result<Bytes, Reply>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -275,18 +288,29 @@ where
 }
 
 /// Answers a body that is no acceptable message.
-fn refusal(refused: &Refused) -> Reply {
-    let (status, code) = match refused.why {
-        Why::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, codes::INVALID_REQUEST),
-        Why::NotJson { .. } => (StatusCode::BAD_REQUEST, codes::PARSE_ERROR),
-        Why::TooDeep { .. } | Why::NotAMessage(_) | Why::DuplicateKey(_) | Why::Batch => {
-            (StatusCode::BAD_REQUEST, codes::INVALID_REQUEST)
-        }
+pub(crate) fn refusal(refused: &Refused) -> Reply {
+    let status = match refused.why {
+        Why::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Why::NotJson { .. }
+        | Why::TooDeep { .. }
+        | Why::NotAMessage(_)
+        | Why::DuplicateKey(_)
+        | Why::Batch => StatusCode::BAD_REQUEST,
     };
-    body::json(
-        status,
-        Fault::new(code, refused.why.to_string()).answer(refused.id.as_ref()),
-    )
+    body::json(status, refusal_text(refused))
+}
+
+/// The error that says so.
+pub(crate) fn refusal_text(refused: &Refused) -> Parts {
+    let code = match refused.why {
+        Why::NotJson { .. } => codes::PARSE_ERROR,
+        Why::TooLong { .. }
+        | Why::TooDeep { .. }
+        | Why::NotAMessage(_)
+        | Why::DuplicateKey(_)
+        | Why::Batch => codes::INVALID_REQUEST,
+    };
+    Fault::new(code, refused.why.to_string()).answer(refused.id.as_ref())
 }
 
 /// 405 with the methods that would do.

@@ -4,20 +4,21 @@
 //! anything else. Only what happens before a session is found has a status of its own: 400 without a session id, 404
 //! with an unknown one.
 //!
-//! Not here yet, and answered honestly until then: requests from servers to clients (answers of clients to them are
-//! accepted and dropped), resuming a broken stream, log messages of servers (`logging/setLevel` is remembered), batches.
+//! What a server asks of a client in the course of a call, and everything else that is said meanwhile, is `bridge`'s business.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use mainstay::ClientFace;
+use mainstay::ServerHandle;
 use mainstay_wire::views::{CallView, CancelledView, InitializeParams};
 use mainstay_wire::{Era, Id, Kind, ListKind, Message, Parts, codes, headers, method};
 
 use super::Shared;
 use super::adapt::Recipient;
 use super::body::{self, Reply, TextStream};
+use super::bridge::legacy::Client;
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED};
@@ -26,7 +27,10 @@ use super::pages;
 use super::push::{self, Told};
 use super::replay::Resume;
 use super::sessions::{NoSession, Opening, Session};
-use super::subscriptions;
+use super::subscriptions::{self, Promise};
+
+/// How long a client's notification may take on its way to the server.
+const TELL: Duration = Duration::from_secs(2);
 
 /// Answers one POST of a legacy client.
 pub(crate) async fn post(
@@ -37,7 +41,7 @@ pub(crate) async fn post(
 ) -> Reply {
     let is_request = message.kind() == Kind::Request;
     if is_request && message.method() == Some(method::INITIALIZE) {
-        return initialize(shared, endpoint, &message).await;
+        return open(shared, endpoint, &message).await.1;
     }
     let session = match find(shared, endpoint, headers) {
         Ok(session) => session,
@@ -45,12 +49,35 @@ pub(crate) async fn post(
     };
     match message.kind() {
         Kind::Request => request(shared, endpoint, &session, message).await,
-        Kind::Notification => {
-            notification(&session, &message);
+        Kind::Notification | Kind::Result | Kind::Error => {
+            take_note(endpoint, &session, message).await;
             body::empty(StatusCode::ACCEPTED)
         }
-        // Answers to requests of servers: none are passed on yet, so nobody waits for them.
-        Kind::Result | Kind::Error => body::empty(StatusCode::ACCEPTED),
+    }
+}
+
+/// Takes a message of a client that has no answer.
+pub(crate) async fn take_note(endpoint: &Endpoint, session: &Session, message: Message) {
+    match message.kind() {
+        Kind::Notification => notification(endpoint, session, message).await,
+        // An answer that comes too late is nobody's (F114); the client can do nothing about it.
+        Kind::Result | Kind::Error => {
+            session.asked.answer(message);
+        }
+        Kind::Request => {}
+    }
+}
+
+/// The session that the headers name, if they name one; why it is not to be had as a finished answer.
+pub(crate) fn session_of(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+) -> Option<Result<Arc<Session>, Reply>> {
+    match find(shared, endpoint, headers) {
+        Ok(session) => Some(Ok(session)),
+        Err(Lost::Missing) => None,
+        Err(lost @ (Lost::Unknown | Lost::NoRoom(_))) => Some(Err(lost.reply(None))),
     }
 }
 
@@ -159,13 +186,18 @@ fn find(
     Ok(session)
 }
 
-async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message) -> Reply {
+/// Opens a session and answers `initialize`. Without a session the answer says why.
+pub(crate) async fn open(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    message: &Message,
+) -> (Option<Arc<Session>>, Reply) {
     let Some(id) = message.id() else {
-        return body::empty(StatusCode::BAD_REQUEST);
+        return (None, body::empty(StatusCode::BAD_REQUEST));
     };
     let params = match InitializeParams::read(message.params().unwrap_or("{}")) {
         Ok(params) => params,
-        Err(error) => return fault(id, &Fault::params(error.to_string())),
+        Err(error) => return (None, fault(id, &Fault::params(error.to_string()))),
     };
     // What the client knows is what was published before it asked.
     let told = Told::now(shared, endpoint);
@@ -179,7 +211,10 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
     let revision = opening.revision;
     let session = match shared.sessions.open(opening, told) {
         Ok(session) => session,
-        Err(error) => return fault(id, &Fault::new(LIMIT_REACHED, error.to_string())),
+        Err(error) => {
+            let wrong = Fault::new(LIMIT_REACHED, error.to_string());
+            return (None, fault(id, &wrong));
+        }
     };
     let instructions = face
         .instructions
@@ -194,21 +229,70 @@ async fn initialize(shared: &Arc<Shared>, endpoint: &Endpoint, message: &Message
     if let Ok(value) = HeaderValue::from_str(session.text()) {
         reply.headers_mut().insert(headers::SESSION_ID, value);
     }
-    reply
+    (Some(session), reply)
 }
 
-fn notification(session: &Session, message: &Message) {
-    // `initialized` needs no action; roots are not passed on to servers; unknown ones belong to nobody.
-    if message.method() == Some(method::CANCELLED) {
-        match CancelledView::of(message) {
+/// Answers a ping.
+pub(crate) fn pong(message: &Message) -> Reply {
+    match message.id() {
+        Some(id) => answer(id, "{}"),
+        None => body::empty(StatusCode::BAD_REQUEST),
+    }
+}
+
+async fn notification(endpoint: &Endpoint, session: &Session, message: Message) {
+    match message.method() {
+        Some(method::CANCELLED) => match CancelledView::of(&message) {
             // Whether there still is such a call is a race that the client knows about.
             Ok(cancelled) => _ = session.cancel(&cancelled.request_id),
             Err(error) => tracing::debug!(%error, "a cancel notice that names no request"),
+        },
+        // The greeting of the server was ours, and progress is of our requests.
+        Some(method::INITIALIZED | method::PROGRESS) | None => {}
+        Some(name) => {
+            let to_its_own = name == method::ROOTS_LIST_CHANGED;
+            // On the aggregate it belongs to nobody in particular.
+            if let Endpoint::Server(server) = endpoint {
+                tell(server, session, message, to_its_own).await;
+            }
         }
     }
 }
 
+/// Passes a notification on to a server. Best effort, like every notification. One that is about the client itself goes
+/// only to a connection that is this client's own: the others are asked again with the next call.
+async fn tell(server: &ServerHandle, session: &Session, message: Message, to_its_own: bool) {
+    let telling = async {
+        if server.is_per_client() {
+            if let Ok(own) = server.for_client(&session.face()).await {
+                own.notify(message).await;
+            }
+        } else if !to_its_own {
+            server.notify(message).await;
+        }
+    };
+    if tokio::time::timeout(TELL, telling).await.is_err() {
+        tracing::debug!(
+            server = server.name(),
+            "a client's notification was not passed on in time"
+        );
+    }
+}
+
 async fn request(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    session: &Arc<Session>,
+    message: Message,
+) -> Reply {
+    let id = message.id().cloned();
+    let reply = unwrapped(shared, endpoint, session, message).await;
+    // An answer that is a stream can be resumed; one that is not was never begun when its client left.
+    reply.map(|body| body.wrap_stream(|texts| session.replay.wrap(id.as_ref(), texts)))
+}
+
+/// Answers a request inside a session. An answer that is a stream cannot be resumed yet.
+pub(crate) async fn unwrapped(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
     session: &Arc<Session>,
@@ -223,19 +307,14 @@ async fn request(
     }
     match name {
         method::PING => answer(&id, "{}"),
-        method::SET_LEVEL => match levels::set(shared, session, &message) {
+        method::SET_LEVEL => match levels::set(shared, session, &message).await {
             Ok(()) => answer(&id, "{}"),
             Err(wrong) => fault(&id, &wrong),
         },
         method::SUBSCRIBE => subscribe(shared, endpoint, session, &id, &message).await,
         method::UNSUBSCRIBE => unsubscribe(session, &id, &message),
         method::LISTEN | method::DISCOVER => fault(&id, &Fault::no_method(name)),
-        _ => {
-            let called = id.clone();
-            let reply = pass_on(shared, endpoint, session, id, message).await;
-            // An answer that is a stream can be resumed; one that is not was never begun when its client left.
-            reply.map(|body| body.wrap_stream(|texts| session.replay.wrap(&called, texts)))
-        }
+        _ => pass_on(shared, endpoint, session, id, message).await,
     }
 }
 
@@ -278,7 +357,10 @@ async fn subscribe(
     let Some(uri) = message.string_member(&["params", "uri"]) else {
         return fault(id, &Fault::params("`params.uri` must be a string"));
     };
-    let mut words = session.subscriber.add(shared, endpoint, &[&uri]).await;
+    let mut words = session
+        .subscriber
+        .add(shared, endpoint, &[&uri], Promise::Attempt)
+        .await;
     if let Some(Err(wrong)) = words.pop() {
         return fault(id, &wrong);
     }
@@ -319,23 +401,19 @@ async fn pass_on(
         Ok(routed) => routed,
         Err(wrong) => return fault(&id, &wrong),
     };
-    // Nothing that a server could ask of the client is carried yet, so nothing is declared in its name.
-    let face = ClientFace {
-        capabilities: "{}".into(),
-        info: session.opening.client_info.clone(),
-        ..session.face()
+    let face = session.face();
+    let client = Client {
+        session: Arc::clone(session),
+        in_flight: session.begin(&id),
     };
-    let in_flight = Some(session.begin(&id));
     let caller = Caller {
-        era: Era::Legacy,
         id,
         method,
         progress_token,
-        face: Some(face),
+        face,
         info: String::new(),
-        in_flight,
     };
-    call::answer(shared, routed, caller).await
+    call::of_session(shared, routed, caller, client).await
 }
 
 fn answer(id: &Id, result: &str) -> Reply {

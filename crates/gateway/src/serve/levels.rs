@@ -39,7 +39,7 @@ struct Inner {
     /// Sessions on the aggregate want their level of every server.
     everywhere: Counts,
     at: HashMap<Box<str>, Counts>,
-    /// What legacy servers were told.
+    /// What servers were told.
     told: HashMap<Box<str>, LogLevel>,
     /// Until when levels of calls that are over stay in force.
     lingering: HashMap<(Box<str>, LogLevel), Instant>,
@@ -84,7 +84,7 @@ impl Inner {
         }
     }
 
-    /// Tells a legacy server what it is to be told now, if that is something else than it was.
+    /// Tells a server what it is to be told now, if that is something else than it was.
     fn apply(&mut self, server: &ServerHandle) {
         let lowest = [Some(self.everywhere), self.at.get(server.name()).copied()];
         let wanted = lowest.iter().flatten().filter_map(Counts::lowest).min();
@@ -134,7 +134,8 @@ impl LevelLease {
             None => shared.manager.servers(),
         };
         for server in concerned {
-            if facts(shared, &server) == Some(Era::Legacy) {
+            // Of either era: a server that speaks both has legacy connections beside its modern one.
+            if facts(shared, &server).is_some() {
                 shared.levels.lock().apply(&server);
             }
         }
@@ -244,8 +245,12 @@ impl SessionLevel {
     }
 }
 
-/// Answers `logging/setLevel` of a session.
-pub(crate) fn set(shared: &Arc<Shared>, session: &Session, message: &Message) -> Result<(), Fault> {
+/// Answers `logging/setLevel` of a session. On one server's endpoint a moment is waited until that server is told.
+pub(crate) async fn set(
+    shared: &Arc<Shared>,
+    session: &Session,
+    message: &Message,
+) -> Result<(), Fault> {
     let word = message.string_member(&["params", "level"]);
     let level = word.as_deref().and_then(LogLevel::parse);
     let level = level.ok_or_else(|| wrong("`params.level`"))?;
@@ -253,6 +258,13 @@ pub(crate) fn set(shared: &Arc<Shared>, session: &Session, message: &Message) ->
     // There are eight.
     session.set_log_level(at.and_then(|at| u8::try_from(at).ok()).unwrap_or_default());
     hold(shared, session, level);
+    let server = session.opening.server.as_deref();
+    if let Some(server) = server.and_then(|server| shared.manager.server(server))
+        && server.status().state == "connected"
+    {
+        // Told or not: it will be.
+        let _ = tokio::time::timeout(TELL, server.restored()).await;
+    }
     Ok(())
 }
 
@@ -280,7 +292,7 @@ fn of_session(shared: &Arc<Shared>, session: &Session, server: &ServerHandle) ->
         Some(level) => {
             // A session that came back after a restart, and a server that came later.
             hold(shared, session, level);
-            if facts(shared, server) == Some(Era::Legacy) {
+            if facts(shared, server).is_some() {
                 shared.levels.lock().apply(server);
             }
             level

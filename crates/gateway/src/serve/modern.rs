@@ -3,8 +3,7 @@
 //! Requests pass a ladder of checks in a fixed order, the first failure wins; what it says about HTTP statuses is the
 //! specification's. A disconnect cancels the call.
 //!
-//! Not here yet: input-required results of legacy servers (their requests to the client are not carried), log messages
-//! of servers.
+//! What a server asks of a client in the course of a call, and everything else that is said meanwhile, is `bridge`'s business.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,12 +20,13 @@ use serde_json::json;
 use super::Shared;
 use super::adapt::Recipient;
 use super::body::{self, Reply};
+use super::bridge;
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED, shown};
 use super::pages;
 use super::push::{self, Resources, Wanted};
-use super::subscriptions::SUBSCRIPTIONS_MAX;
+use super::subscriptions::{Promise, SUBSCRIPTIONS_MAX};
 
 /// Answers one POST of a modern client.
 pub(crate) async fn post(
@@ -307,7 +307,10 @@ async fn resources(shared: &Arc<Shared>, endpoint: &Endpoint, uris: Vec<String>)
         .filter(|uri| seen.insert(*uri))
         .take(SUBSCRIPTIONS_MAX)
         .collect();
-    let words = resources.subscriber.add(shared, endpoint, &asked).await;
+    let words = resources
+        .subscriber
+        .add(shared, endpoint, &asked, Promise::Kept)
+        .await;
     for (uri, word) in asked.iter().zip(words) {
         match word {
             Ok(()) => resources.uris.push((*uri).to_owned()),
@@ -320,20 +323,26 @@ async fn resources(shared: &Arc<Shared>, endpoint: &Endpoint, uris: Vec<String>)
 async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Message) -> Reply {
     let view = CallView::of(&message);
     let progress_token = view.progress_token.map(Into::into);
-    let face = message
-        .member(&meta::in_params(meta::CLIENT_CAPABILITIES))
-        .map(|capabilities| ClientFace {
-            capabilities: capabilities.into(),
-            info: message
-                .member(&meta::in_params(meta::CLIENT_INFO))
-                .map(Into::into),
-            client: None,
-            era: Some(Era::Modern),
-        });
+    let face = ClientFace {
+        capabilities: message
+            .member(&meta::in_params(meta::CLIENT_CAPABILITIES))
+            .unwrap_or("{}")
+            .into(),
+        info: message
+            .member(&meta::in_params(meta::CLIENT_INFO))
+            .map(Into::into),
+        client: None,
+        era: Some(Era::Modern),
+    };
     let method = message.method().unwrap_or_default().into();
     if let Err(wrong) = endpoint.listed(shared, &message).await {
         return fault(Some(&id), &modern_code(wrong));
     }
+    let asked = bridge::modern::Request::of(shared, message.clone(), endpoint.server_name());
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(wrong) => return fault(Some(&id), &wrong),
+    };
     let routed = match endpoint.route(shared, message) {
         Ok(routed) => routed,
         Err(wrong) => return fault(Some(&id), &modern_code(wrong)),
@@ -341,15 +350,13 @@ async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Mes
     // A result names the server that gave it, which on the aggregate is not Mainstay.
     let info = Endpoint::Server(routed.server.clone()).info(shared);
     let caller = Caller {
-        era: Era::Modern,
         id,
         method,
         progress_token,
         face,
         info,
-        in_flight: None,
     };
-    call::answer(shared, routed, caller).await
+    call::of_modern(shared, routed, caller, asked).await
 }
 
 /// Errors of ours that have another code in this era.

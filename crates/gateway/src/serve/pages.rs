@@ -337,7 +337,7 @@ mod tests {
 
     fn tools(names: &[&str]) -> ItemList {
         let tool = |name: &&str| {
-            RawItem::parse(ListKind::Tools, format!("{{\"name\":\"{name}\"}}").into()).unwrap()
+            RawItem::parse(ListKind::Prompts, format!("{{\"name\":\"{name}\"}}").into()).unwrap()
         };
         ItemList::new(names.iter().map(tool).collect())
     }

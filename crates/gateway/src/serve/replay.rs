@@ -201,7 +201,7 @@ struct EventId {
 #[derive(Debug, PartialEq, Eq)]
 enum RequestPart {
     Known(Id),
-    /// It was too long.
+    /// It was too long, or there are several.
     Unknown,
 }
 
@@ -255,17 +255,17 @@ impl Replay {
         self.inner.off.store(true, Ordering::Relaxed);
     }
 
-    /// Makes the stream of a call resumable. `request` is the client's id of the call; items are whole events or comments.
+    /// Makes the stream of a call resumable. `request` is the client's id of the call, none if the stream answers several;
+    /// items are whole events or comments.
     /// When what is returned is dropped before its end, `texts` is driven to its end by a task, until the gateway ends;
     /// comments are then dropped. Needs a runtime for that.
-    pub(crate) fn wrap(&self, request: &Id, texts: TextStream) -> TextStream {
+    pub(crate) fn wrap(&self, request: Option<&Id>, texts: TextStream) -> TextStream {
         if self.inner.off.load(Ordering::Relaxed) {
             return texts;
         }
-        let suffix = suffix(&if request.raw().len() <= REQUEST_BYTES_MAX {
-            RequestPart::Known(request.clone())
-        } else {
-            RequestPart::Unknown
+        let suffix = suffix(&match request {
+            Some(id) if id.raw().len() <= REQUEST_BYTES_MAX => RequestPart::Known(id.clone()),
+            Some(_) | None => RequestPart::Unknown,
         });
         let source = Source::of(texts);
         let number = self.inner.with(|logs| logs.open(Some(Arc::clone(&source))));

@@ -18,6 +18,7 @@ use mainstay_wire::{Era, Id, ListKind, Revision};
 use tokio::sync::{Notify, watch};
 
 use self::kept::{Entry, Kept};
+use super::bridge::asked::Asked;
 use super::levels::SessionLevel;
 use super::push::Told;
 use super::replay::Replay;
@@ -41,14 +42,14 @@ pub(crate) struct SessionId(u128);
 
 impl SessionId {
     /// A new unguessable id.
-    fn random() -> Result<Self, getrandom::Error> {
+    pub(crate) fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
         Ok(Self(u128::from_ne_bytes(bytes)))
     }
 
     /// Reads what [`SessionId::to_string`] wrote; anything else names no session of ours.
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         if text.len() != ID_DIGITS
             || !text
                 .iter()
@@ -113,6 +114,8 @@ pub(crate) struct Session {
     client: Arc<str>,
     /// What the client said when it opened the session.
     pub(crate) opening: Opening,
+    /// What the client was asked and has not answered yet.
+    pub(crate) asked: Asked,
     /// Which listings the client was last told about.
     pub(crate) told: Mutex<Told>,
     /// Its streams, for clients that lose them.
@@ -149,10 +152,6 @@ impl Session {
     }
 
     /// The client as servers are to see it.
-    #[allow(
-        dead_code,
-        reason = "resource subscriptions and calls across eras come to use it"
-    )]
     pub(crate) fn face(&self) -> ClientFace {
         ClientFace {
             capabilities: self.opening.client_capabilities.clone(),

@@ -120,11 +120,11 @@ impl Subscriptions {
         let Some(feed) = feeds.get(server) else {
             return;
         };
-        match update {
-            Update::Resource { uri, .. } => feed.changed(uri),
+        if let Update::Resource { uri, .. } = update {
+            feed.changed(uri);
+        } else if let Update::Missed(_) = update {
             // What was lost may have been about anything.
-            Update::Missed(_) => feed.everything_changed(),
-            _ => {}
+            feed.everything_changed();
         }
     }
 }
@@ -280,6 +280,15 @@ impl Inbox {
     }
 }
 
+/// What a subscription is worth to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// It gets what the server answers, whatever that server has declared (legacy era).
+    Attempt,
+    /// What is acknowledged is kept, so the server must have said that it can (modern era).
+    Kept,
+}
+
 /// One client: a legacy session or a modern listen stream. Dropping it ends its subscriptions.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriber {
@@ -310,7 +319,10 @@ pub(crate) fn revive(shared: &Arc<Shared>, endpoint: &Endpoint, session: &Arc<Se
             return;
         };
         let uris: Vec<&str> = uris.iter().map(|uri| &**uri).collect();
-        let words = session.subscriber.add(&shared, &endpoint, &uris).await;
+        let words = session
+            .subscriber
+            .add(&shared, &endpoint, &uris, Promise::Attempt)
+            .await;
         for (uri, word) in uris.into_iter().zip(words) {
             match word {
                 Ok(()) => session.subscriber.inbox.push(&uri.into(), ""),
@@ -338,12 +350,13 @@ impl Subscriber {
         shared: &Arc<Shared>,
         endpoint: &Endpoint,
         uris: &[&str],
+        promise: Promise,
     ) -> Vec<Result<(), Fault>> {
         endpoint.settled(shared).await;
         let deadline = Instant::now() + VERDICT;
         let adding = uris
             .iter()
-            .map(|uri| self.add_one(shared, endpoint, uri, deadline));
+            .map(|uri| self.add_one(shared, endpoint, uri, promise, deadline));
         join_all(adding).await
     }
 
@@ -352,16 +365,22 @@ impl Subscriber {
         shared: &Arc<Shared>,
         endpoint: &Endpoint,
         uri: &str,
+        promise: Promise,
         deadline: Instant,
     ) -> Result<(), Fault> {
         if lock(&self.leases).contains_key(uri) {
             return Ok(());
         }
-        if !endpoint.can_subscribe(shared) {
+        if !endpoint.may_subscribe(shared) {
             return Err(Fault::no_method(method::SUBSCRIBE));
         }
         let (server, upstream) = endpoint.resource(shared, uri)?;
-        if !catalog(shared, &server).await?.greeting.can_subscribe() {
+        let greeting = &catalog(shared, &server).await?.greeting;
+        let offered = match promise {
+            Promise::Attempt => greeting.may_subscribe(),
+            Promise::Kept => greeting.can_subscribe(),
+        };
+        if !offered {
             return Err(Fault::params(format!(
                 "server `{}`, which has this resource, offers no subscriptions",
                 server.name()

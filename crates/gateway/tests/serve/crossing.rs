@@ -47,11 +47,12 @@ async fn a_legacy_server_is_a_complete_modern_one() {
         answer_with(
             &server,
             "resources/read",
-            r#"{"jsonrpc":"2.0","id":$ID,"error":{"code":-32042,"message":"url","data":{}}}"#,
+            r#"{"jsonrpc":"2.0","id":$ID,"error":{"code":-32042,"message":"url","data":{"elicitations":[{"mode":"url","elicitationId":"e","url":"https://x","message":"m"}]}}}"#,
         );
         assert_eq!(
             client.modern(path, &read).await.error(),
-            (200, -31_004, json!(1))
+            (400, -32_021, json!(1)),
+            "this client cannot be sent to an address"
         );
     }
     // Nothing modern reached the server.
@@ -119,12 +120,13 @@ async fn a_modern_server_is_a_complete_legacy_one() {
             r#"{"jsonrpc":"2.0","id":$ID,"result":{"resultType":"input_required","requestState":"s"}}"#,
         );
         let reply = session.post(call).await;
-        assert_eq!(
-            reply.error(),
-            (200, -31_004, json!(1)),
-            "typed until it is bridged"
-        );
+        assert_eq!(reply.json()["result"]["isError"], false, "{reply:?}");
         let seen = server.ledger().seen_of("tools/call").pop().unwrap();
+        assert!(
+            seen.body.contains("\"requestState\":\"s\""),
+            "it only wanted to be called again: {}",
+            seen.body
+        );
         assert!(
             seen.body
                 .contains("\"io.modelcontextprotocol/clientCapabilities\":{}"),

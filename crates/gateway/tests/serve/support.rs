@@ -322,9 +322,19 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) async fn open(mut client: Client, path: &str, revision: &str) -> Self {
+    pub(crate) async fn open(client: Client, path: &str, revision: &str) -> Self {
+        Self::open_as(client, path, revision, "{}").await
+    }
+
+    /// The same with capabilities.
+    pub(crate) async fn open_as(
+        mut client: Client,
+        path: &str,
+        revision: &str,
+        capabilities: &str,
+    ) -> Self {
         let body = format!(
-            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{revision}","capabilities":{{}},"clientInfo":{{"name":"t","version":"1"}}}}}}"#
+            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{revision}","capabilities":{capabilities},"clientInfo":{{"name":"t","version":"1"}}}}}}"#
         );
         let reply = client.post(path, &[], body).await;
         assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
@@ -452,6 +462,25 @@ impl Events {
             let data = self.body.frame().await?.unwrap().into_data().unwrap();
             self.text.push_str(std::str::from_utf8(&data).unwrap());
         }
+    }
+
+    /// The id with which the stream begins, before anything is said.
+    pub(crate) async fn priming(&mut self) -> String {
+        while self.last_id.is_none() {
+            if let Some(end) = self.text.find("data: \n\n") {
+                let start = self.text[..end].find("id: ").unwrap() + "id: ".len();
+                let id = self.text[start..end].lines().next().unwrap();
+                self.last_id = Some(id.to_owned());
+                break;
+            }
+            let frame = tokio::time::timeout(PATIENCE, self.body.frame())
+                .await
+                .expect("nothing came")
+                .unwrap();
+            self.text
+                .push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
+        }
+        self.last_id.clone().unwrap()
     }
 
     /// The next event as JSON.

@@ -311,6 +311,10 @@ pub(super) struct ConnectionOptions {
     /// time: on stdio and HTTP+SSE, once the server has asked a client something.
     #[schemars(range(min = 1, max = 1_000), extend("default" = LANES))]
     pub(super) lanes: Option<u64>,
+    /// Capabilities of clients, as they declare them, for which a connection to a legacy server is opened with the server and
+    /// kept. For servers that take long to start: the first call of such a client then finds its connection there.
+    #[schemars(with = "Option<Vec<serde_json::Map<String, serde_json::Value>>>")]
+    pub(super) keep: Option<Vec<Box<str>>>,
 }
 
 pub(super) const CONNECTIONS: u64 = 16;

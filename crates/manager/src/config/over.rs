@@ -64,7 +64,8 @@ impl ServerOptions {
                     ConnectionOptions {
                         max,
                         idle_ms,
-                        lanes
+                        lanes,
+                        keep
                     }
                 )
             },

@@ -8,6 +8,7 @@ use super::{
         RestartOptions, RetryOptions, Scope, ServerOptions, Startup, StopOptions, SuspicionOptions,
         TimeoutOptions, TlsOptions, ToolOptions,
     },
+    read_objects::read_objects,
     read_server::read_template,
     reader::{Fields, Range, Sink, kind, list, text},
 };
@@ -165,6 +166,9 @@ fn read_connections(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> Connecti
         max: fields.whole("max", range(10_000), sink),
         idle_ms: fields.whole("idleMs", DURATION_MS, sink),
         lanes: fields.whole("lanes", range(1_000), sink),
+        keep: fields
+            .take("keep", sink)
+            .and_then(|(value, place)| read_objects(value, &place, sink)),
     };
     fields.finish(sink);
     options

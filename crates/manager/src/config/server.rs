@@ -204,6 +204,8 @@ pub struct Connections {
     pub idle_ms: u64,
     /// How many for callers with the same capabilities, where one can only serve one client at a time. Default: 4.
     pub lanes: usize,
+    /// Capabilities objects for which a connection is opened with a legacy server and kept. Default: none.
+    pub keep: Vec<Box<str>>,
 }
 
 /// When a catalog is listed again, and how large it may be. Durations in milliseconds.
@@ -641,6 +643,7 @@ impl Connections {
             max: saturated(options.max.unwrap_or(file::CONNECTIONS)),
             idle_ms: options.idle_ms.unwrap_or(file::CONNECTION_IDLE_MS),
             lanes: saturated(options.lanes.unwrap_or(file::LANES)),
+            keep: options.keep.clone().unwrap_or_default(),
         }
     }
 }

@@ -101,7 +101,7 @@ fn the_map_of_editors_is_read_with_a_note() {
 
 const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "command": "x", "enabled": false, "required": true, "startup": "lazy", "idleShutdownMs": 1,
-            "protocol": "modern", "scope": "session", "connections": {"max": 46, "idleMs": 47, "lanes": 48}, "tools": {"include": ["a*"], "exclude": ["ab"]},
+            "protocol": "modern", "scope": "session", "connections": {"max": 46, "idleMs": 47, "lanes": 48, "keep": [{"sampling": {"tools": [1.10, "x"]}}]}, "tools": {"include": ["a*"], "exclude": ["ab"]},
             "timeouts": {"callIdleMs": 2, "callTotalMs": 3, "connectMs": 4, "spawnMs": 5, "greetMs": 6, "listMs": 7,
                          "probeMs": 8, "edgePatienceMs": 9, "runnerMs": 36, "pushIdleMs": 31},
             "restart": {"budget": 10, "backoffBaseMs": 11, "backoffCapMs": 12, "openIntervalMs": 13, "stableMs": 14,
@@ -132,6 +132,10 @@ fn the_settings_of_calls_and_catalogs_are_read() {
     assert_eq!(
         (server.scope, further.max, further.idle_ms, further.lanes),
         (Scope::Session, 46, 47, 48)
+    );
+    assert_eq!(
+        *further.keep,
+        [Box::from(r#"{"sampling":{"tools":[1.10,"x"]}}"#)]
     );
     let catalog = &server.catalog;
     assert_eq!(

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mainstay_core::fleet::{FleetEffects, FleetInput};
 use mainstay_core::ids::SlotId;
@@ -13,11 +14,13 @@ use mainstay_core::lifecycle::input::Input;
 use mainstay_core::lifecycle::status::StateWord;
 use mainstay_core::lifecycle::{Lifecycle, Start};
 use mainstay_core::time::Time;
+use mainstay_wire::revision::Era;
 use tokio::sync::oneshot;
 
 use super::{Driver, Place};
 use crate::error::Refusal;
-use crate::pool::{Beside, Hold, Key, Ledger, Wanted, too_many};
+use crate::pool::{Beside, Declared, Hold, Key, Ledger, Wanted, too_many};
+use crate::request::ClientFace;
 use crate::runtime::report::Reports;
 use crate::settings;
 use crate::slot::Slot;
@@ -101,7 +104,7 @@ impl Driver {
         let shared = shared.cloned().ok_or(Refusal::ShuttingDown)?;
         let state = self.fleet.status(server).map(|status| status.state);
         // Law 5: nothing resurrects a disabled server.
-        if state == Some(StateWord::Disabled) {
+        if state == Some(StateWord::Disabled) || shared.family.off.load(Ordering::Acquire) {
             let server = (&*shared.name).into();
             return Err(Refusal::Disabled { server });
         }
@@ -210,6 +213,35 @@ impl Driver {
         }
     }
 
+    /// Opens the connections that are to stand ready (`connections.keep`), once the server has shown that it needs them.
+    pub(super) fn open_kept(&mut self, server: SlotId, effects: &mut FleetEffects) {
+        let Ok(shared) = self.may_derive(server) else {
+            return;
+        };
+        // Modern servers are told with every request.
+        if shared.beside.is_some() || shared.era.get() == Some(Era::Modern) {
+            return;
+        }
+        let config = shared.config.load_full();
+        for key in config
+            .connections
+            .keep
+            .iter()
+            .filter_map(|kept| kept_key(kept))
+        {
+            let ledger = self.further.servers.entry(server).or_default();
+            if ledger.find(&key).is_none() && ledger.has_room(config.connections.max) {
+                let (done, _nobody) = oneshot::channel();
+                let who = Waiting {
+                    info: None,
+                    wishes: None,
+                    done,
+                };
+                self.add_further(&shared, key, who, effects);
+            }
+        }
+    }
+
     /// Closes the connections that nobody used for a while.
     pub(super) fn close_unused(&mut self, effects: &mut FleetEffects) {
         let now = self.setting.clock.now();
@@ -223,7 +255,7 @@ impl Driver {
             };
             let idle_ms = slot.config.load().connections.idle_ms;
             let since = match slot.holds.unused_since_ms() {
-                Some(since) if !slot.wishes.are_heard() => Time(since),
+                Some(since) if !slot.wishes.are_heard() && !is_kept(&slot) => Time(since),
                 Some(_) | None => now,
             };
             if since + idle_ms <= now && slot.holds.close_if_unused() {
@@ -232,6 +264,16 @@ impl Driver {
                 let again = (since + idle_ms).max(now + 1);
                 self.further.looks.insert((again, id));
             }
+        }
+    }
+
+    /// An order to switch a server off or on: known to everybody before anything of it is done.
+    pub(super) fn switch(&self, server: SlotId, input: &Input) {
+        if let Some(shared) = self.slots.get(&server)
+            && matches!(input, Input::Disable | Input::Enable)
+        {
+            let off = *input == Input::Disable;
+            shared.family.off.store(off, Ordering::Release);
         }
     }
 
@@ -320,6 +362,29 @@ impl Driver {
             }
         }
     }
+}
+
+/// The key of callers that declare this; `None` if nobody could.
+fn kept_key(capabilities: &str) -> Option<Key> {
+    let declared = Declared::of(&ClientFace {
+        capabilities: capabilities.into(),
+        ..ClientFace::default()
+    });
+    let declared = declared.ok().filter(|declared| declared.useful)?;
+    Some(Key {
+        client: None,
+        capabilities: declared.text,
+        era: None,
+        lane: 0,
+    })
+}
+
+/// Whether a connection stands ready whether or not anybody uses it.
+fn is_kept(slot: &Slot) -> bool {
+    let config = slot.config.load();
+    let key = slot.beside.as_ref().map(|beside| &beside.key);
+    let mut kept = config.connections.keep.iter();
+    kept.any(|kept| kept_key(kept).as_ref() == key)
 }
 
 /// The caller may have left; then the hold ends here and the connection is idle.

@@ -136,7 +136,9 @@ async fn turn(
         Taken::Later(wait) => wait,
     };
     let mut view = slot.view.subscribe();
-    let over = view.wait_for(|view| view.shutting_down || view.status.state == StateWord::Disabled);
+    let over = view.wait_for(|view| {
+        view.shutting_down || view.status.state == StateWord::Disabled || is_off(slot)
+    });
     let refusal = tokio::select! {
         // Cancel-safe: a place that has come goes on to the next when it is dropped.
         Ok(lane) = wait => return Ok(lane),
@@ -168,6 +170,10 @@ async fn connection(
     if let Some(hold) = slot.family.find(key).as_ref().and_then(Hold::take) {
         return Ok(hold);
     }
+    if is_off(slot) {
+        let server = (&*slot.name).into();
+        return Err(CallError::Refused(Refusal::Disabled { server }));
+    }
     let state = slot.view.borrow().status.state;
     if matches!(state, StateWord::Parked | StateWord::Disabled) {
         // Whatever parked the server would park this one too: its caller is told what every other is, and at most this
@@ -180,6 +186,11 @@ async fn connection(
         // A place was to become free, and did not.
         Err(_elapsed) => Err(CallError::Refused(too_many(slot))),
     }
+}
+
+/// Law 5: from the order on, not from the moment in which the last process has gone.
+fn is_off(slot: &Slot) -> bool {
+    slot.family.off.load(Ordering::Acquire)
 }
 
 /// No place for a further connection.

@@ -1,7 +1,7 @@
 //! What a server said of itself when it was greeted, and what we say of ourselves.
 
 use mainstay_wire::meta;
-use mainstay_wire::revision::Revision;
+use mainstay_wire::revision::{Era, Revision};
 use mainstay_wire::splice::json_string;
 use mainstay_wire::views::{DiscoverResult, InitializeResult};
 
@@ -77,6 +77,16 @@ impl Greeting {
         self.capability("resources")
             .and_then(|object| object.get("subscribe").and_then(serde_json::Value::as_bool))
             .unwrap_or(false)
+    }
+
+    /// Whether it makes sense to ask for a subscription. Servers of the legacy era are known that take subscriptions on
+    /// without having declared it.
+    #[must_use]
+    pub fn may_subscribe(&self) -> bool {
+        match self.revision.era() {
+            Era::Legacy => self.declares("resources"),
+            Era::Modern => self.can_subscribe(),
+        }
     }
 
     /// What this greeting says differently from an earlier one, in stable words (law 25, F38).

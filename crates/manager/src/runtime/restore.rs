@@ -113,7 +113,8 @@ pub(crate) async fn restore(events: &Events, runtime: &Runtime) {
         runtime,
         watch: runtime.wishes.watch(),
         pause: PAUSE_MIN,
-        subscribes: greeting.can_subscribe(),
+        subscribes: greeting.may_subscribe(),
+        declared: greeting.can_subscribe(),
         logs: greeting.declares("logging"),
         said_unable: false,
     };
@@ -137,6 +138,8 @@ struct Restorer<'a> {
     watch: watch::Receiver<u64>,
     pause: Duration,
     subscribes: bool,
+    /// It said so itself.
+    declared: bool,
     logs: bool,
     said_unable: bool,
 }
@@ -212,6 +215,10 @@ impl Restorer<'_> {
                         .wishes
                         .subscribed(&uri, self.runtime.generation);
                     applied.uris.insert(uri);
+                }
+                Err(why) if why.code == Some(codes::METHOD_NOT_FOUND) && !self.declared => {
+                    self.subscribes = false;
+                    return self.say_unable(wanted);
                 }
                 Err(why) => {
                     trouble.get_or_insert(refused(&uri, &why.message));

@@ -83,7 +83,9 @@ pub(crate) async fn answer(
         }
     };
     if modern {
-        result["resultType"] = json!("complete");
+        if result.get("resultType").is_none() {
+            result["resultType"] = json!("complete");
+        }
         result["_meta"] = json!({"io.modelcontextprotocol/serverInfo": {"name": "fake", "version": state.script().server_version.clone()}});
         if cacheable {
             result["ttlMs"] = json!(state.script().ttl_ms);

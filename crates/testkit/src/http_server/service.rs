@@ -156,7 +156,10 @@ async fn post(exchange: Exchange) -> io::Result<Response<Body>> {
             .ledger
             .count(|counts| counts.initialized += 1),
         "notifications/cancelled" => exchange.state.ledger.count(|counts| counts.cancels += 1),
-        "" => exchange.state.ledger.count(|counts| counts.responses += 1),
+        "" => {
+            exchange.state.ledger.count(|counts| counts.responses += 1);
+            exchange.state.answered(&exchange.message);
+        }
         _ => {}
     }
     let fault = exchange.state.script().take_fault(&method);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::ledger::Ledger;
@@ -45,6 +45,8 @@ pub(crate) struct State {
     replays: Mutex<HashMap<String, watch::Receiver<Option<String>>>>,
     tasks: Mutex<JoinSet<()>>,
     gate: watch::Sender<u64>,
+    /// Requests of ours that wait for an answer, by our id.
+    asked: Mutex<HashMap<String, oneshot::Sender<Value>>>,
     next: AtomicU64,
     turn: AtomicUsize,
 }
@@ -59,6 +61,7 @@ impl State {
             replays: Mutex::default(),
             tasks: Mutex::default(),
             gate: watch::channel(0).0,
+            asked: Mutex::default(),
             next: AtomicU64::new(1),
             turn: AtomicUsize::new(0),
         }
@@ -176,6 +179,30 @@ impl State {
 
     pub(crate) fn replay(&self, event_id: &str) -> Option<watch::Receiver<Option<String>>> {
         lock(&self.replays).get(event_id).cloned()
+    }
+
+    /// A new request of ours: its id, and where its answer comes.
+    pub(crate) fn ask(&self) -> (String, oneshot::Receiver<Value>) {
+        let id = format!("inquire-{}", self.number());
+        let (sender, answer) = oneshot::channel();
+        lock(&self.asked).insert(id.clone(), sender);
+        (id, answer)
+    }
+
+    /// A client answers a request of ours.
+    pub(crate) fn answered(&self, message: &Value) {
+        let waiting = message
+            .get("id")
+            .and_then(Value::as_str)
+            .and_then(|id| lock(&self.asked).remove(id));
+        if let Some(waiting) = waiting {
+            let answer = match message.get("error") {
+                Some(error) => json!({"error": error}),
+                None => message.get("result").cloned().unwrap_or_default(),
+            };
+            // The call that asked may be over.
+            let _ = waiting.send(answer);
+        }
     }
 
     /// Runs a task that ends with the server.

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::state::State;
 use super::{params, sse};
+use crate::asks;
 
 /// The tools that are always there.
 const FIXED: [&str; 6] = ["echo", "add_marker", "slow", "big", "progress", "set_tools"];
@@ -111,6 +112,24 @@ pub(crate) async fn call(
             state.tell_changed("tools");
             text("done")
         }
+        "inquire"
+            if state
+                .script()
+                .extra_tools
+                .iter()
+                .any(|tool| tool == "inquire") =>
+        {
+            inquire(state, params, &arguments, emit).await
+        }
+        "log" if state.script().extra_tools.iter().any(|tool| tool == "log") => {
+            for message in asks::logs(&arguments) {
+                if let Some(emit) = emit {
+                    // A caller that has left needs no messages.
+                    let _ = emit.send(sse::event(None, &message.to_string())).await;
+                }
+            }
+            text("logged")
+        }
         other if params::tool(&state.script(), other).is_some() => text(other),
         other
             if state
@@ -129,6 +148,44 @@ pub(crate) async fn call(
 
 fn text(text: &str) -> Value {
     json!({"content": [{"type": "text", "text": text}], "isError": false})
+}
+
+/// Asks its caller, in the way of the era that it was called in.
+async fn inquire(
+    state: &State,
+    params: &Value,
+    arguments: &Value,
+    emit: Option<&mpsc::Sender<bytes::Bytes>>,
+) -> Value {
+    if params
+        .pointer("/_meta/io.modelcontextprotocol~1protocolVersion")
+        .is_some()
+    {
+        return asks::modern(params);
+    }
+    let Some(emit) = emit else {
+        return text("there is no stream to ask on");
+    };
+    let mut answers = Vec::new();
+    let mut number = 0;
+    while let Some(questions) = asks::round(arguments, number) {
+        let mut asked = Vec::new();
+        for question in questions {
+            let (id, answer) = state.ask();
+            let mut request = json!({"jsonrpc": "2.0", "id": id, "method": question.method});
+            if let Some(params) = question.params {
+                request["params"] = params;
+            }
+            // A caller that has left does not answer either.
+            let _ = emit.send(sse::event(None, &request.to_string())).await;
+            asked.push(answer);
+        }
+        for answer in asked {
+            answers.push(answer.await.unwrap_or_default());
+        }
+        number += 1;
+    }
+    asks::text(&Value::Array(answers))
 }
 
 /// Reports so many steps of progress, if the caller wants to know.

@@ -27,7 +27,8 @@ flags, all optional; N counts from 1 where nothing else is said
   --id-as FORM           answer with ids as string, float, or wrong (a number nobody asked with)
   --duplicate-answers    send every answer twice
   --wishes               offer log levels and resource subscriptions, and ask for roots
-  --asks                 have a tool `ask`, which puts a question to the client and answers with the client's answer
+  --asks                 have a tool `ask`, which puts a question to the client and answers with the client's answer, a
+                         tool `inquire` that asks several things in several rounds, and a tool `log`
   --no-final-newline     leave out the newline after the last answer before an exit
 exits
   --exit-on METHOD       exit when this request or notification arrives, without answering

@@ -155,7 +155,8 @@ impl Server {
                 self.ledger()
                     .write("roots", &message["result"]["roots"].to_string());
             }
-            if let Some(id) = message["id"].as_str().filter(|id| id.starts_with("ask-")) {
+            let asked = |id: &&str| id.starts_with("ask-") || id.starts_with("inquire-");
+            if let Some(id) = message["id"].as_str().filter(asked) {
                 self.answers().insert(id.to_owned(), message.clone());
                 self.0.answered.notify_all();
             }
@@ -338,16 +339,22 @@ impl Server {
         self.output().message(
             &json!({"jsonrpc": "2.0", "id": id, "method": "elicitation/create", "params": params}),
         );
+        let answer = self.answer_to(call, &id)?;
+        let said = answer.get("result").or_else(|| answer.get("error"));
+        said.map(Value::to_string)
+    }
+
+    /// The answer to a request of ours, whole; `None` when the call that asked was cancelled meanwhile.
+    pub(crate) fn answer_to(&self, call: &Value, id: &str) -> Option<Value> {
         loop {
             let answers = self.0.answered.wait_timeout_while(
                 self.answers(),
                 Duration::from_millis(20),
-                |answers| !answers.contains_key(&id),
+                |answers| !answers.contains_key(id),
             );
             let mut answers = answers.unwrap_or_else(PoisonError::into_inner).0;
-            if let Some(answer) = answers.remove(&id) {
-                let said = answer.get("result").or_else(|| answer.get("error"));
-                return said.map(Value::to_string);
+            if let Some(answer) = answers.remove(id) {
+                return Some(answer);
             }
             drop(answers);
             if !self.passes(call, Duration::ZERO) {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::answers::{Answer, error};
+use super::answers::{Answer, META_VERSION, error};
 use super::server::Server;
+use crate::asks;
 
 /// Name, description, argument, the argument's type, read-only?
 const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
@@ -60,14 +61,31 @@ const TOOLS: &[(&str, &str, &str, &str, bool)] = &[
         "array",
         false,
     ),
+    (
+        "inquire",
+        "Asks its caller the questions of `rounds`, then answers with all answers",
+        "rounds",
+        "array",
+        false,
+    ),
+    (
+        "log",
+        "Logs one message of each of `levels`, then answers",
+        "levels",
+        "array",
+        true,
+    ),
 ];
 
-/// `touch` is there only where resources can be subscribed to, `ask` only where it was asked for.
+/// `touch` is there only where resources can be subscribed to, what asks and logs only where it was asked for.
 pub(crate) fn default_names(wishes: bool, asks: bool) -> Vec<String> {
     let names = TOOLS.iter().map(|(name, ..)| (*name).to_owned());
     names
-        .filter(|name| wishes || name != "touch")
-        .filter(|name| asks || name != "ask")
+        .filter(|name| match name.as_str() {
+            "touch" => wishes,
+            "ask" | "inquire" | "log" => asks,
+            _ => true,
+        })
         .collect()
 }
 
@@ -127,10 +145,48 @@ pub(crate) fn call(server: &Server, id: &Value, params: &Value) -> Option<Answer
         "ask" => server.ask(id, &arguments["text"])?,
         "touch" => touch(server, &arguments["uri"]),
         "set_tools" => set_tools(server, &arguments["names"]),
+        "inquire" if params["_meta"][META_VERSION].is_string() => {
+            return Some(Ok(asks::modern(params)));
+        }
+        "inquire" => return inquire(server, id, arguments),
+        "log" => {
+            for message in asks::logs(arguments) {
+                server.output().message(&message);
+            }
+            "logged".to_owned()
+        }
         _ => arguments["text"].as_str().unwrap_or_default().to_owned(),
     };
     let text = server.knobs().big_result_bytes.map_or(text, filler);
     Some(Ok(json!({"content": [{"type": "text", "text": text}]})))
+}
+
+/// Asks round by round, and answers when it has all answers; not at all if it is cancelled before that.
+fn inquire(server: &Server, id: &Value, arguments: &Value) -> Option<Answer> {
+    let mut answers = Vec::new();
+    let mut number = 0;
+    while let Some(questions) = asks::round(arguments, number) {
+        let mut asked = Vec::new();
+        for (place, question) in questions.into_iter().enumerate() {
+            let ask = format!("inquire-{id}-{number}-{place}");
+            let mut request = json!({"jsonrpc": "2.0", "id": ask, "method": question.method});
+            if let Some(params) = question.params {
+                request["params"] = params;
+            }
+            server.ledger().write("ask", &ask);
+            server.output().message(&request);
+            asked.push(ask);
+        }
+        for ask in asked {
+            let answer = server.answer_to(id, &ask)?;
+            answers.push(match answer.get("error") {
+                Some(error) => json!({"error": error}),
+                None => answer["result"].clone(),
+            });
+        }
+        number += 1;
+    }
+    Some(Ok(asks::text(&Value::Array(answers))))
 }
 
 fn filler(bytes: usize) -> String {

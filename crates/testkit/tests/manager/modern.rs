@@ -96,6 +96,27 @@ async fn law_24_f137_a_tool_with_an_illegal_annotation_is_hidden_with_its_reason
 }
 
 #[tokio::test]
+async fn f37_a_refusal_that_names_our_own_version_is_asked_once_more() {
+    let refusal = Fault::Status {
+        status: 400,
+        headers: vec![("content-type".into(), "application/json".into())],
+        body: r#"{"jsonrpc":"2.0","id":$ID,"error":{"code":-32022,"message":"Unsupported protocol version","data":{"supported":["2026-07-28"],"requested":"2026-07-28"}}}"#.into(),
+    };
+    let fake = HttpServer::start(script(Eras::Modern).plan("server/discover", refusal))
+        .await
+        .unwrap();
+    let (manager, server) = connect(&fake).await;
+    assert_eq!(server.status().protocol, Some("2026-07-28"));
+    let counts = fake.ledger().counts();
+    assert_eq!(
+        counts.initializes, 0,
+        "nothing without a version was ever sent"
+    );
+    assert_eq!(server.status().generation, 1);
+    manager.shutdown().await;
+}
+
+#[tokio::test]
 async fn f138_a_version_dropped_in_mid_life_is_renegotiated_without_a_failed_call_or_a_charge() {
     type Change = fn(&mut Script);
     let drops: [(&str, Change); 3] = [

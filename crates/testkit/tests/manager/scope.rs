@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mainstay::config::{Scope, ServerConfig};
 use mainstay::{CallError, ClientFace, Manager, Refusal, ServerHandle};
 use mainstay_testkit::http_server::{Eras, HttpServer};
+use mainstay_wire::Era;
 use serde_json::{Value, json};
 
 use super::harness::*;
@@ -18,6 +19,7 @@ fn face(capabilities: &str, client: Option<&str>) -> ClientFace {
         capabilities: capabilities.into(),
         info: client.map(|name| json!({"name": name, "version": "1"}).to_string().into()),
         client: client.map(Arc::from),
+        era: None,
     }
 }
 
@@ -145,16 +147,20 @@ async fn law_1_callers_at_the_same_time_open_one_connection_and_leaving_changes_
 async fn law_20_an_unused_connection_is_closed_and_its_handle_opens_another() {
     let bench = Bench::new();
     let mut config = bench.server("s", &[]);
-    config.connections.idle_ms = 50;
+    config.connections.idle_ms = 300;
     let (manager, server) = connect(config).await;
     let own = way(&server, SAMPLING, None).await;
     let slow = tokio::spawn({
         let own = own.clone();
-        async move { call(&own, "slow", json!({"ms": 400})).await }
+        async move { call(&own, "slow", json!({"ms": 1_500})).await }
     });
     within("the slow call", slow).await.unwrap().unwrap();
-    assert_eq!(met(&bench).len(), 2, "in use, it was left alone");
-    let first = met(&bench)[1].0;
+    assert_eq!(
+        bench.count("s", "initialize"),
+        2,
+        "in use, it was left alone"
+    );
+    let first = met(&bench).last().expect("somebody was met").0;
     until("the connection to go", || {
         server.status().connections.is_empty()
     })
@@ -451,4 +457,152 @@ async fn a_server_that_is_still_starting_is_waited_for_to_know_its_era() {
     assert_eq!(server.status().state, "connected", "it was asked who it is");
     assert_eq!(bench.count("s", "initialize"), 2);
     manager.shutdown().await;
+}
+
+/// A call of the tool `ask` by a client, whose answer says who it is after a while.
+fn asking(own: &ServerHandle, client: Option<&str>, ms: u64) -> tokio::task::JoinHandle<String> {
+    let (hear, mut heard) = tokio::sync::mpsc::channel(16);
+    let mut options = limits(60_000, 60_000);
+    options.hear = Some(hear);
+    options.client = Some(face(ELICITATION, client));
+    let (own, who) = (own.clone(), client.unwrap_or("nobody").to_owned());
+    tokio::spawn(async move {
+        let answers = async {
+            while let Some(said) = heard.recv().await {
+                if let mainstay::Said::Ask(ask) = said {
+                    tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+                    ask.result(&json!({"action": "accept", "content": {"who": who}}).to_string())
+                        .await;
+                }
+            }
+        };
+        let request = tool_call("ask", &json!({"text": who}));
+        let called = own.request(request, options);
+        let (answer, ()) = within("the call", async { tokio::join!(called, answers) }).await;
+        text(&answer.unwrap())
+    })
+}
+
+#[tokio::test]
+async fn once_a_server_has_asked_clients_do_not_share_a_stream_and_each_gets_its_own_question() {
+    let bench = Bench::new();
+    let mut config = bench.server("s", &["--asks"]);
+    config.connections.lanes = 2;
+    let (manager, server) = connect(config).await;
+    let own = way(&server, ELICITATION, None).await;
+    // The first question is what tells: until then nobody waits for anybody.
+    let first = within("the first", asking(&own, Some("first"), 0)).await;
+    assert!(first.unwrap().contains("\"who\":\"first\""));
+    let clients = ["a", "b", "c", "d", "e", "f", "nobody", "nobody"];
+    let calls: Vec<_> = clients
+        .iter()
+        .map(|name| asking(&own, Some(*name).filter(|name| *name != "nobody"), 50))
+        .collect();
+    for (client, answered) in clients.into_iter().zip(calls) {
+        let answered = within("an answer", answered).await.unwrap();
+        let expected = format!("\"who\":\"{client}\"");
+        assert!(answered.contains(&expected), "{client}: {answered}");
+    }
+    let lanes: Vec<usize> = server
+        .status()
+        .connections
+        .iter()
+        .map(|connection| connection.lane)
+        .collect();
+    assert_eq!(lanes, [0, 1], "as many as may be");
+    manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn law_19_waiting_for_ones_turn_is_our_time_and_ends_with_the_deadline_or_the_server() {
+    let bench = Bench::new();
+    let mut config = bench.server("s", &["--asks"]);
+    config.connections.lanes = 1;
+    let (manager, server) = connect(config).await;
+    let own = way(&server, ELICITATION, None).await;
+    within("the first", asking(&own, Some("a"), 0))
+        .await
+        .unwrap();
+    let calls = |text: &str| bench.count_of("s", "call", text);
+    let slow = |client: &str, ms: u64, total_ms: u64| {
+        let mut options = limits(60_000, total_ms);
+        options.client = Some(face(ELICITATION, Some(client)));
+        let own = own.clone();
+        tokio::spawn(async move {
+            own.request(tool_call("slow", &json!({"ms": ms})), options)
+                .await
+        })
+    };
+    let first = slow("a", 1_000, 60_000);
+    until("a to be there", || calls("slow") == 1).await;
+    let late = within("b", slow("b", 0, 100)).await.unwrap().unwrap_err();
+    assert!(
+        matches!(late, CallError::Refused(Refusal::DeadlineInQueue { .. })),
+        "{late:?}"
+    );
+    let second = within("c", slow("c", 0, 60_000)).await.unwrap().unwrap();
+    assert!(second.queued > second.served, "{second:?}");
+    within("a", first).await.unwrap().unwrap();
+    let _stays = slow("a", 60_000, 60_000);
+    until("a to be there again", || calls("slow") == 3).await;
+    let waits = slow("b", 0, 60_000);
+    tokio::task::yield_now().await;
+    within("disable", server.disable()).await.unwrap();
+    let refused = within("b", waits).await.unwrap().unwrap_err();
+    assert!(
+        matches!(refused, CallError::Refused(Refusal::Disabled { .. })),
+        "{refused:?}"
+    );
+    manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn connections_that_are_to_stand_ready_are_there_before_the_first_call_and_stay() {
+    let bench = Bench::new();
+    let mut config = bench.server("s", &[]);
+    config.connections.keep = vec![SAMPLING.into()];
+    config.connections.idle_ms = 1;
+    let (manager, server) = connect(config).await;
+    until("the kept connection", || pids(&bench, "s").len() == 2).await;
+    let kept = pids(&bench, "s")[1];
+    assert_eq!(met_by(&bench, kept)["capabilities"].to_string(), SAMPLING);
+    let other = way(&server, ELICITATION, None).await;
+    pid_of(&bench, &other, "other").await;
+    drop(other);
+    until("the other one to be closed", || {
+        server.status().connections.len() == 1
+    })
+    .await;
+    let sampling = way(&server, SAMPLING, None).await;
+    assert_eq!(pid_of(&bench, &sampling, "kept").await, kept);
+    assert_eq!(bench.count("s", "initialize"), 3);
+    manager.shutdown().await;
+    gone(&pids(&bench, "s")).await;
+}
+
+#[tokio::test]
+async fn a_legacy_client_gets_its_own_era_from_a_server_of_both_and_the_shared_one_from_a_modern_one()
+ {
+    let of_era = |era| ClientFace {
+        era: Some(era),
+        ..face(SAMPLING, None)
+    };
+    for speaks in ["both", "modern"] {
+        let bench = Bench::new();
+        let (manager, server) = connect(bench.server("s", &["--era", speaks])).await;
+        let way_of =
+            async |face: &ClientFace| within("a way", server.for_client(face)).await.unwrap();
+        let modern = way_of(&of_era(Era::Modern)).await;
+        let shared = pid_of(&bench, &modern, "modern").await;
+        assert_eq!(pids(&bench, "s"), [shared]);
+        // The first time a server is tried in the words of the other era.
+        let legacy = way_of(&of_era(Era::Legacy)).await;
+        let own = pid_of(&bench, &legacy, "legacy").await;
+        assert_ne!(own, shared);
+        assert_eq!(bench.count("s", "initialize"), 1, "tried once: {speaks}");
+        let again = way_of(&of_era(Era::Legacy)).await;
+        let again = pid_of(&bench, &again, "again").await;
+        assert_eq!(again, if speaks == "both" { own } else { shared });
+        manager.shutdown().await;
+    }
 }

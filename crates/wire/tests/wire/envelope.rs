@@ -24,6 +24,35 @@ fn told(refused: &Refused) -> Option<&str> {
 }
 
 proptest! {
+    /// A batch is taken apart at its own commas and nowhere else, whatever its members hold.
+    #[test]
+    fn a_batch_gives_back_its_members_byte_for_byte(
+        members in proptest::collection::vec(generate::value(), 1..20),
+        space in "[ \n\t]{0,3}",
+    ) {
+        let comma = format!("{space},{space}");
+        let text = format!("{space}[{space}{}{space}]{space}", members.join(&comma));
+        let batch = Bytes::from(text);
+        let split = split_batch(batch.clone(), &Limits::default()).unwrap();
+        prop_assert_eq!(&split, &members);
+        let within = batch.as_ptr_range();
+        for member in &split {
+            prop_assert!(member.is_empty() || within.contains(&member.as_ptr()), "it was copied");
+        }
+    }
+
+    /// However deep or broken an array is, judging it needs no stack and ends (F247).
+    #[test]
+    fn f247_a_batch_of_any_depth_is_judged_without_recursion(depth in 1_usize..200_000, closed: bool) {
+        let mut text = "[".repeat(depth);
+        if closed {
+            text.push('1');
+            text.push_str(&"]".repeat(depth));
+        }
+        let split = split_batch(Bytes::from(text), &Limits::default());
+        prop_assert_eq!(split.is_ok(), closed && depth <= 1 + Limits::default().depth_max);
+    }
+
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]

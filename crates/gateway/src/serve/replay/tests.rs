@@ -105,7 +105,7 @@ async fn events_have_ids_comments_have_none_and_only_new_clients_are_primed() {
     for primed in [false, true] {
         let session = world.session(primed);
         let (says, texts) = spoken();
-        let mut stream = session.wrap(&Id::number(7), texts);
+        let mut stream = session.wrap(Some(&Id::number(7)), texts);
         says.send("1").unwrap();
         says.send(": ping").unwrap();
         says.send("2").unwrap();
@@ -140,7 +140,7 @@ async fn a_call_without_a_word_has_no_events() {
     let world = World::new(limits());
     let (says, texts) = spoken();
     drop(says);
-    let mut stream = world.session(true).wrap(&Id::number(1), texts);
+    let mut stream = world.session(true).wrap(Some(&Id::number(1)), texts);
     assert_eq!(next(&mut stream).await, None);
 }
 
@@ -149,7 +149,7 @@ async fn a_disconnect_loses_nothing_and_a_resume_brings_each_event_once() {
     let world = World::new(limits());
     let session = world.session(true);
     let (says, texts) = spoken();
-    let mut stream = session.wrap(&Id::string("a"), texts);
+    let mut stream = session.wrap(Some(&Id::string("a")), texts);
     says.send("1").unwrap();
     assert_eq!(next(&mut stream).await.unwrap().data, "");
     let first = next(&mut stream).await.unwrap();
@@ -175,7 +175,7 @@ async fn a_resumed_stream_goes_on_live_while_the_first_connection_still_hangs() 
     let world = World::new(limits());
     let session = world.session(false);
     let (says, texts) = spoken();
-    let mut stale = session.wrap(&Id::number(1), texts);
+    let mut stale = session.wrap(Some(&Id::number(1)), texts);
     says.send("1").unwrap();
     let first = next(&mut stale).await.unwrap();
     // Nobody reads the first connection any more, and nobody has noticed.
@@ -195,9 +195,9 @@ async fn only_the_stream_that_was_lost_is_replayed() {
     let world = World::new(limits());
     let session = world.session(false);
     let (one, texts) = spoken();
-    let mut first = session.wrap(&Id::number(1), texts);
+    let mut first = session.wrap(Some(&Id::number(1)), texts);
     let (two, texts) = spoken();
-    let mut second = session.wrap(&Id::number(2), texts);
+    let mut second = session.wrap(Some(&Id::number(2)), texts);
     one.send("one").unwrap();
     two.send("two").unwrap();
     let (lost, other) = (next(&mut first).await, next(&mut second).await);
@@ -219,7 +219,7 @@ async fn what_fell_out_of_the_buffer_is_told() {
     });
     let session = world.session(false);
     let (says, texts) = spoken();
-    let mut stream = session.wrap(&Id::number(1), texts);
+    let mut stream = session.wrap(Some(&Id::number(1)), texts);
     says.send("1").unwrap();
     let first = next(&mut stream).await.unwrap();
     drop(stream);
@@ -263,7 +263,7 @@ async fn law_16_a_lost_answer_is_an_unknown_outcome_and_never_silence() {
         let session = world.session(true);
         let (says, texts) = spoken();
         let id = Id::string(&format!("id {number}"));
-        let mut stream = session.wrap(&id, texts);
+        let mut stream = session.wrap(Some(&id), texts);
         says.send("1").unwrap();
         let primed = next(&mut stream).await.unwrap();
         drop(stream);
@@ -299,7 +299,9 @@ async fn what_all_sessions_keep_is_bounded_and_given_back() {
         }
         drop(says);
         assert_eq!(
-            data(&mut session.wrap(&Id::number(1), texts)).await.len(),
+            data(&mut session.wrap(Some(&Id::number(1)), texts))
+                .await
+                .len(),
             20
         );
         assert!(kept() <= 1_000, "{}", kept());
@@ -314,13 +316,13 @@ async fn the_number_of_streams_is_bounded_and_the_oldest_ended_one_goes_first() 
     let world = World::new(limits());
     let session = world.session(false);
     let (says, texts) = spoken();
-    let mut running = session.wrap(&Id::number(0), texts);
+    let mut running = session.wrap(Some(&Id::number(0)), texts);
     for number in 1..200 {
         let (says, texts) = spoken();
         says.send("x").unwrap();
         drop(says);
         assert_eq!(
-            data(&mut session.wrap(&Id::number(number), texts))
+            data(&mut session.wrap(Some(&Id::number(number)), texts))
                 .await
                 .len(),
             1
@@ -385,7 +387,7 @@ async fn where_nothing_can_be_resumed_nothing_is_added() {
     let (says, texts) = spoken();
     says.send("1").unwrap();
     drop(says);
-    let heard = next(&mut session.wrap(&Id::number(1), texts))
+    let heard = next(&mut session.wrap(Some(&Id::number(1)), texts))
         .await
         .unwrap();
     assert_eq!((heard.id.as_str(), heard.data.as_str()), ("", "1"));
@@ -397,7 +399,7 @@ async fn the_end_of_the_session_or_of_the_gateway_ends_a_resumed_stream() {
         let world = World::new(limits());
         let session = world.session(true);
         let (says, texts) = spoken();
-        let mut stream = session.wrap(&Id::number(1), texts);
+        let mut stream = session.wrap(Some(&Id::number(1)), texts);
         says.send("1").unwrap();
         let primed = next(&mut stream).await.unwrap();
         let mut resumed = call(session.resume(&primed.id));

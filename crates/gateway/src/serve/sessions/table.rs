@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::kept::Kept;
 use super::{ID_DIGITS, Opening, Session, SessionId, lock, sealed, unix_ms};
+use crate::serve::bridge::asked::Asked;
 use crate::serve::levels::SessionLevel;
 use crate::serve::push::Told;
 use crate::serve::replay::{self, Replay};
@@ -168,6 +169,7 @@ impl Sessions {
             text: fresh.text,
             client: id.to_string().into(),
             opening: fresh.opening,
+            asked: Asked::default(),
             told: Mutex::new(fresh.told),
             subscriber: Subscriber::default(),
             level: SessionLevel::default(),
@@ -260,20 +262,23 @@ impl Sessions {
             },
         );
         session.restore(&entry);
-        tracing::info!(session = %id, "a session from before goes on");
+        // The beginning tells sessions apart, and nobody can use it.
+        let begins = id.to_string();
+        tracing::info!(session = &begins[..8], "a session from before goes on");
         Ok(Some(session))
     }
 
     /// Ends a session for good, as its client wishes: its streams end, its calls are cancelled. `false` if there is none.
     pub(crate) fn close(&self, id: SessionId) -> bool {
-        let closed = self.drop_session(id);
+        let closed = self.end(id);
         if closed && let Some(kept) = self.kept() {
             kept.bury(id);
         }
         closed
     }
 
-    fn drop_session(&self, id: SessionId) -> bool {
+    /// Ends a session without remembering it: its streams end, its calls are cancelled. `false` if there is none.
+    pub(crate) fn end(&self, id: SessionId) -> bool {
         let Some(session) = self.write(id).remove(&id) else {
             return false;
         };
@@ -329,7 +334,7 @@ impl Sessions {
     pub(super) fn sweep_at(&self, now_ms: u64) {
         for (id, idle_ms) in self.idle(now_ms) {
             if idle_ms >= self.idle_max_ms {
-                self.drop_session(id);
+                self.end(id);
             }
         }
     }
@@ -339,7 +344,7 @@ impl Sessions {
             .idle(now_ms)
             .into_iter()
             .max_by_key(|(_, idle_ms)| *idle_ms);
-        longest.is_some_and(|(id, idle_ms)| idle_ms >= EVICT_IDLE_MS && self.drop_session(id))
+        longest.is_some_and(|(id, idle_ms)| idle_ms >= EVICT_IDLE_MS && self.end(id))
     }
 
     fn idle(&self, now_ms: u64) -> Vec<(SessionId, u64)> {

@@ -157,7 +157,17 @@ impl Greeter<'_> {
         }
     }
 
+    /// A server that refuses our version and names it in the same breath is asked once more: what it refused was another
+    /// version in its eyes, or another replica answered. Retrying with a version that it names is the client's duty.
     async fn discover(&self) -> Discovered {
+        match self.discover_once().await {
+            (Discovered::Refused(_), true) => self.discover_once().await.0,
+            (discovered, _) => discovered,
+        }
+    }
+
+    /// What it answered, and whether its refusal names our own version.
+    async fn discover_once(&self) -> (Discovered, bool) {
         let revision = Revision::LATEST_MODERN;
         let face = self.link.bare.agreed(revision, None);
         let info = self.link.introduced();
@@ -170,11 +180,17 @@ impl Greeter<'_> {
         let id = self.next_id();
         let response = match self.ask(&face, id, method::DISCOVER, &params).await {
             Ok(response) => response,
-            Err(failure) => return Discovered::Outage(failure),
+            Err(failure) => return (Discovered::Outage(failure), false),
         };
         let asked = self.link.asked(&face, id);
         let answered = answer::read(self.link, &face, &asked, response, self.inbound).await;
         self.noted(&answered);
+        let names_ours = answered.as_ref().is_ok_and(|message| {
+            verdict::error_code(message) == Some(codes::UNSUPPORTED_PROTOCOL_VERSION)
+                && verdict::supported_versions(message)
+                    .iter()
+                    .any(|version| version == revision.as_str())
+        });
         let discovered = judge_discover(answered);
         if matches!(discovered, Discovered::Modern(_) | Discovered::Refused(_)) {
             self.link.unserved.store(false, Ordering::Relaxed);
@@ -184,7 +200,7 @@ impl Greeter<'_> {
                 .face
                 .store(self.link.bare.agreed(greeting.revision, None).into());
         }
-        discovered
+        (discovered, names_ours)
     }
 
     async fn initialize(&self) -> Result<Greeting, NotInitialized> {

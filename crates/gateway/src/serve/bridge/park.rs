@@ -1,0 +1,446 @@
+//! Calls that wait between two requests of their client, and the sealed text by which the client finds its call again.
+//!
+//! A parked call belongs to whoever brings its state: unchanged, in time, for the same endpoint, method and parameters, and
+//! for the round that was asked last. Anything else changes nothing for it. Bounded in number and in time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mainstay_wire::Message;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::conversation::Conversation;
+use super::digest;
+use super::inputs::Kind;
+use crate::serve::Shared;
+use crate::serve::fault::Fault;
+use crate::serve::seal::{Purpose, Sealer};
+
+/// What a request must have in common with the one that was parked. There are no users yet, so there is one principal.
+const PRINCIPAL: &str = "";
+
+/// What `requestState` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// The parked call.
+    call: u128,
+    /// The endpoint: a server's name, or nothing for the aggregate.
+    at: String,
+    /// The fingerprint of method and parameters.
+    asks: String,
+    principal: String,
+    until_unix_ms: u64,
+    round: u32,
+    /// Makes every state another one.
+    random: u128,
+}
+
+/// What a client came back with: a state that is its own, in time and for this very request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    call: u128,
+    round: u32,
+    random: u128,
+}
+
+/// Whether a text was sealed here as a request state, whatever it says.
+pub(crate) fn is_ours(sealer: &Sealer, state: &str) -> bool {
+    sealer.unseal(Purpose::RequestState, state).is_some()
+}
+
+/// Reads the state that came with a request.
+///
+/// # Errors
+/// What is wrong with it, for the client.
+pub(crate) fn ticket(
+    sealer: &Sealer,
+    state: &str,
+    at: &str,
+    request: &Message,
+) -> Result<Ticket, Fault> {
+    ticket_at(sealer, state, at, request, now_ms())
+}
+
+fn ticket_at(
+    sealer: &Sealer,
+    state: &str,
+    at: &str,
+    request: &Message,
+    now_ms: u64,
+) -> Result<Ticket, Fault> {
+    let wrong = |what: &str| Fault::params(format!("`params.requestState` {what}"));
+    let state: State = sealer
+        .unseal(Purpose::RequestState, state)
+        .and_then(|payload| serde_json::from_slice(&payload).ok())
+        .ok_or_else(|| {
+            wrong("is none that was handed out here; start the call again without it")
+        })?;
+    if state.at != at {
+        return Err(wrong("belongs to another endpoint"));
+    }
+    if state.principal != PRINCIPAL {
+        return Err(wrong("belongs to somebody else"));
+    }
+    if state.asks != digest::of_request(request) {
+        return Err(wrong(
+            "belongs to another request: method and parameters must stay the same",
+        ));
+    }
+    if state.until_unix_ms <= now_ms {
+        return Err(wrong("has expired; start the call again without it"));
+    }
+    Ok(Ticket {
+        call: state.call,
+        round: state.round,
+        random: state.random,
+    })
+}
+
+/// What waits.
+pub(crate) enum Waiting {
+    /// A call on its way.
+    Call(Box<Conversation>),
+    /// A call that is to be made again when the user has been to these addresses, as entries of `inputRequests`.
+    Visits(Vec<String>),
+}
+
+/// What is parked, with its place.
+pub(crate) struct Held {
+    pub(crate) seat: Seat,
+    pub(crate) waiting: Waiting,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held")
+            .field("round", &self.seat.round)
+            .finish_non_exhaustive()
+    }
+}
+
+type Claim = oneshot::Sender<oneshot::Sender<Held>>;
+
+/// All parked calls of a gateway.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    table: Mutex<HashMap<u128, Entry>>,
+    count_max: usize,
+    expiry: Duration,
+}
+
+#[derive(Debug)]
+struct Entry {
+    round: u32,
+    random: u128,
+    questions: Arc<[(String, Kind)]>,
+    /// None while a request of the client attends to the call.
+    claim: Option<Claim>,
+}
+
+impl Parked {
+    /// An empty table for at most `count_max` calls, each of which is given up after `expiry`.
+    pub(crate) fn new(count_max: usize, expiry: Duration) -> Self {
+        Self {
+            table: Mutex::default(),
+            count_max,
+            expiry,
+        }
+    }
+
+    /// How many calls are parked or attended to after that.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// The questions that a ticket answers.
+    ///
+    /// # Errors
+    /// Why there is nothing to answer, for the client.
+    pub(crate) fn questions(&self, ticket: Ticket) -> Result<Arc<[(String, Kind)]>, Fault> {
+        let table = self.lock();
+        let entry = fitting(&table, ticket)?;
+        Ok(Arc::clone(&entry.questions))
+    }
+
+    /// Takes the call of a ticket; of two that come at once, one gets it.
+    ///
+    /// # Errors
+    /// As for [`Parked::questions`].
+    pub(crate) async fn claim(&self, ticket: Ticket) -> Result<Held, Fault> {
+        let (sender, held) = oneshot::channel();
+        {
+            let mut table = self.lock();
+            fitting(&table, ticket)?;
+            let claim = table
+                .get_mut(&ticket.call)
+                .and_then(|entry| entry.claim.take());
+            // It fails only if the keeper has just given the call up.
+            if claim.is_none_or(|claim| claim.send(sender).is_err()) {
+                return Err(gone());
+            }
+        }
+        held.await.map_err(|_given_up| gone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u128, Entry>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn fitting(table: &HashMap<u128, Entry>, ticket: Ticket) -> Result<&Entry, Fault> {
+    let entry = table.get(&ticket.call).ok_or_else(gone)?;
+    if (entry.round, entry.random) != (ticket.round, ticket.random) {
+        return Err(Fault::params(
+            "`params.requestState` was used already; answer what was asked last",
+        ));
+    }
+    if entry.claim.is_none() {
+        return Err(Fault::params(
+            "another request with this `params.requestState` is being served",
+        ));
+    }
+    Ok(entry)
+}
+
+/// The call of a state does not exist any more.
+fn gone() -> Fault {
+    Fault::params(
+        "the call of this `params.requestState` does not wait any more (it ended, it expired, or Mainstay was restarted); \
+         start the call again without it",
+    )
+}
+
+/// A place in the table; given back when dropped.
+pub(crate) struct Seat {
+    parked: Arc<Parked>,
+    call: u128,
+    pub(crate) round: u32,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.parked.lock().remove(&self.call);
+    }
+}
+
+impl Seat {
+    /// A place for a call that is to be parked. `None`: all are taken.
+    pub(crate) fn take(parked: &Arc<Parked>) -> Option<Self> {
+        let (call, random) = (random()?, random()?);
+        let mut table = parked.lock();
+        if table.len() >= parked.count_max || table.contains_key(&call) {
+            return None;
+        }
+        let entry = Entry {
+            round: 0,
+            random,
+            questions: Arc::new([]),
+            claim: None,
+        };
+        table.insert(call, entry);
+        drop(table);
+        Some(Self {
+            parked: Arc::clone(parked),
+            call,
+            round: 0,
+        })
+    }
+}
+
+/// Parks a call for its next round and seals the state by which it is found. The outcome is that state.
+///
+/// # Errors
+/// Nothing can be sealed; the call is given up.
+pub(crate) fn park(
+    shared: &Arc<Shared>,
+    mut held: Held,
+    questions: Vec<(String, Kind)>,
+    at: &str,
+    request: &Message,
+) -> Result<String, Fault> {
+    let expiry = held.seat.parked.expiry;
+    held.seat.round += 1;
+    let state = State {
+        call: held.seat.call,
+        at: at.to_owned(),
+        asks: digest::of_request(request),
+        principal: PRINCIPAL.to_owned(),
+        until_unix_ms: now_ms()
+            .saturating_add(u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX)),
+        round: held.seat.round,
+        random: random().ok_or_else(|| unsealed("the system gave no random bytes"))?,
+    };
+    let payload = serde_json::to_vec(&state).map_err(unsealed)?;
+    let sealed = shared
+        .sealer
+        .seal(Purpose::RequestState, &payload)
+        .map_err(unsealed)?;
+    let (claim, claimed) = oneshot::channel();
+    if let Some(entry) = held.seat.parked.lock().get_mut(&held.seat.call) {
+        *entry = Entry {
+            round: state.round,
+            random: state.random,
+            questions: questions.into(),
+            claim: Some(claim),
+        };
+    }
+    let until = Instant::now() + expiry;
+    let ending = shared.ending.clone();
+    shared.tasks.spawn(async move {
+        let mut held = held;
+        tokio::select! {
+            biased;
+            // Cancel-safe: a channel keeps its value.
+            claimed = claimed => if let Ok(reply) = claimed {
+                // Whoever claimed it may have left meanwhile: then the call is cancelled, as by any disconnect.
+                drop(reply.send(held));
+            },
+            // Never resolves; cancel-safe.
+            () = held.waiting.idle() => {}
+            // Cancel-safe: a sleep and a token hold nothing.
+            () = tokio::time::sleep_until(until) => give_up(held).await,
+            () = ending.cancelled() => {}
+        }
+    });
+    Ok(sealed)
+}
+
+/// Nobody came back in time. The place is given away first, so that nobody finds a call that is about to end.
+async fn give_up(held: Held) {
+    let Held { seat, waiting } = held;
+    drop(seat);
+    match waiting {
+        Waiting::Call(mut conversation) => conversation.expire().await,
+        Waiting::Visits(_) => {}
+    }
+}
+
+impl Waiting {
+    async fn idle(&mut self) {
+        match self {
+            Self::Call(conversation) => conversation.idle().await,
+            Self::Visits(_) => std::future::pending().await,
+        }
+    }
+}
+
+fn unsealed(error: impl std::fmt::Display) -> Fault {
+    Fault::new(
+        mainstay_wire::codes::INTERNAL_ERROR,
+        format!("the server asks for input, and its question cannot be sealed: {error}"),
+    )
+}
+
+fn random() -> Option<u128> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(u128::from_ne_bytes(bytes))
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use mainstay_wire::Limits;
+
+    fn request(name: &str) -> Message {
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}"}}}}"#
+        );
+        Message::parse(Bytes::from(text), &Limits::default()).unwrap()
+    }
+
+    fn state() -> State {
+        State {
+            call: u128::MAX,
+            at: "s".to_owned(),
+            asks: digest::of_request(&request("t")),
+            principal: PRINCIPAL.to_owned(),
+            until_unix_ms: 1_000,
+            round: 1,
+            random: 5,
+        }
+    }
+
+    fn sealed(sealer: &Sealer, state: &State) -> String {
+        let payload = serde_json::to_vec(state).unwrap();
+        sealer.seal(Purpose::RequestState, &payload).unwrap()
+    }
+
+    #[test]
+    fn every_part_of_a_state_counts() {
+        let sealer = Sealer::ephemeral().unwrap();
+        let good = sealed(&sealer, &state());
+        let read = |text: &str, at: &str, name: &str, now_ms| {
+            ticket_at(&sealer, text, at, &request(name), now_ms)
+        };
+        let ticket = read(&good, "s", "t", 999).unwrap();
+        assert_eq!(
+            ticket,
+            Ticket {
+                call: u128::MAX,
+                round: 1,
+                random: 5
+            }
+        );
+        let refused = |result: Result<Ticket, Fault>, words: &str| {
+            let fault = result.unwrap_err();
+            assert_eq!(fault.code, -32_602);
+            assert!(fault.message.contains(words), "{} / {words}", fault.message);
+        };
+        refused(read(&good, "other", "t", 999), "another endpoint");
+        refused(read(&good, "s", "u", 999), "another request");
+        refused(read(&good, "s", "t", 1_000), "expired");
+        let other = State {
+            principal: "ann".to_owned(),
+            ..state()
+        };
+        refused(
+            read(&sealed(&sealer, &other), "s", "t", 999),
+            "somebody else",
+        );
+        // Forged: other bytes, other keys, other purposes, no seal at all.
+        let foreign = sealed(&Sealer::ephemeral().unwrap(), &state());
+        let payload = serde_json::to_vec(&state()).unwrap();
+        let session = sealer.seal(Purpose::Session, &payload).unwrap();
+        let nothing = sealer.seal(Purpose::RequestState, b"{}").unwrap();
+        let tampered = format!("{good}-TAMPERED");
+        for forged in [
+            "",
+            "x",
+            tampered.as_str(),
+            &good[1..],
+            &good[..good.len() - 1],
+            &foreign,
+            &session,
+            &nothing,
+        ] {
+            refused(read(forged, "s", "t", 999), "none that was handed out here");
+        }
+        for at in 0..good.len() {
+            let mut bytes = good.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let forged = String::from_utf8(bytes).unwrap();
+            assert!(read(&forged, "s", "t", 999).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn places_are_bounded_and_given_back() {
+        let parked = Arc::new(Parked::new(2, Duration::from_secs(1)));
+        let seats: Vec<_> = std::iter::from_fn(|| Seat::take(&parked)).take(5).collect();
+        assert_eq!((seats.len(), parked.count()), (2, 2));
+        drop(seats);
+        assert_eq!(parked.count(), 0, "F231: nothing is left behind");
+    }
+}
