@@ -82,6 +82,8 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Check a configuration without serving it.
     Check(CheckArgs),
+    /// Say again what the clients of a recording said, and tell how the answers differ.
+    Replay(ReplayArgs),
     /// See Mainstay work: three bundled servers, called all the time and broken on purpose.
     Demo(DemoArgs),
     /// One of the demo's servers (internal).
@@ -103,6 +105,7 @@ impl Command {
             Self::Restart(args) | Self::Enable(args) | Self::Disable(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Check(args) => args.json,
+            Self::Replay(args) => args.json,
             Self::Demo(args) => args.json,
             #[cfg(feature = "chaos")]
             Self::Chaos(args) => match &args.command {
@@ -138,6 +141,7 @@ Examples:
   mainstay serve
   mainstay serve --config ~/.cursor/mcp.json
   mainstay serve --config mcp.json --listen 127.0.0.1:9000 --log-format json
+  mainstay serve --record wire.jsonl     keep every message, for `mainstay replay`
 
 Signals: the first SIGINT or SIGTERM stops gracefully, the second skips every grace period, the third leaves at once.")]
 pub(crate) struct ServeArgs {
@@ -152,6 +156,12 @@ pub(crate) struct ServeArgs {
     pub(crate) state_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) socket: SocketArg,
+    /// Write every MCP message to this file as JSON lines, secrets removed, to be read or given to `mainstay replay`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    /// With --record: at this size in MiB the file becomes FILE.1, and a new one begins.
+    #[arg(long, value_name = "MIB", default_value_t = 64, requires = "record", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub(crate) record_mib: u64,
     /// Started by a relay: leaves the terminal, and takes a free port if the configured one is taken.
     #[arg(long, hide = true)]
     pub(crate) background: bool,
@@ -327,6 +337,32 @@ pub(crate) struct CheckArgs {
     pub(crate) start: bool,
     /// With --start: give up on a server after this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mainstay serve --record wire.jsonl     records
+  mainstay replay wire.jsonl
+  mainstay replay wire.jsonl --url http://127.0.0.1:9000 --ignore serverInfo --json
+
+Exit codes: 0 every answer is as it was, 60 at least one differs.")]
+pub(crate) struct ReplayArgs {
+    /// The recording.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Where to say it: a Mainstay, or with a path the one endpoint for everything.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8808")]
+    pub(crate) url: String,
+    /// Do not compare members of this name, wherever they are. May be repeated.
+    #[arg(long, value_name = "MEMBER")]
+    pub(crate) ignore: Vec<String>,
+    /// Give up on an answer after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) timeout: u64,
     /// Print one JSON object.
     #[arg(long)]

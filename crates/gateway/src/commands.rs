@@ -10,6 +10,7 @@ mod local;
 mod logs;
 mod operate;
 mod paths;
+mod replay;
 pub(crate) mod serve;
 pub(crate) mod signals;
 mod status;
@@ -38,6 +39,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Disable(args) => operate::run(Order::Disable, args, output).await,
         Command::Logs(args) => logs::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
+        Command::Replay(args) => replay::run(args, output).await,
         Command::Demo(args) => demo::run(args, output).await,
         Command::DemoServer(args) => demo::server::run(args.kind).await.map(|()| Exit::Ok),
         #[cfg(feature = "chaos")]

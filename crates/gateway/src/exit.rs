@@ -61,13 +61,15 @@ pub(crate) enum Exit {
         expect(dead_code, reason = "only chaos ends so")
     )]
     TargetDown,
+    /// `replay`: an answer differs from the recorded one.
+    Differs,
     /// Left at once on the third signal, without waiting for anything.
     Interrupted,
 }
 
 impl Exit {
     /// Every way to end, in the order of the numbers.
-    pub(crate) const ALL: [Exit; 22] = [
+    pub(crate) const ALL: [Exit; 23] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Usage,
@@ -89,6 +91,7 @@ impl Exit {
         Exit::DemoUnrecovered,
         Exit::NotSurvived,
         Exit::TargetDown,
+        Exit::Differs,
         Exit::Interrupted,
     ];
 
@@ -122,6 +125,7 @@ impl Exit {
             Self::DemoUnrecovered => 41,
             Self::NotSurvived => 50,
             Self::TargetDown => 51,
+            Self::Differs => 60,
             Self::Interrupted => 130,
         }
     }
@@ -150,6 +154,7 @@ impl Exit {
             Self::DemoUnrecovered => "demo-unrecovered",
             Self::NotSurvived => "not-survived",
             Self::TargetDown => "target-down",
+            Self::Differs => "differs",
             Self::Interrupted => "interrupted",
         }
     }
@@ -239,6 +244,10 @@ impl Exit {
             Self::TargetDown => (
                 "`chaos run`: the target served in no scenario at all.",
                 "The notes have its last words on stderr; check `--target-command` and `--target`.",
+            ),
+            Self::Differs => (
+                "`replay`: at least one answer differs from the recorded one.",
+                "The differences are printed; `--ignore MEMBER` leaves out what changes by nature.",
             ),
             Self::Interrupted => (
                 "Left at once on the third signal, without waiting for anything.",

@@ -1,6 +1,7 @@
 //! The gateway of Mainstay: one endpoint for many MCP servers, and the local admin API.
 
 pub mod admin;
+pub mod record;
 pub mod serve;
 
 pub use serve::{Gateway, GatewaySettings};

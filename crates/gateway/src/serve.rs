@@ -43,7 +43,7 @@ pub(crate) mod subscriptions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ::http::{Request, StatusCode};
@@ -66,6 +66,8 @@ use self::replay::ReplayLimits;
 use self::seal::Sealer;
 use self::sessions::Sessions;
 use self::subscriptions::Subscriptions;
+
+use crate::record::Recorder;
 
 pub use self::listen::{ServeError, serve};
 
@@ -220,6 +222,8 @@ pub(crate) struct Shared {
     pub(crate) hurry: CancellationToken,
     /// Calls that outlive their connection, and connections.
     pub(crate) tasks: TaskTracker,
+    /// Keeps the log of the wire, if one is kept.
+    pub(crate) recorder: OnceLock<Recorder>,
     started: Instant,
 }
 
@@ -299,6 +303,7 @@ impl Gateway {
             ending,
             hurry,
             tasks,
+            recorder: OnceLock::new(),
             started: Instant::now(),
             manager,
             settings,
@@ -312,6 +317,11 @@ impl Gateway {
     #[must_use]
     pub fn manager(&self) -> &Manager {
         &self.shared.manager
+    }
+
+    /// Shows every message of clients to a recorder from now on. The first one stays.
+    pub fn record(&self, recorder: Recorder) {
+        let _first = self.shared.recorder.set(recorder);
     }
 
     /// How many legacy sessions are open.

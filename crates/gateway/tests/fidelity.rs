@@ -9,6 +9,8 @@
     reason = "test code: a failure here is the test's failure"
 )]
 
+#[path = "fidelity/ask.rs"]
+mod ask;
 #[path = "fidelity/drive.rs"]
 mod drive;
 #[path = "fidelity/edits.rs"]
@@ -67,6 +69,13 @@ async fn every_message_arrives_but_for_the_documented_edits() {
                 for round in 0..ROUNDS {
                     let mut seed = seed([column as u64, row as u64, round]);
                     let rows = line.carry(exchange, round > 0, &mut seed).await;
+                    used.extend(rows.into_iter().map(|row| (row, column)));
+                }
+            }
+            for (row, question) in table::questions().iter().enumerate() {
+                for round in 0..ROUNDS {
+                    let mut seed = seed([column as u64 + 100, row as u64, round]);
+                    let rows = line.question(question, round > 0, &mut seed).await;
                     used.extend(rows.into_iter().map(|row| (row, column)));
                 }
             }

@@ -30,6 +30,8 @@ mod modern;
 mod old;
 #[path = "serve/push.rs"]
 mod push;
+#[path = "serve/refused.rs"]
+mod refused;
 #[path = "serve/replay.rs"]
 mod replay;
 #[path = "serve/routing.rs"]

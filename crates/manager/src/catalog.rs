@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::{BufMut, Bytes, BytesMut};
 use mainstay_core::catalog::{self, Digest};
 use mainstay_wire::listing::{CacheScope, RawItem};
+use mainstay_wire::{headers, raw};
 use serde::Serialize;
 
 pub use crate::runtime::greeting::Greeting;
@@ -67,6 +68,7 @@ pub struct ItemList {
     /// How long the server lets it be kept, by all its pages; none from servers that say no such thing.
     pub hint: Option<CacheHint>,
     json: OnceLock<Bytes>,
+    callable: OnceLock<Option<Box<Self>>>,
 }
 
 impl Default for ItemList {
@@ -89,7 +91,25 @@ impl ItemList {
             digest,
             hint: None,
             json: OnceLock::new(),
+            callable: OnceLock::new(),
         }
+    }
+
+    /// The tools that a modern client can call over HTTP: without those whose header annotations are illegal, which such
+    /// clients must not accept (F137). Judged once; the list itself where there are none.
+    #[must_use]
+    pub fn callable_over_http(&self) -> &Self {
+        let judged = self.callable.get_or_init(|| {
+            let legal: Vec<_> = self
+                .items
+                .iter()
+                .filter(|tool| has_legal_headers(&tool.name, &tool.raw))
+                .cloned()
+                .collect();
+            (legal.len() < self.items.len())
+                .then(|| Box::new(Self::new(legal).with_hint(self.hint)))
+        });
+        judged.as_deref().unwrap_or(self)
     }
 
     /// The same with the server's word on keeping it.
@@ -166,6 +186,24 @@ impl Catalog {
             && self.resources.digest == other.resources.digest
             && self.templates.digest == other.templates.digest
             && self.greeting == other.greeting
+    }
+}
+
+/// Whether the annotations for headers in a tool's schema, if there are any, are legal.
+pub(crate) fn has_legal_headers(name: &str, tool: &Bytes) -> bool {
+    let schema = std::str::from_utf8(tool)
+        .ok()
+        .and_then(|tool| raw::member(tool, &["inputSchema"]));
+    match schema.map(headers::param_headers) {
+        None | Some(Ok(_)) => true,
+        Some(Err(reason)) => {
+            tracing::warn!(
+                tool = name,
+                reason,
+                "tool left out for modern clients over HTTP"
+            );
+            false
+        }
     }
 }
 

@@ -184,7 +184,7 @@ impl ServerHandle {
     /// every request, unless the request names a level of its own.
     pub fn set_log_level(&self, level: LogLevel) {
         self.wishes().set_log_level(level);
-        if self.way.is_none() {
+        if self.way.as_ref().is_none_or(|way| way.key.client.is_none()) {
             for place in self.place.slot.family.all() {
                 place.slot.wishes.set_log_level(level);
             }

@@ -50,6 +50,7 @@ mod settings;
 mod slot;
 pub mod status;
 pub mod store;
+pub mod wire_log;
 pub mod wishes;
 
 pub use self::asks::{Ask, Said};

@@ -15,7 +15,7 @@ use mainstay_wire::listing::{self, RawItem};
 use mainstay_wire::raw;
 use tokio::sync::watch;
 
-use crate::catalog::{Catalog, Hidden, ItemList, json_array};
+use crate::catalog::{Catalog, Hidden, ItemList, has_legal_headers, json_array};
 
 /// One item as clients of the aggregate see it.
 #[derive(Debug, Clone)]
@@ -41,6 +41,7 @@ pub struct Listing {
     pub hidden: Vec<Hidden>,
     by_name: HashMap<Box<str>, usize>,
     json: OnceLock<Bytes>,
+    callable: OnceLock<Option<Box<Self>>>,
 }
 
 impl Default for Listing {
@@ -51,11 +52,44 @@ impl Default for Listing {
             hidden: Vec::new(),
             by_name: HashMap::new(),
             json: OnceLock::new(),
+            callable: OnceLock::new(),
         }
     }
 }
 
 impl Listing {
+    fn new(items: Vec<Published>, hidden: Vec<Hidden>) -> Self {
+        let digest = catalog::digest(items.iter().map(|item| (&*item.exposed, item.raw.as_ref())));
+        let by_name = items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| (item.exposed.clone(), index))
+            .collect();
+        Self {
+            items,
+            digest,
+            hidden,
+            by_name,
+            ..Self::default()
+        }
+    }
+
+    /// The tools that a modern client can call over HTTP, see [`ItemList::callable_over_http`].
+    #[must_use]
+    pub fn callable_over_http(&self) -> &Self {
+        let judged = self.callable.get_or_init(|| {
+            let legal: Vec<_> = self
+                .items
+                .iter()
+                .filter(|tool| has_legal_headers(&tool.exposed, &tool.raw))
+                .cloned()
+                .collect();
+            (legal.len() < self.items.len())
+                .then(|| Box::new(Self::new(legal, self.hidden.clone())))
+        });
+        judged.as_deref().unwrap_or(self)
+    }
+
     /// The item that clients know by this name (or uri).
     #[must_use]
     pub fn find(&self, exposed: &str) -> Option<&Published> {
@@ -322,17 +356,5 @@ fn merge(
             });
         }
     }
-    let digest = catalog::digest(items.iter().map(|item| (&*item.exposed, item.raw.as_ref())));
-    let by_name = items
-        .iter()
-        .enumerate()
-        .map(|(index, item)| (item.exposed.clone(), index))
-        .collect();
-    Listing {
-        items,
-        digest,
-        hidden,
-        by_name,
-        json: OnceLock::new(),
-    }
+    Listing::new(items, hidden)
 }

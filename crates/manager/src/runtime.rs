@@ -56,6 +56,7 @@ use self::waiters::{CallMark, Party, Waiters};
 use crate::counters::Counters;
 use crate::limits::{Limit, RateGate};
 use crate::request::{CallOptions, ClientFace, Request};
+use crate::wire_log::{self, Way};
 use crate::wishes::Wishes;
 
 /// How the bytes of one generation travel.
@@ -88,6 +89,8 @@ pub trait Inbound: Send + Sync {
     fn life(&self);
     /// Something arrived that had to be skipped: noise, an unknown id, an undecodable event.
     fn skipped(&self, what: &'static str, sample: &str);
+    /// A message leaves or arrives that nobody else sees; for the log of the wire only.
+    fn crossed(&self, _way: Way, _text: &Parts) {}
 }
 
 /// Why a request did not get its answer on this generation.
@@ -386,6 +389,7 @@ impl Runtime {
             cancel: outgoing.method.as_ref() != method::INITIALIZE,
         };
         let party = hearing.party;
+        wire_log::crossed(|| self.crossing(Way::ToServer, outgoing.parts.clone()));
         let answered = match &self.link {
             Link::Stdio(link) => {
                 let answer = self.waiters.register(id, party, Arc::clone(&mark));
@@ -431,7 +435,13 @@ impl Runtime {
         guard.cancel &= matches!(answered, Err(Miss::Lost(Cut::Idle | Cut::Total)));
         drop(guard);
         match &answered {
-            Ok(_) => self.life(),
+            Ok(message) => {
+                self.life();
+                // The answers of other links came through `receive`.
+                if let Link::Http(_) = &self.link {
+                    wire_log::crossed(|| self.crossing(Way::FromServer, message.into()));
+                }
+            }
             // Rejected, or lost while its answer was being resumed: the session is gone either way, for everybody.
             Err(
                 Miss::Rejected(failure) | Miss::Doubted(failure) | Miss::Lost(Cut::Ended(failure)),
@@ -462,6 +472,7 @@ impl Runtime {
     /// Sends a notification, or our answer to a request of the server. Bounded by the link's own deadlines; a failure is
     /// counted and otherwise ignored. `false`: it did not arrive.
     pub(crate) async fn tell(&self, message: Message) -> bool {
+        wire_log::crossed(|| self.crossing(Way::ToServer, Parts::from(&message)));
         let told = match &self.link {
             Link::Stdio(link) => link.send(Parts::from(message), None).await.is_ok(),
             Link::Sse(link) => link.notify(message).await.is_ok(),

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mainstay::config::{GatewayConfig, Loaded};
+use mainstay::config::{GatewayConfig, Loaded, ServerConfig};
 use mainstay::store::Store;
-use mainstay::{Manager, ShutdownReport};
+use mainstay::{Manager, ShutdownReport, wire_log};
+use mainstay_gateway::record::{self, Recorder};
 use mainstay_gateway::serve::serve;
 use mainstay_gateway::{Gateway, GatewaySettings, admin};
 use tokio::net::{TcpListener, UnixListener};
@@ -55,6 +56,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     let mut settings = GatewaySettings::from(&config.gateway);
     settings.listen = address;
     settings.state_dir.clone_from(&state_dir);
+    let recorder = recorder(&args, &config.servers)?;
     let manager = Manager::builder()
         .config(config)
         .state_dir(state_dir)
@@ -62,6 +64,9 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
         .await
         .map_err(|error| Stop::unexpected("cannot start the servers", error))?;
     let gateway = Gateway::new(manager.clone(), settings);
+    recorder
+        .into_iter()
+        .for_each(|recorder| gateway.record(recorder));
     let doors = Doors::open(gateway, listener, local);
     output.line(&ready_line(address, servers, socket.as_ref()))?;
     signals.next().await;
@@ -69,6 +74,21 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     drop(socket);
     output.line(&last_line(&report))?;
     Ok(Exit::Ok)
+}
+
+/// Starts the wire log that was asked for, before the first message.
+fn recorder(args: &ServeArgs, servers: &[ServerConfig]) -> Result<Option<Recorder>, Stop> {
+    let Some(file) = &args.record else {
+        return Ok(None);
+    };
+    let bytes_max = args.record_mib.saturating_mul(1024 * 1024);
+    let recorder =
+        Recorder::start(file, bytes_max, record::secrets_of(servers)).map_err(|error| {
+            Stop::unexpected(&format!("cannot write to {}", file.display()), error)
+                .hint("name a file in a directory that you may write to with --record")
+        })?;
+    wire_log::install(Box::new(recorder.clone()));
+    Ok(Some(recorder))
 }
 
 /// Leaves the session of whoever started us: their terminal, and their end, are not ours.

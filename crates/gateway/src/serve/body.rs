@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -103,6 +103,27 @@ impl ReplyBody {
             | Form::Streamed { .. }
             | Form::Foreign(_)) => Self(form),
         }
+    }
+
+    /// The same, and every text that it sends is shown to somebody first: the whole of a short one, each of a stream.
+    pub(crate) fn observed(self, mut see: impl FnMut(&Parts) + Send + 'static) -> Self {
+        Self(match self.0 {
+            Form::One(text) => {
+                see(&Parts::from(text.clone()));
+                Form::One(text)
+            }
+            Form::Several { segments, left } => {
+                let mut whole = Parts::new();
+                segments.clone().for_each(|segment| whole.push(segment));
+                see(&whole);
+                Form::Several { segments, left }
+            }
+            Form::Streamed { texts, segments } => Form::Streamed {
+                texts: texts.inspect(move |text| see(text)).boxed(),
+                segments,
+            },
+            other @ (Form::Empty | Form::Foreign(_)) => other,
+        })
     }
 
     /// What this body says. The body of another handler says nothing here.
@@ -230,7 +251,6 @@ pub(crate) fn events(texts: TextStream) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::StreamExt;
     use http_body_util::BodyExt;
 
     fn parts(texts: &[&'static str]) -> Parts {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use mainstay::catalog::Hidden;
 use mainstay::publish::Published;
 use mainstay::{CallError, CallOptions, Catalog, Publication, Refusal, Request, ServerHandle};
-use mainstay_wire::{ListKind, Message, json_string, method};
+use mainstay_wire::{Era, ListKind, Message, json_string, method, raw};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -53,17 +53,17 @@ impl Endpoint {
     pub(crate) async fn list(
         &self,
         shared: &Shared,
-        kind: ListKind,
+        what: (ListKind, Era),
         cursor: Option<&str>,
     ) -> Result<Page, Fault> {
         match self {
             Self::All => {
                 settle(shared).await;
-                pages::of_all(shared, &shared.manager.publication(), kind, cursor)
+                pages::of_all(shared, &shared.manager.publication(), what, cursor)
             }
             Self::Server(server) => {
                 let catalog = catalog(shared, server).await?;
-                pages::of_server(shared, server.name(), &catalog, kind, cursor)
+                pages::of_server(shared, server.name(), &catalog, what, cursor)
             }
         }
     }
@@ -384,7 +384,15 @@ fn complete(shared: &Shared, publication: &Publication, message: Message) -> Res
     }
 }
 
+/// A request as the manager takes it. What stands in the way of its edits is the client's mistake, and told at once.
 fn request(message: Message) -> Result<Request, Fault> {
+    for path in [&["params"][..], &["params", "_meta"]] {
+        let fits = |member: &str| member == "null" || raw::is_object(member);
+        if message.member(path).is_some_and(|member| !fits(member)) {
+            let place = path.join(".");
+            return Err(Fault::params(format!("`{place}` must be an object")));
+        }
+    }
     Request::from_message(message).map_err(|refusal| Fault::from(&CallError::Refused(refusal)))
 }
 

@@ -54,7 +54,15 @@ where
             );
             return body::json(StatusCode::NOT_ACCEPTABLE, fault.answer(None));
         }
-        Method::GET => return legacy::get(shared, &endpoint, headers),
+        Method::GET => {
+            let reply = legacy::get(shared, &endpoint, headers);
+            return match shared.recorder.get() {
+                None => reply,
+                Some(recorder) => recorder
+                    .exchange(endpoint.server_name(), headers, Era::Legacy)
+                    .answered(reply),
+            };
+        }
         Method::DELETE => return legacy::delete(shared, &endpoint, headers),
         _ => return method_not_allowed("GET, POST, DELETE"),
     }
@@ -73,7 +81,16 @@ where
     let pace = Pace::new(shared.settings.body_ms);
     let message = match read(body, shared.settings.limits.message_bytes_max, pace).await {
         Ok(text) if batch::is_array(&text) && !claims_modern(headers) => {
-            return batch::post(shared, &endpoint, headers, text).await;
+            let exchange = shared.recorder.get().map(|recorder| {
+                let exchange = recorder.exchange(endpoint.server_name(), headers, Era::Legacy);
+                exchange.came(text.clone());
+                exchange
+            });
+            let reply = batch::post(shared, &endpoint, headers, text).await;
+            return match exchange {
+                None => reply,
+                Some(exchange) => exchange.answered(reply),
+            };
         }
         Ok(text) => match Message::parse(text, &shared.settings.limits) {
             Ok(message) => message,
@@ -83,9 +100,19 @@ where
     };
     local::complete(shared, &endpoint, &mut head, &message);
     let headers = &head.headers;
-    match era(headers, &message) {
+    let era = era(headers, &message);
+    let exchange = shared.recorder.get().map(|recorder| {
+        let exchange = recorder.exchange(endpoint.server_name(), headers, era);
+        exchange.came(&message);
+        exchange
+    });
+    let reply = match era {
         Era::Modern => modern::post(shared, &endpoint, headers, message).await,
         Era::Legacy => legacy::post(shared, &endpoint, headers, message).await,
+    };
+    match exchange {
+        None => reply,
+        Some(exchange) => exchange.answered(reply),
     }
 }
 

@@ -27,7 +27,7 @@ use super::pages;
 use super::push::{self, Told};
 use super::replay::Resume;
 use super::sessions::{NoSession, Opening, Session};
-use super::subscriptions::{self, Promise};
+use super::subscriptions::{self, Terms};
 
 /// How long a client's notification may take on its way to the server.
 const TELL: Duration = Duration::from_secs(2);
@@ -332,7 +332,10 @@ async fn list(
     };
     // Taken first: what changes while the items are read is told afterwards.
     let told = Told::now(shared, endpoint);
-    match endpoint.list(shared, kind, cursor.as_deref()).await {
+    match endpoint
+        .list(shared, (kind, Era::Legacy), cursor.as_deref())
+        .await
+    {
         Ok(page) => {
             session.listed(kind, &told);
             let to = Recipient {
@@ -359,7 +362,7 @@ async fn subscribe(
     };
     let mut words = session
         .subscriber
-        .add(shared, endpoint, &[&uri], Promise::Attempt)
+        .add(shared, endpoint, &[&uri], &Terms::Attempt(session.face()))
         .await;
     if let Some(Err(wrong)) = words.pop() {
         return fault(id, &wrong);

@@ -26,7 +26,7 @@ use super::endpoint::Endpoint;
 use super::fault::{Fault, LIMIT_REACHED, shown};
 use super::pages;
 use super::push::{self, Resources, Wanted};
-use super::subscriptions::{Promise, SUBSCRIPTIONS_MAX};
+use super::subscriptions::{SUBSCRIPTIONS_MAX, Terms};
 
 /// Answers one POST of a modern client.
 pub(crate) async fn post(
@@ -259,7 +259,10 @@ async fn list(
         Ok(cursor) => cursor,
         Err(wrong) => return fault(Some(id), &wrong),
     };
-    match endpoint.list(shared, kind, cursor.as_deref()).await {
+    match endpoint
+        .list(shared, (kind, Era::Modern), cursor.as_deref())
+        .await
+    {
         Ok(page) => {
             let info = endpoint.info(shared);
             let to = Recipient {
@@ -309,7 +312,7 @@ async fn resources(shared: &Arc<Shared>, endpoint: &Endpoint, uris: Vec<String>)
         .collect();
     let words = resources
         .subscriber
-        .add(shared, endpoint, &asked, Promise::Kept)
+        .add(shared, endpoint, &asked, &Terms::Promise)
         .await;
     for (uri, word) in asked.iter().zip(words) {
         match word {

@@ -70,8 +70,10 @@ enum Source<'l> {
 }
 
 impl<'l> Source<'l> {
-    fn published(publication: &'l Publication, kind: ListKind) -> Self {
+    /// Modern clients over HTTP are not shown what they could not call.
+    fn published(publication: &'l Publication, kind: ListKind, era: Era) -> Self {
         Self::Published(match kind {
+            ListKind::Tools if era == Era::Modern => publication.tools.callable_over_http(),
             ListKind::Tools => &publication.tools,
             ListKind::Prompts => &publication.prompts,
             ListKind::Resources => &publication.resources,
@@ -79,8 +81,11 @@ impl<'l> Source<'l> {
         })
     }
 
-    fn own(catalog: &'l Catalog, kind: ListKind) -> Self {
-        Self::Own(list(catalog, kind))
+    fn own(catalog: &'l Catalog, kind: ListKind, era: Era) -> Self {
+        Self::Own(match (kind, era) {
+            (ListKind::Tools, Era::Modern) => catalog.tools.callable_over_http(),
+            (kind, Era::Legacy | Era::Modern) => list(catalog, kind),
+        })
     }
 
     fn len(self) -> usize {
@@ -154,14 +159,14 @@ struct Size {
     bytes_max: usize,
 }
 
-/// A page of what all servers list together.
+/// A page of what all servers list together, for clients of an era.
 pub(crate) fn of_all(
     shared: &Shared,
     publication: &Publication,
-    kind: ListKind,
+    (kind, era): (ListKind, Era),
     cursor: Option<&str>,
 ) -> Result<Page, Fault> {
-    let source = Source::published(publication, kind);
+    let source = Source::published(publication, kind, era);
     let (items, next) = cut(source, size(shared), kind, "", cursor)?;
     Ok(Page {
         items,
@@ -170,15 +175,15 @@ pub(crate) fn of_all(
     })
 }
 
-/// A page of what one server lists.
+/// A page of what one server lists, for clients of an era.
 pub(crate) fn of_server(
     shared: &Shared,
     server: &str,
     catalog: &Catalog,
-    kind: ListKind,
+    (kind, era): (ListKind, Era),
     cursor: Option<&str>,
 ) -> Result<Page, Fault> {
-    let source = Source::own(catalog, kind);
+    let source = Source::own(catalog, kind, era);
     let (items, next) = cut(source, size(shared), kind, server, cursor)?;
     Ok(Page {
         items,

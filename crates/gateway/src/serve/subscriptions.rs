@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use mainstay::{Declined, ServerHandle, Update, Updates, WishError};
+use mainstay::{ClientFace, Declined, ServerHandle, Update, Updates, WishError};
 use mainstay_wire::{codes, method};
 use serde_json::json;
 use tokio::sync::watch;
@@ -30,7 +30,7 @@ pub(crate) const SUBSCRIPTIONS_MAX: usize = 1_000;
 /// client reads it again and has missed nothing.
 const PARTS_WAITING_MAX: usize = 1_024;
 
-/// How long a server that is connected has to say whether it takes a subscription on. Silence counts as yes: it is asked
+/// How long a server that is there has to say whether it takes a subscription on. Silence counts as yes: it is asked
 /// again and again.
 const VERDICT: Duration = Duration::from_secs(3);
 
@@ -40,7 +40,7 @@ pub(crate) struct Subscriptions {
     feeds: Mutex<HashMap<Box<str>, Feed>>,
 }
 
-/// One server's subscriptions.
+/// The subscriptions on one connection: a server's shared one, or with `scope: "session"` a client's own.
 #[derive(Debug)]
 struct Feed {
     server: ServerHandle,
@@ -67,8 +67,10 @@ impl Subscriptions {
         feeds.values().map(of_feed).sum()
     }
 
+    /// `key` names the connection that the handle stands for.
     fn watch(
         shared: &Arc<Shared>,
+        key: &str,
         server: &ServerHandle,
         upstream: &str,
         watcher: Watcher,
@@ -76,11 +78,11 @@ impl Subscriptions {
         let mut feeds = lock(&shared.subscriptions.feeds);
         // Listened to before it is asked: its first word is heard.
         let feed = feeds
-            .entry(server.name().into())
-            .or_insert_with(|| Feed::start(shared, server));
+            .entry(key.into())
+            .or_insert_with(|| Feed::start(shared, key, server));
         if let Err(error) = feed.server.subscribe(upstream) {
             if feed.watchers.is_empty() {
-                feeds.remove(server.name());
+                feeds.remove(key);
             }
             return Err(error);
         }
@@ -92,6 +94,7 @@ impl Subscriptions {
             .insert(ticket, watcher);
         Ok(Lease {
             shared: Arc::downgrade(shared),
+            key: key.into(),
             server: feed.server.clone(),
             upstream: upstream.into(),
             ticket,
@@ -100,7 +103,7 @@ impl Subscriptions {
 
     fn leave(&self, lease: &Lease) {
         let mut feeds = lock(&self.feeds);
-        let Some(feed) = feeds.get_mut(lease.server.name()) else {
+        let Some(feed) = feeds.get_mut(&lease.key) else {
             return;
         };
         let Some(watchers) = feed.watchers.get_mut(&lease.upstream) else {
@@ -111,13 +114,13 @@ impl Subscriptions {
             feed.watchers.remove(&lease.upstream);
         }
         if feed.watchers.is_empty() {
-            feeds.remove(lease.server.name());
+            feeds.remove(&lease.key);
         }
     }
 
-    fn tell(&self, server: &str, update: &Update) {
+    fn tell(&self, key: &str, update: &Update) {
         let feeds = lock(&self.feeds);
-        let Some(feed) = feeds.get(server) else {
+        let Some(feed) = feeds.get(key) else {
             return;
         };
         if let Update::Resource { uri, .. } = update {
@@ -130,11 +133,11 @@ impl Subscriptions {
 }
 
 impl Feed {
-    fn start(shared: &Arc<Shared>, server: &ServerHandle) -> Self {
+    fn start(shared: &Arc<Shared>, key: &str, server: &ServerHandle) -> Self {
         let ending = shared.ending.child_token();
         let listening = listen(
             Arc::downgrade(shared),
-            server.name().into(),
+            key.into(),
             server.resource_updates(),
             ending.clone(),
         );
@@ -194,7 +197,7 @@ fn prefixes(uri: &str) -> impl Iterator<Item = usize> {
 
 async fn listen(
     shared: Weak<Shared>,
-    server: Box<str>,
+    key: Box<str>,
     mut updates: Updates,
     ending: CancellationToken,
 ) {
@@ -208,7 +211,7 @@ async fn listen(
         let Some(shared) = shared.upgrade() else {
             return;
         };
-        shared.subscriptions.tell(&server, &update);
+        shared.subscriptions.tell(&key, &update);
     }
 }
 
@@ -216,6 +219,7 @@ async fn listen(
 #[derive(Debug)]
 struct Lease {
     shared: Weak<Shared>,
+    key: Box<str>,
     server: ServerHandle,
     upstream: Box<str>,
     ticket: u64,
@@ -224,7 +228,8 @@ struct Lease {
 impl Lease {
     /// The server's word, as far as it comes until the deadline.
     async fn verdict(&self, deadline: Instant) -> Result<(), Declined> {
-        if self.server.status().state != "connected" {
+        // One that is away says nothing; it is asked when it is back.
+        if !matches!(self.server.status().state, "connected" | "connecting") {
             return Ok(());
         }
         let word = self.server.subscription(&self.upstream);
@@ -281,12 +286,13 @@ impl Inbox {
 }
 
 /// What a subscription is worth to a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Promise {
-    /// It gets what the server answers, whatever that server has declared (legacy era).
-    Attempt,
+#[derive(Debug, Clone)]
+pub(crate) enum Terms {
+    /// It gets what the server answers, whatever that server has declared (legacy era). Servers that serve each client on a
+    /// connection of its own are asked on that one.
+    Attempt(ClientFace),
     /// What is acknowledged is kept, so the server must have said that it can (modern era).
-    Kept,
+    Promise,
 }
 
 /// One client: a legacy session or a modern listen stream. Dropping it ends its subscriptions.
@@ -321,7 +327,7 @@ pub(crate) fn revive(shared: &Arc<Shared>, endpoint: &Endpoint, session: &Arc<Se
         let uris: Vec<&str> = uris.iter().map(|uri| &**uri).collect();
         let words = session
             .subscriber
-            .add(&shared, &endpoint, &uris, Promise::Attempt)
+            .add(&shared, &endpoint, &uris, &Terms::Attempt(session.face()))
             .await;
         for (uri, word) in uris.into_iter().zip(words) {
             match word {
@@ -350,13 +356,13 @@ impl Subscriber {
         shared: &Arc<Shared>,
         endpoint: &Endpoint,
         uris: &[&str],
-        promise: Promise,
+        terms: &Terms,
     ) -> Vec<Result<(), Fault>> {
         endpoint.settled(shared).await;
         let deadline = Instant::now() + VERDICT;
         let adding = uris
             .iter()
-            .map(|uri| self.add_one(shared, endpoint, uri, promise, deadline));
+            .map(|uri| self.add_one(shared, endpoint, uri, terms, deadline));
         join_all(adding).await
     }
 
@@ -365,7 +371,7 @@ impl Subscriber {
         shared: &Arc<Shared>,
         endpoint: &Endpoint,
         uri: &str,
-        promise: Promise,
+        terms: &Terms,
         deadline: Instant,
     ) -> Result<(), Fault> {
         if lock(&self.leases).contains_key(uri) {
@@ -376,9 +382,9 @@ impl Subscriber {
         }
         let (server, upstream) = endpoint.resource(shared, uri)?;
         let greeting = &catalog(shared, &server).await?.greeting;
-        let offered = match promise {
-            Promise::Attempt => greeting.may_subscribe(),
-            Promise::Kept => greeting.can_subscribe(),
+        let offered = match terms {
+            Terms::Attempt(_) => greeting.may_subscribe(),
+            Terms::Promise => greeting.can_subscribe(),
         };
         if !offered {
             return Err(Fault::params(format!(
@@ -387,12 +393,21 @@ impl Subscriber {
             ))
             .with(json!({ "uri": shown(uri) })));
         }
+        let (key, server) = match terms {
+            Terms::Attempt(face) if server.is_per_client() => {
+                let own = server.for_client(face).await;
+                let own = own.map_err(|error| Fault::from(&error))?;
+                let client = face.client.as_deref().unwrap_or_default();
+                (format!("{}\n{client}", server.name()), own)
+            }
+            Terms::Attempt(_) | Terms::Promise => (server.name().to_owned(), server),
+        };
         let uri: Arc<str> = uri.into();
         let watcher = Watcher {
             inbox: Arc::downgrade(&self.inbox),
             uri: Arc::clone(&uri),
         };
-        let lease = Subscriptions::watch(shared, &server, &upstream, watcher)
+        let lease = Subscriptions::watch(shared, &key, &server, &upstream, watcher)
             .map_err(|error| Fault::new(LIMIT_REACHED, error.to_string()))?;
         lease
             .verdict(deadline)

@@ -20,12 +20,12 @@ const SERVER_INFO: &str = r#"{"version":"2.0","name":"paper \ud83d\ude00" ,"vend
 
 /// A client and a server with the gateway between them.
 pub(crate) struct Line {
-    pair: Pair,
-    paper: Paper,
-    world: World,
-    client: Client,
-    path: &'static str,
-    session: Option<String>,
+    pub(crate) pair: Pair,
+    pub(crate) paper: Paper,
+    pub(crate) world: World,
+    pub(crate) client: Client,
+    pub(crate) path: &'static str,
+    pub(crate) session: Option<String>,
     /// By kind of listing: what the server lists, planted.
     listed: HashMap<&'static str, Vec<Tree>>,
     /// On the aggregate: by method of the listing and own name, the exposed name.
@@ -116,7 +116,7 @@ impl Line {
     }
 
     /// Sends a client's request and returns the messages of the answer, the answer last.
-    async fn ask(&mut self, request: &Tree) -> Vec<Tree> {
+    pub(crate) async fn ask(&mut self, request: &Tree) -> Vec<Tree> {
         let mut headers: Vec<(String, String)> = Vec::new();
         if self.pair.client == Era::Modern {
             headers = routing_headers(request);
@@ -129,7 +129,11 @@ impl Line {
         if reply.header("content-type") != Some("text/event-stream") {
             return vec![Tree::read(&reply.body)];
         }
-        let data = |line: &str| line.strip_prefix("data: ").map(Tree::read);
+        // An event without data only has an id, to resume from.
+        let data = |line: &str| {
+            let text = line.strip_prefix("data: ").filter(|text| !text.is_empty());
+            text.map(Tree::read)
+        };
         reply.body.lines().filter_map(data).collect()
     }
 
@@ -193,7 +197,10 @@ impl Line {
         let (said, answer_leg) = self.script(exchange, planted, seed);
         self.paper.say(said.clone());
         let mut arrived = self.ask(&request).await;
-        let seen = self.paper.seen();
+        let mut seen = self.paper.seen();
+        let heard: Vec<String> = arrived.iter().map(Tree::text).collect();
+        assert_eq!(seen.len(), 1, "requests for: {place}: {seen:#?}, the client got {heard:#?}");
+        let seen = seen.remove(0);
         let came = Tree::read(&seen.text);
         let client_info = ["params", "_meta", "io.modelcontextprotocol/clientInfo"];
         let client_info = match self.pair.client {
@@ -292,7 +299,7 @@ impl Line {
     }
 
     /// On the aggregate: puts the exposed name into a request, and returns the server's own.
-    fn expose(&self, request: &mut Tree) -> Option<String> {
+    pub(crate) fn expose(&self, request: &mut Tree) -> Option<String> {
         let method = request.string(&["method"])?;
         let (listing, path): (_, &[&str]) = match method.as_str() {
             "tools/call" => ("tools/list", &["params", "name"]),

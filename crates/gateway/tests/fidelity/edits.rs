@@ -44,15 +44,20 @@ pub(crate) enum Leg {
     Result,
     Error,
     Progress,
+    Question,
     Item,
 }
 
 impl Leg {
-    pub(crate) const ALL: [(Self, &'static str); 5] = [
+    pub(crate) const ALL: [(Self, &'static str); 6] = [
         (Self::Request, "Requests of clients"),
         (Self::Result, "Results"),
         (Self::Error, "Errors"),
         (Self::Progress, "Progress notifications"),
+        (
+            Self::Question,
+            "Questions of servers (elicitation, sampling, roots)",
+        ),
         (Self::Item, "Items of listings"),
     ];
 }
@@ -214,6 +219,22 @@ pub(crate) const EDITS: &[Edit] = &[
         change: |facts| removed(facts, LOG_LEVEL),
     },
     Edit {
+        leg: Leg::Request,
+        member: "params.inputResponses",
+        does: "removed",
+        why: "unknown to legacy servers, whose questions Mainstay has answered with it",
+        pairs: UP,
+        change: |facts| removed(facts, &["params", "inputResponses"]),
+    },
+    Edit {
+        leg: Leg::Request,
+        member: "params.requestState",
+        does: "removed",
+        why: "it was sealed by Mainstay",
+        pairs: UP,
+        change: |facts| removed(facts, &["params", "requestState"]),
+    },
+    Edit {
         leg: Leg::Result,
         member: "id",
         does: "the client's own id, spelled as it spelled it",
@@ -360,6 +381,51 @@ pub(crate) const EDITS: &[Edit] = &[
             let token = facts.request.raw(TOKEN)?;
             Some(Change::Set(&["params", "progressToken"], token))
         },
+    },
+    Edit {
+        leg: Leg::Question,
+        member: "params.elicitationId",
+        does: "removed",
+        why: "means something only on the connection that it came on",
+        pairs: UP,
+        change: |facts| removed(facts, &["params", "elicitationId"]),
+    },
+    Edit {
+        leg: Leg::Question,
+        member: "params.task",
+        does: "removed",
+        why: "tasks of 2025-11-25 cannot be used by modern clients",
+        pairs: UP,
+        change: |facts| removed(facts, &["params", "task"]),
+    },
+    Edit {
+        leg: Leg::Question,
+        member: "params._meta.progressToken",
+        does: "removed, like `io.modelcontextprotocol/related-task` beside it",
+        why: "as above; `_meta` goes too if nothing else is in it",
+        pairs: UP,
+        change: |facts| removed(facts, TOKEN),
+    },
+    Edit {
+        leg: Leg::Question,
+        member: "params._meta[\"io.modelcontextprotocol/related-task\"]",
+        does: "removed",
+        why: "as above",
+        pairs: UP,
+        change: |facts| {
+            removed(
+                facts,
+                &["params", "_meta", "io.modelcontextprotocol/related-task"],
+            )
+        },
+    },
+    Edit {
+        leg: Leg::Question,
+        member: "params.elicitationId",
+        does: "an id of Mainstay's own, if `mode` is `url`",
+        why: "required by legacy clients",
+        pairs: DOWN,
+        change: |facts| came(facts, &["params", "elicitationId"]),
     },
     Edit {
         leg: Leg::Item,

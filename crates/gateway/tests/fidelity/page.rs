@@ -16,6 +16,13 @@ Legacy is 2024-11-05 to 2025-11-25, modern is 2026-07-28. Columns are *client �
 ";
 
 const TAIL: &str = "
+## What changes its form
+
+| what | L→L | L→M | M→L | M→M |
+|---|---|---|---|---|
+| a question of the server | passes under an id of Mainstay's | each entry of `inputRequests` becomes a request on the stream of the call | becomes an entry of `inputRequests`, the call waits behind a sealed `requestState` | passes |
+| the client's answer | passes under the server's id | its `result` becomes the value in `inputResponses`, `requestState` goes back untouched | the value in `inputResponses` becomes the `result` under the server's id | passes |
+
 ## What is answered by Mainstay itself
 
 These do not pass through: `initialize`, `server/discover`, `ping`, `logging/setLevel`, `resources/subscribe`,

@@ -1,6 +1,6 @@
 //! A server that says exactly the bytes that it is given, and keeps the bytes that it gets. Both eras, HTTP.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,11 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, StatusCode};
 use mainstay::config::{Protocol, ServerConfig};
 use mainstay_wire::Era;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::tree::Tree;
@@ -26,14 +27,16 @@ pub(crate) struct Seen {
 }
 
 /// What is said to the next request: messages with `$ID` and `$TOKEN` in them. The last one is the answer. More than one
-/// makes an event stream.
+/// makes an event stream. A question among them (a message with an id of its own) holds the answer back until it was answered.
 pub(crate) type Say = Vec<String>;
 
 struct Shared {
     /// Results by method, for what is said again and again.
     usual: HashMap<&'static str, String>,
-    next: Mutex<Option<Say>>,
+    next: Mutex<VecDeque<Say>>,
     seen: Mutex<Vec<Seen>>,
+    /// The last response of a client to a question.
+    answered: watch::Sender<Option<String>>,
 }
 
 /// The server. It ends when it is dropped.
@@ -57,6 +60,7 @@ impl Paper {
             usual,
             next: Mutex::default(),
             seen: Mutex::default(),
+            answered: watch::Sender::default(),
         });
         let router = Router::new()
             .route("/mcp", post(asked))
@@ -82,14 +86,17 @@ impl Paper {
 
     /// What the next request that is none of the usual ones gets.
     pub(crate) fn say(&self, say: Say) {
-        *locked(&self.shared.next) = Some(say);
+        locked(&self.shared.next).push_back(say);
     }
 
-    /// The one request that came since the last call, besides the usual ones.
-    pub(crate) fn seen(&self) -> Seen {
-        let mut seen = std::mem::take(&mut *locked(&self.shared.seen));
-        assert_eq!(seen.len(), 1, "one request: {seen:#?}");
-        seen.remove(0)
+    /// The requests that came since the last call, besides the usual ones.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut *locked(&self.shared.seen))
+    }
+
+    /// The response to the question.
+    pub(crate) fn answered(&self) -> Option<String> {
+        self.shared.answered.send_replace(None)
     }
 }
 
@@ -103,6 +110,9 @@ async fn asked(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byte
     let text = String::from_utf8(body.to_vec()).unwrap();
     let tree = Tree::read(&text);
     let (Some(id), Some(method)) = (tree.raw(&["id"]), tree.string(&["method"])) else {
+        if tree.get(&["method"]).is_none() {
+            shared.answered.send_replace(Some(text));
+        }
         return StatusCode::ACCEPTED.into_response();
     };
     if method == "subscriptions/listen" {
@@ -114,7 +124,7 @@ async fn asked(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byte
         )],
         None => {
             locked(&shared.seen).push(Seen { headers, text });
-            locked(&shared.next).take().unwrap_or_default()
+            locked(&shared.next).pop_front().unwrap_or_default()
         }
     };
     let token = tree
@@ -130,13 +140,31 @@ async fn asked(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byte
             .into_response(),
         1 => ([("content-type", "application/json")], said.remove(0)).into_response(),
         _ => {
-            let events: String = said
+            let last = said.pop().map(|text| event(&text)).unwrap_or_default();
+            let asks = said
                 .iter()
-                .map(|text| format!("event: message\ndata: {text}\n\n"))
-                .collect();
-            ([("content-type", "text/event-stream")], events).into_response()
+                .any(|text| Tree::read(text).get(&["id"]).is_some());
+            let first: String = said.iter().map(|text| event(text)).collect();
+            let mut answered = shared.answered.subscribe();
+            let last = async move {
+                if asks {
+                    // The server ends with the test, and the stream with it.
+                    drop(answered.wait_for(Option::is_some).await);
+                }
+                last
+            };
+            streamed(stream::once(std::future::ready(first)).chain(stream::once(last)))
         }
     }
+}
+
+fn event(text: &str) -> String {
+    format!("event: message\ndata: {text}\n\n")
+}
+
+fn streamed(texts: impl Stream<Item = String> + Send + 'static) -> Response {
+    let body = Body::from_stream(texts.map(Ok::<_, Infallible>));
+    ([("content-type", "text/event-stream")], body).into_response()
 }
 
 /// Honours nothing, and stays.
@@ -144,7 +172,5 @@ fn listens(id: &str) -> Response {
     let first = format!(
         "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\",\"params\":{{\"_meta\":{{\"io.modelcontextprotocol/subscriptionId\":{id}}},\"notifications\":{{}}}}}}\n\n"
     );
-    let body = stream::once(std::future::ready(first)).chain(stream::pending());
-    let body = Body::from_stream(body.map(Ok::<_, Infallible>));
-    ([("content-type", "text/event-stream")], body).into_response()
+    streamed(stream::once(std::future::ready(first)).chain(stream::pending()))
 }

@@ -40,6 +40,11 @@ pub(crate) fn unknown() -> Vec<Exchange> {
     read(include_str!("messages/unknown.txt"))
 }
 
+/// What servers ask of clients, and the answers.
+pub(crate) fn questions() -> Vec<Exchange> {
+    read(include_str!("messages/questions.txt"))
+}
+
 /// What servers list, by method: the key of the items, the member that names one, the items.
 pub(crate) fn listings() -> [(&'static str, &'static str, &'static str, Vec<Tree>); 4] {
     let items = |text: &str| text.lines().map(Tree::read).collect();

@@ -210,3 +210,34 @@ async fn the_aggregate_says_what_its_servers_offer_and_advise() {
     assert!(face["result"].get("serverInfo").is_none());
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f137_tools_with_illegal_header_annotations_are_not_listed_for_modern_clients() {
+    let mut script = Script::legacy();
+    let tool = |name: &str, header: &str| {
+        json!({"name": name, "inputSchema": {"type": "object", "properties": {
+            "a": {"type": "string", "x-mcp-header": header}}}})
+    };
+    script.raw_tools = vec![tool("legal", "Region"), tool("illegal", "not a token")];
+    let server = HttpServer::start(script).await.unwrap();
+    let world = World::start([ServerConfig::http("old", server.url())]).await;
+    for (path, prefix) in [("/mcp", "old__"), ("/servers/old/mcp", "")] {
+        let mut session = world.session(path).await;
+        let listed = session
+            .post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#)
+            .await
+            .json();
+        let mut legacy = names(&listed["result"]["tools"]);
+        let mut client = world.client().await;
+        let listed = client
+            .modern(path, &modern("1", "tools/list", ""))
+            .await
+            .json();
+        let illegal = format!("{prefix}illegal");
+        assert!(legacy.contains(&illegal), "{legacy:?}");
+        legacy.retain(|name| *name != illegal);
+        assert_eq!(names(&listed["result"]["tools"]), legacy);
+        assert!(legacy.contains(&format!("{prefix}legal")));
+    }
+    world.end().await;
+}

@@ -379,3 +379,47 @@ async fn a_server_is_told_the_lowest_log_level_that_a_session_wants() {
     assert_eq!(told(), ["error", "debug", "warning", "info"]);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_scope_session_each_session_subscribes_and_tells_on_its_own_connection() {
+    let server = fake(Script::legacy()).await;
+    let mut config = ServerConfig::http("one", server.url());
+    config.scope = mainstay::config::Scope::Session;
+    let world = World::start([config]).await;
+    let path = "/servers/one/mcp";
+    let (mut first, mut second) = (world.session(path).await, world.session(path).await);
+    for session in [&mut first, &mut second] {
+        subscribe(session, "x:a").await;
+        let told = r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#;
+        assert_eq!(session.post(told).await.status, 202);
+    }
+    for method in ["resources/subscribe", "notifications/roots/list_changed"] {
+        let arrived = || server.ledger().seen_of(method).len() == 2;
+        wait_until("each on its own connection", arrived).await;
+        let seen = server.ledger().seen_of(method);
+        let mut sessions: Vec<_> = seen
+            .iter()
+            .map(|seen| seen.header("mcp-session-id").unwrap().to_owned())
+            .collect();
+        sessions.sort();
+        sessions.dedup();
+        assert_eq!((seen.len(), sessions.len()), (2, 2), "{method}");
+    }
+    // A server that is shared is told nothing about one of its clients, but what it may know by itself.
+    let shared = fake(Script::legacy()).await;
+    let other = World::start([ServerConfig::http("one", shared.url())]).await;
+    let mut session = other.session(path).await;
+    for method in ["notifications/roots/list_changed", "notifications/vendor"] {
+        session
+            .post(format!(
+                r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"x":1.10}}}}"#
+            ))
+            .await;
+    }
+    let seen = shared.ledger().seen_of("notifications/vendor");
+    assert!(seen[0].body.contains("1.10"), "byte for byte");
+    let about_roots = shared.ledger().seen_of("notifications/roots/list_changed");
+    assert!(about_roots.is_empty());
+    world.end().await;
+    other.end().await;
+}

@@ -155,8 +155,11 @@ impl User {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut ready).unwrap();
         assert!(ready.contains("http://"), "{ready}");
+        let from = ready.find("http://").unwrap() + "http://".len();
+        let address = ready[from..].split('/').next().unwrap().to_owned();
         Serving {
             child,
+            address,
             _stdout: stdout,
         }
     }
@@ -181,10 +184,16 @@ impl User {
 /// A foreground `mainstay serve`; killed when the test ends in any way.
 pub(crate) struct Serving {
     child: Child,
+    address: String,
     _stdout: BufReader<std::process::ChildStdout>,
 }
 
 impl Serving {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

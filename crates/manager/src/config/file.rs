@@ -304,7 +304,7 @@ pub(super) struct ConnectionOptions {
     /// How many there may be at the same time, beside the shared one.
     #[schemars(range(min = 1, max = 10_000), extend("default" = CONNECTIONS))]
     pub(super) max: Option<u64>,
-    /// How long one stays open without a call.
+    /// How long one stays open without a call. With `scope: "session"`, what the server remembers of the session goes with it.
     #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = CONNECTION_IDLE_MS))]
     pub(super) idle_ms: Option<u64>,
     /// How many there may be for clients with the same capabilities, where a connection can only serve one client at a

@@ -94,7 +94,8 @@ impl Driver {
         }
         let ledger = self.further.servers.entry(server).or_default();
         ledger.wait(key, who);
-        // What had nothing to close is gone already.
+        // What had nothing to close is gone already, and nobody will say so again.
+        self.further.made_room.push(server);
         self.serve_places(effects);
     }
 

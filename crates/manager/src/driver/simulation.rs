@@ -8,6 +8,7 @@ mod dropping;
 mod endings;
 mod fairness;
 mod fake;
+mod further;
 mod histories;
 mod panics;
 mod script;

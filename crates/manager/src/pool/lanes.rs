@@ -9,11 +9,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+/// Calls of a client that may still join it on its lane although others wait for one. Enough for a client that has to call
+/// something before it can answer a question; and an end, so that nobody waits for ever behind one that never stops.
+const OVERTAKES_MAX: usize = 16;
+
 /// The lanes of callers with the same capabilities.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Lanes(Mutex<State>);
 
-#[derive(Debug, Default)]
+impl std::fmt::Debug for Lanes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What names a client may be all that it takes to speak as that client (law 31).
+        f.debug_struct("Lanes").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
 struct State {
     seats: Vec<Seat>,
     /// Those who wait, in the order in which they came. Bounded by whoever lets calls wait.
@@ -23,14 +34,15 @@ struct State {
 }
 
 /// One lane. Free when it has no calls.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Seat {
     calls: usize,
     /// The client that all of its calls come from; `None`: one caller without a name, or several clients.
     client: Option<Arc<str>>,
+    /// Calls that joined while others waited.
+    overtakes: usize,
 }
 
-#[derive(Debug)]
 struct Waiting {
     client: Option<Arc<str>>,
     turn: oneshot::Sender<Lane>,
@@ -83,9 +95,12 @@ impl Lanes {
         let mut state = self.lock();
         state.max = max.max(1);
         state.queue.retain(|waiting| !waiting.turn.is_closed());
-        if state.queue.is_empty()
-            && let Some(at) = state.seat_for(client)
-        {
+        let at = if state.queue.is_empty() {
+            state.seat_for(client)
+        } else {
+            state.overtake(client)
+        };
+        if let Some(at) = at {
             state.enter(at, client);
             return Taken::Now(self.lane(at));
         }
@@ -137,13 +152,26 @@ impl State {
     /// The lane that serves this client already, else the first free one.
     fn seat_for(&self, client: Option<&Arc<str>>) -> Option<usize> {
         let max = self.max.max(1);
-        let usable = || self.seats.iter().take(max).enumerate();
-        let own = usable()
-            .find(|(_, seat)| seat.calls > 0 && client.is_some() && seat.client.as_ref() == client);
-        let free = || usable().find(|(_, seat)| seat.calls == 0);
-        own.or_else(free)
-            .map(|(at, _)| at)
-            .or_else(|| (self.seats.len() < max).then_some(self.seats.len()))
+        let free = || {
+            let mut usable = self.seats.iter().take(max);
+            let free = usable.position(|seat| seat.calls == 0);
+            free.or_else(|| (self.seats.len() < max).then_some(self.seats.len()))
+        };
+        self.own(client).or_else(free)
+    }
+
+    /// The lane that serves this client and nobody else.
+    fn own(&self, client: Option<&Arc<str>>) -> Option<usize> {
+        let mut usable = self.seats.iter().take(self.max.max(1));
+        usable.position(|seat| seat.calls > 0 && client.is_some() && seat.client.as_ref() == client)
+    }
+
+    /// The client's own lane, if it may stay there a little longer although others wait.
+    fn overtake(&mut self, client: Option<&Arc<str>>) -> Option<usize> {
+        let at = self.own(client)?;
+        let seat = self.seats.get_mut(at)?;
+        seat.overtakes += 1;
+        (seat.overtakes <= OVERTAKES_MAX).then_some(at)
     }
 
     fn enter(&mut self, at: usize, client: Option<&Arc<str>>) {
@@ -153,6 +181,7 @@ impl State {
         if let Some(seat) = self.seats.get_mut(at) {
             if seat.calls == 0 {
                 seat.client = client.cloned();
+                seat.overtakes = 0;
             } else if seat.client.as_ref() != client {
                 seat.client = None;
             }
@@ -212,11 +241,14 @@ mod tests {
         let (a, b) = (client("a"), client("b"));
         let first = now(&lanes, &a, 1);
         let mut of_b = later(&lanes, &b, 1);
-        // Even the client that has the lane: it would never be free otherwise.
+        // The client that has the lane may finish what it is about, and not stay for ever.
+        let more: Vec<Lane> = (0..OVERTAKES_MAX).map(|_| now(&lanes, &a, 1)).collect();
         let mut of_a = later(&lanes, &a, 1);
         let mut again_b = later(&lanes, &b, 1);
         assert_eq!(lanes.waiting(), 3);
         drop(first);
+        assert!(of_b.try_recv().is_err());
+        drop(more);
         let held = of_b.try_recv().unwrap();
         assert!(of_a.try_recv().is_err() && again_b.try_recv().is_err());
         drop(held);

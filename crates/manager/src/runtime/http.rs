@@ -52,6 +52,7 @@ use self::lookup::Lookup;
 pub(crate) use self::old::{HandedIn, Heard, NoStream, OldStream};
 use self::verdict::{Asked, Verdict};
 use super::{Cut, Inbound, Miss, Origin, Outgoing};
+use crate::wire_log::Way;
 
 // What a test names that drives a link by itself.
 #[doc(hidden)]
@@ -609,6 +610,10 @@ impl Inbound for Discreet<'_> {
 
     fn skipped(&self, what: &'static str, sample: &str) {
         self.inbound.skipped(what, &self.target.scrub(sample));
+    }
+
+    fn crossed(&self, way: Way, text: &Parts) {
+        self.inbound.crossed(way, text);
     }
 }
 

@@ -7,13 +7,16 @@ use std::sync::atomic::Ordering;
 use mainstay_wire::envelope::{Kind, Message};
 use mainstay_wire::listing::ListKind;
 use mainstay_wire::method;
+use mainstay_wire::splice::Parts;
 
 use super::{Inbound, Origin, Runtime};
 use crate::limits::Limit;
+use crate::wire_log::{self, Crossing, Way};
 
 impl Inbound for Runtime {
     fn receive(&self, message: Message, from: Origin) {
         self.life();
+        wire_log::crossed(|| self.crossing(Way::FromServer, Parts::from(&message)));
         if message.depth() > self.depth_max
             && matches!(message.kind(), Kind::Request | Kind::Notification)
         {
@@ -63,10 +66,27 @@ impl Inbound for Runtime {
             .store(self.reports.now().0, Ordering::Relaxed);
     }
 
+    fn crossed(&self, way: Way, text: &Parts) {
+        wire_log::crossed(|| self.crossing(way, text.clone()));
+    }
+
     fn skipped(&self, what: &'static str, sample: &str) {
         // Never the text itself: it may be half of somebody's answer (F233).
         tracing::debug!(server = %self.server, generation = self.generation.0, what, shown_bytes = sample.len(), "skipped");
         self.counters
             .exceeded(Limit::Noise, self.generation.0, what);
+    }
+}
+
+impl Runtime {
+    /// A message of this generation, for the log of the wire.
+    pub(super) fn crossing(&self, way: Way, text: Parts) -> Crossing<'_> {
+        Crossing {
+            way,
+            server: &self.server,
+            generation: self.generation.0,
+            era: self.era(),
+            text,
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! What matters here is to know, of a request that failed, whether it can have left: one that did not may be sent again.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -15,6 +16,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use mainstay_gateway::serve::local;
 use mainstay_wire::headers;
+use rustix::net::RecvFlags;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
@@ -34,6 +36,25 @@ pub(super) struct Link {
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
+    /// The same socket, to look at it without reading.
+    socket: OwnedFd,
+}
+
+impl Connection {
+    /// Whether the other end is still there, asked of the system itself: a request that goes into a connection of which
+    /// the end was not noticed yet could not be told from one that was lost.
+    fn is_open(&self) -> bool {
+        if self.sender.is_closed() {
+            return false;
+        }
+        let mut byte = [0_u8; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        // Anything to read on an idle connection, its end included, means that it is none any more.
+        matches!(
+            rustix::net::recv(&self.socket, &mut byte, flags),
+            Err(rustix::io::Errno::WOULDBLOCK)
+        )
+    }
 }
 
 impl Drop for Connection {
@@ -98,21 +119,30 @@ impl Link {
                 format!("user {peer} listens there, not you"),
             ));
         }
+        let socket = stream.as_fd().try_clone_to_owned()?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
         // Its errors show up at the sender.
         let driver = tokio::spawn(async move { _ = connection.await });
-        Ok(Connection { sender, driver })
+        Ok(Connection {
+            sender,
+            driver,
+            socket,
+        })
     }
 
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|connection| !connection.sender.is_closed());
-        let at = idle
-            .iter()
-            .rposition(|connection| connection.sender.is_ready())?;
-        Some(idle.swap_remove(at))
+        loop {
+            let at = idle
+                .iter()
+                .rposition(|connection| connection.sender.is_ready() || !connection.is_open())?;
+            let connection = idle.swap_remove(at);
+            if connection.is_open() {
+                return Some(connection);
+            }
+        }
     }
 
     fn keep(&self, connection: Connection) {

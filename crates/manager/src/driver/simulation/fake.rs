@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::script::{Calls, End, Opening, Script};
-use super::world::World;
+use super::world::{World, title};
 use crate::catalog::{Catalog, ItemList};
 use crate::config::Transport;
 use crate::driver::opener::Job;
@@ -56,7 +56,7 @@ pub(crate) async fn keep(world: Arc<World>, job: Job, script: Script) {
     let _task = world.task();
     let exclusive = !matches!(job.config.transport, Transport::Http { .. });
     world.spawned(&job, exclusive);
-    let (name, generation) = (job.slot.name.to_string(), job.generation.0);
+    let (name, generation) = (title(&job.slot), job.generation.0);
     job.remains.end_by({
         let (world, name, ms) = (Arc::clone(&world), name.clone(), script.remains_ms);
         move || {

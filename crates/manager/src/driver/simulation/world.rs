@@ -11,6 +11,15 @@ use tokio::time::{Duration, Instant};
 use super::fake;
 use super::script::{Rng, Script};
 use crate::driver::opener::{Job, Opener};
+use crate::slot::Slot;
+
+/// One connection of a server, as the ledger calls it: `server`, or `server#2` for a further one.
+pub(crate) fn title(slot: &Slot) -> String {
+    match &slot.beside {
+        Some(beside) => format!("{}#{}", slot.name, beside.number),
+        None => slot.name.to_string(),
+    }
+}
 
 /// Which script a generation of a server follows.
 type Plan = Box<dyn Fn(&str, u64, &mut Rng) -> Script + Send + Sync>;
@@ -119,7 +128,7 @@ impl World {
     /// A group comes to life. Laws 2, 3, 10 and 6 are checked here, where they cannot be talked around. A panic would be
     /// the keeper's own accident, so violations are noted and fail the test later.
     pub(crate) fn spawned(&self, job: &Job, exclusive: bool) {
-        let (name, generation) = (job.slot.name.to_string(), job.generation.0);
+        let (name, generation) = (title(&job.slot), job.generation.0);
         let mut state = self.lock();
         let mut wrong = Vec::new();
         if job.slot.view.borrow().shutting_down {
@@ -145,6 +154,14 @@ impl World {
             wrong.push(format!("law 2: opened while {living:?} still lives"));
         }
         living.insert(generation);
+        if job.slot.beside.is_some() {
+            let beside = format!("{}#", job.slot.name);
+            let all = state.groups.iter().filter(|(_, groups)| !groups.is_empty());
+            let count = all.filter(|(name, _)| name.starts_with(&beside)).count();
+            if count > job.config.connections.max {
+                wrong.push(format!("{count} connections at the same time"));
+            }
+        }
         let wrong = wrong
             .into_iter()
             .map(|words| format!("{name} {generation}: {words}"));

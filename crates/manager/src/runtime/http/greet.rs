@@ -26,6 +26,7 @@ use super::{HttpLink, Routing};
 use crate::runtime::era::EraHint;
 use crate::runtime::greeting::{Greeting, OUR_CAPABILITIES};
 use crate::runtime::{Cut, Inbound, Miss};
+use crate::wire_log::Way;
 
 /// What `server/discover` brought to light.
 enum Discovered {
@@ -183,6 +184,7 @@ impl Greeter<'_> {
         };
         let asked = self.link.asked(&face, id);
         let answered = answer::read(self.link, &face, &asked, response, self.inbound).await;
+        self.noted(&answered);
         let names_ours = answered.as_ref().is_ok_and(|message| {
             verdict::error_code(message) == Some(codes::UNSUPPORTED_PROTOCOL_VERSION)
                 && verdict::supported_versions(message)
@@ -227,6 +229,7 @@ impl Greeter<'_> {
             .store(bare.agreed(offered, session.as_ref()).into());
         let asked = self.link.asked(bare, id);
         let answered = answer::read(self.link, bare, &asked, response, self.inbound).await;
+        self.noted(&answered);
         let greeting = match judge_initialize(self.link, answered) {
             Ok(greeting) => greeting,
             Err(problem) => {
@@ -263,6 +266,13 @@ impl Greeter<'_> {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Shows an answer to the log of the wire.
+    fn noted(&self, answered: &Result<Message, Miss>) {
+        if let Ok(message) = answered {
+            self.inbound.crossed(Way::FromServer, &Parts::from(message));
+        }
+    }
+
     async fn ask(
         &self,
         face: &Face,
@@ -270,8 +280,9 @@ impl Greeter<'_> {
         method: &str,
         params: &str,
     ) -> Result<Response<InBody>, Failure> {
-        let message = Message::request(&Id::number(id), method, Some(params));
-        let payload = Payload::of(Parts::from(message));
+        let message = Parts::from(Message::request(&Id::number(id), method, Some(params)));
+        self.inbound.crossed(Way::ToServer, &message);
+        let payload = Payload::of(message);
         let routing = Routing {
             method,
             name: None,
