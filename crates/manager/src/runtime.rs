@@ -388,11 +388,10 @@ impl Runtime {
             mark: &mark,
             cancel: outgoing.method.as_ref() != method::INITIALIZE,
         };
-        let party = hearing.party;
         wire_log::crossed(|| self.crossing(Way::ToServer, outgoing.parts.clone()));
         let answered = match &self.link {
             Link::Stdio(link) => {
-                let answer = self.waiters.register(id, party, Arc::clone(&mark));
+                let answer = self.waiters.register(id, hearing.party, Arc::clone(&mark));
                 let sent_and_answered = async {
                     link.send(outgoing.parts, Some(Arc::clone(&mark)))
                         .await
@@ -405,7 +404,7 @@ impl Runtime {
                 self.within(limits, &mark, pin!(sent_and_answered)).await
             }
             Link::Sse(link) => {
-                let answer = self.waiters.register(id, party, Arc::clone(&mark));
+                let answer = self.waiters.register(id, hearing.party, Arc::clone(&mark));
                 // Boxed: the rarest transport must not make the state of every call larger.
                 let mut exchange = Box::pin(async {
                     match link.exchange(outgoing, answer).await {
@@ -416,7 +415,7 @@ impl Runtime {
                 self.within(limits, &mark, exchange.as_mut()).await
             }
             Link::Http(link) => {
-                let cut = self.waiters.watch(id, party, Arc::clone(&mark));
+                let cut = self.waiters.watch(id, hearing.party, Arc::clone(&mark));
                 let exchange = async {
                     tokio::select! {
                         biased;

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use crate::scan::{Member, Scanner, inner_of};
+use crate::splice::json_string;
 
 /// The raw text of the member at `path` below `text`; an empty path is the text itself.
 #[must_use]
@@ -88,6 +89,65 @@ pub fn is_json(text: &str) -> bool {
     scanner.value(0).is_ok() && scanner.expect_end().is_ok()
 }
 
+/// A JSON value in one form, whatever way it was written: without white space, members in the order of their keys, strings
+/// escaped in one way. Numbers keep their text: `1` and `1.0` are two things to some readers, and none is rounded. Of two
+/// members with one key both stay, in the order in which they came. `None` if `text` is no JSON value. As deep as the
+/// text: whoever takes it from outside limits that first.
+#[must_use]
+pub fn canonical(text: &str) -> Option<String> {
+    if !is_json(text) {
+        return None;
+    }
+    let mut out = String::with_capacity(text.len());
+    write_canonical(text, &mut out);
+    Some(out)
+}
+
+/// The members of an object as [`canonical`] writes them.
+#[must_use]
+pub fn canonical_members(mut members: Vec<(Cow<'_, str>, &str)>) -> String {
+    let mut out = String::new();
+    write_members(&mut members, &mut out);
+    out
+}
+
+fn write_canonical(text: &str, out: &mut String) {
+    let text = text.trim_ascii();
+    match text.as_bytes().first() {
+        Some(b'{') => write_members(&mut members(text), out),
+        Some(b'[') => {
+            out.push('[');
+            for (index, element) in elements(text).unwrap_or_default().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_canonical(element, out);
+            }
+            out.push(']');
+        }
+        Some(b'"') => match string(text) {
+            Some(plain) => out.push_str(&json_string(&plain)),
+            None => out.push_str(text),
+        },
+        Some(_) | None => out.push_str(text),
+    }
+}
+
+fn write_members(members: &mut [(Cow<'_, str>, &str)], out: &mut String) {
+    // Stable, so that two members with one key stay in order.
+    members.sort_by(|(one, _), (other, _)| one.cmp(other));
+    out.push('{');
+    for (index, (key, value)) in members.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        out.push_str(&json_string(key));
+        out.push(':');
+        write_canonical(value, out);
+    }
+    out.push('}');
+}
+
 /// Calls `on` for every member of the object that `text` is.
 pub(crate) fn walk(text: &str, mut on: impl FnMut(Member)) -> Option<()> {
     let mut scanner = Scanner::new(text, usize::MAX).ok()?;
@@ -113,6 +173,24 @@ mod tests {
         assert_eq!(member(text, &["a", "z"]), None);
         assert_eq!(member(text, &["c", "z"]), None);
         assert_eq!(member("{\"a\":1", &["a"]), None);
+    }
+
+    #[test]
+    fn one_form_for_all_ways_to_write_a_value() {
+        for (text, form) in [
+            (
+                r#" { "b" : [ 1 , 1.10 ,1e400] , "\u0061":"\u00e9" } "#,
+                r#"{"a":"é","b":[1,1.10,1e400]}"#,
+            ),
+            (r#"{"a":2,"a":1}"#, r#"{"a":2,"a":1}"#),
+            ("12345678901234567890", "12345678901234567890"),
+            (r#""\ud800""#, r#""\ud800""#),
+            ("[]", "[]"),
+        ] {
+            assert_eq!(canonical(text).as_deref(), Some(form));
+            assert_eq!(canonical(form).as_deref(), Some(form), "it is its own form");
+        }
+        assert_eq!(canonical("{\"a\":1"), None);
     }
 
     #[test]

@@ -244,6 +244,41 @@ mod tests {
     }
 
     #[test]
+    fn there_and_back_is_the_original_and_a_second_time_changes_nothing() {
+        let methods = [
+            method::TOOLS_CALL,
+            method::RESOURCES_READ,
+            method::PROMPTS_GET,
+            "x/y",
+        ];
+        for result in [
+            "{}",
+            "{ }",
+            r#"{"content":[]}"#,
+            r#"{ "content" : [ ] , "isError":false }"#,
+            r#"{"structuredContent":{"n":1.10,"big":12345678901234567890},"content":[]}"#,
+            r#"{"contents":[{"uri":"x:y","text":"\u00e9\ud83d\ude00"}],"x":1e400}"#,
+            r#"{"a":{"resultType":"no","ttlMs":1},"b":[{"_meta":{}}]}"#,
+        ] {
+            let answer = format!(r#"{{"id":"c","x":[1.0] ,"result":{result},"jsonrpc":"2.0"}}"#);
+            for name in methods {
+                let (there, _) = fitted(&answer, Era::Legacy, Era::Modern, name);
+                let (again, _) = fitted(&there, Era::Legacy, Era::Modern, name);
+                assert_eq!(again, there, "{name}");
+                let (back, _) = fitted(&there, Era::Modern, Era::Legacy, name);
+                // Who answered stays: a legacy client does not mind.
+                let named = r#""_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s"}}"#;
+                let plain = back
+                    .replacen(&format!(",{named}"), "", 1)
+                    .replacen(named, "", 1);
+                assert_eq!(plain, answer, "{name}");
+                let (kept, _) = fitted(&answer, Era::Modern, Era::Legacy, name);
+                assert_eq!(kept, answer, "nothing to take away: {name}");
+            }
+        }
+    }
+
+    #[test]
     fn error_codes_are_mapped_between_eras() {
         let missing = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32002,"message":"no","data":{"uri":"x:y"}}}"#;
         let (out, code) = fitted(missing, Era::Legacy, Era::Modern, method::RESOURCES_READ);

@@ -12,7 +12,7 @@ use super::table::{self, Answer, Exchange};
 use super::tree::Tree;
 
 /// What clients of the test declare and say they are, with things in it that nobody knows.
-const CLIENT_CAPABILITIES: &str = r#"{ "experimental":{"x":1.10} ,"sampling":{"tools":{},"context":{}},"elicitation":{"form":{},"url":{}},"roots":{},"x-new":[1e400]}"#;
+const CLIENT_CAPABILITIES: &str = r#"{ "experimental":{"x":1.10} ,"sampling":{"tools":{},"context":{}},"elicitation":{"form":{},"url":{}},"roots":{},"x-new":[1.10]}"#;
 const CLIENT_INFO: &str =
     r#"{"version":"1.0" ,"name":"fidelity \u00fc","title":"F","vendor":12345678901234567890}"#;
 /// The same of servers.
@@ -105,7 +105,7 @@ impl Line {
         assert_eq!(self.post(&[], ready).await.status, 202);
     }
 
-    async fn post(&mut self, more: &[(&str, &str)], body: String) -> Reply {
+    pub(crate) async fn post(&mut self, more: &[(&str, &str)], body: String) -> Reply {
         let session = self.session.clone();
         let mut headers: Vec<(&str, &str)> = more.to_vec();
         if let Some(session) = &session {
@@ -138,7 +138,7 @@ impl Line {
     }
 
     /// A request of a client of this line, with unknown members if `planted`.
-    pub(super) fn request(
+    pub(crate) fn request(
         &mut self,
         method: &str,
         params: Option<&str>,
@@ -380,10 +380,16 @@ impl Line {
         let result = match self.pair.client {
             Era::Legacy => format!("{{\"{key}\":{items}}}"),
             Era::Modern => {
-                let info = answer.raw(&["result", "_meta", "io.modelcontextprotocol/serverInfo"]);
+                let member = |path: &[&str]| answer.raw(path).unwrap_or_default();
+                let info = member(&["result", "_meta", "io.modelcontextprotocol/serverInfo"]);
+                let (ttl, scope) = (
+                    member(&["result", "ttlMs"]),
+                    member(&["result", "cacheScope"]),
+                );
+                assert!(ttl.parse::<u64>().is_ok_and(|ttl| ttl <= 60_000), "{ttl}");
+                assert!(["\"public\"", "\"private\""].contains(&&*scope), "{scope}");
                 format!(
-                    "{{\"{key}\":{items},\"resultType\":\"complete\",\"ttlMs\":0,\"cacheScope\":\"private\",\"_meta\":{{\"io.modelcontextprotocol/serverInfo\":{}}}}}",
-                    info.unwrap_or_default()
+                    "{{\"{key}\":{items},\"resultType\":\"complete\",\"ttlMs\":{ttl},\"cacheScope\":{scope},\"_meta\":{{\"io.modelcontextprotocol/serverInfo\":{info}}}}}"
                 )
             }
         };

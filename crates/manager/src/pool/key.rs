@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use mainstay_wire::raw;
 use mainstay_wire::revision::Era;
-use serde_json::{Map, Value};
 
 use crate::request::ClientFace;
 
 /// Capabilities longer than this are refused: a server would have to read them with every greeting.
 const CAPABILITIES_BYTES_MAX: usize = 64 * 1024;
+
+/// Capabilities nested deeper are refused.
+const DEPTH_MAX: usize = 128;
 
 /// Capabilities that mean something to a server even when nothing more is said about them.
 const USEFUL_WHEN_EMPTY: [&str; 4] = ["elicitation", "roots", "sampling", "tasks"];
@@ -70,50 +73,49 @@ impl Declared {
                 given.len()
             ));
         }
-        match serde_json::from_str(given) {
-            Ok(Value::Object(members)) => Ok(Self {
-                useful: members.iter().any(|(name, value)| is_useful(name, value)),
-                text: Value::Object(sorted(members)).to_string().into(),
+        if depth_of(given) > DEPTH_MAX {
+            return Err("the client's capabilities are nested too deeply".to_owned());
+        }
+        match raw::canonical(given) {
+            Some(text) if raw::is_object(&text) => Ok(Self {
+                useful: raw::members(&text)
+                    .iter()
+                    .any(|(name, value)| is_useful(name, value)),
+                text: text.into(),
             }),
-            Ok(_) => Err("the client's capabilities are not an object".to_owned()),
-            Err(error) => Err(format!("the client's capabilities cannot be read: {error}")),
+            Some(_) => Err("the client's capabilities are not an object".to_owned()),
+            None => Err("the client's capabilities cannot be read: they are not JSON".to_owned()),
         }
     }
 
     /// Their names, sorted.
     pub(crate) fn names(text: &str) -> Vec<String> {
-        let members: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
-        members.into_iter().map(|(name, _)| name).collect()
+        let members = raw::members(text).into_iter();
+        members.map(|(name, _)| name.into_owned()).collect()
     }
 }
 
-fn is_useful(name: &str, value: &Value) -> bool {
-    let says_something = match value {
-        Value::Object(members) => !members.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Null | Value::Bool(false) => return false,
-        Value::Bool(true) | Value::Number(_) | Value::String(_) => true,
-    };
-    says_something || USEFUL_WHEN_EMPTY.contains(&name)
-}
-
-/// The order of members means nothing (and whether the parser keeps it depends on who else is built with us).
-fn sorted(members: Map<String, Value>) -> Map<String, Value> {
-    let mut members: Vec<(String, Value)> = members.into_iter().collect();
-    members.sort_by(|(one, _), (other, _)| one.cmp(other));
-    members
-        .into_iter()
-        .map(|(name, value)| (name, in_order(value)))
-        .collect()
-}
-
-/// No deeper than the parser went, which has a limit of its own.
-fn in_order(value: Value) -> Value {
+/// `value` in the one form.
+fn is_useful(name: &str, value: &str) -> bool {
     match value {
-        Value::Object(members) => Value::Object(sorted(members)),
-        Value::Array(items) => Value::Array(items.into_iter().map(in_order).collect()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
+        "null" | "false" => false,
+        "{}" | "[]" => USEFUL_WHEN_EMPTY.contains(&name),
+        _ => true,
     }
+}
+
+/// At least as deep as a text is: brackets inside of strings count too, which no declaration has in such numbers.
+fn depth_of(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
 }
 
 #[cfg(test)]

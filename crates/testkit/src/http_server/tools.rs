@@ -62,6 +62,7 @@ fn tool(name: &str) -> Value {
 }
 
 /// Runs a tool. Progress goes out through `emit` while it runs, if there is a stream for it.
+#[expect(clippy::too_many_lines, reason = "one arm per tool, each a few lines")]
 pub(crate) async fn call(
     state: &State,
     params: &Value,

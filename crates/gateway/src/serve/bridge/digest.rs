@@ -13,7 +13,7 @@ pub(crate) fn of_request(message: &Message) -> String {
     if let Some(params) = message.params() {
         let mut members = raw::members(params);
         members.retain(|(key, _)| !NOT_PART.contains(&&**key));
-        object(members, &mut text);
+        text.push_str(&raw::canonical_members(members));
     }
     let mut context = Context::new(&SHA256);
     context.update(text.as_bytes());
@@ -23,41 +23,6 @@ pub(crate) fn of_request(message: &Message) -> String {
         hex.push_str(&format!("{byte:02x}"));
     }
     hex
-}
-
-/// Writes a value so that white space, the order of members and the spelling of strings do not matter. Numbers stay as they
-/// are: `1` and `1.0` are two things to some readers. The depth is bounded by the limit of the message.
-fn value(json: &str, text: &mut String) {
-    let json = json.trim_ascii();
-    match json.as_bytes().first() {
-        Some(b'{') => object(raw::members(json), text),
-        Some(b'[') => {
-            text.push('[');
-            for element in raw::elements(json).unwrap_or_default() {
-                value(element, text);
-                text.push(',');
-            }
-            text.push(']');
-        }
-        Some(b'"') => match raw::string(json) {
-            Some(plain) => text.push_str(&json_string(&plain)),
-            None => text.push_str(json),
-        },
-        Some(_) | None => text.push_str(json),
-    }
-}
-
-fn object(mut members: Vec<(std::borrow::Cow<'_, str>, &str)>, text: &mut String) {
-    // Stable: of two members with one name, both count in the order in which they came.
-    members.sort_by(|(one, _), (other, _)| one.cmp(other));
-    text.push('{');
-    for (key, member) in members {
-        text.push_str(&json_string(&key));
-        text.push(':');
-        value(member, text);
-        text.push(',');
-    }
-    text.push('}');
 }
 
 #[cfg(test)]
