@@ -328,7 +328,9 @@ impl Server {
     /// Notes what a client says of itself.
     fn meet(&self, at: &Value, capabilities: &str, info: &str) {
         let said = json!({"capabilities": at[capabilities], "name": at[info]["name"]});
-        self.ledger().write("met", &said.to_string());
+        if !said["capabilities"].is_null() {
+            self.ledger().write("met", &said.to_string());
+        }
     }
 
     /// Puts a question to the client of a call and waits for the answer; `None` when the call was cancelled meanwhile.
