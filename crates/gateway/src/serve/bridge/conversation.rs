@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::select_all;
-use mainstay::{Answer, Ask, CallError, Said};
+use mainstay::{Answer, Ask, CallError, Said, ServerHandle};
 use mainstay_wire::{Message, codes, method};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -31,6 +31,7 @@ pub(crate) type Answered = Result<Answer, CallError>;
 
 /// The call and what belongs to it.
 pub(crate) struct Conversation {
+    server: ServerHandle,
     course: Course,
     hear: mpsc::Receiver<Said>,
     /// In the order in which they came.
@@ -116,11 +117,13 @@ pub(crate) enum Turn {
 impl Conversation {
     /// A conversation about `call`, whose server says what it says through `hear`.
     pub(crate) fn new(
+        server: ServerHandle,
         call: impl Future<Output = Answered> + Send + 'static,
         hear: mpsc::Receiver<Said>,
         early: Vec<(String, String)>,
     ) -> Self {
         Self {
+            server,
             course: Course::Running(Box::pin(call)),
             hear,
             open: Vec::new(),
@@ -128,6 +131,11 @@ impl Conversation {
             keys: Keys::default(),
             kept: VecDeque::new(),
         }
+    }
+
+    /// Whether other calls wait for the connection that this one has for itself.
+    pub(crate) fn is_in_the_way(&self) -> bool {
+        matches!(self.course, Course::Running(_)) && self.server.waiting_for_turn() > 0
     }
 
     /// What is open, as key and kind.

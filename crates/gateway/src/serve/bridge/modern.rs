@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::conversation::{Answered, Conversation, Listener, Turn};
 use super::inputs::{self, Kind};
-use super::park::{self, Held, Seat, Ticket, Waiting};
+use super::park::{self, Held, Parking, Seat, Ticket, Waiting};
 use super::rounds::endless;
 use super::voice::{Progress, Voice};
 use super::{HEAR_MAX, capability, era_of};
@@ -144,8 +144,9 @@ impl Attendance {
         let Routed { server, request } = routed;
         let server = server.for_client(&self.caller.face).await;
         let server = server.map_err(|error| Fault::from(&error))?;
-        let call = async move { server.request(request, options).await };
-        let conversation = Box::new(Conversation::new(call, hear, early));
+        let by = server.clone();
+        let call = async move { by.request(request, options).await };
+        let conversation = Box::new(Conversation::new(server, call, hear, early));
         self.attend(conversation, seat, true).await
     }
 
@@ -209,6 +210,12 @@ impl Attendance {
             .filter(|answer| answer.era == Era::Legacy)
             .and_then(|answer| visits(&answer.message));
         let Some(visits) = visits else {
+            if let Ok(answer) = &answered
+                && answer.era == Era::Legacy
+                && is_unknown_method(&self.request.message, &answer.message)
+            {
+                return Err(Fault::no_method(&self.caller.method));
+            }
             return Ok(call::fitted(answered, Era::Modern, &self.caller));
         };
         let declared = &self.caller.face.capabilities;
@@ -253,13 +260,13 @@ impl Attendance {
                 Fault::new(LIMIT_REACHED, text)
             })?;
         let held = Held { seat, waiting };
-        let state = park::park(
-            &self.shared,
-            held,
+        let parking = Parking {
             questions,
-            &self.request.at,
-            &self.request.message,
-        )?;
+            at: &self.request.at,
+            request: &self.request.message,
+            capabilities: &self.caller.face.capabilities,
+        };
+        let state = park::park(&self.shared, held, parking)?;
         let result = inputs::required_result(entries, &state, &self.caller.info);
         Ok(Fitted {
             parts: Parts::from(Message::result_of(&self.caller.id, &result)),
@@ -316,6 +323,19 @@ fn without_input(routed: Routed, message: &Message) -> Routed {
     Routed { server, request }
 }
 
+/// Whether a legacy server says of a method that it does not know it, in the words that some have for it: the parameters
+/// are wrong (-32602). There is nothing that could be wrong with none at all.
+fn is_unknown_method(request: &Message, answer: &Message) -> bool {
+    let code = answer.member(&["error", "code"]);
+    let known = request
+        .method()
+        .is_some_and(|name| method::MODERN.contains(&name));
+    let params = raw::members(request.params().unwrap_or("{}"));
+    !known
+        && code.and_then(|code| code.parse().ok()) == Some(codes::INVALID_PARAMS)
+        && params.iter().all(|(name, _)| name == "_meta")
+}
+
 /// The addresses that a legacy server wants its user to visit before the call (-32042), as parameters of a modern request.
 fn visits(message: &Message) -> Option<Vec<String>> {
     let code = message.member(&["error", "code"])?.parse::<i64>().ok()?;
@@ -362,6 +382,19 @@ fn ill_typed(key: &str, wrong: &str) -> Fault {
 mod tests {
     use super::*;
     use mainstay_wire::Id;
+
+    #[test]
+    fn a_method_without_parameters_that_are_wrong_is_an_unknown_one() {
+        let refused = |method: &str, params: &str, code: i64| {
+            let request = Message::request(&Id::number(1), method, Some(params));
+            let answer = Message::error_of(Some(&Id::number(1)), code, "m", None);
+            is_unknown_method(&request, &answer)
+        };
+        assert!(refused("unknown/method", r#"{"_meta":{}}"#, -32_602));
+        assert!(!refused("unknown/method", r#"{"_meta":{},"x":1}"#, -32_602));
+        assert!(!refused("unknown/method", "{}", -32_603));
+        assert!(!refused("tools/call", "{}", -32_602));
+    }
 
     #[test]
     fn addresses_to_visit_are_read_from_the_error() {
