@@ -226,10 +226,7 @@ mod tests {
         assert_eq!(code, Some(NOT_BRIDGED));
         assert!(out.contains("\"id\":\"c\"") && out.contains("task"));
         let (out, _) = fitted(text, Era::Modern, Era::Modern, method::TOOLS_CALL);
-        assert!(
-            out.contains("taskId"),
-            "within the modern era it passes"
-        );
+        assert!(out.contains("taskId"), "within the modern era it passes");
     }
 
     #[test]

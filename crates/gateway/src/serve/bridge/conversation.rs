@@ -45,7 +45,7 @@ pub(crate) struct Conversation {
 enum Course {
     Running(Pin<Box<dyn Future<Output = Answered> + Send>>),
     /// Over, and its outcome is waiting to be fetched.
-    Over(Option<Answered>),
+    Over(Option<Box<Answered>>),
 }
 
 /// A question of the server that waits for its answer.
@@ -107,7 +107,7 @@ impl Listener<'_> {
 /// What attending came to.
 pub(crate) enum Turn {
     /// The call has its outcome.
-    Answered(Answered),
+    Answered(Box<Answered>),
     /// The server waits for the client.
     Asks,
     /// The server asked for something that the client did not declare, a raw JSON object.
@@ -210,7 +210,7 @@ impl Conversation {
                         // The call is over: a question that came before its end is not asked any more.
                         self.hear(said, listener);
                     }
-                    return Turn::Answered(answered);
+                    return Turn::Answered(Box::new(answered));
                 }
                 // Cancel-safe: levels.
                 at = withdrawn(&self.open) => {
@@ -289,7 +289,7 @@ impl Conversation {
                     },
                 },
                 // Cancel-safe: the call stays where it is.
-                answered = self.course.over() => self.course = Course::Over(Some(answered)),
+                answered = self.course.over() => self.course = Course::Over(Some(Box::new(answered))),
                 // Cancel-safe: levels.
                 at = withdrawn(&self.open) => drop(self.open.remove(at)),
             }
@@ -318,7 +318,7 @@ impl Course {
         match self {
             Self::Running(call) => call.await,
             Self::Over(answered) => match answered.take() {
-                Some(answered) => answered,
+                Some(answered) => *answered,
                 // Fetched already; nobody asks twice.
                 None => std::future::pending().await,
             },

@@ -193,7 +193,7 @@ impl Attendance {
             same_era: self.server_era == Some(Era::Modern),
         };
         match conversation.attend(&mut listener, fresh).await {
-            Turn::Answered(answered) => self.answered(answered, seat),
+            Turn::Answered(answered) => self.answered(*answered, seat),
             Turn::Lacks(capabilities) => Err(lacks(capabilities)),
             Turn::Asks => {
                 let questions = conversation.questions();
