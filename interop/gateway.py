@@ -61,6 +61,12 @@ class Gateway:
     def aggregate_url(self) -> str:
         return f"{self.base_url}/mcp"
 
+    @property
+    def stdio_target(self) -> str:
+        """All servers over the pipes of a relay that attaches to this very Mainstay."""
+        socket = f"{self.runtime}/mainstay/mainstay.sock"
+        return "stdio:" + json.dumps([self.binary, "stdio", "--no-start", "--socket", socket])
+
     def server_url(self, name: str) -> str:
         return f"{self.base_url}/servers/{name}/mcp"
 

@@ -76,7 +76,7 @@ class Bench:
 
 def exposed(session: Session, server: Server, tool: str) -> str:
     """A tool's name on the endpoint of this session."""
-    return server.exposed(tool) if session.path == "/mcp" else tool
+    return server.exposed(tool) if session.path in ("/mcp", "stdio") else tool
 
 
 def newest(client: Client) -> str:
@@ -99,10 +99,11 @@ def tool_of(server: Server) -> str:
 
 
 def aggregate(bench: Bench, gateway: Gateway) -> list[Session]:
-    """Every client lists all servers and calls each of them through `/mcp`. Sessions stay open."""
+    """Every client lists all servers and calls each of them through `/mcp` and through `mainstay stdio`. Sessions stay open."""
     fleet, checks = bench.fleet, bench.checks
     everywhere = has(*(server.exposed(tool_of(server)) for server in fleet.servers))
     sessions = bench.open_all(gateway.aggregate_url, "/mcp", newest)
+    sessions += bench.open_all(gateway.stdio_target, "stdio", newest)
     for session in sessions:
         bench.list_tools(session, everywhere)
         for server in fleet.servers:

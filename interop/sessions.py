@@ -1,4 +1,4 @@
-"""The clients under test. Each takes a URL and nothing else that is Mainstay's."""
+"""The clients under test. Each takes a URL, or a command to speak to over pipes, and nothing else that is Mainstay's."""
 
 import json
 import pathlib

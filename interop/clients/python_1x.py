@@ -1,6 +1,6 @@
 """One session of the official Python client, 1.x line, steered by lines of JSON on stdin.
 
-    python_1x.py URL
+    python_1x.py URL|stdio:[COMMAND, ...]
 
 Commands are `{"op": "list"}`, `{"op": "call", "name": ..., "arguments": {...}}` and
 `{"op": "close"}`. Every line of stdout is one answer: `{"ok": true, ...}` or
@@ -12,10 +12,11 @@ import asyncio
 import sys
 from datetime import timedelta
 
-from mcp import ClientSession
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamablehttp_client
 
-from session_lines import CALL_SECONDS, serve, tool_result
+from session_lines import CALL_SECONDS, command_of, serve, tool_result
 
 
 class Session:
@@ -42,8 +43,12 @@ class Session:
         return tool_result(result.isError, result.content)
 
 
-async def main(url: str) -> None:
-    async with streamablehttp_client(url) as (read, write, _session_id):
+async def main(target: str) -> None:
+    if command := command_of(target):
+        transport = stdio_client(StdioServerParameters(command=command[0], args=command[1:]))
+    else:
+        transport = streamablehttp_client(target)
+    async with transport as (read, write, *_session_id):
         async with ClientSession(read, write) as session:
             hello = await session.initialize()
             await serve(Session(session, str(hello.protocolVersion)))

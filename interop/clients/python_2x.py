@@ -1,6 +1,6 @@
 """One session of the official Python client, 2.x line, steered by lines of JSON on stdin.
 
-    python_2x.py URL [auto|legacy|2026-07-28]
+    python_2x.py URL|stdio:[COMMAND, ...] [auto|legacy|2026-07-28]
 
 The commands and answers are those of `python_1x.py`. The second argument chooses how the
 client opens: `auto` (its default) discovers first and falls back to `initialize`.
@@ -9,9 +9,10 @@ client opens: `auto` (its default) discovers first and falls back to `initialize
 import asyncio
 import sys
 
-from mcp import Client
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
 
-from session_lines import CALL_SECONDS, serve, tool_result
+from session_lines import CALL_SECONDS, command_of, serve, tool_result
 
 
 class Session:
@@ -38,8 +39,10 @@ class Session:
         return tool_result(result.is_error, result.content)
 
 
-async def main(url: str, mode: str) -> None:
-    async with Client(url, mode=mode) as client:
+async def main(target: str, mode: str) -> None:
+    command = command_of(target)
+    server = stdio_client(StdioServerParameters(command=command[0], args=command[1:])) if command else target
+    async with Client(server, mode=mode) as client:
         await serve(Session(client))
 
 

@@ -5,6 +5,11 @@ import readline from "node:readline";
 // How long one call may take before the client itself gives up, in milliseconds.
 export const CALL_MS = 60_000;
 
+// The command in a target that is no URL but `stdio:` and a JSON array; otherwise undefined.
+export function commandOf(target) {
+  return target.startsWith("stdio:") ? JSON.parse(target.slice("stdio:".length)) : undefined;
+}
+
 function answer(members) {
   process.stdout.write(JSON.stringify(members) + "\n");
 }

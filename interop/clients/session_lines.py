@@ -10,6 +10,15 @@ from typing import Any, Protocol
 CALL_SECONDS = 60
 
 
+# A target that begins like this is no URL but a command to speak to over its stdin and stdout, as a JSON array.
+STDIO = "stdio:"
+
+
+def command_of(target: str) -> list[str] | None:
+    """The command in a target; `None` if it is a URL."""
+    return json.loads(target.removeprefix(STDIO)) if target.startswith(STDIO) else None
+
+
 class Session(Protocol):
     """What `serve` needs of a connected session."""
 

@@ -129,11 +129,11 @@ fn find(gateway: &Gateway, name: &str) -> Result<ServerHandle, Problem> {
 
 /// What is not of the admin API: the MCP endpoints, as on the TCP side.
 async fn elsewhere(State(gateway): State<Gateway>, request: Request) -> Response {
-    if request.uri().path().starts_with("/api/") {
-        return Problem::new(StatusCode::NOT_FOUND, "no such path in the admin API")
-            .into_response();
+    let path = request.uri().path();
+    if path.starts_with("/mcp") || path.starts_with("/servers/") {
+        return gateway.handle_local(request).await.map(Body::new);
     }
-    gateway.handle_local(request).await.map(Body::new)
+    Problem::new(StatusCode::NOT_FOUND, "no such path in the admin API").into_response()
 }
 
 async fn status(State(gateway): State<Gateway>) -> Response {

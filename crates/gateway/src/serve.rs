@@ -15,7 +15,6 @@ pub(crate) mod batch;
 pub mod body;
 pub(crate) mod bridge;
 pub(crate) mod call;
-#[allow(dead_code, reason = "calls come to note the tasks that are issued")]
 pub(crate) mod endpoint;
 pub(crate) mod events;
 pub mod fault;
@@ -23,7 +22,6 @@ pub(crate) mod greet;
 pub(crate) mod health;
 pub(crate) mod http;
 pub(crate) mod legacy;
-#[allow(dead_code, reason = "calls come to use what they hear")]
 pub(crate) mod levels;
 pub(crate) mod listen;
 pub mod local;

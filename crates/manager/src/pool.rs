@@ -72,6 +72,16 @@ impl Family {
         connections.range(range).count()
     }
 
+    /// The connections for the callers of this key.
+    fn lanes_at(&self, key: &Key) -> Vec<Arc<Place>> {
+        let connections = self.connections.load();
+        let range = key.at(0)..=key.at(usize::MAX);
+        connections
+            .range(range)
+            .map(|(_, place)| Arc::clone(place))
+            .collect()
+    }
+
     /// For the driver: there is a connection more.
     pub(crate) fn enter(&self, key: &Key, place: Arc<Place>) {
         let mut connections = BTreeMap::clone(&self.connections.load());

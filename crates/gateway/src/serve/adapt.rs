@@ -37,7 +37,7 @@ pub(crate) fn fit(answer: &Answer, to: Recipient<'_>) -> Fitted {
 
 fn fit_message(message: &Message, from: Era, to: Recipient<'_>) -> Fitted {
     if message.kind() == Kind::Error {
-        return fit_error(message, to);
+        return fit_error(message, from, to);
     }
     let mut editor = message.edit().id(to.id);
     match (from, to.era) {
@@ -81,7 +81,7 @@ fn fit_message(message: &Message, from: Era, to: Recipient<'_>) -> Fitted {
     finish(editor, to, None)
 }
 
-fn fit_error(message: &Message, to: Recipient<'_>) -> Fitted {
+fn fit_error(message: &Message, from: Era, to: Recipient<'_>) -> Fitted {
     let code = message
         .member(&["error", "code"])
         .and_then(|code| code.parse::<i64>().ok());
@@ -91,6 +91,12 @@ fn fit_error(message: &Message, to: Recipient<'_>) -> Fitted {
         (Era::Modern, Some(codes::RESOURCE_NOT_FOUND)) => Some(codes::INVALID_PARAMS),
         (Era::Modern, Some(codes::URL_ELICITATION_REQUIRED)) => {
             return not_bridged("url elicitation", to);
+        }
+        // The Python SDK of the legacy era knows a method or calls its parameters invalid; modern clients are told which.
+        (Era::Modern, Some(codes::INVALID_PARAMS))
+            if from == Era::Legacy && is_unheard_of(to.method) =>
+        {
+            Some(codes::METHOD_NOT_FOUND)
         }
         (Era::Legacy, Some(codes::INVALID_PARAMS)) if reads_resource && names_uri => {
             Some(codes::RESOURCE_NOT_FOUND)
@@ -102,6 +108,11 @@ fn fit_error(message: &Message, to: Recipient<'_>) -> Fitted {
         editor = editor.set(&["error", "code"], fitted.to_string());
     }
     finish(editor, to, fitted_code)
+}
+
+/// Whether a method is none of MCP's own. Those of tasks are, in both of their forms.
+fn is_unheard_of(name: &str) -> bool {
+    !method::MODERN.contains(&name) && !name.starts_with("tasks/")
 }
 
 fn finish(editor: mainstay_wire::Editor<'_>, to: Recipient<'_>, code: Option<i64>) -> Fitted {
@@ -249,6 +260,15 @@ mod tests {
             method::TOOLS_CALL,
         );
         assert!(out.contains("\"code\":-32602"));
+        let invalid = missing.replace("-32002", "-32602");
+        for (from, name, expected) in [
+            (Era::Legacy, "vendor/method", codes::METHOD_NOT_FOUND),
+            (Era::Modern, "vendor/method", codes::INVALID_PARAMS),
+            (Era::Legacy, method::TOOLS_CALL, codes::INVALID_PARAMS),
+            (Era::Legacy, "tasks/get", codes::INVALID_PARAMS),
+        ] {
+            assert_eq!(fitted(&invalid, from, Era::Modern, name).1, Some(expected));
+        }
         let own = r#"{"jsonrpc":"2.0","id":7,"error":{"code":12,"message":"x","vendor":1.10}}"#;
         let (out, code) = fitted(own, Era::Legacy, Era::Modern, method::TOOLS_CALL);
         assert_eq!(

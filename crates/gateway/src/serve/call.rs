@@ -22,6 +22,7 @@ use super::body::{self, Reply};
 use super::bridge::voice::Voice;
 use super::bridge::{self, legacy, modern};
 use super::endpoint::Routed;
+use super::endpoint::others::Issuer;
 use super::events;
 use super::fault::Fault;
 
@@ -37,6 +38,8 @@ pub(crate) struct Caller {
     pub(crate) face: ClientFace,
     /// The info object for results that must name their server.
     pub(crate) info: String,
+    /// Where a task that comes of it is to be remembered.
+    pub(crate) issuer: Option<Issuer>,
 }
 
 /// `None`: the client cancelled the call, nothing is to be sent.
@@ -136,15 +139,18 @@ async fn plain(routed: Routed, caller: Caller) -> Outcome {
 /// What a client reads of a call's outcome.
 pub(crate) fn fitted(answered: Result<Answer, CallError>, era: Era, caller: &Caller) -> Fitted {
     match answered {
-        Ok(answer) => fit(
-            &answer,
-            Recipient {
+        Ok(answer) => {
+            if let Some(issuer) = &caller.issuer {
+                issuer.note(&answer.message);
+            }
+            let to = Recipient {
                 era,
                 id: &caller.id,
                 method: &caller.method,
                 info: &caller.info,
-            },
-        ),
+            };
+            fit(&answer, to)
+        }
         Err(error) => failed(&Fault::from(&error), caller),
     }
 }

@@ -21,6 +21,7 @@ use super::body::{self, Reply, TextStream};
 use super::bridge::legacy::Client;
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
+use super::endpoint::others::Issuer;
 use super::fault::{Fault, LIMIT_REACHED};
 use super::levels;
 use super::pages;
@@ -415,6 +416,7 @@ async fn pass_on(
         progress_token,
         face,
         info: String::new(),
+        issuer: Issuer::of(shared, endpoint, &routed),
     };
     call::of_session(shared, routed, caller, client).await
 }

@@ -23,6 +23,7 @@ use super::body::{self, Reply};
 use super::bridge;
 use super::call::{self, Caller};
 use super::endpoint::Endpoint;
+use super::endpoint::others::Issuer;
 use super::fault::{Fault, LIMIT_REACHED, shown};
 use super::pages;
 use super::push::{self, Resources, Wanted};
@@ -358,6 +359,7 @@ async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Mes
         progress_token,
         face,
         info,
+        issuer: Issuer::of(shared, endpoint, &routed),
     };
     call::of_modern(shared, routed, caller, asked).await
 }

@@ -138,7 +138,7 @@ impl Line {
     }
 
     /// A request of a client of this line, with unknown members if `planted`.
-    fn request(
+    pub(super) fn request(
         &mut self,
         method: &str,
         params: Option<&str>,

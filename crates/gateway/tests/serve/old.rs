@@ -5,6 +5,7 @@ use mainstay::config::ServerConfig;
 use mainstay_testkit::http_server::{HttpServer, Script};
 use serde_json::{Value, json};
 
+use super::bridge::{ALL, answer_to, asking, elicit, got, rounds};
 use super::support::{Client, Events, Reply, World, stdio, wait_until};
 
 /// An old client: its stream, and where it POSTs to.
@@ -122,6 +123,27 @@ async fn an_old_client_lists_calls_and_hears_everything_on_its_stream() {
         })
         .await;
     }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_client_is_asked_on_its_stream_and_answers_by_a_post() {
+    let world = World::start([asking("one", &[])]).await;
+    let mut old = Old::open(&world, "/servers/one/sse").await;
+    let opening = INITIALIZE.replace(r#""capabilities":{}"#, &format!(r#""capabilities":{ALL}"#));
+    assert_eq!(old.ask(&opening).await["id"], 0);
+    let question = old
+        .ask(&call("1", "inquire", &rounds(&[elicit("who")])))
+        .await;
+    assert_eq!(question["method"], "elicitation/create");
+    let answer =
+        json!({"jsonrpc": "2.0", "id": question["id"], "result": answer_to("elicitation/create")});
+    let answered = old.ask(&answer.to_string()).await;
+    assert_eq!(answered["id"], 1);
+    assert_eq!(
+        got(&answered["result"]),
+        json!([answer_to("elicitation/create")])
+    );
     world.end().await;
 }
 

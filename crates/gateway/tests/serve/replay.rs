@@ -5,6 +5,7 @@ use mainstay::config::ServerConfig;
 use mainstay_testkit::http_server::{HttpServer, Script};
 use serde_json::{Value, json};
 
+use super::bridge::{ALL, answer, answer_to, asking, elicit, got, legacy_call, rounds};
 use super::support::{Client, Events, Session, World, stdio, wait_until};
 
 fn slow(id: &str) -> String {
@@ -72,6 +73,31 @@ async fn law_18_a_disconnect_neither_cancels_nor_loses_a_call() {
     let last = resumed.last_id.clone().unwrap();
     let mut client = world.client().await;
     assert_eq!(resume(&mut client, &id, &last).await.next().await, None);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f114_a_question_is_asked_again_of_a_client_that_comes_back() {
+    let world = World::start([asking("one", &[])]).await;
+    let mut session = Session::open_as(world.client().await, "/mcp", "2025-11-25", ALL).await;
+    let body = legacy_call("\"q\"", "one__inquire", &rounds(&[elicit("who")]));
+    let mut events = Events::of(session.open_post(body).await);
+    let primed = events.priming().await;
+    let question = events.json().await;
+    assert_eq!(question["method"], "elicitation/create");
+    // The connection breaks; whether the question arrived before that, only the client knows.
+    drop(events);
+    session.client = world.client().await;
+    let mut client = world.client().await;
+    let mut resumed = resume(&mut client, &session.id, &primed).await;
+    assert_eq!(resumed.json().await, question);
+    answer(&mut session, &question, &answer_to("elicitation/create")).await;
+    let answered = resumed.json().await;
+    assert_eq!(answered["id"], "q");
+    assert_eq!(
+        got(&answered["result"]),
+        json!([answer_to("elicitation/create")])
+    );
     world.end().await;
 }
 

@@ -423,3 +423,57 @@ async fn with_scope_session_each_session_subscribes_and_tells_on_its_own_connect
     world.end().await;
     other.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_hears_the_log_messages_that_its_client_wants_and_no_others() {
+    for (script, era) in [(Script::legacy(), "legacy"), (Script::modern(), "modern")] {
+        let server = fake(script).await;
+        let world = World::start([ServerConfig::http("one", server.url())]).await;
+        let path = "/servers/one/mcp";
+        let chatter = || server.change(|script| script.then("tools/call", Fault::Chatter));
+        let mut client = world.client().await;
+        // The server says something of the level `info` within the call.
+        for (level, hears) in [(None, false), (Some("debug"), true), (Some("error"), false)] {
+            chatter();
+            let level =
+                level.map(|level| format!("\"io.modelcontextprotocol/logLevel\":\"{level}\","));
+            let call = modern("1", "tools/call", r#""name":"echo","arguments":{},"#).replace(
+                "\"_meta\":{",
+                &format!("\"_meta\":{{{}", level.clone().unwrap_or_default()),
+            );
+            let reply = client.modern(path, &call).await;
+            let said = reply.body.contains("notifications/message");
+            assert_eq!(said, hears, "{era} {level:?} {reply:?}");
+            assert!(reply.body.contains("\"result\""), "{reply:?}");
+        }
+        let odd = modern("1", "tools/call", r#""name":"echo","#).replace(
+            "\"_meta\":{",
+            "\"_meta\":{\"io.modelcontextprotocol/logLevel\":\"loud\",",
+        );
+        assert_eq!(client.modern(path, &odd).await.error().1, -32602);
+        let mut session = world.session(path).await;
+        for (level, hears) in [("debug", true), ("error", false)] {
+            session
+                .post(format!(
+                    r#"{{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{{"level":"{level}"}}}}"#
+                ))
+                .await;
+            chatter();
+            let reply = session
+                .post(r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo","arguments":{}}}"#)
+                .await;
+            let said = reply.body.contains("notifications/message");
+            assert_eq!(said, hears, "{era} {level} {reply:?}");
+            // A modern server is told with the request, a legacy one beforehand.
+            let called = server.ledger().seen_of("tools/call").pop().unwrap();
+            let named = format!("logLevel\":\"{level}\"");
+            assert_eq!(
+                called.body.contains(&named),
+                era == "modern",
+                "{}",
+                called.body
+            );
+        }
+        world.end().await;
+    }
+}

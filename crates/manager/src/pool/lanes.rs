@@ -114,6 +114,15 @@ impl Lanes {
         Taken::Later(wait)
     }
 
+    /// Lets there be so many lanes from now on, and seats whoever waits for one.
+    pub(crate) fn allow(self: &Arc<Self>, max: usize) {
+        let mut state = self.lock();
+        state.max = max.max(1);
+        let granted = self.serve(&mut state);
+        drop(state);
+        granted.into_iter().for_each(hand_over);
+    }
+
     /// Calls that wait for their turn.
     pub(crate) fn waiting(&self) -> usize {
         self.lock().queue.len()

@@ -90,13 +90,16 @@ pub(crate) async fn seat(
         .as_ref()
         .and_then(|face| face.client.as_ref())
         .or(way.client.as_ref());
-    let mut lanes_max = slot.config.load().connections.lanes;
+    let mut lanes_max = Max {
+        lanes: slot.config.load().connections.lanes,
+        beyond: true,
+    };
     // A connection for one client alone needs no turns.
     let turns = way.key.client.is_none();
     let lanes = turns.then(|| slot.family.lanes(&way.key));
     loop {
         let lane = match &lanes {
-            Some(lanes) => Some(turn(slot, lanes, client, lanes_max, until).await?),
+            Some(lanes) => Some(turn(slot, &way.key, lanes, client, lanes_max, until).await?),
             None => None,
         };
         let at = lane.as_ref().map_or(0, |lane| lane.at);
@@ -104,19 +107,50 @@ pub(crate) async fn seat(
             Ok(hold) => return Ok(Seat { hold, _lane: lane }),
             // Then the lanes there are have to do.
             Err(CallError::Refused(Refusal::TooManyConnections { .. })) if at > 0 => {
-                lanes_max = slot.family.lanes_of(&way.key).clamp(1, at);
+                lanes_max = Max {
+                    lanes: slot.family.lanes_of(&way.key).clamp(1, at),
+                    beyond: false,
+                };
             }
             Err(error) => return Err(error),
         }
     }
 }
 
+/// How many lanes there may be.
+#[derive(Debug, Clone, Copy)]
+struct Max {
+    lanes: usize,
+    /// One more for each that only waits for its client, who may take minutes or never come back.
+    beyond: bool,
+}
+
+impl Max {
+    fn now(self, slot: &Slot, key: &Key) -> usize {
+        if !self.beyond {
+            return self.lanes;
+        }
+        let waits = |place: &Arc<Place>| {
+            let runtime = place.slot.current.load();
+            runtime
+                .as_ref()
+                .is_some_and(|runtime| runtime.waits_for_clients())
+        };
+        let lanes = slot.family.lanes_at(key);
+        self.lanes + lanes.iter().filter(|place| waits(place)).count()
+    }
+}
+
+/// How often whoever waits looks whether others have begun to wait for their clients.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Waits for a lane that serves this client.
 async fn turn(
     slot: &Slot,
+    key: &Key,
     lanes: &Arc<Lanes>,
     client: Option<&Arc<str>>,
-    max: usize,
+    max: Max,
     until: Until,
 ) -> Result<Lane, CallError> {
     if !slot.family.asked.load(Ordering::Acquire) {
@@ -131,7 +165,7 @@ async fn turn(
         };
         return Err(CallError::Refused(refusal));
     }
-    let wait = match lanes.take(client, max) {
+    let mut wait = match lanes.take(client, max.lanes) {
         Taken::Now(lane) => return Ok(lane),
         Taken::Later(wait) => wait,
     };
@@ -139,22 +173,29 @@ async fn turn(
     let over = view.wait_for(|view| {
         view.shutting_down || view.status.state == StateWord::Disabled || is_off(slot)
     });
-    let refusal = tokio::select! {
-        // Cancel-safe: a place that has come goes on to the next when it is dropped.
-        Ok(lane) = wait => return Ok(lane),
-        // Cancel-safe: a level.
-        Ok(view) = over => if view.shutting_down {
-            Refusal::ShuttingDown
-        } else {
-            Refusal::Disabled { server: (&*slot.name).into() }
-        },
-        // Cancel-safe: a sleep holds nothing.
-        () = tokio::time::sleep_until(until.deadline) => Refusal::DeadlineInQueue {
-            server: (&*slot.name).into(),
-            waited_ms: u64::try_from(until.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        },
-    };
-    Err(CallError::Refused(refusal))
+    let mut over = std::pin::pin!(over);
+    loop {
+        let refusal = tokio::select! {
+            // Cancel-safe: a place that has come goes on to the next when it is dropped.
+            Ok(lane) = &mut wait => return Ok(lane),
+            // Cancel-safe: a level.
+            Ok(view) = &mut over => if view.shutting_down {
+                Refusal::ShuttingDown
+            } else {
+                Refusal::Disabled { server: (&*slot.name).into() }
+            },
+            // Cancel-safe: sleeps hold nothing.
+            () = tokio::time::sleep_until(until.deadline) => Refusal::DeadlineInQueue {
+                server: (&*slot.name).into(),
+                waited_ms: u64::try_from(until.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            },
+            () = tokio::time::sleep(LOOK), if max.beyond => {
+                lanes.allow(max.now(slot, key));
+                continue;
+            }
+        };
+        return Err(CallError::Refused(refusal));
+    }
 }
 
 /// Holds the connection of a key, which the driver opens if there is none.

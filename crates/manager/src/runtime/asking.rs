@@ -151,6 +151,11 @@ impl Runtime {
             .store(undecided.len(), Ordering::Release);
     }
 
+    /// Whether all that is in flight here waits for clients.
+    pub(crate) fn waits_for_clients(&self) -> bool {
+        self.waiters.wait_for_clients()
+    }
+
     /// A request of the server has its answer, or nobody wants one.
     pub(crate) fn ask_ended(&self, id: &Id) {
         lock(&self.asking.open).remove(id);

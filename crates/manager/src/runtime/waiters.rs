@@ -227,6 +227,16 @@ impl Waiters {
         candidates
     }
 
+    /// Whether every request of a client that is in flight waits for that client; `false` if there is none.
+    pub(crate) fn wait_for_clients(&self) -> bool {
+        let waiters = self.lock();
+        let mut asked = waiters
+            .values()
+            .filter(|waiter| waiter.party.may_be_asked)
+            .peekable();
+        asked.peek().is_some() && asked.all(|waiter| waiter.mark.is_asking())
+    }
+
     /// The request in flight that is about a task.
     pub(crate) fn about_task(&self, task: &str) -> Option<u64> {
         let waiters = self.lock();

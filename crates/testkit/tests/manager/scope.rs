@@ -606,3 +606,22 @@ async fn a_legacy_client_gets_its_own_era_from_a_server_of_both_and_the_shared_o
         manager.shutdown().await;
     }
 }
+
+#[tokio::test]
+async fn f185_whoever_waits_for_a_client_that_thinks_gets_a_lane_beyond_the_limit() {
+    let bench = Bench::new();
+    let mut config = bench.server("s", &["--asks"]);
+    config.connections.lanes = 1;
+    let (manager, server) = connect(config).await;
+    let own = way(&server, ELICITATION, None).await;
+    within("the first", asking(&own, Some("a"), 0))
+        .await
+        .unwrap();
+    // Thinks for ever, and has the only lane.
+    let thinks = asking(&own, Some("a"), 3_600_000);
+    until("the question", || bench.count("s", "call") == 2).await;
+    let other = within("the other", asking(&own, Some("b"), 0)).await;
+    assert!(other.unwrap().contains("\"who\":\"b\""));
+    thinks.abort();
+    manager.shutdown().await;
+}

@@ -103,6 +103,13 @@ impl Relay {
             }
             match self.post(message, extra, deadline).await {
                 Attempt::Answered(answer, headers) => return Ok(Some((answer, headers))),
+                // A request that nobody cancelled has an answer; where it was lost nobody can say.
+                Attempt::Nothing if message.kind() == Kind::Request && !unwanted.is_cancelled() => {
+                    if !safe || late {
+                        return Err(notices::unknown(id, "its stream ended without an answer"));
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
                 Attempt::Nothing => return Ok(None),
                 Attempt::SessionLost => {
                     renewals += 1;

@@ -5,12 +5,14 @@
 //! use a server's own endpoint.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mainstay::{Catalog, Publication};
-use mainstay_wire::{Message, raw};
+use mainstay_wire::{Message, method, raw};
 use serde_json::json;
 
+use super::{Endpoint, Routed};
+use crate::serve::Shared;
 use crate::serve::fault::{Fault, shown};
 
 /// Tasks whose server is remembered. Beyond it the oldest is forgotten.
@@ -76,6 +78,37 @@ impl Tasks {
     /// `None`: never heard of. `Some(None)`: several servers have one of this id.
     fn owner(&self, id: &str) -> Option<Option<Box<str>>> {
         self.lock().by_id.get(id).cloned()
+    }
+}
+
+/// The server of a call on the aggregate that may be answered with a task.
+#[derive(Debug)]
+pub(crate) struct Issuer {
+    shared: Arc<Shared>,
+    server: Box<str>,
+}
+
+impl Issuer {
+    /// `None` where no task can come of it, or nobody has to remember it.
+    pub(crate) fn of(shared: &Arc<Shared>, endpoint: &Endpoint, routed: &Routed) -> Option<Self> {
+        match endpoint {
+            Endpoint::Server(_) => return None,
+            Endpoint::All => {}
+        }
+        let publication = shared.manager.publication();
+        let server = routed.server.name();
+        let catalog = publication.servers.get(server)?;
+        // The usual case first. And where only one server has tasks, nothing needs to be remembered.
+        let declared = declares(catalog, method::TASKS_GET);
+        (declared && declaring(&publication, method::TASKS_GET).len() > 1).then(|| Self {
+            shared: Arc::clone(shared),
+            server: server.into(),
+        })
+    }
+
+    /// Looks whether an answer announces a task.
+    pub(crate) fn note(&self, answer: &Message) {
+        self.shared.task_owners.note(&self.server, answer);
     }
 }
 
@@ -150,8 +183,6 @@ fn declares(catalog: &Catalog, method: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use mainstay::catalog::ItemList;
 
     use super::*;

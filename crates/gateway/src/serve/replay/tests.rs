@@ -275,7 +275,13 @@ async fn law_16_a_lost_answer_is_an_unknown_outcome_and_never_silence() {
             3 => {
                 let mut next_process = Common::default();
                 next_process.boot += 1;
-                Replay::new(Arc::new(next_process), true, world.ended.clone())
+                let replay = Replay::new(Arc::new(next_process), true, world.ended.clone());
+                // Its first stream has the same number, and nothing else in common.
+                let (says, texts) = spoken();
+                says.send("of another call").unwrap();
+                drop(says);
+                data(&mut replay.wrap(Some(&Id::number(1)), texts)).await;
+                replay
             }
             _ => session,
         };
