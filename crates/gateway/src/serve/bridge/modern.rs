@@ -210,12 +210,6 @@ impl Attendance {
             .filter(|answer| answer.era == Era::Legacy)
             .and_then(|answer| visits(&answer.message));
         let Some(visits) = visits else {
-            if let Ok(answer) = &answered
-                && answer.era == Era::Legacy
-                && is_unknown_method(&self.request.message, &answer.message)
-            {
-                return Err(Fault::no_method(&self.caller.method));
-            }
             return Ok(call::fitted(answered, Era::Modern, &self.caller));
         };
         let declared = &self.caller.face.capabilities;
@@ -323,19 +317,6 @@ fn without_input(routed: Routed, message: &Message) -> Routed {
     Routed { server, request }
 }
 
-/// Whether a legacy server says of a method that it does not know it, in the words that some have for it: the parameters
-/// are wrong (-32602). There is nothing that could be wrong with none at all.
-fn is_unknown_method(request: &Message, answer: &Message) -> bool {
-    let code = answer.member(&["error", "code"]);
-    let known = request
-        .method()
-        .is_some_and(|name| method::MODERN.contains(&name));
-    let params = raw::members(request.params().unwrap_or("{}"));
-    !known
-        && code.and_then(|code| code.parse().ok()) == Some(codes::INVALID_PARAMS)
-        && params.iter().all(|(name, _)| name == "_meta")
-}
-
 /// The addresses that a legacy server wants its user to visit before the call (-32042), as parameters of a modern request.
 fn visits(message: &Message) -> Option<Vec<String>> {
     let code = message.member(&["error", "code"])?.parse::<i64>().ok()?;
@@ -382,19 +363,6 @@ fn ill_typed(key: &str, wrong: &str) -> Fault {
 mod tests {
     use super::*;
     use mainstay_wire::Id;
-
-    #[test]
-    fn a_method_without_parameters_that_are_wrong_is_an_unknown_one() {
-        let refused = |method: &str, params: &str, code: i64| {
-            let request = Message::request(&Id::number(1), method, Some(params));
-            let answer = Message::error_of(Some(&Id::number(1)), code, "m", None);
-            is_unknown_method(&request, &answer)
-        };
-        assert!(refused("unknown/method", r#"{"_meta":{}}"#, -32_602));
-        assert!(!refused("unknown/method", r#"{"_meta":{},"x":1}"#, -32_602));
-        assert!(!refused("unknown/method", "{}", -32_603));
-        assert!(!refused("tools/call", "{}", -32_602));
-    }
 
     #[test]
     fn addresses_to_visit_are_read_from_the_error() {

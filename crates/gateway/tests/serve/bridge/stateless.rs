@@ -468,6 +468,8 @@ async fn each_client_hears_the_log_messages_of_its_own_call_from_its_own_level_o
 async fn a_parked_call_makes_room_for_calls_that_wait_for_its_connection() {
     let mut server = asking("pipe", &[]);
     server.connections.lanes = 1;
+    server.connections.max = 1;
+    server.timeouts.edge_patience_ms = Some(5_000);
     let world = World::start_with([server], |settings| settings.parked_yield_ms = 100).await;
     let path = "/servers/pipe/mcp";
     let mut client = world.client().await;
