@@ -117,6 +117,9 @@ pub struct GatewaySettings {
     pub parked_max: usize,
     /// How long such a call waits before the server is told that nobody answers, in milliseconds. Default: 10 min.
     pub parked_expiry_ms: u64,
+    /// How long such a call keeps a connection for itself that others wait for, in milliseconds: from then on, the one that
+    /// has waited longest makes room. Default: 5 s.
+    pub parked_yield_ms: u64,
     /// How often one call may ask for input before it is given up. Default: 16.
     pub rounds_max: u32,
     /// Events of streams that are kept for one legacy session, so that a client that lost a stream can resume it.
@@ -154,6 +157,7 @@ impl Default for GatewaySettings {
             batch_messages_max: 100,
             parked_max: 1_000,
             parked_expiry_ms: 10 * 60 * 1_000,
+            parked_yield_ms: 5_000,
             rounds_max: 16,
             replay_events_max: 256,
             replay_bytes_max: 4 * 1024 * 1024,

@@ -167,6 +167,14 @@ impl ServerHandle {
             .await
     }
 
+    /// How many calls wait for their turn on the connections that this handle leads to, because each serves one client at a
+    /// time. Always 0 on a shared connection.
+    #[must_use]
+    pub fn waiting_for_turn(&self) -> usize {
+        let key = self.way.as_ref().map(|way| &way.key);
+        key.map_or(0, |key| self.place.slot.family.waiting(key))
+    }
+
     /// How long one call may take in all, by the config: its one deadline over waiting, all attempts and the answer.
     #[must_use]
     pub fn call_total(&self) -> Duration {

@@ -99,6 +99,12 @@ impl Family {
         lanes.retain(|_, lanes| Arc::strong_count(lanes) > 1);
     }
 
+    /// How many calls of this key wait for their turn.
+    pub(crate) fn waiting(&self, key: &Key) -> usize {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.get(&key.at(0)).map_or(0, |lanes| lanes.waiting())
+    }
+
     /// The lanes of the callers of this key.
     fn lanes(&self, key: &Key) -> Arc<Lanes> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -134,8 +134,8 @@ fn finish(editor: mainstay_wire::Editor<'_>, to: Recipient<'_>, code: Option<i64
 
 fn not_bridged(what: &str, to: Recipient<'_>) -> Fitted {
     let message = format!(
-        "the server asks for input ({what}) in a way of its own era, which this version of Mainstay does not carry to \
-         clients of the other era yet; nothing was completed"
+        "the server answered in a way of its own era ({what}) that a client of the other era cannot follow; whether it goes \
+         on with the work is its own business"
     );
     let fault = Fault::new(NOT_BRIDGED, message)
         .with(serde_json::json!({ "outcome": "answered", "needs": what }));
@@ -231,16 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn input_required_is_a_typed_error_until_it_is_bridged() {
-        let text = r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"input_required","requestState":"s"}}"#;
+    fn a_task_is_a_typed_error_to_who_cannot_have_one() {
+        let text = r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"task","taskId":"t"}}"#;
         let (out, code) = fitted(text, Era::Modern, Era::Legacy, method::TOOLS_CALL);
         assert_eq!(code, Some(NOT_BRIDGED));
-        assert!(out.contains("\"id\":\"c\"") && out.contains("input_required"));
+        assert!(out.contains("\"id\":\"c\"") && out.contains("task"));
         let (out, _) = fitted(text, Era::Modern, Era::Modern, method::TOOLS_CALL);
-        assert!(
-            out.contains("requestState"),
-            "within the modern era it passes"
-        );
+        assert!(out.contains("taskId"), "within the modern era it passes");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub const REFUSED: i64 = -31_001;
 pub const REJECTED: i64 = -31_002;
 /// The request was sent and no answer came: it may have run. Not safe to send again unless the tool is idempotent.
 pub const OUTCOME_UNKNOWN: i64 = -31_003;
-/// The server asked for something that Mainstay does not carry between its era and the client's yet (input from the user).
+/// The server answered in a way that nothing in the client's era stands for (a task, an address without a name).
 pub const NOT_BRIDGED: i64 = -31_004;
 /// A limit of this gateway is reached (sessions, streams).
 pub const LIMIT_REACHED: i64 = -31_005;

@@ -123,13 +123,7 @@ pub(crate) async fn call(
             inquire(state, params, &arguments, emit).await
         }
         "log" if state.script().extra_tools.iter().any(|tool| tool == "log") => {
-            for message in asks::logs(&arguments) {
-                if let Some(emit) = emit {
-                    // A caller that has left needs no messages.
-                    let _ = emit.send(sse::event(None, &message.to_string())).await;
-                }
-            }
-            text("logged")
+            log(&arguments, emit).await
         }
         other if params::tool(&state.script(), other).is_some() => text(other),
         other
@@ -149,6 +143,17 @@ pub(crate) async fn call(
 
 fn text(text: &str) -> Value {
     json!({"content": [{"type": "text", "text": text}], "isError": false})
+}
+
+/// Logs one message of each level that was asked for, if there is a stream for them.
+async fn log(arguments: &Value, emit: Option<&mpsc::Sender<bytes::Bytes>>) -> Value {
+    for message in asks::logs(arguments) {
+        if let Some(emit) = emit {
+            // A caller that has left needs no messages.
+            let _ = emit.send(sse::event(None, &message.to_string())).await;
+        }
+    }
+    text("logged")
 }
 
 /// Asks its caller, in the way of the era that it was called in.

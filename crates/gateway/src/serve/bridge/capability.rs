@@ -38,85 +38,95 @@ pub(crate) fn lacking(
 mod tests {
     use super::*;
 
+    type Case = (
+        &'static str,
+        &'static str,
+        Option<&'static str>,
+        Option<&'static str>,
+    );
+
+    const FORM: Option<&str> = Some(r#"{"mode":"form","message":"m"}"#);
+    const URL: Option<&str> = Some(r#"{"mode":"url","url":"https://x"}"#);
+
+    const CASES: &[Case] = &[
+        (
+            "{}",
+            "elicitation/create",
+            FORM,
+            Some(r#"{"elicitation":{"form":{}}}"#),
+        ),
+        (r#"{"elicitation":{}}"#, "elicitation/create", FORM, None),
+        (r#"{"elicitation":{}}"#, "elicitation/create", None, None),
+        (
+            r#"{"elicitation":{"form":{}}}"#,
+            "elicitation/create",
+            FORM,
+            None,
+        ),
+        (
+            r#"{"elicitation":{}}"#,
+            "elicitation/create",
+            URL,
+            Some(r#"{"elicitation":{"url":{}}}"#),
+        ),
+        (
+            r#"{"elicitation":{"url":{}}}"#,
+            "elicitation/create",
+            URL,
+            None,
+        ),
+        (
+            r#"{"elicitation":{"url":{}}}"#,
+            "elicitation/create",
+            FORM,
+            Some(r#"{"elicitation":{"form":{}}}"#),
+        ),
+        (
+            r#"{"elicitation":null}"#,
+            "elicitation/create",
+            FORM,
+            Some(r#"{"elicitation":{"form":{}}}"#),
+        ),
+        (
+            "{}",
+            "sampling/createMessage",
+            None,
+            Some(r#"{"sampling":{}}"#),
+        ),
+        (
+            r#"{"sampling":{}}"#,
+            "sampling/createMessage",
+            Some("{}"),
+            None,
+        ),
+        (
+            r#"{"sampling":{}}"#,
+            "sampling/createMessage",
+            Some(r#"{"tools":[]}"#),
+            Some(r#"{"sampling":{"tools":{}}}"#),
+        ),
+        (
+            r#"{"sampling":{"tools":{}}}"#,
+            "sampling/createMessage",
+            Some(r#"{"tools":[]}"#),
+            None,
+        ),
+        ("{}", "roots/list", None, Some(r#"{"roots":{}}"#)),
+        (
+            r#"{"roots":{"listChanged":true}}"#,
+            "roots/list",
+            None,
+            None,
+        ),
+        ("{}", "vendor/ask", None, None),
+    ];
+
     #[test]
     fn a_client_is_asked_only_what_it_declared() {
-        const FORM: Option<&str> = Some(r#"{"mode":"form","message":"m"}"#);
-        const URL: Option<&str> = Some(r#"{"mode":"url","url":"https://x"}"#);
-        for (capabilities, method, params, missing) in [
-            (
-                "{}",
-                "elicitation/create",
-                FORM,
-                Some(r#"{"elicitation":{"form":{}}}"#),
-            ),
-            (r#"{"elicitation":{}}"#, "elicitation/create", FORM, None),
-            (r#"{"elicitation":{}}"#, "elicitation/create", None, None),
-            (
-                r#"{"elicitation":{"form":{}}}"#,
-                "elicitation/create",
-                FORM,
-                None,
-            ),
-            (
-                r#"{"elicitation":{}}"#,
-                "elicitation/create",
-                URL,
-                Some(r#"{"elicitation":{"url":{}}}"#),
-            ),
-            (
-                r#"{"elicitation":{"url":{}}}"#,
-                "elicitation/create",
-                URL,
-                None,
-            ),
-            (
-                r#"{"elicitation":{"url":{}}}"#,
-                "elicitation/create",
-                FORM,
-                Some(r#"{"elicitation":{"form":{}}}"#),
-            ),
-            (
-                r#"{"elicitation":null}"#,
-                "elicitation/create",
-                FORM,
-                Some(r#"{"elicitation":{"form":{}}}"#),
-            ),
-            (
-                "{}",
-                "sampling/createMessage",
-                None,
-                Some(r#"{"sampling":{}}"#),
-            ),
-            (
-                r#"{"sampling":{}}"#,
-                "sampling/createMessage",
-                Some("{}"),
-                None,
-            ),
-            (
-                r#"{"sampling":{}}"#,
-                "sampling/createMessage",
-                Some(r#"{"tools":[]}"#),
-                Some(r#"{"sampling":{"tools":{}}}"#),
-            ),
-            (
-                r#"{"sampling":{"tools":{}}}"#,
-                "sampling/createMessage",
-                Some(r#"{"tools":[]}"#),
-                None,
-            ),
-            ("{}", "roots/list", None, Some(r#"{"roots":{}}"#)),
-            (
-                r#"{"roots":{"listChanged":true}}"#,
-                "roots/list",
-                None,
-                None,
-            ),
-            ("{}", "vendor/ask", None, None),
-        ] {
+        for (capabilities, method, params, missing) in CASES {
             assert_eq!(
-                lacking(capabilities, method, params),
-                missing,
+                lacking(capabilities, method, *params),
+                *missing,
                 "{capabilities} {method} {params:?}"
             );
         }

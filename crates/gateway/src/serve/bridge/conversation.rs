@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::select_all;
-use mainstay::{Answer, Ask, CallError, Said};
+use mainstay::{Answer, Ask, CallError, Said, ServerHandle};
 use mainstay_wire::{Message, codes, method};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -31,6 +31,7 @@ pub(crate) type Answered = Result<Answer, CallError>;
 
 /// The call and what belongs to it.
 pub(crate) struct Conversation {
+    server: ServerHandle,
     course: Course,
     hear: mpsc::Receiver<Said>,
     /// In the order in which they came.
@@ -44,7 +45,7 @@ pub(crate) struct Conversation {
 enum Course {
     Running(Pin<Box<dyn Future<Output = Answered> + Send>>),
     /// Over, and its outcome is waiting to be fetched.
-    Over(Option<Answered>),
+    Over(Option<Box<Answered>>),
 }
 
 /// A question of the server that waits for its answer.
@@ -106,7 +107,7 @@ impl Listener<'_> {
 /// What attending came to.
 pub(crate) enum Turn {
     /// The call has its outcome.
-    Answered(Answered),
+    Answered(Box<Answered>),
     /// The server waits for the client.
     Asks,
     /// The server asked for something that the client did not declare, a raw JSON object.
@@ -116,11 +117,13 @@ pub(crate) enum Turn {
 impl Conversation {
     /// A conversation about `call`, whose server says what it says through `hear`.
     pub(crate) fn new(
+        server: ServerHandle,
         call: impl Future<Output = Answered> + Send + 'static,
         hear: mpsc::Receiver<Said>,
         early: Vec<(String, String)>,
     ) -> Self {
         Self {
+            server,
             course: Course::Running(Box::pin(call)),
             hear,
             open: Vec::new(),
@@ -128,6 +131,11 @@ impl Conversation {
             keys: Keys::default(),
             kept: VecDeque::new(),
         }
+    }
+
+    /// Whether other calls wait for the connection that this one has for itself.
+    pub(crate) fn is_in_the_way(&self) -> bool {
+        matches!(self.course, Course::Running(_)) && self.server.waiting_for_turn() > 0
     }
 
     /// What is open, as key and kind.
@@ -202,7 +210,7 @@ impl Conversation {
                         // The call is over: a question that came before its end is not asked any more.
                         self.hear(said, listener);
                     }
-                    return Turn::Answered(answered);
+                    return Turn::Answered(Box::new(answered));
                 }
                 // Cancel-safe: levels.
                 at = withdrawn(&self.open) => {
@@ -281,7 +289,7 @@ impl Conversation {
                     },
                 },
                 // Cancel-safe: the call stays where it is.
-                answered = self.course.over() => self.course = Course::Over(Some(answered)),
+                answered = self.course.over() => self.course = Course::Over(Some(Box::new(answered))),
                 // Cancel-safe: levels.
                 at = withdrawn(&self.open) => drop(self.open.remove(at)),
             }
@@ -310,7 +318,7 @@ impl Course {
         match self {
             Self::Running(call) => call.await,
             Self::Over(answered) => match answered.take() {
-                Some(answered) => answered,
+                Some(answered) => *answered,
                 // Fetched already; nobody asks twice.
                 None => std::future::pending().await,
             },

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::conversation::{Answered, Conversation, Listener, Turn};
 use super::inputs::{self, Kind};
-use super::park::{self, Held, Seat, Ticket, Waiting};
+use super::park::{self, Held, Parking, Seat, Ticket, Waiting};
 use super::rounds::endless;
 use super::voice::{Progress, Voice};
 use super::{HEAR_MAX, capability, era_of};
@@ -144,8 +144,9 @@ impl Attendance {
         let Routed { server, request } = routed;
         let server = server.for_client(&self.caller.face).await;
         let server = server.map_err(|error| Fault::from(&error))?;
-        let call = async move { server.request(request, options).await };
-        let conversation = Box::new(Conversation::new(call, hear, early));
+        let by = server.clone();
+        let call = async move { by.request(request, options).await };
+        let conversation = Box::new(Conversation::new(server, call, hear, early));
         self.attend(conversation, seat, true).await
     }
 
@@ -192,7 +193,7 @@ impl Attendance {
             same_era: self.server_era == Some(Era::Modern),
         };
         match conversation.attend(&mut listener, fresh).await {
-            Turn::Answered(answered) => self.answered(answered, seat),
+            Turn::Answered(answered) => self.answered(*answered, seat),
             Turn::Lacks(capabilities) => Err(lacks(capabilities)),
             Turn::Asks => {
                 let questions = conversation.questions();
@@ -253,13 +254,13 @@ impl Attendance {
                 Fault::new(LIMIT_REACHED, text)
             })?;
         let held = Held { seat, waiting };
-        let state = park::park(
-            &self.shared,
-            held,
+        let parking = Parking {
             questions,
-            &self.request.at,
-            &self.request.message,
-        )?;
+            at: &self.request.at,
+            request: &self.request.message,
+            capabilities: &self.caller.face.capabilities,
+        };
+        let state = park::park(&self.shared, held, parking)?;
         let result = inputs::required_result(entries, &state, &self.caller.info);
         Ok(Fitted {
             parts: Parts::from(Message::result_of(&self.caller.id, &result)),

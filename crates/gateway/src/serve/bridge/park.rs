@@ -11,6 +11,7 @@ use mainstay_wire::Message;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::conversation::Conversation;
 use super::digest;
@@ -136,6 +137,9 @@ struct Entry {
     round: u32,
     random: u128,
     questions: Arc<[(String, Kind)]>,
+    /// Where it was parked and what its client declared: calls with the same may be in each other's way.
+    kin: Box<str>,
+    since: Instant,
     /// None while a request of the client attends to the call.
     claim: Option<Claim>,
 }
@@ -238,6 +242,8 @@ impl Seat {
             round: 0,
             random,
             questions: Arc::new([]),
+            kin: Box::default(),
+            since: Instant::now(),
             claim: None,
         };
         table.insert(call, entry);
@@ -250,6 +256,17 @@ impl Seat {
     }
 }
 
+/// What a parked call is found by, and what it asks.
+pub(crate) struct Parking<'p> {
+    pub(crate) questions: Vec<(String, Kind)>,
+    /// The endpoint: a server's name, or nothing for the aggregate.
+    pub(crate) at: &'p str,
+    /// The request as the client sent it.
+    pub(crate) request: &'p Message,
+    /// What the client declared.
+    pub(crate) capabilities: &'p str,
+}
+
 /// Parks a call for its next round and seals the state by which it is found. The outcome is that state.
 ///
 /// # Errors
@@ -257,10 +274,14 @@ impl Seat {
 pub(crate) fn park(
     shared: &Arc<Shared>,
     mut held: Held,
-    questions: Vec<(String, Kind)>,
-    at: &str,
-    request: &Message,
+    parking: Parking<'_>,
 ) -> Result<String, Fault> {
+    let Parking {
+        questions,
+        at,
+        request,
+        capabilities,
+    } = parking;
     let expiry = held.seat.parked.expiry;
     held.seat.round += 1;
     let state = State {
@@ -284,28 +305,78 @@ pub(crate) fn park(
             round: state.round,
             random: state.random,
             questions: questions.into(),
+            kin: format!("{at}\0{capabilities}").into(),
+            since: Instant::now(),
             claim: Some(claim),
         };
     }
-    let until = Instant::now() + expiry;
-    let ending = shared.ending.clone();
-    shared.tasks.spawn(async move {
-        let mut held = held;
-        tokio::select! {
-            biased;
-            // Cancel-safe: a channel keeps its value.
-            claimed = claimed => if let Ok(reply) = claimed {
-                // Whoever claimed it may have left meanwhile: then the call is cancelled, as by any disconnect.
-                drop(reply.send(held));
-            },
-            // Never resolves; cancel-safe.
-            () = held.waiting.idle() => {}
-            // Cancel-safe: a sleep and a token hold nothing.
-            () = tokio::time::sleep_until(until) => give_up(held).await,
-            () = ending.cancelled() => {}
-        }
-    });
+    let keeper = Keeper {
+        until: Instant::now() + expiry,
+        yields: Duration::from_millis(shared.settings.parked_yield_ms),
+        ending: shared.ending.clone(),
+    };
+    shared.tasks.spawn(keeper.keep(held, claimed));
     Ok(sealed)
+}
+
+/// Keeps one parked call.
+struct Keeper {
+    until: Instant,
+    yields: Duration,
+    ending: CancellationToken,
+}
+
+impl Keeper {
+    async fn keep(self, mut held: Held, mut claimed: oneshot::Receiver<oneshot::Sender<Held>>) {
+        let mut look = Instant::now() + self.yields;
+        loop {
+            tokio::select! {
+                biased;
+                // Cancel-safe: a channel keeps its value.
+                claimed = &mut claimed => {
+                    if let Ok(reply) = claimed {
+                        // Whoever claimed it may have left meanwhile: then the call is cancelled, as by any disconnect.
+                        drop(reply.send(held));
+                    }
+                    return;
+                }
+                // Never resolves; cancel-safe.
+                () = held.waiting.idle() => {}
+                // Cancel-safe: sleeps and tokens hold nothing.
+                () = tokio::time::sleep_until(self.until) => return give_up(held).await,
+                () = self.ending.cancelled() => return,
+                () = tokio::time::sleep_until(look) => {
+                    if held.is_in_the_way() {
+                        return give_up(held).await;
+                    }
+                    look = Instant::now() + LOOK;
+                }
+            }
+        }
+    }
+}
+
+/// How often a parked call looks whether it is in the way of others.
+const LOOK: Duration = Duration::from_millis(250);
+
+impl Held {
+    /// Whether others wait for its connection, and none of its kind is parked longer.
+    fn is_in_the_way(&self) -> bool {
+        let Waiting::Call(conversation) = &self.waiting else {
+            return false;
+        };
+        if !conversation.is_in_the_way() {
+            return false;
+        }
+        let table = self.seat.parked.lock();
+        let Some(own) = table.get(&self.seat.call) else {
+            return false;
+        };
+        table
+            .values()
+            .filter(|other| other.claim.is_some() && other.kin == own.kin)
+            .all(|other| other.since >= own.since)
+    }
 }
 
 /// Nobody came back in time. The place is given away first, so that nobody finds a call that is about to end.

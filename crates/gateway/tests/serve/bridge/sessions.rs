@@ -71,8 +71,9 @@ async fn a_client_is_never_bothered_with_what_it_did_not_declare() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f114_a_question_ends_with_the_session_of_its_client() {
-    let world = World::start([asking("pipe", &[])]).await;
-    let path = "/servers/pipe/mcp";
+    let server = http(Script::legacy()).await;
+    let world = World::start([at("http", &server)]).await;
+    let path = "/servers/http/mcp";
     let mut gone = session(&world, path, ALL).await;
     let open = gone
         .open_post(legacy_call("1", "inquire", &rounds(&[elicit("a")])))
@@ -89,6 +90,11 @@ async fn f114_a_question_ends_with_the_session_of_its_client() {
     // A late answer finds no session, and the server is free for others.
     let late = json!({"jsonrpc": "2.0", "id": request["id"], "result": {}});
     assert_eq!(other.post(late.to_string()).await.status, 404);
+    let told = || {
+        let seen = server.ledger().seen_of("");
+        seen.iter().any(|seen| seen.body.contains("did not answer"))
+    };
+    wait_until("the server gets an error", told).await;
     let mut next = session(&world, path, ALL).await;
     let mut twin = next.twin().await;
     let open = next

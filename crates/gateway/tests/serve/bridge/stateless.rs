@@ -1,7 +1,7 @@
 //! Modern clients of servers that ask: parked calls and their states.
 
 use mainstay_testkit::http_server::Script;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::legacy::answer_with;
@@ -461,5 +461,38 @@ async fn each_client_hears_the_log_messages_of_its_own_call_from_its_own_level_o
     session.post(level).await;
     let reply = session.post(legacy_call("1", "log", levels)).await;
     assert_eq!(heard(&reply.body), 1, "{}", reply.body);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_call_makes_room_for_calls_that_wait_for_its_connection() {
+    let mut server = asking("pipe", &[]);
+    server.connections.lanes = 1;
+    server.connections.max = 1;
+    server.timeouts.edge_patience_ms = Some(5_000);
+    let world = World::start_with([server], |settings| settings.parked_yield_ms = 100).await;
+    let path = "/servers/pipe/mcp";
+    let mut client = world.client().await;
+    let call = |message: &str, more: &str| {
+        modern_call("1", "inquire", &rounds(&[elicit(message)]), more, ALL)
+    };
+    let mut earlier: Option<Value> = None;
+    for message in ["a", "b", "c"] {
+        let required = modern(&mut client, path, &call(message, "")).await;
+        assert_eq!(
+            required["inputRequests"]["elicitation-1"]["params"]["message"],
+            message
+        );
+        if let Some(displaced) = earlier.replace(required) {
+            let before = ["a", "b"][usize::from(message == "c")];
+            let more = retry(&answers(&displaced), &displaced["requestState"]);
+            let gone = client.modern(path, &call(before, &more)).await;
+            assert_eq!(gone.error(), (400, -32_602, json!(1)), "{}", gone.body);
+        }
+    }
+    let last = earlier.unwrap();
+    let more = retry(&answers(&last), &last["requestState"]);
+    let done = modern(&mut client, path, &call("c", &more)).await;
+    assert_eq!(got(&done)[0], answer_to("elicitation/create"));
     world.end().await;
 }
