@@ -56,9 +56,13 @@ pub(crate) fn is_alive(raw: u64) -> bool {
     test_kill_process(pid(raw)).is_ok() && !is_zombie(raw)
 }
 
+/// Whether all of it is dead and only waits to be reaped. A leader is that long before its other threads are gone, and
+/// with them what they hold open.
 fn is_zombie(raw: u64) -> bool {
-    fs::read_to_string(format!("/proc/{raw}/stat"))
-        .is_ok_and(|stat| stat.rsplit(')').next().unwrap().trim().starts_with('Z'))
+    let dead = fs::read_to_string(format!("/proc/{raw}/stat"))
+        .is_ok_and(|stat| stat.rsplit(')').next().unwrap().trim().starts_with('Z'));
+    let threads = fs::read_dir(format!("/proc/{raw}/task")).map_or(0, Iterator::count);
+    dead && threads <= 1
 }
 
 /// A user with an empty home directory. When it goes, so does the Mainstay that runs there.
@@ -369,7 +373,7 @@ impl App {
             "initialize",
             &json!({
                 "protocolVersion": "2025-11-25",
-                "capabilities": { "roots": {} },
+                "capabilities": {},
                 "clientInfo": { "name": "app", "version": "1" },
             }),
         );
