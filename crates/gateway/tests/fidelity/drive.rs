@@ -199,7 +199,11 @@ impl Line {
         let mut arrived = self.ask(&request).await;
         let mut seen = self.paper.seen();
         let heard: Vec<String> = arrived.iter().map(Tree::text).collect();
-        assert_eq!(seen.len(), 1, "requests for: {place}: {seen:#?}, the client got {heard:#?}");
+        assert_eq!(
+            seen.len(),
+            1,
+            "requests for: {place}: {seen:#?}, the client got {heard:#?}"
+        );
         let seen = seen.remove(0);
         let came = Tree::read(&seen.text);
         let client_info = ["params", "_meta", "io.modelcontextprotocol/clientInfo"];
