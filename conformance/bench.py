@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 
 from checks import Broken
+from client import Client, Refused
 from legs import STABLE, STABLE_SERVER_SCENARIOS, ClientRun, Run
 from processes import Processes
 from suite import Suite, Verdict, found_scenarios, run_suite, verdicts
@@ -70,7 +71,7 @@ class Bench:
                 raise Broken("interrupted")
             measure = self._client_side if isinstance(run, ClientRun) else self._server_side
             scored, unscored = measure(run, stand, folder)
-        except (Broken, OSError, subprocess.SubprocessError) as error:
+        except (Broken, Refused, OSError, subprocess.SubprocessError) as error:
             broken = f"{type(error).__name__}: {error}" if not isinstance(error, Broken) else str(error)
         finally:
             stand.close()
@@ -82,6 +83,8 @@ class Bench:
             url = stand.listening(run.fixture, run.transport)
         else:
             url = stand.through_mainstay(stand.entry(run.fixture, run.transport))
+            for capability in run.warm:
+                Client(url, run.revision, {capability: {}}).call("test_simple_text", {})
         return self.ask(run, url, stand.processes, folder)
 
     def _client_side(self, run: ClientRun, stand: Stand, folder: pathlib.Path) -> tuple[list[Verdict], list[Verdict]]:

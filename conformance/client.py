@@ -79,11 +79,12 @@ def filled(schema: dict) -> object:
 class Client:
     """One client of one server. `close` ends the session, where there is one."""
 
-    def __init__(self, url: str, revision: str) -> None:
+    def __init__(self, url: str, revision: str, declared: dict | None = None) -> None:
         parts = urllib.parse.urlsplit(url)
         self.address = (parts.hostname, parts.port)
         self.path = parts.path
         self.modern = revision == MODERN
+        self.declared = CAPABILITIES if declared is None else declared
         self.ids = itertools.count(1)
         self.session: str | None = None
         self.schemas: dict[str, dict] = {}
@@ -92,7 +93,7 @@ class Client:
     def _open(self) -> dict:
         if self.modern:
             return self.ask("server/discover", {})["capabilities"]
-        opening = {"protocolVersion": LEGACY, "capabilities": CAPABILITIES, "clientInfo": INFO}
+        opening = {"protocolVersion": LEGACY, "capabilities": self.declared, "clientInfo": INFO}
         opened = self.ask("initialize", opening)
         self._post({"jsonrpc": "2.0", "method": "notifications/initialized"}, {}).close()
         return opened["capabilities"]
@@ -126,7 +127,7 @@ class Client:
             stamp = {
                 "io.modelcontextprotocol/protocolVersion": MODERN,
                 "io.modelcontextprotocol/clientInfo": INFO,
-                "io.modelcontextprotocol/clientCapabilities": CAPABILITIES,
+                "io.modelcontextprotocol/clientCapabilities": self.declared,
             }
             params = {**params, "_meta": stamp}
         request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}

@@ -92,6 +92,7 @@ def run_all(bench: Bench, options: argparse.Namespace, baseline: Baseline) -> bo
     """Whether everything is as it should be."""
     runs = chosen(DIRECT_RUNS if options.direct else SERVER_RUNS + CLIENT_RUNS, options.legs)
     good = True
+    passed = failed = 0
     documents = []
     with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, options.jobs)) as pool:
         try:
@@ -99,6 +100,8 @@ def run_all(bench: Bench, options: argparse.Namespace, baseline: Baseline) -> bo
             for outcome in pool.map(bench.carry_out, runs):
                 wrong = problems(outcome, baseline, bool(options.scenario))
                 good = good and not wrong
+                passed += outcome.passed
+                failed += len(wrong)
                 documents.append(as_json(outcome, wrong))
                 if options.json:
                     print(f"{outcome.run.label}: {outcome.passed} of {len(outcome.scored)}", file=sys.stderr, flush=True)
@@ -109,6 +112,8 @@ def run_all(bench: Bench, options: argparse.Namespace, baseline: Baseline) -> bo
             raise
     if options.json:
         print(dump(documents))
+    else:
+        print(f"conformance: {passed} passed, {failed} failed", flush=True)
     return good
 
 

@@ -351,6 +351,7 @@ impl Runtime {
             token: request.method() == method::TOOLS_CALL || options.progress,
             party: asking::party(request, options),
         };
+        self.can_be_asked(&hearing.party).await;
         let client = options.client.as_ref();
         let answered = self.run(request, client, hearing, limits).await;
         // Failed or not: somebody wants this server, and that is what keeps it from being stopped as unused (F24).

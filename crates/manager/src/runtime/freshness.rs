@@ -7,13 +7,18 @@ use std::time::Duration;
 
 use mainstay_wire::listing::ListKind;
 use mainstay_wire::revision::Era;
+use tokio::sync::watch;
 
-use super::Runtime;
 use super::greeting::Greeting;
 use super::http::{PushStage, PushWatch};
+use super::waiters::Party;
+use super::{Link, Runtime};
 
 /// The longest time that a server's `ttlMs` can put the next listing off.
 const POLL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the first calls of a connection wait for the stream on which the server may ask them something.
+const ASKABLE_MAX: Duration = Duration::from_secs(1);
 
 /// What became of the push stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -118,6 +123,8 @@ fn index(kind: ListKind) -> usize {
 #[derive(Debug, Default)]
 pub(crate) struct Freshness {
     push: Mutex<PushState>,
+    /// Whether the push stream was ever open, or is known not to come.
+    settled: watch::Sender<bool>,
     ttls: Mutex<Ttls>,
 }
 
@@ -128,7 +135,11 @@ impl Freshness {
 
     /// Sets the state and says whether it is a new one.
     pub(crate) fn set_push(&self, state: PushState) -> bool {
-        std::mem::replace(&mut *lock(&self.push), state) != state
+        let former = std::mem::replace(&mut *lock(&self.push), state);
+        if state != PushState::Opening {
+            self.settled.send_replace(true);
+        }
+        former != state
     }
 
     pub(crate) fn set_ttls(&self, ttls: Ttls) {
@@ -181,6 +192,24 @@ impl Runtime {
             self.dirty.look_again();
             tracing::debug!(server = %self.server, generation = self.generation.0, ?state, "push");
         }
+    }
+}
+
+impl Runtime {
+    /// Waits until a legacy server over HTTP can ask this connection's client something: until its GET stream is there, or
+    /// known not to come. Many servers ask on that stream, and a question that finds none is lost without a word, with the
+    /// call that waits for its answer. Only the first calls of a connection wait, and at most a second. Cancel-safe.
+    pub(crate) async fn can_be_asked(&self, party: &Party) {
+        let Link::Http(link) = &self.link else {
+            return;
+        };
+        let may_ask = party.may_be_asked && party.hear.is_some() && link.declares_something();
+        if !may_ask || self.era() == Era::Modern {
+            return;
+        }
+        let mut settled = self.freshness.settled.subscribe();
+        // A stream that takes longer is no reason to hold the call up any further.
+        drop(tokio::time::timeout(ASKABLE_MAX, settled.wait_for(|settled| *settled)).await);
     }
 }
 

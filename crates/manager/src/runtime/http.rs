@@ -238,6 +238,11 @@ impl HttpLink {
             })
     }
 
+    /// Whether the server was told that it may ask us something.
+    pub(crate) fn declares_something(&self) -> bool {
+        self.declared() != super::greeting::OUR_CAPABILITIES
+    }
+
     /// Finds out the server's era and greets it (modern: `server/discover`, legacy: `initialize` and
     /// `notifications/initialized`). Has no deadline of its own beyond `probe_ms` for the probe: the caller bounds it.
     /// Dropping it leaves at most a session that expires on the server; initialize is never cancelled by notice (F39).
