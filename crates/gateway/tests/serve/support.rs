@@ -464,23 +464,28 @@ impl Events {
         }
     }
 
-    /// The id with which the stream begins, before anything is said.
+    /// The id with which the stream begins, before anything is said. Comments do not extend the patience.
     pub(crate) async fn priming(&mut self) -> String {
-        while self.last_id.is_none() {
+        tokio::time::timeout(PATIENCE, self.read_priming())
+            .await
+            .expect("the stream does not begin with an id")
+    }
+
+    async fn read_priming(&mut self) -> String {
+        loop {
+            if let Some(id) = &self.last_id {
+                return id.clone();
+            }
             if let Some(end) = self.text.find("data: \n\n") {
                 let start = self.text[..end].find("id: ").unwrap() + "id: ".len();
                 let id = self.text[start..end].lines().next().unwrap();
                 self.last_id = Some(id.to_owned());
-                break;
+                continue;
             }
-            let frame = tokio::time::timeout(PATIENCE, self.body.frame())
-                .await
-                .expect("nothing came")
-                .unwrap();
+            let frame = self.body.frame().await.expect("the stream ended");
             self.text
                 .push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
         }
-        self.last_id.clone().unwrap()
     }
 
     /// The next event as JSON.

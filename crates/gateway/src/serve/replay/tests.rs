@@ -33,8 +33,8 @@ impl World {
 }
 
 /// A stream and the one who speaks on it.
-fn spoken() -> (mpsc::UnboundedSender<&'static str>, TextStream) {
-    let (sender, receiver) = mpsc::unbounded_channel::<&'static str>();
+fn spoken() -> (mpsc::Sender<&'static str>, TextStream) {
+    let (sender, receiver) = mpsc::channel::<&'static str>(64);
     let texts = stream::unfold(receiver, |mut receiver| async move {
         let said = receiver.recv().await?;
         let text = if said.starts_with(':') {
@@ -106,9 +106,9 @@ async fn events_have_ids_comments_have_none_and_only_new_clients_are_primed() {
         let session = world.session(primed);
         let (says, texts) = spoken();
         let mut stream = session.wrap(Some(&Id::number(7)), texts);
-        says.send("1").unwrap();
-        says.send(": ping").unwrap();
-        says.send("2").unwrap();
+        says.try_send("1").unwrap();
+        says.try_send(": ping").unwrap();
+        says.try_send("2").unwrap();
         drop(says);
         let mut ids = Vec::new();
         let mut said = Vec::new();
@@ -150,18 +150,18 @@ async fn a_disconnect_loses_nothing_and_a_resume_brings_each_event_once() {
     let session = world.session(true);
     let (says, texts) = spoken();
     let mut stream = session.wrap(Some(&Id::string("a")), texts);
-    says.send("1").unwrap();
+    says.try_send("1").unwrap();
     assert_eq!(next(&mut stream).await.unwrap().data, "");
     let first = next(&mut stream).await.unwrap();
     drop(stream);
-    says.send("2").unwrap();
+    says.try_send("2").unwrap();
     let mut resumed = call(session.resume(&first.id));
     let second = next(&mut resumed).await.unwrap();
     assert_eq!(second.data, "2");
     // It breaks again, and the call ends while nobody listens.
     drop(resumed);
-    says.send("3").unwrap();
-    says.send("the answer").unwrap();
+    says.try_send("3").unwrap();
+    says.try_send("the answer").unwrap();
     drop(says);
     driven(&world).await;
     let resumed = data(&mut call(session.resume(&second.id))).await;
@@ -176,16 +176,16 @@ async fn a_resumed_stream_goes_on_live_while_the_first_connection_still_hangs() 
     let session = world.session(false);
     let (says, texts) = spoken();
     let mut stale = session.wrap(Some(&Id::number(1)), texts);
-    says.send("1").unwrap();
+    says.try_send("1").unwrap();
     let first = next(&mut stale).await.unwrap();
     // Nobody reads the first connection any more, and nobody has noticed.
     let mut resumed = call(session.resume(&first.id));
-    says.send("2").unwrap();
+    says.try_send("2").unwrap();
     assert_eq!(next(&mut resumed).await.unwrap().data, "2");
     assert_eq!(next(&mut stale).await, None, "it has lost its place");
     let mut newest = call(session.resume(&first.id));
     assert_eq!(next(&mut resumed).await, None, "so has this one");
-    says.send("3").unwrap();
+    says.try_send("3").unwrap();
     drop(says);
     assert_eq!(data(&mut newest).await, ["2", "3"]);
 }
@@ -198,13 +198,13 @@ async fn only_the_stream_that_was_lost_is_replayed() {
     let mut first = session.wrap(Some(&Id::number(1)), texts);
     let (two, texts) = spoken();
     let mut second = session.wrap(Some(&Id::number(2)), texts);
-    one.send("one").unwrap();
-    two.send("two").unwrap();
+    one.try_send("one").unwrap();
+    two.try_send("two").unwrap();
     let (lost, other) = (next(&mut first).await, next(&mut second).await);
     assert_ne!(lost.clone().unwrap().id, other.unwrap().id);
     drop((first, second));
-    one.send("the answer of one").unwrap();
-    two.send("the answer of two").unwrap();
+    one.try_send("the answer of one").unwrap();
+    two.try_send("the answer of two").unwrap();
     drop((one, two));
     driven(&world).await;
     let resumed = data(&mut call(session.resume(&lost.unwrap().id))).await;
@@ -220,11 +220,11 @@ async fn what_fell_out_of_the_buffer_is_told() {
     let session = world.session(false);
     let (says, texts) = spoken();
     let mut stream = session.wrap(Some(&Id::number(1)), texts);
-    says.send("1").unwrap();
+    says.try_send("1").unwrap();
     let first = next(&mut stream).await.unwrap();
     drop(stream);
     for said in ["2", "3", "4", "the answer"] {
-        says.send(said).unwrap();
+        says.try_send(said).unwrap();
     }
     drop(says);
     driven(&world).await;
@@ -264,10 +264,10 @@ async fn law_16_a_lost_answer_is_an_unknown_outcome_and_never_silence() {
         let (says, texts) = spoken();
         let id = Id::string(&format!("id {number}"));
         let mut stream = session.wrap(Some(&id), texts);
-        says.send("1").unwrap();
+        says.try_send("1").unwrap();
         let primed = next(&mut stream).await.unwrap();
         drop(stream);
-        says.send("the answer").unwrap();
+        says.try_send("the answer").unwrap();
         drop(says);
         driven(&world).await;
         session.sweep();
@@ -278,7 +278,7 @@ async fn law_16_a_lost_answer_is_an_unknown_outcome_and_never_silence() {
                 let replay = Replay::new(Arc::new(next_process), true, world.ended.clone());
                 // Its first stream has the same number, and nothing else in common.
                 let (says, texts) = spoken();
-                says.send("of another call").unwrap();
+                says.try_send("of another call").unwrap();
                 drop(says);
                 data(&mut replay.wrap(Some(&Id::number(1)), texts)).await;
                 replay
@@ -301,7 +301,7 @@ async fn what_all_sessions_keep_is_bounded_and_given_back() {
     for session in &sessions {
         let (says, texts) = spoken();
         for _ in 0..20 {
-            says.send("thirty characters of an answer").unwrap();
+            says.try_send("thirty characters of an answer").unwrap();
         }
         drop(says);
         assert_eq!(
@@ -325,7 +325,7 @@ async fn the_number_of_streams_is_bounded_and_the_oldest_ended_one_goes_first() 
     let mut running = session.wrap(Some(&Id::number(0)), texts);
     for number in 1..200 {
         let (says, texts) = spoken();
-        says.send("x").unwrap();
+        says.try_send("x").unwrap();
         drop(says);
         assert_eq!(
             data(&mut session.wrap(Some(&Id::number(number)), texts))
@@ -334,9 +334,9 @@ async fn the_number_of_streams_is_bounded_and_the_oldest_ended_one_goes_first() 
             1
         );
     }
-    says.send("1").unwrap();
+    says.try_send("1").unwrap();
     let first = next(&mut running).await.unwrap();
-    says.send("2").unwrap();
+    says.try_send("2").unwrap();
     drop(says);
     assert_eq!(data(&mut call(session.resume(&first.id))).await, ["2"]);
 }
@@ -349,9 +349,9 @@ async fn a_push_stream_goes_on_where_it_was_lost() {
     let mut stream = session.push(texts, None);
     let primed = next(&mut stream).await.unwrap();
     assert_eq!(primed.data, "", "it is primed before anything happens");
-    says.send("1").unwrap();
+    says.try_send("1").unwrap();
     let first = next(&mut stream).await.unwrap();
-    says.send("2").unwrap();
+    says.try_send("2").unwrap();
     assert_eq!(next(&mut stream).await.unwrap().data, "2");
     drop(stream);
     let position = |id: &str| match session.resume(id) {
@@ -359,7 +359,7 @@ async fn a_push_stream_goes_on_where_it_was_lost() {
         Some(Resume::Call(_)) | None => panic!("not a push stream"),
     };
     let (says, texts) = spoken();
-    says.send("3").unwrap();
+    says.try_send("3").unwrap();
     drop(says);
     let mut again = session.push(texts, position(&first.id));
     assert_eq!(data(&mut again).await, ["2", "", "3"]);
@@ -391,7 +391,7 @@ async fn where_nothing_can_be_resumed_nothing_is_added() {
     let session = world.session(true);
     session.off();
     let (says, texts) = spoken();
-    says.send("1").unwrap();
+    says.try_send("1").unwrap();
     drop(says);
     let heard = next(&mut session.wrap(Some(&Id::number(1)), texts))
         .await
@@ -406,7 +406,7 @@ async fn the_end_of_the_session_or_of_the_gateway_ends_a_resumed_stream() {
         let session = world.session(true);
         let (says, texts) = spoken();
         let mut stream = session.wrap(Some(&Id::number(1)), texts);
-        says.send("1").unwrap();
+        says.try_send("1").unwrap();
         let primed = next(&mut stream).await.unwrap();
         let mut resumed = call(session.resume(&primed.id));
         assert_eq!(next(&mut resumed).await.unwrap().data, "1");
