@@ -129,7 +129,7 @@ pub(crate) const EDITS: &[Edit] = &[
     Edit {
         leg: Leg::Request,
         member: "id",
-        does: "an id of Mainstay's own, never used twice towards a server",
+        does: "an id of Mainstay's own, never used twice on a connection",
         why: "clients number their requests independently of each other",
         pairs: ALL,
         change: |facts| came(facts, &["id"]),
@@ -150,6 +150,14 @@ pub(crate) const EDITS: &[Edit] = &[
     },
     Edit {
         leg: Leg::Request,
+        member: "params._meta[\"io.modelcontextprotocol/logLevel\"]",
+        does: "the level of the session (`logging/setLevel`, before that `info`), if the server logs",
+        why: "a modern server logs only to requests that ask for it",
+        pairs: DOWN,
+        change: |facts| came(facts, LOG_LEVEL),
+    },
+    Edit {
+        leg: Leg::Request,
         member: "params._meta.progressToken",
         does: "a token of Mainstay's own; with every `tools/call`, otherwise only if the client sent one",
         why: "clients choose tokens independently of each other, and progress shows that a slow tool lives",
@@ -163,16 +171,16 @@ pub(crate) const EDITS: &[Edit] = &[
         leg: Leg::Request,
         member: "params._meta[\"io.modelcontextprotocol/protocolVersion\"]",
         does: "the revision spoken with the server",
-        why: "each side of Mainstay has its own revision",
-        pairs: TO_MODERN,
+        why: "required; each side of Mainstay has its own revision",
+        pairs: DOWN,
         change: |_| Some(Change::Set(VERSION, "\"2026-07-28\"".to_owned())),
     },
     Edit {
         leg: Leg::Request,
         member: "params._meta[\"io.modelcontextprotocol/clientCapabilities\"]",
-        does: "what the client declared, byte for byte: with the request, or when its session began",
+        does: "what the client declared when its session began, byte for byte",
         why: "a modern server wants to know with every request",
-        pairs: TO_MODERN,
+        pairs: DOWN,
         change: |facts| Some(Change::Set(CAPABILITIES, facts.capabilities.to_owned())),
     },
     Edit {
@@ -404,7 +412,22 @@ pub(crate) const EDITS: &[Edit] = &[
         does: "removed, like `io.modelcontextprotocol/related-task` beside it",
         why: "as above; `_meta` goes too if nothing else is in it",
         pairs: UP,
-        change: |facts| removed(facts, TOKEN),
+        change: |facts| {
+            facts.before.get(TOKEN)?;
+            let meta = facts.before.get(&["params", "_meta"])?;
+            let Tree::Object { members, .. } = meta else {
+                return None;
+            };
+            let ours = ["progressToken", "io.modelcontextprotocol/related-task"];
+            let only = members
+                .iter()
+                .all(|member| ours.iter().any(|key| member.is(key)));
+            Some(Change::Remove(if only {
+                &["params", "_meta"]
+            } else {
+                TOKEN
+            }))
+        },
     },
     Edit {
         leg: Leg::Question,
