@@ -177,7 +177,6 @@ impl Driver {
         });
         let held = Hold::take(&place);
         self.slots.insert(id, Arc::clone(&slot));
-        shared.family.enter(&key, place);
         // The level may have changed while nobody knew of this connection.
         slot.wishes.follow(&shared.wishes);
         let look = now + config.connections.idle_ms;
@@ -194,6 +193,8 @@ impl Driver {
             start: Start::Enabled,
         };
         self.step(add, effects);
+        // Only now it shows what it is: whoever found it before would take it for one that is switched off.
+        shared.family.enter(&key, place);
         match held {
             Some(held) => answer(who.done, Ok(held)),
             // Nobody else can have closed it yet.

@@ -1,12 +1,12 @@
 //! `Mcp-Param-*`: tool arguments that a schema wants repeated as headers (`x-mcp-header`).
 
-use serde_json::{Map, Value};
-
 use super::encode_value;
 use crate::raw;
 
 /// The annotation in a schema.
 const ANNOTATION: &str = "x-mcp-header";
+/// Properties nested deeper are not looked at.
+const DEPTH_MAX: usize = 64;
 /// Integers beyond this are not exact everywhere and are not allowed.
 const SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 
@@ -56,41 +56,44 @@ pub fn param_headers(input_schema: &str) -> Result<Vec<ParamHeader>, String> {
     if !input_schema.contains("x-mcp-header") && !input_schema.contains('\\') {
         return Ok(Vec::new());
     }
-    let schema: Value = serde_json::from_str(input_schema)
-        .map_err(|error| format!("inputSchema is not readable: {error}"))?;
+    if !raw::is_json(input_schema) {
+        return Err("inputSchema is not readable".to_owned());
+    }
     let mut found = Vec::new();
-    let Value::Object(root) = &schema else {
+    if !raw::is_object(input_schema) {
         return Ok(found);
-    };
-    if root.contains_key(ANNOTATION) {
+    }
+    if raw::member(input_schema, &[ANNOTATION]).is_some() {
         return Err(format!("{ANNOTATION} on the root of inputSchema"));
     }
     let mut path = Vec::new();
-    properties(root, &mut path, &mut found)?;
-    let total = count(&schema);
-    if total != found.len() {
+    properties(input_schema, &mut path, &mut found)?;
+    if count(input_schema, 0) != found.len() {
         return Err(format!(
-            "{ANNOTATION} is only legal on properties that are reached through \"properties\""
+            "{ANNOTATION} is only legal on properties that are reached through \"properties\", at most {DEPTH_MAX} levels deep"
         ));
     }
     Ok(found)
 }
 
-/// Walks `properties` only; depth is bounded by the JSON reader's own limit.
+/// Walks `properties` only.
 fn properties(
-    schema: &Map<String, Value>,
+    schema: &str,
     path: &mut Vec<String>,
     found: &mut Vec<ParamHeader>,
 ) -> Result<(), String> {
-    let Some(Value::Object(members)) = schema.get("properties") else {
+    if path.len() > DEPTH_MAX {
+        return Ok(());
+    }
+    let Some(named) = raw::member(schema, &["properties"]) else {
         return Ok(());
     };
-    for (name, property) in members {
-        let Value::Object(property) = property else {
+    for (name, property) in last_of_each(named) {
+        if !raw::is_object(property) {
             continue;
-        };
-        path.push(name.clone());
-        if let Some(annotation) = property.get(ANNOTATION) {
+        }
+        path.push(name);
+        if let Some(annotation) = raw::member(property, &[ANNOTATION]) {
             let header = annotated(annotation, property, path)?;
             if found.iter().any(|other| other.header == header.header) {
                 return Err(format!("{ANNOTATION} {annotation} is used twice"));
@@ -103,16 +106,22 @@ fn properties(
     Ok(())
 }
 
-fn annotated(
-    annotation: &Value,
-    property: &Map<String, Value>,
-    path: &[String],
-) -> Result<ParamHeader, String> {
+/// The members of an object; of several with one key the last, as everywhere.
+fn last_of_each(object: &str) -> Vec<(String, &str)> {
+    let mut last: Vec<(String, &str)> = Vec::new();
+    for (name, value) in raw::members(object) {
+        last.retain(|(other, _)| *other != name);
+        last.push((name.into_owned(), value));
+    }
+    last
+}
+
+fn annotated(annotation: &str, property: &str, path: &[String]) -> Result<ParamHeader, String> {
     let place = path.join(".");
-    let token = annotation.as_str().filter(|token| is_token(token));
+    let token = raw::string(annotation).filter(|token| is_token(token));
     let token = token
         .ok_or_else(|| format!("{ANNOTATION} of {place} is not a header token: {annotation}"))?;
-    let kind = match property.get("type").and_then(Value::as_str) {
+    let kind = match raw::string_member(property, &["type"]).as_deref() {
         Some("string") => ParamType::String,
         Some("integer") => ParamType::Integer,
         Some("boolean") => ParamType::Boolean,
@@ -136,26 +145,34 @@ fn is_token(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// Annotations anywhere that look like annotations: a key of a schema, not the name of a property.
-fn count(schema: &Value) -> usize {
-    match schema {
-        Value::Object(members) => members
-            .iter()
-            .map(|(key, value)| match (key.as_str(), value) {
-                (ANNOTATION, _) => 1,
-                // Data, not schemas.
-                ("default" | "const" | "enum" | "examples", _) => 0,
-                (
-                    "properties" | "$defs" | "definitions" | "patternProperties"
-                    | "dependentSchemas",
-                    Value::Object(named),
-                ) => named.values().map(count).sum(),
-                _ => count(value),
-            })
-            .sum(),
-        Value::Array(items) => items.iter().map(count).sum(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+/// Annotations anywhere that look like annotations: a key of a schema, not the name of a property. What is too deep to be
+/// looked at counts as one that is not found where it should be.
+fn count(schema: &str, depth: usize) -> usize {
+    if depth > 2 * DEPTH_MAX {
+        return usize::from(schema.contains(ANNOTATION));
     }
+    let schema = schema.trim_ascii();
+    if let Some(items) = raw::elements(schema) {
+        return items.into_iter().map(|item| count(item, depth + 1)).sum();
+    }
+    if !raw::is_object(schema) {
+        return 0;
+    }
+    let of_member = |(key, value): (String, &str)| match key.as_str() {
+        ANNOTATION => 1,
+        // Data, not schemas.
+        "default" | "const" | "enum" | "examples" => 0,
+        "properties" | "$defs" | "definitions" | "patternProperties" | "dependentSchemas"
+            if raw::is_object(value) =>
+        {
+            last_of_each(value)
+                .into_iter()
+                .map(|(_, named)| count(named, depth + 1))
+                .sum()
+        }
+        _ => count(value, depth + 1),
+    };
+    last_of_each(schema).into_iter().map(of_member).sum()
 }
 
 impl ParamHeader {
