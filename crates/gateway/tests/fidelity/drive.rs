@@ -12,7 +12,7 @@ use super::table::{self, Answer, Exchange};
 use super::tree::Tree;
 
 /// What clients of the test declare and say they are, with things in it that nobody knows.
-const CLIENT_CAPABILITIES: &str = r#"{ "experimental":{"x":1.10} ,"sampling":{"tools":{},"context":{}},"elicitation":{"form":{},"url":{}},"roots":{},"x-new":[1.10]}"#;
+const CLIENT_CAPABILITIES: &str = r#"{ "experimental":{"x":1.10} ,"sampling":{"tools":{},"context":{}},"elicitation":{"form":{},"url":{}},"roots":{},"x-new":[1.10,1E400]}"#;
 const CLIENT_INFO: &str =
     r#"{"version":"1.0" ,"name":"fidelity \u00fc","title":"F","vendor":12345678901234567890}"#;
 /// The same of servers.
@@ -66,6 +66,8 @@ impl Line {
         usual.insert("initialize", hello.clone());
         usual.insert("server/discover", hello);
         usual.insert("ping", "{}".to_owned());
+        // How a legacy server learns which level the calls of modern clients asked for.
+        usual.insert("logging/setLevel", "{}".to_owned());
         let paper = Paper::start(pair.server, usual).await;
         let world = World::start([paper.config("p")]).await;
         let client = world.client().await;
