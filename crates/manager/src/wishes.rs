@@ -219,6 +219,11 @@ pub(crate) struct Wishes {
     listeners: Mutex<Vec<Weak<Queue>>>,
     /// How many of them want log messages.
     hearing_logs: AtomicUsize,
+    /// Further connections of the same server, which are subscribed to the same resources: what a call changes is told by
+    /// the connection that it was made on.
+    beside: Mutex<Vec<Weak<Wishes>>>,
+    /// The server's own wishes, where these are those of such a further connection.
+    server: Option<Weak<Wishes>>,
 }
 
 #[derive(Debug, Default)]
@@ -256,6 +261,8 @@ impl Wishes {
             fulfilled: watch::Sender::new((Generation::default(), None)),
             listeners: Mutex::default(),
             hearing_logs: AtomicUsize::new(0),
+            beside: Mutex::default(),
+            server: None,
         }
     }
 
@@ -264,6 +271,54 @@ impl Wishes {
         let blank = Self::new(self.subscriptions_max);
         blank.follow(self);
         blank
+    }
+
+    /// Wishes for a further connection that serves the same clients as the server's own: the same subscriptions, now and
+    /// later, and what it says goes to whoever listens to the server.
+    pub(crate) fn beside(server: &Arc<Self>) -> Arc<Self> {
+        let mut blank = server.blank();
+        blank.server = Some(Arc::downgrade(server));
+        let beside = Arc::new(blank);
+        lock(&server.beside).push(Arc::downgrade(&beside));
+        server.share();
+        beside
+    }
+
+    /// Sees to it that the further connections are subscribed to what the server is. What is shared is what holds now, so
+    /// it does not matter which of two changes at the same time comes first.
+    fn share(&self) {
+        let mut all = lock(&self.beside);
+        all.retain(|one| one.strong_count() > 0);
+        if all.is_empty() {
+            return;
+        }
+        let uris: Vec<Box<str>> = lock(&self.inner).subscriptions.keys().cloned().collect();
+        for one in all.iter().filter_map(Weak::upgrade) {
+            one.take_over(&uris);
+        }
+    }
+
+    fn take_over(&self, uris: &[Box<str>]) {
+        let mut inner = lock(&self.inner);
+        let before = inner.subscriptions.len();
+        inner
+            .subscriptions
+            .retain(|uri, _| uris.binary_search(uri).is_ok());
+        let mut changed = inner.subscriptions.len() != before;
+        for uri in uris {
+            if !inner.subscriptions.contains_key(uri) {
+                let one = Subscription {
+                    count: 1,
+                    ..Subscription::default()
+                };
+                inner.subscriptions.insert(uri.clone(), one);
+                changed = true;
+            }
+        }
+        drop(inner);
+        if changed {
+            self.changed();
+        }
     }
 
     /// Takes the log level over.
@@ -276,8 +331,9 @@ impl Wishes {
     /// Whether the connection has something to say even when nobody calls: a subscription, or a listener.
     pub(crate) fn are_heard(&self) -> bool {
         let listeners = lock(&self.listeners);
+        // What is only subscribed to because the server is does not keep a further connection open.
         listeners.iter().any(|listener| listener.strong_count() > 0)
-            || !lock(&self.inner).subscriptions.is_empty()
+            || (self.server.is_none() && !lock(&self.inner).subscriptions.is_empty())
     }
 
     pub(crate) fn set_log_level(&self, level: LogLevel) {
@@ -314,6 +370,7 @@ impl Wishes {
         );
         drop(inner);
         self.changed();
+        self.share();
         Ok(())
     }
 
@@ -327,6 +384,7 @@ impl Wishes {
             inner.subscriptions.remove(uri);
             drop(inner);
             self.changed();
+            self.share();
         }
         true
     }
@@ -518,6 +576,10 @@ impl Wishes {
             }
         }
         self.count(&mut listeners);
+        drop(listeners);
+        if let Some(server) = self.server.as_ref().and_then(Weak::upgrade) {
+            server.tell(update);
+        }
     }
 
     fn changed(&self) {

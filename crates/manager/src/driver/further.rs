@@ -165,9 +165,10 @@ impl Driver {
             info: who.info,
         };
         ledger.enter(key.clone(), id);
-        let wishes = who
-            .wishes
-            .unwrap_or_else(|| Arc::new(shared.wishes.blank()));
+        let wishes = who.wishes.unwrap_or_else(|| match key.client {
+            Some(_) => Arc::new(shared.wishes.blank()),
+            None => Wishes::beside(&shared.wishes),
+        });
         let blank = Lifecycle::new(0, Start::Disabled).status(now);
         let slot = Arc::new(shared.further(id, beside, wishes, blank));
         let config = slot.config.load_full();

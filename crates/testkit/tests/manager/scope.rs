@@ -625,3 +625,58 @@ async fn f185_whoever_waits_for_a_client_that_thinks_gets_a_lane_beyond_the_limi
     thinks.abort();
     manager.shutdown().await;
 }
+
+#[tokio::test]
+async fn law_25_what_a_call_changes_is_told_to_those_who_subscribed_whichever_connection_it_was_on()
+{
+    let bench = Bench::new();
+    let (manager, server) = connect(bench.server("s", &["--wishes"])).await;
+    let before = way(&server, SAMPLING, None).await;
+    pid_of(&bench, &before, "before").await;
+    server.subscribe("x:a").unwrap();
+    server.subscribe("x:a").unwrap();
+    let after = way(&server, ELICITATION, None).await;
+    pid_of(&bench, &after, "after").await;
+    let mut updates = server.updates();
+    until("three subscriptions", || bench.count("s", "subscribe") == 3).await;
+    for own in [&before, &after] {
+        call(own, "touch", json!({"uri": "x:a"})).await.unwrap();
+        let update = within("an update", updates.next()).await;
+        assert!(matches!(update, mainstay::Update::Resource { uri, .. } if &*uri == "x:a"));
+    }
+    assert!(server.unsubscribe("x:a"));
+    assert_eq!(
+        bench.count("s", "unsubscribe"),
+        0,
+        "somebody else still wants it"
+    );
+    assert!(server.unsubscribe("x:a"));
+    until("all to be unsubscribed", || {
+        bench.count("s", "unsubscribe") == 3
+    })
+    .await;
+    manager.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_1_a_connection_that_is_just_being_opened_is_not_taken_for_one_that_is_switched_off() {
+    let bench = Bench::new();
+    let (manager, server) = connect(bench.server("s", &[])).await;
+    for round in 0..10 {
+        let capabilities = format!(r#"{{"sampling":{{"round":{round}}}}}"#);
+        let calls: Vec<_> = (0..8)
+            .map(|number| {
+                let (server, capabilities) = (server.clone(), capabilities.clone());
+                tokio::spawn(async move {
+                    let own = way(&server, &capabilities, None).await;
+                    let marker = json!({"marker": format!("{round}.{number}")});
+                    call(&own, "add_marker", marker).await.unwrap();
+                })
+            })
+            .collect();
+        for ended in calls {
+            within("a call", ended).await.unwrap();
+        }
+    }
+    manager.shutdown().await;
+}
