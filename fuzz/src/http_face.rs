@@ -190,7 +190,9 @@ pub fn http(data: &[u8]) -> Option<u16> {
                     .expect("a stream does not break")
                     .into_data()
                     .unwrap_or_default();
-                for line in frame.split(|&byte| byte == b'\n') {
+                // The address for messages of an HTTP+SSE client is no message.
+                let is_address = frame.starts_with(b"event: endpoint");
+                for line in frame.split(|&byte| byte == b'\n').filter(|_| !is_address) {
                     if let Some(message) = line
                         .strip_prefix(b"data: ")
                         .filter(|message| !message.is_empty())
