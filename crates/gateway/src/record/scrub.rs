@@ -199,7 +199,7 @@ mod tests {
         }
         let text = "{\"text\":\"production in /home/somebody, run example.com\"}";
         assert_eq!(secrets.scrub(text), text);
-        assert_eq!(format!("{secrets:?}").contains("literal"), false);
+        assert!(!format!("{secrets:?}").contains("literal"));
     }
 
     #[test]

@@ -39,6 +39,10 @@ fn conversation(app: &mut App) {
     app.modern("tools/call", tool("kit__echo", json!({ "text": "modern" })));
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one recording, looked at from all sides"
+)]
 #[test]
 fn law_31_a_recording_holds_every_message_and_no_secret_and_replays_alike() {
     let user = user();
