@@ -7,8 +7,8 @@ use mainstay_wire::views::{DiscoverResult, InitializeResult};
 
 use crate::request::ClientFace;
 
-/// The capabilities that we declare upstream, unless the user of the library set roots. Empty: requests from servers to
-/// clients are not bridged yet, and what is not declared is not asked.
+/// The capabilities that the shared connection declares, unless the user of the library set roots. Empty: what is not declared
+/// is not asked, and clients that can be asked something have connections that say so (`pool`).
 pub(crate) const OUR_CAPABILITIES: &str = "{}";
 
 /// Who we say we are.
