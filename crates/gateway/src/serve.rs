@@ -31,10 +31,6 @@ pub(crate) mod origin;
 pub(crate) mod pages;
 pub(crate) mod push;
 pub(crate) mod replay;
-#[allow(
-    dead_code,
-    reason = "sessions and input-required results come to use all of it"
-)]
 pub(crate) mod seal;
 pub(crate) mod sessions;
 pub(crate) mod subscriptions;
@@ -189,6 +185,9 @@ impl From<&GatewayConfig> for GatewaySettings {
             },
             sessions_max: config.limits.sessions,
             edge_patience_ms: config.edge_patience_ms,
+            parked_max: config.limits.parked,
+            parked_expiry_ms: config.input_ms,
+            rounds_max: config.limits.rounds,
             ..Self::default()
         }
     }

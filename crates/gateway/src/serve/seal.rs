@@ -36,7 +36,6 @@ pub(crate) enum Purpose {
     /// The id of a legacy session.
     Session,
     /// The `requestState` of an input-required result.
-    #[allow(dead_code, reason = "input-required results come to use it")]
     RequestState,
 }
 

@@ -565,6 +565,10 @@ pub(super) struct GatewayOptions {
     /// killed.
     #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = SHUTDOWN_MS))]
     pub(super) shutdown_ms: Option<u64>,
+    /// How long a call waits for a client that was asked for input, between two of its requests, before the server is told that
+    /// nobody answers.
+    #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = INPUT_MS))]
+    pub(super) input_ms: Option<u64>,
     /// How many servers may be starting at the same time. Default: twice the number of cores, at least 4.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) start_gate: Option<u64>,
@@ -618,7 +622,18 @@ pub(super) struct LimitOptions {
     /// Events that are kept; also how many a listener may be behind before it is told that it missed some.
     #[schemars(range(min = 1, max = 1_000_000), extend("default" = EVENTS))]
     pub(super) events: Option<u64>,
+    /// Calls that wait for input of their client between two of its requests; a further one is refused.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = PARKED))]
+    pub(super) parked: Option<u64>,
+    /// How often one call may ask for input before it is given up.
+    #[schemars(range(min = 1, max = 1_000), extend("default" = ROUNDS))]
+    pub(super) rounds: Option<u64>,
 }
+
+pub(super) const PARKED: u64 = 1_000;
+pub(super) const ROUNDS: u64 = 16;
+pub(super) const ROUNDS_MAX: u64 = 1_000;
+pub(super) const INPUT_MS: u64 = 600_000;
 
 pub(super) const SUBSCRIPTIONS: u64 = 1_000;
 

@@ -24,6 +24,8 @@ pub struct GatewayConfig {
     pub edge_patience_ms: u64,
     /// Milliseconds that ending all servers may take in all. Default: 15 s. What is left one second before that is killed.
     pub shutdown_ms: u64,
+    /// Milliseconds that a call waits for a client that was asked for input, between two of its requests. Default: 10 min.
+    pub input_ms: u64,
     /// Servers that may be starting at the same time. Default: twice the number of cores, at least 4.
     pub start_gate: usize,
     /// The most of everything.
@@ -58,6 +60,10 @@ pub struct Limits {
     pub queued_lines: usize,
     /// Events that are kept. Default: 512.
     pub events: usize,
+    /// Calls that wait for input of their client between two of its requests. Default: 1000.
+    pub parked: usize,
+    /// Rounds of input of one call. Default: 16.
+    pub rounds: u32,
 }
 
 pub(super) const LISTEN: SocketAddr =
@@ -72,6 +78,7 @@ impl Default for GatewayConfig {
             socket: None,
             edge_patience_ms: file::EDGE_PATIENCE_MS,
             shutdown_ms: file::SHUTDOWN_MS,
+            input_ms: file::INPUT_MS,
             start_gate: (cores * 2).max(4),
             limits: Limits::default(),
         }
@@ -103,6 +110,8 @@ impl Limits {
             notices: saturated(options.notices.unwrap_or(file::NOTICES)),
             queued_lines: saturated(options.queued_lines.unwrap_or(file::QUEUED_LINES)),
             events: saturated(options.events.unwrap_or(file::EVENTS)),
+            parked: saturated(options.parked.unwrap_or(file::PARKED)),
+            rounds: u32::try_from(options.rounds.unwrap_or(file::ROUNDS)).unwrap_or(u32::MAX),
         }
     }
 }

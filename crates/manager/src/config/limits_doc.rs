@@ -111,9 +111,24 @@ const RATES: &[Row] = &[
         "`noise`, event `limitExceeded`",
     ),
     row(
+        "mainstay.limits.parked",
+        "The call ends with an error (-31005): too many wait for input.",
+        "the error of the call",
+    ),
+    row(
+        "mainstay.limits.rounds",
+        "The call ends with an error that says so, and the server's work is cancelled (F143).",
+        "the error of the call, a warning in the log",
+    ),
+    row(
         "mainstay.limits.requestsPerSecond",
         "The request of the server is answered with an error; one second's worth may come at once.",
         "`overRequests`, event `limitExceeded`",
+    ),
+    row(
+        "mainstay.inputMs",
+        "The server hears that nobody answers, and the call is cancelled; its client is told when it comes back.",
+        "the error of the client's next request",
     ),
     row(
         "restart.openIntervalMs",

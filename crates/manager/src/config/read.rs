@@ -252,6 +252,7 @@ fn read_gateway(
         socket: fields.text("socket", sink).map(|(text, _)| text),
         edge_patience_ms: fields.whole("edgePatienceMs", DURATION_OR_ZERO_MS, sink),
         shutdown_ms: fields.whole("shutdownMs", DURATION_MS, sink),
+        input_ms: fields.whole("inputMs", DURATION_MS, sink),
         start_gate: fields.whole(
             "startGate",
             Range {
@@ -273,6 +274,7 @@ fn read_gateway(
     gateway.socket = options.socket.map(beside);
     gateway.edge_patience_ms = options.edge_patience_ms.unwrap_or(gateway.edge_patience_ms);
     gateway.shutdown_ms = options.shutdown_ms.unwrap_or(gateway.shutdown_ms);
+    gateway.input_ms = options.input_ms.unwrap_or(gateway.input_ms);
     gateway.start_gate = options
         .start_gate
         .map_or(gateway.start_gate, super::server::saturated);
@@ -339,6 +341,15 @@ fn read_limits(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> LimitOptions 
         notices: fields.whole("notices", COUNT, sink),
         queued_lines: fields.whole("queuedLines", COUNT, sink),
         events: fields.whole("events", COUNT, sink),
+        parked: fields.whole("parked", COUNT, sink),
+        rounds: fields.whole(
+            "rounds",
+            Range {
+                min: 1,
+                max: file::ROUNDS_MAX,
+            },
+            sink,
+        ),
     };
     fields.finish(sink);
     options
