@@ -49,6 +49,7 @@ const LINES_DEFAULT: usize = 100;
 pub fn router(gateway: Gateway) -> Router {
     Router::new()
         .route("/api/v1/status", get(status))
+        .route("/api/v1/stop", post(stop))
         .route("/api/v1/servers/{name}", get(server))
         .route("/api/v1/servers/{name}/{order}", post(order))
         .route("/api/v1/servers/{name}/logs", get(logs))
@@ -134,6 +135,12 @@ async fn elsewhere(State(gateway): State<Gateway>, request: Request) -> Response
         return gateway.handle_local(request).await.map(Body::new);
     }
     Problem::new(StatusCode::NOT_FOUND, "no such path in the admin API").into_response()
+}
+
+/// Ends Mainstay, if whoever runs this gateway listens to that.
+async fn stop(State(gateway): State<Gateway>) -> Response {
+    gateway.stop_asked().cancel();
+    json_of(&json!({ "pid": std::process::id() }))
 }
 
 async fn status(State(gateway): State<Gateway>) -> Response {

@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Enable(OperateArgs),
     /// Disable a server: it is stopped and its tools are unpublished.
     Disable(OperateArgs),
+    /// End the running Mainstay and all of its servers.
+    Stop(StopArgs),
     /// Show what a server wrote to stderr last.
     Logs(LogsArgs),
     /// Check a configuration without serving it.
@@ -103,6 +105,7 @@ impl Command {
             Self::Tools(args) => args.json,
             Self::Call(args) => args.json,
             Self::Restart(args) | Self::Enable(args) | Self::Disable(args) => args.json,
+            Self::Stop(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Check(args) => args.json,
             Self::Replay(args) => args.json,
@@ -296,6 +299,22 @@ pub(crate) struct OperateArgs {
     /// The server's name in the configuration.
     pub(crate) name: String,
     /// Print the server's status as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) socket: SocketArg,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mainstay stop
+  mainstay stop --wait-ms 60000 --json")]
+pub(crate) struct StopArgs {
+    /// How long to wait until it has ended, in milliseconds. It goes on ending after that.
+    #[arg(long, default_value_t = 20_000, value_name = "MS")]
+    pub(crate) wait_ms: u64,
+    /// Print one JSON object with the process id.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]

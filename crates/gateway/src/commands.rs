@@ -15,6 +15,7 @@ pub(crate) mod serve;
 pub(crate) mod signals;
 mod status;
 mod stdio;
+mod stop;
 mod tools;
 
 use self::operate::Order;
@@ -37,6 +38,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Restart(args) => operate::run(Order::Restart, args, output).await,
         Command::Enable(args) => operate::run(Order::Enable, args, output).await,
         Command::Disable(args) => operate::run(Order::Disable, args, output).await,
+        Command::Stop(args) => stop::run(args, output).await,
         Command::Logs(args) => logs::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
         Command::Replay(args) => replay::run(args, output).await,

@@ -217,6 +217,8 @@ pub(crate) struct Shared {
     pub(crate) levels: Levels,
     /// Which server issued which task, on the aggregate.
     pub(crate) task_owners: Tasks,
+    /// Cancelled when somebody asks that Mainstay ends.
+    stop_asked: CancellationToken,
     /// Cancelled when the gateway goes down: streams end, nothing new begins.
     pub(crate) ending: CancellationToken,
     /// Cancelled when the time for answers on their way is over.
@@ -305,6 +307,7 @@ impl Gateway {
             hurry,
             tasks,
             recorder: OnceLock::new(),
+            stop_asked: CancellationToken::new(),
             started: Instant::now(),
             manager,
             settings,
@@ -347,6 +350,13 @@ impl Gateway {
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.shared.started.elapsed()
+    }
+
+    /// Cancelled when somebody asks over the local socket that Mainstay ends. What becomes of that is up to whoever runs
+    /// the gateway.
+    #[must_use]
+    pub fn stop_asked(&self) -> CancellationToken {
+        self.shared.stop_asked.clone()
     }
 
     /// Cancelled when the gateway goes down.

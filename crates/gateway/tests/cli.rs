@@ -200,8 +200,8 @@ fn nothing_to_do_is_a_usage_error_and_help_is_not() {
     user.run(&["serv"]).exit(2).says(&["serve"]);
     user.run(&["demo", "--seconds", "many"]).exit(2);
     for command in [
-        "serve", "stdio", "status", "tools", "call", "restart", "enable", "disable", "logs",
-        "check", "demo",
+        "serve", "stdio", "status", "tools", "call", "restart", "enable", "disable", "stop",
+        "logs", "check", "demo",
     ] {
         let help = user.run(&[command, "--help"]).exit(0);
         assert!(help.out.contains("Examples:"), "{help:#?}");
@@ -539,6 +539,22 @@ fn the_commands_reach_the_running_mainstay() {
     let address = serving.address();
     let other = ["serve", "--listen", address, "--socket", "other.sock"];
     user.run(&other).exit(7).says(&[address]);
+}
+
+#[test]
+fn law_6_stop_returns_when_everything_has_ended() {
+    let (user, serving) = running();
+    let server = pid(user.server("demo")["pid"].as_u64().unwrap());
+    let stopped = user.run(&["stop"]).exit(0);
+    assert!(stopped.out.contains("has ended"), "{stopped:#?}");
+    assert!(
+        rustix::process::test_kill_process(server).is_err(),
+        "its servers are gone when it says so"
+    );
+    let ended = serving.ended();
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.out.contains("mainstay: stopped"), "{ended:#?}");
+    user.run(&["stop"]).exit(5);
 }
 
 #[test]

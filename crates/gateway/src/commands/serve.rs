@@ -67,9 +67,15 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     recorder
         .into_iter()
         .for_each(|recorder| gateway.record(recorder));
+    let stop_asked = gateway.stop_asked();
     let doors = Doors::open(gateway, listener, local);
     output.line(&ready_line(address, servers, socket.as_ref()))?;
-    signals.next().await;
+    tokio::select! {
+        // Cancel-safe: a signal stays pending in its stream.
+        () = signals.next() => {}
+        // Cancel-safe: a token holds nothing.
+        () = stop_asked.cancelled() => {}
+    }
     let report = end(&manager, doors, &mut signals, output).await;
     drop(socket);
     output.line(&last_line(&report))?;
