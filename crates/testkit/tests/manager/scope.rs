@@ -563,7 +563,7 @@ async fn connections_that_are_to_stand_ready_are_there_before_the_first_call_and
     config.connections.keep = vec![SAMPLING.into()];
     config.connections.idle_ms = 1;
     let (manager, server) = connect(config).await;
-    until("the kept connection", || pids(&bench, "s").len() == 2).await;
+    until("the kept connection", || met(&bench).len() == 2).await;
     let kept = pids(&bench, "s")[1];
     assert_eq!(met_by(&bench, kept)["capabilities"].to_string(), SAMPLING);
     let other = way(&server, ELICITATION, None).await;
