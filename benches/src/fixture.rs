@@ -29,7 +29,6 @@ struct Answers {
     kib64: String,
     mib1: String,
     tools: String,
-    tools_touched: String,
 }
 
 impl Answers {
@@ -45,12 +44,11 @@ impl Answers {
             kib64: text(64 * 1024),
             mib1: text(1024 * 1024),
             tools: tools(""),
-            tools_touched: tools("{\"name\":\"extra\",\"inputSchema\":{\"type\":\"object\"}},"),
         }
     }
 
     /// The answer to a request, or `None` to a notification.
-    fn to(&self, message: &Message, era: Era, touched: bool) -> Option<Message> {
+    fn to(&self, message: &Message, era: Era, changes: u64) -> Option<Message> {
         if message.kind() != Kind::Request {
             return None;
         }
@@ -63,7 +61,12 @@ impl Answers {
             "server/discover" if era == Era::Modern => {
                 "{\"resultType\":\"complete\",\"supportedVersions\":[\"2026-07-28\"],\"capabilities\":{\"tools\":{\"listChanged\":true}},\"ttlMs\":0,\"cacheScope\":\"private\"}"
             }
-            "tools/list" if touched => &self.tools_touched,
+            "tools/list" if changes > 0 => {
+                let extra = format!(
+                    "{{\"name\":\"extra_{changes}\",\"inputSchema\":{{\"type\":\"object\"}}}},"
+                );
+                return Some(Message::result_of(id, &tools(&extra)));
+            }
             "tools/list" => &self.tools,
             "tools/call" => match message.string_member(&["params", "name"]).as_deref() {
                 Some("kib64") => &self.kib64,
@@ -121,7 +124,7 @@ pub(crate) async fn serve_stdio() -> Result<(), Failure> {
         let mut out = Vec::new();
         for line in decoder.by_ref() {
             if let Line::Message(message) = line
-                && let Some(answer) = answers.to(&message, Era::Modern, false)
+                && let Some(answer) = answers.to(&message, Era::Modern, 0)
             {
                 out.extend_from_slice(answer.text());
                 out.push(b'\n');

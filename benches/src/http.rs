@@ -75,6 +75,14 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }))
     }
 
+    /// The body that follows a head.
+    pub(crate) async fn rest_of(&mut self, head: &Head) -> Result<BytesMut, Failure> {
+        match head.get("content-length") {
+            Some(length) => self.sized(length.parse()?).await,
+            None => self.chunked().await,
+        }
+    }
+
     /// The next head alone. A body without a length is read with [`Reader::event`].
     pub(crate) async fn head(&mut self) -> Result<Option<Head>, Failure> {
         let end = loop {

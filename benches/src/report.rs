@@ -88,15 +88,24 @@ pub(crate) fn print(rows: &[Row], json: bool) -> Result<(), crate::Failure> {
             last = &row.scenario;
         }
         println!(
-            "{:<28} {:<16} {:>10.0} {:>11.1} {:>9.2} {:>9.2} {:>10.1}",
+            "{:<28} {:<16} {:>10.0} {:>11.1} {:>9} {:>9} {:>10.1}",
             row.scenario,
             row.way,
             row.per_second,
             row.median_us,
-            row.ratio_to_direct,
-            row.ratio_to_relay,
+            ratio(row.ratio_to_direct),
+            ratio(row.ratio_to_relay),
             row.added_median_us
         );
     }
     Ok(())
+}
+
+/// A ratio, if there was something to compare with.
+fn ratio(ratio: f64) -> String {
+    if ratio.is_nan() {
+        "-".to_owned()
+    } else {
+        format!("{ratio:.2}")
+    }
 }

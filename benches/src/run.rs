@@ -101,6 +101,9 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
             "http": {"url": format!("http://{server_at}/mcp")},
             "stdio": {"command": own, "args": ["serve-stdio"]},
             "legacy": {"url": format!("http://{legacy_at}/mcp")},
+        }, "mainstay": {
+            // Questions are asked as fast as they are answered here; the limit is there for servers that flood their clients.
+            "limits": {"requestsPerSecond": 1_000_000},
         }})
         .to_string(),
     )?;

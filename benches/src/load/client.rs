@@ -181,7 +181,9 @@ impl Client {
     async fn answer_on_the_side(&mut self) -> Result<(), Failure> {
         let head = self.line.reader.head().await?.ok_or("closed")?;
         if !head.is_stream() {
-            return Err("an answer without a question".into());
+            let body = self.line.reader.rest_of(&head).await?;
+            let said = String::from_utf8_lossy(&body[..body.len().min(400)]).into_owned();
+            return Err(format!("an answer without a question: {said}").into());
         }
         while let Some(text) = self.line.reader.event().await? {
             let message: serde_json::Value = serde_json::from_str(&text)?;

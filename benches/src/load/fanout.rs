@@ -21,8 +21,10 @@ pub(crate) async fn fan_out(way: &Way, listeners: usize) -> Result<Burst, Failur
         clients.push(client);
     }
     let mut listening = tokio::task::JoinSet::new();
-    for mut stream in streams {
+    for stream in streams {
         listening.spawn(async move {
+            // The whole connection: a half that is dropped is closed.
+            let mut stream = stream;
             let heard = stream.reader.event().await?.ok_or("the stream ended")?;
             if heard.contains("list_changed") {
                 Ok::<_, Failure>(Instant::now())
