@@ -143,7 +143,7 @@ fn messages(text: Parts) -> Vec<String> {
         .first()
         .is_some_and(|first| matches!(first, b'{' | b'['))
     {
-        return vec![String::from_utf8_lossy(&line).into_owned()];
+        return as_text(&line).into_iter().collect();
     }
     let bytes = text.into_bytes();
     let mut events = SseDecoder::new(bytes.len());
@@ -156,11 +156,16 @@ fn messages(text: Parts) -> Vec<String> {
     found
 }
 
+/// A recording never holds a message that nobody sent: what is no text is no message of MCP, and is left out.
+fn as_text(line: &[u8]) -> Option<String> {
+    std::str::from_utf8(line).ok().map(str::to_owned)
+}
+
 fn data_of(item: SseItem) -> Option<String> {
     match item {
         SseItem::Event { data, .. } if !data.is_empty() => {
             let line = into_line(Parts::from(data)).into_bytes();
-            Some(String::from_utf8_lossy(&line).into_owned())
+            as_text(&line)
         }
         SseItem::Event { .. } | SseItem::Comment | SseItem::TooLong { .. } => None,
     }
