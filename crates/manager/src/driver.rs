@@ -80,7 +80,6 @@ pub(crate) enum Verb {
         done: oneshot::Sender<()>,
     },
     /// What is shown of a server's listing may have changed; answered when it is published.
-    #[cfg_attr(not(test), expect(dead_code, reason = "approvals will order it"))]
     Reshape {
         slot: SlotId,
         done: oneshot::Sender<()>,
