@@ -47,6 +47,7 @@ pub mod request;
 #[doc(hidden)]
 pub mod runtime;
 mod settings;
+mod shape;
 mod slot;
 pub mod status;
 pub mod store;

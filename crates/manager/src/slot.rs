@@ -57,7 +57,9 @@ pub(crate) struct Slot {
     /// The generation that takes leases, if one does (law 2). Written by the driver only.
     pub(crate) current: ArcSwapOption<Runtime>,
     pub(crate) view: watch::Sender<View>,
-    /// The last good catalog (law 22).
+    /// The last good catalog, as the server listed it (law 22). Written by the driver only.
+    pub(crate) listed: ArcSwapOption<Catalog>,
+    /// What is shown of it: the catalog of everybody but the driver, the listings and the store.
     pub(crate) catalog: ArcSwapOption<Catalog>,
     /// One for all connections of the server.
     pub(crate) admission: Arc<Semaphore>,
@@ -116,6 +118,7 @@ impl Slot {
             config: ArcSwap::from_pointee(config),
             current: ArcSwapOption::empty(),
             view: View::blank(status),
+            listed: ArcSwapOption::empty(),
             catalog: ArcSwapOption::empty(),
             counters: Arc::default(),
             ids: Arc::new(AtomicU64::new(1)),
@@ -151,6 +154,7 @@ impl Slot {
             current: ArcSwapOption::empty(),
             view: View::blank(status),
             // Until it has listed itself, what the server listed elsewhere is the best there is.
+            listed: ArcSwapOption::new(self.listed.load_full()),
             catalog: ArcSwapOption::new(self.catalog.load_full()),
             admission: Arc::clone(&self.admission),
             waiting: AtomicUsize::new(0),
