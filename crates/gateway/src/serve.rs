@@ -34,6 +34,7 @@ pub(crate) mod replay;
 pub(crate) mod seal;
 pub(crate) mod sessions;
 pub(crate) mod subscriptions;
+pub(crate) mod whence;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

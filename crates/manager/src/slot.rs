@@ -12,6 +12,7 @@ use mainstay_core::lifecycle::status::Status;
 use mainstay_core::time::Time;
 use tokio::sync::{Semaphore, watch};
 
+use crate::calls::Ledger;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
@@ -68,6 +69,8 @@ pub(crate) struct Slot {
     /// Where it is told what happens to the server.
     pub(crate) events: Arc<Events>,
     pub(crate) counters: Arc<Counters>,
+    /// What became of the server's calls, on all of its connections.
+    pub(crate) ledger: Arc<Ledger>,
     /// Request ids never restart, whatever the generation.
     pub(crate) ids: Arc<AtomicU64>,
     pub(crate) era: EraMemory,
@@ -121,6 +124,7 @@ impl Slot {
             listed: ArcSwapOption::empty(),
             catalog: ArcSwapOption::empty(),
             counters: Arc::default(),
+            ledger: Arc::new(Ledger::new()),
             ids: Arc::new(AtomicU64::new(1)),
             era: EraMemory::default(),
             wishes: Arc::new(Wishes::new(subscriptions_max)),
@@ -160,6 +164,7 @@ impl Slot {
             waiting: AtomicUsize::new(0),
             events: Arc::new(self.events.of_connection(beside.number)),
             counters: Arc::clone(&self.counters),
+            ledger: Arc::clone(&self.ledger),
             ids: Arc::new(AtomicU64::new(1)),
             era,
             wishes,
