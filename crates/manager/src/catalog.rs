@@ -60,7 +60,7 @@ impl CacheHint {
 }
 
 /// The items of one kind, in the server's order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ItemList {
     /// The items, each with its raw JSON text.
     pub items: Vec<RawItem>,
@@ -141,7 +141,7 @@ impl ItemList {
 }
 
 /// One server's last complete listing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Catalog {
     /// What the server said of itself.
     pub greeting: Greeting,

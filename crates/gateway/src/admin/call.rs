@@ -1,5 +1,6 @@
 //! Calling a tool over the admin API.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -7,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
-use mainstay::{Answer, CallError, CallOptions, Request};
+use mainstay::{Answer, CallError, CallOptions, Origin, Request};
 use mainstay_wire::{json_string, method};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,7 @@ pub(super) async fn call(
     let total = body.timeout_ms.map(Duration::from_millis);
     let options = CallOptions {
         total,
+        origin: Some(Arc::new(Origin::new("admin"))),
         ..CallOptions::default()
     };
     match server
