@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainstay_core::catalog::Diff;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use crate::calls::{CallRecord, Calls, Ledger};
 use crate::catalog::unix_ms;
 
 /// One thing that happened to one server.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// When, in milliseconds since 1970.
@@ -35,7 +36,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(
     tag = "type",
     rename_all = "camelCase",
