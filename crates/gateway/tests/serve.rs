@@ -46,3 +46,5 @@ mod slow;
 mod subscriptions;
 #[path = "serve/support.rs"]
 mod support;
+#[path = "serve/telemetry.rs"]
+mod telemetry;
