@@ -12,12 +12,14 @@
 //! | `GET /api/v1/servers/{name}/logs?lines=N[&follow=1]` | its stderr: `{lines}`, or events `{line}` |
 //! | `GET /api/v1/tools` | all published tools and what is hidden |
 //! | `POST /api/v1/servers/{name}/call` | calls a tool: `{tool, arguments?, timeoutMs?}` |
-//! | `GET /api/v1/events[?recent=N]` | what happens, as events |
+//! | `GET /api/v1/events[?recent=N][&server=NAME][&since=UNIX_MS]` | what happens, as events |
+//! | `GET /api/v1/calls[?recent=N][&server=NAME][&tool=NAME][&outcome=WORDS][&follow=1]` | how calls ended: `{calls, dropped}`, or events |
 //! | `/mcp`, `/servers/{name}/mcp` | MCP itself, for `mainstay stdio` and other clients of this user |
 //!
 //! Errors are `{"error":{"message","hint"?,"data"?}}` under a matching HTTP status.
 
 mod call;
+mod calls;
 mod dto;
 mod follow;
 mod socket;
@@ -56,6 +58,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/api/v1/servers/{name}/call", post(call::call))
         .route("/api/v1/tools", get(tools))
         .route("/api/v1/events", get(events))
+        .route("/api/v1/calls", get(calls::calls))
         .fallback(elsewhere)
         .with_state(gateway)
 }
@@ -208,11 +211,9 @@ async fn tools(State(gateway): State<Gateway>) -> Response {
     json_of(&ToolList::of(&gateway))
 }
 
-#[derive(Debug, Deserialize)]
-struct EventsQuery {
-    recent: Option<usize>,
-}
-
-async fn events(State(gateway): State<Gateway>, Query(query): Query<EventsQuery>) -> Response {
-    follow::events(&gateway, query.recent.unwrap_or(0))
+async fn events(
+    State(gateway): State<Gateway>,
+    Query(query): Query<follow::EventsQuery>,
+) -> Response {
+    follow::events(&gateway, &query)
 }

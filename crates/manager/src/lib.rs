@@ -36,6 +36,7 @@ mod driver;
 pub mod error;
 pub mod events;
 mod handle;
+mod latency;
 pub mod limits;
 mod manager;
 mod pool;
@@ -47,6 +48,7 @@ mod remembered;
 pub mod request;
 #[doc(hidden)]
 pub mod runtime;
+pub mod secrets;
 mod settings;
 mod slot;
 pub mod status;

@@ -10,11 +10,13 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::{Stream, StreamExt, stream};
 use mainstay::process::{StderrRing, escape_line};
-use mainstay::{Event, ServerHandle};
+use mainstay::{CallRecord, Event, ServerHandle};
 use mainstay_wire::Parts;
 use mainstay_wire::sse::encode_event;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::serve::{Gateway, events};
@@ -145,33 +147,97 @@ fn line_event(line: &str) -> Parts {
 }
 
 /// The last `recent` events, then every new one.
-pub(super) fn events(gateway: &Gateway, recent: usize) -> Response {
+pub(super) fn events(gateway: &Gateway, query: &EventsQuery) -> Response {
     // Subscribed first: what happens in between is told twice rather than not at all.
     let live = gateway.manager().events();
+    let wanted = query.clone();
+    let wanted = move |event: &Event| wanted.wants(event);
     let mut past = gateway.manager().recent_events();
-    past.drain(..past.len().saturating_sub(recent));
-    let past: Vec<Parts> = past.iter().map(event_text).collect();
-    let live = stream::unfold((live, gateway.ending()), |(mut live, ending)| async move {
-        let text = tokio::select! {
-            // Cancel-safe: a broadcast keeps what was not received.
-            event = live.recv() => match event {
-                Ok(event) => event_text(&event),
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    encode_event(None, None, None, Parts::from(json!({ "type": "lagged", "missed": missed }).to_string()))
-                }
-                Err(broadcast::error::RecvError::Closed) => return None,
-            },
-            // Cancel-safe: sleeps and tokens hold nothing.
-            () = tokio::time::sleep(KEEP_ALIVE) => events::comment(),
-            () = ending.cancelled() => return None,
+    past.retain(&wanted);
+    // Whoever says since when wants all of it, unless he says how many.
+    let most = query.recent.unwrap_or(match query.since {
+        Some(_) => usize::MAX,
+        None => 0,
+    });
+    past.drain(..past.len().saturating_sub(most));
+    records(gateway, past, live, wanted)
+}
+
+/// Which events are asked for.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct EventsQuery {
+    recent: Option<usize>,
+    server: Option<String>,
+    since: Option<u64>,
+}
+
+impl EventsQuery {
+    fn wants(&self, event: &Event) -> bool {
+        self.server
+            .as_ref()
+            .is_none_or(|server| *server == event.server)
+            && self.since.is_none_or(|since| event.at_unix_ms >= since)
+    }
+}
+
+/// What was there, and then everything new that is wanted. A listener that is too slow is told how much it missed.
+pub(super) fn records<T>(
+    gateway: &Gateway,
+    past: Vec<T>,
+    live: broadcast::Receiver<T>,
+    wanted: impl Fn(&T) -> bool + Send + Sync + 'static,
+) -> Response
+where
+    T: Record + Clone + Send + 'static,
+{
+    let past: Vec<Parts> = past.iter().map(text_of).collect();
+    let state = (live, gateway.ending(), wanted);
+    let live = stream::unfold(state, |(mut live, ending, wanted)| async move {
+        // One sign of life for each silence, whatever is not wanted meanwhile.
+        let silent_until = Instant::now() + KEEP_ALIVE;
+        let text = loop {
+            tokio::select! {
+                // Cancel-safe: a broadcast keeps what was not received.
+                record = live.recv() => match record {
+                    Ok(record) if wanted(&record) => break text_of(&record),
+                    Ok(_) => {}
+                    Err(broadcast::error::RecvError::Lagged(missed)) => {
+                        let told = json!({ "type": "lagged", "missed": missed });
+                        break encode_event(None, None, None, Parts::from(told.to_string()));
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                },
+                // Cancel-safe: sleeps and tokens hold nothing.
+                () = tokio::time::sleep_until(silent_until) => break events::comment(),
+                () = ending.cancelled() => return None,
+            }
         };
-        Some((text, (live, ending)))
+        Some((text, (live, ending, wanted)))
     });
     response(stream::iter(past).chain(live))
 }
 
-fn event_text(event: &Event) -> Parts {
-    let text = serde_json::to_string(event)
+/// What can be told on a stream.
+pub(super) trait Record {
+    /// As JSON.
+    fn text(&self) -> serde_json::Result<String>;
+}
+
+impl Record for Event {
+    fn text(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+}
+
+impl Record for Arc<CallRecord> {
+    fn text(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&**self)
+    }
+}
+
+fn text_of(record: &impl Record) -> Parts {
+    let text = record
+        .text()
         .unwrap_or_else(|error| json!({ "type": "broken", "why": error.to_string() }).to_string());
     encode_event(None, None, None, Parts::from(text))
 }
