@@ -25,6 +25,7 @@
 //!
 //! What may happen next is decided in `mainstay-core`; what the bytes mean is `mainstay-wire`'s; this crate does it.
 
+mod admission;
 pub mod asks;
 mod call;
 pub mod calls;
@@ -39,6 +40,7 @@ mod handle;
 mod latency;
 pub mod limits;
 mod manager;
+pub mod plan;
 mod pool;
 pub mod preflight;
 #[doc(hidden)]
@@ -50,6 +52,7 @@ pub mod request;
 pub mod runtime;
 pub mod secrets;
 mod settings;
+mod shape;
 mod slot;
 pub mod status;
 pub mod store;
@@ -65,6 +68,7 @@ pub use self::error::{CallError, Refusal};
 pub use self::events::{Event, EventKind};
 pub use self::handle::ServerHandle;
 pub use self::manager::{Manager, ManagerBuilder};
+pub use self::plan::Plan;
 pub use self::publish::Publication;
 pub use self::request::{Answer, CallOptions, ClientFace, Request};
 pub use self::status::{ConnectionStatus, ServerStatus};

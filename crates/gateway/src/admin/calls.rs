@@ -7,16 +7,66 @@ use std::sync::Arc;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use axum::routing::get;
 use mainstay::calls::{CallRecord, Outcome};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::api::{Route, param, refusal};
+use super::dto::{ErrorBody, Lagged};
 use super::{Problem, follow, json_of};
 use crate::serve::Gateway;
 use crate::serve::fault::shown;
 
 /// Records that are shown when it is not said how many.
 const RECENT: usize = 100;
+
+/// The rows of calls.
+pub(super) const ROUTES: &[Route] = &[Route::get(
+    "/api/v1/calls",
+    "getCalls",
+    "The last calls; with `follow` as events, and every call as it ends.",
+    || get(calls),
+)
+.params(&[
+    param::<usize>(
+        "recent",
+        "How many of the last calls. Default: 100, and none with `follow`.",
+    ),
+    param::<String>("server", "Only those of this server."),
+    param::<String>(
+        "tool",
+        "Only those of this tool, by its own name or the one that clients see.",
+    ),
+    param::<String>(
+        "outcome",
+        "Only those that ended so: one or more of the words, with commas between.",
+    ),
+    param::<String>(
+        "follow",
+        "Anything but `0` and `false`: go on with every new call.",
+    ),
+])
+.json::<CallList>()
+.events::<ToldCall>()
+.refuses(&[refusal::<ErrorBody>(
+    "400",
+    "No such outcome; the hint lists those there are.",
+)])];
+
+/// What a stream of calls tells.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(
+    dead_code,
+    reason = "says what a stream holds, whose parts are written one by one"
+)]
+pub(super) enum ToldCall {
+    /// A call ended.
+    Call(Box<CallRecord>),
+    /// The reader was too slow.
+    Lagged(Lagged),
+}
 
 /// Which calls are asked for.
 #[derive(Debug, Default, Deserialize)]
@@ -111,10 +161,7 @@ fn no_outcome(word: &str) -> Problem {
 }
 
 /// The last calls; with `follow` as events, and then every call that ends.
-pub(super) async fn calls(
-    State(gateway): State<Gateway>,
-    Query(query): Query<CallsQuery>,
-) -> Response {
+async fn calls(State(gateway): State<Gateway>, Query(query): Query<CallsQuery>) -> Response {
     let wanted = match Wanted::of(&query) {
         Ok(wanted) => wanted,
         Err(problem) => return problem.into_response(),
@@ -133,7 +180,13 @@ pub(super) async fn calls(
             // Subscribed first: what ends in between is told twice rather than not at all.
             let live = gateway.manager().calls();
             let past = wanted.recent(&gateway, query.recent.unwrap_or(0));
-            follow::records(&gateway, past, live, move |record| wanted.fits(record))
+            follow::records(
+                &gateway,
+                past,
+                live,
+                move |record| wanted.fits(record),
+                |record| follow::json_line(&**record),
+            )
         }
     }
 }

@@ -10,15 +10,16 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::{Stream, StreamExt, stream};
 use mainstay::process::{StderrRing, escape_line};
-use mainstay::{CallRecord, Event, ServerHandle};
+use mainstay::{Event, ServerHandle};
 use mainstay_wire::Parts;
 use mainstay_wire::sse::encode_event;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::dto::{Lagged, LogLine};
 use crate::serve::{Gateway, events};
 
 /// A silent stream says something after this long.
@@ -142,7 +143,9 @@ fn line_event(line: &str) -> Parts {
         None,
         None,
         None,
-        Parts::from(json!({ "line": line }).to_string()),
+        Parts::from(json_line(&LogLine {
+            line: line.to_owned(),
+        })),
     )
 }
 
@@ -160,7 +163,7 @@ pub(super) fn events(gateway: &Gateway, query: &EventsQuery) -> Response {
         None => 0,
     });
     past.drain(..past.len().saturating_sub(most));
-    records(gateway, past, live, wanted)
+    records(gateway, past, live, wanted, json_line)
 }
 
 /// Which events are asked for.
@@ -186,24 +189,24 @@ pub(super) fn records<T>(
     past: Vec<T>,
     live: broadcast::Receiver<T>,
     wanted: impl Fn(&T) -> bool + Send + Sync + 'static,
+    text: fn(&T) -> String,
 ) -> Response
 where
-    T: Record + Clone + Send + 'static,
+    T: Clone + Send + 'static,
 {
-    let past: Vec<Parts> = past.iter().map(text_of).collect();
+    let past: Vec<Parts> = past.iter().map(|record| event_of(text(record))).collect();
     let state = (live, gateway.ending(), wanted);
-    let live = stream::unfold(state, |(mut live, ending, wanted)| async move {
+    let live = stream::unfold(state, move |(mut live, ending, wanted)| async move {
         // One sign of life for each silence, whatever is not wanted meanwhile.
         let silent_until = Instant::now() + KEEP_ALIVE;
-        let text = loop {
+        let told = loop {
             tokio::select! {
                 // Cancel-safe: a broadcast keeps what was not received.
                 record = live.recv() => match record {
-                    Ok(record) if wanted(&record) => break text_of(&record),
+                    Ok(record) if wanted(&record) => break event_of(text(&record)),
                     Ok(_) => {}
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
-                        let told = json!({ "type": "lagged", "missed": missed });
-                        break encode_event(None, None, None, Parts::from(told.to_string()));
+                        break event_of(json_line(&Lagged::of(missed)));
                     }
                     Err(broadcast::error::RecvError::Closed) => return None,
                 },
@@ -212,34 +215,19 @@ where
                 () = ending.cancelled() => return None,
             }
         };
-        Some((text, (live, ending, wanted)))
+        Some((told, (live, ending, wanted)))
     });
     response(stream::iter(past).chain(live))
 }
 
-/// What can be told on a stream.
-pub(super) trait Record {
-    /// As JSON.
-    fn text(&self) -> serde_json::Result<String>;
-}
-
-impl Record for Event {
-    fn text(&self) -> serde_json::Result<String> {
-        serde_json::to_string(self)
-    }
-}
-
-impl Record for Arc<CallRecord> {
-    fn text(&self) -> serde_json::Result<String> {
-        serde_json::to_string(&**self)
-    }
-}
-
-fn text_of(record: &impl Record) -> Parts {
-    let text = record
-        .text()
-        .unwrap_or_else(|error| json!({ "type": "broken", "why": error.to_string() }).to_string());
+fn event_of(text: String) -> Parts {
     encode_event(None, None, None, Parts::from(text))
+}
+
+/// JSON for one event.
+pub(super) fn json_line(value: &impl Serialize) -> String {
+    serde_json::to_string(value)
+        .unwrap_or_else(|error| json!({ "type": "broken", "why": error.to_string() }).to_string())
 }
 
 fn response(texts: impl Stream<Item = Parts> + Send + 'static) -> Response {
