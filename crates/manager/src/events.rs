@@ -70,6 +70,14 @@ pub enum EventKind {
         /// What differs: `revision`, `identity`, `capabilities`, `instructions`.
         what: Vec<&'static str>,
     },
+    /// A changed config was loaded, and did this to the server (law 28).
+    ConfigChanged {
+        /// `added`, `removed`, `replaced` (its connection is made anew) or `patched` (its connection stays).
+        how: &'static str,
+        /// The keys that differ, for what is replaced or patched.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        what: Vec<&'static str>,
+    },
     /// Clients see a new publication because of this server.
     Published {
         /// The new version.
@@ -202,6 +210,7 @@ impl EventKind {
             Self::LimitExceeded { .. } => "limit exceeded",
             Self::ReplacementFailed { .. } => "replacement failed",
             Self::ServerChanged { .. } => "server changed",
+            Self::ConfigChanged { .. } => "config changed",
             Self::RestoreFailed { .. } => "restore failed",
             Self::Escaped { .. } => "processes escaped",
         }
@@ -252,6 +261,10 @@ impl EventKind {
                     left_out,
                     "tools changed"
                 )
+            }
+            Self::ConfigChanged { how, what } => {
+                let what = what.join(", ");
+                tracing::info!(server, how, what, left_out, "config changed");
             }
             Self::DiedTogether { .. }
             | Self::CallMetToolChange { .. }
