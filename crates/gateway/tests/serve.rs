@@ -16,6 +16,8 @@ mod batch;
 mod bridge;
 #[path = "serve/crossing.rs"]
 mod crossing;
+#[path = "serve/dashboard.rs"]
+mod dashboard;
 #[path = "serve/door.rs"]
 mod door;
 #[path = "serve/failing.rs"]
