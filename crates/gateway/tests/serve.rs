@@ -44,3 +44,5 @@ mod slow;
 mod subscriptions;
 #[path = "serve/support.rs"]
 mod support;
+#[path = "serve/views.rs"]
+mod views;

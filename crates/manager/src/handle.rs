@@ -69,6 +69,15 @@ impl ServerHandle {
         })
     }
 
+    /// The server's own slot.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
     async fn way_of(&self, face: &ClientFace) -> Result<Option<Arc<Way>>, CallError> {
         let Some(mut way) = pool::way(&self.place, face).await? else {
             return Ok(None);

@@ -26,6 +26,7 @@
 //! What may happen next is decided in `mainstay-core`; what the bytes mean is `mainstay-wire`'s; this crate does it.
 
 pub mod asks;
+mod audience;
 mod call;
 pub mod catalog;
 mod clock;
@@ -54,6 +55,7 @@ pub mod wire_log;
 pub mod wishes;
 
 pub use self::asks::{Ask, Said};
+pub use self::audience::{Audience, Listed};
 pub use self::catalog::Catalog;
 pub use self::counters::Counts;
 pub use self::driver::ShutdownReport;

@@ -59,6 +59,8 @@ pub(crate) struct Slot {
     pub(crate) view: watch::Sender<View>,
     /// The last good catalog (law 22).
     pub(crate) catalog: ArcSwapOption<Catalog>,
+    /// Set once it has listed itself.
+    pub(crate) listed: watch::Sender<bool>,
     /// One for all connections of the server.
     pub(crate) admission: Arc<Semaphore>,
     /// Calls that wait for this connection of the server, or for others to end (F152).
@@ -117,6 +119,7 @@ impl Slot {
             current: ArcSwapOption::empty(),
             view: View::blank(status),
             catalog: ArcSwapOption::empty(),
+            listed: watch::Sender::new(false),
             counters: Arc::default(),
             ids: Arc::new(AtomicU64::new(1)),
             era: EraMemory::default(),
@@ -152,6 +155,7 @@ impl Slot {
             view: View::blank(status),
             // Until it has listed itself, what the server listed elsewhere is the best there is.
             catalog: ArcSwapOption::new(self.catalog.load_full()),
+            listed: watch::Sender::new(false),
             admission: Arc::clone(&self.admission),
             waiting: AtomicUsize::new(0),
             events: Arc::new(self.events.of_connection(beside.number)),

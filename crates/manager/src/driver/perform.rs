@@ -215,8 +215,15 @@ impl Driver {
     /// Publishes a catalog and keeps it on disk.
     pub(super) fn publish(&mut self, slot: &Slot, generation: Generation, catalog: Arc<Catalog>) {
         let before = slot.catalog.swap(Some(Arc::clone(&catalog)));
-        if slot.beside.is_some() {
-            // What clients see, and what is remembered, is what the shared connection listed.
+        slot.listed.send_replace(true);
+        if let Some(beside) = &slot.beside {
+            // What everybody sees, and what is kept on disk, is what the shared connection listed.
+            let shared = self.slots.get(&beside.server);
+            let shared = shared.and_then(|shared| shared.catalog.load_full());
+            slot.family
+                .shown
+                .note(&beside.key, &catalog, shared.as_deref());
+            self.setting.publisher.own_changed();
             return;
         }
         let what = before.as_ref().map_or_else(Vec::new, |before| {
@@ -226,10 +233,10 @@ impl Driver {
             let kind = EventKind::ServerChanged { what };
             self.setting.events.emit(&slot.name, generation.0, kind);
         }
-        if let Some(version) =
-            self.setting
-                .publisher
-                .publish(slot.id, &slot.name, Arc::clone(&catalog))
+        if let Some(version) = self
+            .setting
+            .publisher
+            .publish(&slot.name, Arc::clone(&catalog))
         {
             let kind = EventKind::Published {
                 version,
