@@ -70,30 +70,29 @@ impl Endpoint {
         }
     }
 
+    /// Waits a moment for what is about to be known: the first listings of the first moments, and what the servers list to
+    /// clients of this kind if nobody knows it, because many clients list once and never again.
+    pub(crate) async fn ready(&self, shared: &Arc<Shared>, who: &Viewer) {
+        self.settled(shared).await;
+        if who.may_differ() {
+            let grace = Duration::from_millis(shared.settings.own_listing_ms);
+            view::looked(shared, &self.servers(shared), who, grace).await;
+        }
+    }
+
     /// A page of a listing; the first without a cursor. On one server's endpoint it is served while the server is away (law
-    /// 22); a server that was never listed is waited for within the edge patience. What the servers list to clients of this
-    /// kind is waited for a moment if nobody knows it: many clients list once and never again.
+    /// 22); a server that was never listed is waited for within the edge patience.
     pub(crate) async fn list(
         &self,
-        shared: &Arc<Shared>,
+        shared: &Shared,
         who: &Viewer,
         what: (ListKind, Era),
         cursor: Option<&str>,
     ) -> Result<Page, Fault> {
-        let grace = Duration::from_millis(shared.settings.own_listing_ms);
         match self {
-            Self::All => {
-                settle(shared).await;
-                if who.may_differ() {
-                    view::looked(shared, &self.servers(shared), who, grace).await;
-                }
-                pages::of_all(shared, self, &self.publication(shared, who), what, cursor)
-            }
+            Self::All => pages::of_all(shared, self, &self.publication(shared, who), what, cursor),
             Self::Server(server) => {
                 let catalog = catalog(shared, server).await?;
-                if who.may_differ() {
-                    view::looked(shared, std::slice::from_ref(server), who, grace).await;
-                }
                 let catalog = who.own(server).unwrap_or(catalog);
                 pages::of_server(shared, server.name(), &catalog, what, cursor)
             }

@@ -339,6 +339,7 @@ async fn list(
         Ok(cursor) => cursor,
         Err(wrong) => return fault(id, &wrong),
     };
+    endpoint.ready(shared, session.viewer()).await;
     // Taken first: what changes while the items are read is told afterwards.
     let told = Told::now(shared, endpoint, session.viewer());
     let what = (kind, Era::Legacy);

@@ -261,6 +261,7 @@ async fn list(
         Err(wrong) => return fault(Some(id), &wrong),
     };
     let (who, what) = (Viewer::of_request(message), (kind, Era::Modern));
+    endpoint.ready(shared, &who).await;
     match endpoint.list(shared, &who, what, cursor.as_deref()).await {
         Ok(page) => {
             let info = endpoint.info(shared);
