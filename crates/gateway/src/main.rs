@@ -7,6 +7,8 @@ mod chaos;
 mod cli;
 mod commands;
 mod demo;
+#[allow(dead_code, reason = "used by commands that land next")]
+mod edit;
 mod exit;
 
 use std::process::ExitCode;
