@@ -52,7 +52,11 @@ pub(crate) struct Asked {
 
 impl Dialect {
     /// Those of a file of this shape.
-    pub(crate) fn new(shape: Shape, inputs: BTreeMap<String, Input>, workspace: Option<&Path>) -> Self {
+    pub(crate) fn new(
+        shape: Shape,
+        inputs: BTreeMap<String, Input>,
+        workspace: Option<&Path>,
+    ) -> Self {
         Self {
             shape,
             inputs,
@@ -107,7 +111,11 @@ impl Dialect {
                 };
                 let name = inside[..end].trim();
                 let replaced = if is_file {
-                    ask(said, &format!("FILE {name}"), format!("the content of the file {name}"))
+                    ask(
+                        said,
+                        &format!("FILE {name}"),
+                        format!("the content of the file {name}"),
+                    )
                 } else if name_length(name) == name.len() && !name.is_empty() {
                     format!("${{{name}}}")
                 } else {
@@ -143,10 +151,17 @@ impl Dialect {
                 let base = self.workspace.as_deref().and_then(Path::file_name);
                 match base {
                     Some(base) => {
-                        said.notes.push("`${workspaceFolderBasename}` became the name of this project".to_owned());
+                        said.notes.push(
+                            "`${workspaceFolderBasename}` became the name of this project"
+                                .to_owned(),
+                        );
                         Some(base.to_string_lossy().into_owned())
                     }
-                    None => Some(ask(said, "WORKSPACE_FOLDER_BASENAME", "the name of the project".to_owned())),
+                    None => Some(ask(
+                        said,
+                        "WORKSPACE_FOLDER_BASENAME",
+                        "the name of the project".to_owned(),
+                    )),
                 }
             }
             ("", "userHome") => {
@@ -154,9 +169,17 @@ impl Dialect {
                 Some("${HOME}".to_owned())
             }
             ("", "pathSeparator" | "/") => Some("/".to_owned()),
-            ("", "file" | "fileDirname" | "fileBasename" | "relativeFile" | "selectedText" | "lineNumber") => {
+            (
+                "",
+                "file" | "fileDirname" | "fileBasename" | "relativeFile" | "selectedText"
+                | "lineNumber",
+            ) => {
                 said.refers = true;
-                Some(ask(said, name, format!("what the app's `${{{head}}}` stood for")))
+                Some(ask(
+                    said,
+                    name,
+                    format!("what the app's `${{{head}}}` stood for"),
+                ))
             }
             ("" | "env", name) if !name.is_empty() && name_length(name) == name.len() => {
                 said.refers = true;
@@ -165,7 +188,11 @@ impl Dialect {
             ("input", id) => Some(self.input(id, said)),
             ("command" | "config" | "file" | "workspaceFolder", name) if !name.is_empty() => {
                 said.refers = true;
-                Some(ask(said, name, format!("what the app's `${{{head}}}` stood for")))
+                Some(ask(
+                    said,
+                    name,
+                    format!("what the app's `${{{head}}}` stood for"),
+                ))
             }
             _ => None,
         }
@@ -174,26 +201,42 @@ impl Dialect {
     fn folder(&self, said: &mut Said, head: &str) -> String {
         match &self.workspace {
             Some(folder) => {
-                said.notes.push(format!("`${{{head}}}` became the directory of this project"));
+                said.notes.push(format!(
+                    "`${{{head}}}` became the directory of this project"
+                ));
                 folder.display().to_string()
             }
             None => {
                 said.refers = true;
-                ask(said, "WORKSPACE_FOLDER", "the directory that the app opened".to_owned())
+                ask(
+                    said,
+                    "WORKSPACE_FOLDER",
+                    "the directory that the app opened".to_owned(),
+                )
             }
         }
     }
 
     fn input(&self, id: &str, said: &mut Said) -> String {
         let input = self.inputs.get(id).cloned().unwrap_or_default();
-        let about = input.description.unwrap_or_else(|| "what the app asked for".to_owned());
+        let about = input
+            .description
+            .unwrap_or_else(|| "what the app asked for".to_owned());
         said.refers = true;
-        if let Some(default) = input.default.filter(|text| !input.password && !text.is_empty() && !text.contains(['$', '}'])) {
+        if let Some(default) = input
+            .default
+            .filter(|text| !input.password && !text.is_empty() && !text.contains(['$', '}']))
+        {
             let name = variable_of(id);
-            said.notes.push(format!("`${{input:{id}}}` became `${{{name}}}`, with what the app offered as its default"));
+            said.notes.push(format!(
+                "`${{input:{id}}}` became `${{{name}}}`, with what the app offered as its default"
+            ));
             return format!("${{{name}:-{default}}}");
         }
-        said.notes.push(format!("`${{input:{id}}}` became `${{{}}}`: nobody asks any more", variable_of(id)));
+        said.notes.push(format!(
+            "`${{input:{id}}}` became `${{{}}}`: nobody asks any more",
+            variable_of(id)
+        ));
         ask(said, id, about)
     }
 }
@@ -211,7 +254,8 @@ fn name_length(text: &str) -> usize {
     if !text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
         return 0;
     }
-    text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len())
+    text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(text.len())
 }
 
 /// A name for a variable: upper case, words joined by `_`. `githubToken` and `github-token` are both `GITHUB_TOKEN`.
@@ -263,8 +307,16 @@ mod tests {
         let rows = [
             (Shape::Common, "Bearer ${env:TOKEN}", "Bearer ${TOKEN}"),
             (Shape::Common, "${A:-x}/${B}", "${A:-x}/${B}"),
-            (Shape::Common, "${userHome}/x${pathSeparator}y${/}z", "${HOME}/x/y/z"),
-            (Shape::Common, "costs $5, {braces} and ${x%%.*}", "costs $5, {braces} and $${x%%.*}"),
+            (
+                Shape::Common,
+                "${userHome}/x${pathSeparator}y${/}z",
+                "${HOME}/x/y/z",
+            ),
+            (
+                Shape::Common,
+                "costs $5, {braces} and ${x%%.*}",
+                "costs $5, {braces} and $${x%%.*}",
+            ),
             (Shape::Common, "$TOKEN", "$TOKEN"),
             (Shape::Gemini, "$TOKEN-$5-${OTHER}", "${TOKEN}-$5-${OTHER}"),
             (Shape::OpenCode, "Bearer {env:TOKEN}", "Bearer ${TOKEN}"),
@@ -272,7 +324,11 @@ mod tests {
             (Shape::VsCode, "${input:service-key}", "${SERVICE_KEY}"),
             (Shape::VsCode, "${input:region}", "${REGION:-north}"),
             (Shape::VsCode, "${input:pin}", "${PIN}"),
-            (Shape::VsCode, "${workspaceFolder}/data", "${WORKSPACE_FOLDER}/data"),
+            (
+                Shape::VsCode,
+                "${workspaceFolder}/data",
+                "${WORKSPACE_FOLDER}/data",
+            ),
             (Shape::VsCode, "ünï${env:Ä}", "ünï$${env:Ä}"),
         ];
         for (shape, text, expected) in rows {
@@ -286,9 +342,16 @@ mod tests {
         assert_eq!(said.asked[0].variable, "SERVICE_KEY");
         assert_eq!(said.asked[0].what, "the key of the service");
         assert!(said.refers);
-        let here = say(Shape::VsCode, Some("/src/engine"), "${workspaceFolder}/data");
+        let here = say(
+            Shape::VsCode,
+            Some("/src/engine"),
+            "${workspaceFolder}/data",
+        );
         assert_eq!(here.text, "/src/engine/data");
-        assert!(here.asked.is_empty() && here.notes[0].contains("directory"), "{here:?}");
+        assert!(
+            here.asked.is_empty() && here.notes[0].contains("directory"),
+            "{here:?}"
+        );
         let file = say(Shape::OpenCode, None, "{file:~/.key}");
         assert_eq!(file.text, "${FILE_KEY}");
         assert!(file.asked.first().unwrap().what.contains("~/.key"));

@@ -11,22 +11,88 @@ use super::dialect::variable_of;
 
 /// Words that make the name of a variable, header, flag or query parameter suspicious.
 const WORDS: [&str; 17] = [
-    "TOKEN", "TOKENS", "KEY", "KEYS", "APIKEY", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASS", "PASSPHRASE",
-    "CREDENTIAL", "CREDENTIALS", "AUTHORIZATION", "COOKIE", "PAT", "DSN",
+    "TOKEN",
+    "TOKENS",
+    "KEY",
+    "KEYS",
+    "APIKEY",
+    "SECRET",
+    "SECRETS",
+    "PASSWORD",
+    "PASSWD",
+    "PASS",
+    "PASSPHRASE",
+    "CREDENTIAL",
+    "CREDENTIALS",
+    "AUTHORIZATION",
+    "COOKIE",
+    "PAT",
+    "DSN",
 ];
 /// Pieces that do so wherever they stand in a name, for names without separators.
-const PIECES: [&str; 7] = ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "APIKEY", "CREDENTIAL", "PRIVATEKEY"];
+const PIECES: [&str; 7] = [
+    "TOKEN",
+    "SECRET",
+    "PASSWORD",
+    "PASSWD",
+    "APIKEY",
+    "CREDENTIAL",
+    "PRIVATEKEY",
+];
 /// Last words that say: this is about a secret, but is none.
 const ABOUT: [&str; 16] = [
-    "FILE", "PATH", "DIR", "LIMIT", "COUNT", "MAX", "MIN", "SIZE", "LENGTH", "TTL", "TIMEOUT", "URL", "URI", "NAME", "ID",
-    "HEADER",
+    "FILE", "PATH", "DIR", "LIMIT", "COUNT", "MAX", "MIN", "SIZE", "LENGTH", "TTL", "TIMEOUT",
+    "URL", "URI", "NAME", "ID", "HEADER",
 ];
 /// How services begin their keys.
 const BEGINNINGS: [&str; 47] = [
-    "sk-", "sk_live_", "sk_test_", "rk_live_", "rk_test_", "pk_live_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_",
-    "github_pat_", "glpat-", "xoxb-", "xoxp-", "xoxa-", "xoxe-", "xapp-", "AKIA", "ASIA", "AIza", "ya29.", "hf_", "npm_",
-    "pypi-", "dop_v1_", "shpat_", "SG.", "ntn_", "secret_", "lin_api_", "figd_", "tvly-", "fc-", "r8_", "gsk_", "xai-",
-    "sntrys_", "sntryu_", "dckr_pat_", "ATATT", "whsec_", "key-", "pplx-", "ctx7sk-", "nvapi-", "-----BEGIN",
+    "sk-",
+    "sk_live_",
+    "sk_test_",
+    "rk_live_",
+    "rk_test_",
+    "pk_live_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "xoxa-",
+    "xoxe-",
+    "xapp-",
+    "AKIA",
+    "ASIA",
+    "AIza",
+    "ya29.",
+    "hf_",
+    "npm_",
+    "pypi-",
+    "dop_v1_",
+    "shpat_",
+    "SG.",
+    "ntn_",
+    "secret_",
+    "lin_api_",
+    "figd_",
+    "tvly-",
+    "fc-",
+    "r8_",
+    "gsk_",
+    "xai-",
+    "sntrys_",
+    "sntryu_",
+    "dckr_pat_",
+    "ATATT",
+    "whsec_",
+    "key-",
+    "pplx-",
+    "ctx7sk-",
+    "nvapi-",
+    "-----BEGIN",
 ];
 /// A key of a service is at least so long, beginning included.
 const KEY_CHARS_MIN: usize = 16;
@@ -46,7 +112,9 @@ pub(crate) struct Vault {
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("variables", &self.values.keys()).finish_non_exhaustive()
+        f.debug_struct("Vault")
+            .field("variables", &self.values.keys())
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,10 +139,14 @@ impl Vault {
     /// A reference for `value`: the same value has the same one, and another value never has it. `names`: what the variable
     /// may be called, the best first.
     fn reference(&mut self, value: &str, names: &[String]) -> String {
-        if let Some(name) = names.iter().find(|name| self.values.get(*name).is_some_and(|known| known == value)) {
+        if let Some(name) = names
+            .iter()
+            .find(|name| self.values.get(*name).is_some_and(|known| known == value))
+        {
             return name.clone();
         }
-        let numbered = (2..).map(|n| format!("{}_{n}", names.last().map_or("SECRET", String::as_str)));
+        let numbered =
+            (2..).map(|n| format!("{}_{n}", names.last().map_or("SECRET", String::as_str)));
         let name = names
             .iter()
             .cloned()
@@ -91,13 +163,20 @@ impl Vault {
             variable: variable.clone(),
             copied: self.keep,
         });
-        if self.keep { value.to_owned() } else { format!("${{{variable}}}") }
+        if self.keep {
+            value.to_owned()
+        } else {
+            format!("${{{variable}}}")
+        }
     }
 
     /// A variable of the environment of a server.
     pub(crate) fn env(&mut self, server: &str, name: &str, value: &str) -> (String, Vec<Taken>) {
         let mut taken = Vec::new();
-        let names = [variable_of_env(name), variable_of(&format!("{server}-{name}"))];
+        let names = [
+            variable_of_env(name),
+            variable_of(&format!("{server}-{name}")),
+        ];
         let text = if is_secret(name, value) {
             self.put(value, &names, &mut taken)
         } else {
@@ -113,12 +192,22 @@ impl Vault {
         (text, taken)
     }
 
-    fn header_value(&mut self, server: &str, name: &str, value: &str, taken: &mut Vec<Taken>) -> String {
+    fn header_value(
+        &mut self,
+        server: &str,
+        name: &str,
+        value: &str,
+        taken: &mut Vec<Taken>,
+    ) -> String {
         if !is_secret(name, value) {
             return self.inside(server, value, taken);
         }
         let (scheme, rest) = split_scheme(value);
-        let what = if name.eq_ignore_ascii_case("authorization") { "token" } else { name };
+        let what = if name.eq_ignore_ascii_case("authorization") {
+            "token"
+        } else {
+            name
+        };
         let reference = self.put(rest, &[variable_of(&format!("{server}-{what}"))], taken);
         format!("{scheme}{reference}")
     }
@@ -132,7 +221,10 @@ impl Vault {
             None => (value.as_str(), None),
         };
         // Some services put the key into the path.
-        let (origin, path) = match before.find("://").and_then(|at| before[at + 3..].find('/').map(|slash| at + 3 + slash)) {
+        let (origin, path) = match before
+            .find("://")
+            .and_then(|at| before[at + 3..].find('/').map(|slash| at + 3 + slash))
+        {
             Some(slash) => before.split_at(slash),
             None => (before, ""),
         };
@@ -142,7 +234,11 @@ impl Vault {
                 if has_reference(segment) || !(looks_like_key(segment) || looks_random(segment)) {
                     return segment.to_owned();
                 }
-                self.put(segment, &[variable_of(&format!("{server}-url-key"))], &mut taken)
+                self.put(
+                    segment,
+                    &[variable_of(&format!("{server}-url-key"))],
+                    &mut taken,
+                )
             })
             .collect();
         let mut url = format!("{origin}{}", segments.join("/"));
@@ -151,7 +247,10 @@ impl Vault {
                 Some((query, fragment)) => (query, Some(fragment)),
                 None => (query, None),
             };
-            let pairs: Vec<String> = query.split('&').map(|pair| self.query_pair(server, pair, &mut taken)).collect();
+            let pairs: Vec<String> = query
+                .split('&')
+                .map(|pair| self.query_pair(server, pair, &mut taken))
+                .collect();
             url.push('?');
             url.push_str(&pairs.join("&"));
             if let Some(fragment) = fragment {
@@ -174,28 +273,42 @@ impl Vault {
 
     /// The arguments of a program: `--token VALUE`, `--token=VALUE`, `-e TOKEN=VALUE`, `--header "Name: value"`, and whatever
     /// looks like a key by itself.
-    pub(crate) fn args(&mut self, server: &str, args: &[String]) -> (Vec<String>, Vec<(usize, Taken)>) {
+    pub(crate) fn args(
+        &mut self,
+        server: &str,
+        args: &[String],
+    ) -> (Vec<String>, Vec<(usize, Taken)>) {
         let mut out = Vec::with_capacity(args.len());
         let mut all = Vec::new();
         let mut flag: Option<&str> = None;
         for (index, arg) in args.iter().enumerate() {
             let mut taken = Vec::new();
             let text = self.arg(server, flag, arg, &mut taken);
-            flag = arg.strip_prefix('-').map(|rest| rest.trim_start_matches('-')).filter(|rest| !rest.contains('='));
+            flag = arg
+                .strip_prefix('-')
+                .map(|rest| rest.trim_start_matches('-'))
+                .filter(|rest| !rest.contains('='));
             out.push(text);
             all.extend(taken.into_iter().map(|one| (index, one)));
         }
         (out, all)
     }
 
-    fn arg(&mut self, server: &str, flag: Option<&str>, arg: &str, taken: &mut Vec<Taken>) -> String {
+    fn arg(
+        &mut self,
+        server: &str,
+        flag: Option<&str>,
+        arg: &str,
+        taken: &mut Vec<Taken>,
+    ) -> String {
         if arg.starts_with('-') {
             let Some((name, value)) = arg.split_once('=') else {
                 return arg.to_owned();
             };
             let plain = name.trim_start_matches('-');
             if is_secret(plain, value) {
-                let reference = self.put(value, &[variable_of(&format!("{server}-{plain}"))], taken);
+                let reference =
+                    self.put(value, &[variable_of(&format!("{server}-{plain}"))], taken);
                 return format!("{name}={reference}");
             }
             return format!("{name}={}", self.arg(server, Some(plain), value, taken));
@@ -205,7 +318,10 @@ impl Vault {
             if is_header && let Some((name, value)) = arg.split_once(':') {
                 let trimmed = value.trim_start();
                 let space = &value[..value.len() - trimmed.len()];
-                return format!("{name}:{space}{}", self.header_value(server, name.trim(), trimmed, taken));
+                return format!(
+                    "{name}:{space}{}",
+                    self.header_value(server, name.trim(), trimmed, taken)
+                );
             }
             if flag.len() > 1 && is_secret(flag, arg) {
                 return self.put(arg, &[variable_of(&format!("{server}-{flag}"))], taken);
@@ -213,7 +329,10 @@ impl Vault {
         }
         if let Some((name, value)) = arg.split_once('=').filter(|(name, _)| is_variable(name)) {
             if is_secret(name, value) {
-                let names = [variable_of_env(name), variable_of(&format!("{server}-{name}"))];
+                let names = [
+                    variable_of_env(name),
+                    variable_of(&format!("{server}-{name}")),
+                ];
                 return format!("{name}={}", self.put(value, &names, taken));
             }
         }
@@ -244,7 +363,11 @@ impl Vault {
         });
         match found {
             Some((from, to)) if to > from && !has_reference(&value[from..to]) => {
-                let reference = self.put(&value[from..to], &[variable_of(&format!("{server}-password"))], taken);
+                let reference = self.put(
+                    &value[from..to],
+                    &[variable_of(&format!("{server}-password"))],
+                    taken,
+                );
                 format!("{}{reference}{}", &value[..from], &value[to..])
             }
             Some(_) | None => value.to_owned(),
@@ -254,7 +377,11 @@ impl Vault {
 
 /// The name of a variable of the environment, kept as it is if it can be.
 fn variable_of_env(name: &str) -> String {
-    if is_variable(name) { name.to_owned() } else { variable_of(name) }
+    if is_variable(name) {
+        name.to_owned()
+    } else {
+        variable_of(name)
+    }
 }
 
 fn is_variable(name: &str) -> bool {
@@ -269,7 +396,9 @@ fn has_reference(value: &str) -> bool {
 /// `Bearer abc` into `Bearer ` and `abc`.
 fn split_scheme(value: &str) -> (&str, &str) {
     match value.split_once(' ') {
-        Some((scheme, rest)) if !rest.trim().is_empty() && scheme.chars().all(|c| c.is_ascii_alphabetic()) => {
+        Some((scheme, rest))
+            if !rest.trim().is_empty() && scheme.chars().all(|c| c.is_ascii_alphabetic()) =>
+        {
             value.split_at(scheme.len() + 1)
         }
         Some(_) | None => ("", value),
@@ -288,7 +417,10 @@ pub(crate) fn is_secret(name: &str, value: &str) -> bool {
     match suspicion(name) {
         Suspicion::None => looks_random(bare),
         Suspicion::Weak => {
-            let is_word = matches!(bare.to_ascii_lowercase().as_str(), "true" | "false" | "none" | "null" | "yes" | "no");
+            let is_word = matches!(
+                bare.to_ascii_lowercase().as_str(),
+                "true" | "false" | "none" | "null" | "yes" | "no"
+            );
             let is_number = bare.len() <= 9 && bare.chars().all(|c| c.is_ascii_digit() || c == '.');
             !is_word && !is_number
         }
@@ -311,11 +443,20 @@ fn suspicion(name: &str) -> Suspicion {
         return Suspicion::None;
     }
     let joined = words.concat();
-    let strong = ["PASSW", "SECRET", "AUTHORIZATION", "COOKIE", "PASSPHRASE", "CREDENTIAL"];
+    let strong = [
+        "PASSW",
+        "SECRET",
+        "AUTHORIZATION",
+        "COOKIE",
+        "PASSPHRASE",
+        "CREDENTIAL",
+    ];
     if strong.iter().any(|piece| joined.contains(piece)) {
         return Suspicion::Strong;
     }
-    if words.iter().any(|word| WORDS.contains(word)) || PIECES.iter().any(|piece| joined.contains(piece)) {
+    if words.iter().any(|word| WORDS.contains(word))
+        || PIECES.iter().any(|piece| joined.contains(piece))
+    {
         return Suspicion::Weak;
     }
     Suspicion::None
@@ -328,7 +469,10 @@ fn looks_like_key(value: &str) -> bool {
         return false;
     }
     let known = BEGINNINGS.iter().any(|beginning| {
-        value.strip_prefix(beginning).is_some_and(|rest| rest.chars().any(|c| c.is_ascii_digit() || c.is_ascii_uppercase()))
+        value.strip_prefix(beginning).is_some_and(|rest| {
+            rest.chars()
+                .any(|c| c.is_ascii_digit() || c.is_ascii_uppercase())
+        })
     });
     known || value.starts_with("eyJ") && value.matches('.').count() == 2
 }
@@ -339,11 +483,15 @@ fn looks_random(value: &str) -> bool {
         return false;
     }
     let is_apart = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '=');
-    value.split(is_apart).filter(|run| run.len() >= RANDOM_CHARS_MIN).any(|run| {
-        let digits = run.chars().filter(char::is_ascii_digit).count();
-        let letters = run.chars().filter(char::is_ascii_alphabetic).count();
-        digits >= 2 && letters >= 2 && bits_per_char(run) >= RANDOM_BITS_MIN
-    }) || is_hex_digest(value)
+    value
+        .split(is_apart)
+        .filter(|run| run.len() >= RANDOM_CHARS_MIN)
+        .any(|run| {
+            let digits = run.chars().filter(char::is_ascii_digit).count();
+            let letters = run.chars().filter(char::is_ascii_alphabetic).count();
+            digits >= 2 && letters >= 2 && bits_per_char(run) >= RANDOM_BITS_MIN
+        })
+        || is_hex_digest(value)
 }
 
 fn is_hex_digest(value: &str) -> bool {
@@ -399,7 +547,10 @@ mod tests {
             ("SSH_KEY_PATH", "/home/ada/.ssh/id_ed25519"),
             ("USE_API_KEY", "true"),
             ("LOG_LEVEL", "debug"),
-            ("PACKAGE", "@modelcontextprotocol/server-sequential-thinking@2025.12.18"),
+            (
+                "PACKAGE",
+                "@modelcontextprotocol/server-sequential-thinking@2025.12.18",
+            ),
             ("ROOT", "/home/ada/projects/engine"),
             ("IMAGE", "ghcr.io/github/github-mcp-server:v1.2.3"),
             ("KEYBOARD_LAYOUT", "de"),
@@ -413,15 +564,30 @@ mod tests {
     fn args(texts: &[&str]) -> (Vec<String>, Vec<String>) {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         let (args, taken) = Vault::new(false).args("files", &texts);
-        (args, taken.into_iter().map(|(_, taken)| taken.variable).collect())
+        (
+            args,
+            taken.into_iter().map(|(_, taken)| taken.variable).collect(),
+        )
     }
 
     #[test]
     fn arguments_in_every_way_that_people_pass_secrets() {
         let rows: [(&[&str], &[&str], &[&str]); 8] = [
-            (&["--api-key", "abc", "x"], &["--api-key", "${FILES_API_KEY}", "x"], &["FILES_API_KEY"]),
-            (&["--token=abc"], &["--token=${FILES_TOKEN}"], &["FILES_TOKEN"]),
-            (&["-e", "GH_TOKEN=abc"], &["-e", "GH_TOKEN=${GH_TOKEN}"], &["GH_TOKEN"]),
+            (
+                &["--api-key", "abc", "x"],
+                &["--api-key", "${FILES_API_KEY}", "x"],
+                &["FILES_API_KEY"],
+            ),
+            (
+                &["--token=abc"],
+                &["--token=${FILES_TOKEN}"],
+                &["FILES_TOKEN"],
+            ),
+            (
+                &["-e", "GH_TOKEN=abc"],
+                &["-e", "GH_TOKEN=${GH_TOKEN}"],
+                &["GH_TOKEN"],
+            ),
             (&["-e", "GH_TOKEN", "img"], &["-e", "GH_TOKEN", "img"], &[]),
             (
                 &["--header", "Authorization: Bearer abc"],
@@ -434,7 +600,11 @@ mod tests {
                 &["FILES_PASSWORD"],
             ),
             (&["--key", "--verbose"], &["--key", "--verbose"], &[]),
-            (&["-y", "a-package", "/data"], &["-y", "a-package", "/data"], &[]),
+            (
+                &["-y", "a-package", "/data"],
+                &["-y", "a-package", "/data"],
+                &[],
+            ),
         ];
         for (given, expected, variables) in rows {
             let (out, taken) = args(given);
@@ -447,12 +617,21 @@ mod tests {
     fn addresses_keep_everything_but_the_secret() {
         let mut vault = Vault::new(false);
         let (url, taken) = vault.url("search", "https://mcp.test/v1/mcp?api_key=abc&lang=de#top");
-        assert_eq!(url, "https://mcp.test/v1/mcp?api_key=${SEARCH_API_KEY}&lang=de#top");
+        assert_eq!(
+            url,
+            "https://mcp.test/v1/mcp?api_key=${SEARCH_API_KEY}&lang=de#top"
+        );
         assert_eq!(taken.len(), 1);
-        let (url, _) = vault.url("zap", "https://mcp.test/api/mcp/s/q8Zk2LmN0pQr7sTu4vWx9yAb/mcp");
+        let (url, _) = vault.url(
+            "zap",
+            "https://mcp.test/api/mcp/s/q8Zk2LmN0pQr7sTu4vWx9yAb/mcp",
+        );
         assert_eq!(url, "https://mcp.test/api/mcp/s/${ZAP_URL_KEY}/mcp");
         let (url, taken) = vault.url("plain", "https://mcp.test:8443/mcp");
-        assert_eq!((url.as_str(), taken.len()), ("https://mcp.test:8443/mcp", 0));
+        assert_eq!(
+            (url.as_str(), taken.len()),
+            ("https://mcp.test:8443/mcp", 0)
+        );
     }
 
     #[test]
@@ -461,7 +640,10 @@ mod tests {
         let (first, _) = vault.env("a", "API_KEY", "one");
         let (same, _) = vault.env("b", "API_KEY", "one");
         let (other, _) = vault.env("b", "API_KEY", "two");
-        assert_eq!([first.as_str(), &same, &other], ["${API_KEY}", "${API_KEY}", "${B_API_KEY}"]);
+        assert_eq!(
+            [first.as_str(), &same, &other],
+            ["${API_KEY}", "${API_KEY}", "${B_API_KEY}"]
+        );
         assert!(!format!("{vault:?}").contains("one"), "{vault:?}");
     }
 

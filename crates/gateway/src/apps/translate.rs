@@ -80,7 +80,9 @@ fn own_kind(shape: Shape, map: &Map<String, Value>) -> Option<String> {
             Some("stdio" | "sse" | "streamable_http" | "streamable-http") | None => None,
             Some(kind) => Some(format!("an extension of goose itself (`{kind}`)")),
         },
-        Shape::Zed if text("source") == Some("extension") => Some("an extension of Zed itself".to_owned()),
+        Shape::Zed if text("source") == Some("extension") => {
+            Some("an extension of Zed itself".to_owned())
+        }
         Shape::Zed if !["command", "url"].iter().any(|key| map.contains_key(*key)) => {
             Some("an extension of Zed itself".to_owned())
         }
@@ -153,7 +155,10 @@ impl Making {
             name,
         };
         if server.name != raw.name {
-            server.notes.push(format!("`{}` is no name for a server of Mainstay; it became `{}`", raw.name, server.name));
+            server.notes.push(format!(
+                "`{}` is no name for a server of Mainstay; it became `{}`",
+                raw.name, server.name
+            ));
         }
         Self {
             shape,
@@ -180,10 +185,18 @@ impl Making {
         for (key, value) in std::mem::take(&mut self.raw.map) {
             match value {
                 Value::Object(inner) if self.shape == Shape::Nemo && key == "server" => {
-                    keys.extend(inner.into_iter().map(|(inner, value)| (format!("server.{inner}"), value)));
+                    keys.extend(
+                        inner
+                            .into_iter()
+                            .map(|(inner, value)| (format!("server.{inner}"), value)),
+                    );
                 }
                 Value::Object(inner) if self.shape == Shape::Hermes && key == "lifecycle" => {
-                    keys.extend(inner.into_iter().map(|(inner, value)| (format!("lifecycle.{inner}"), value)));
+                    keys.extend(
+                        inner
+                            .into_iter()
+                            .map(|(inner, value)| (format!("lifecycle.{inner}"), value)),
+                    );
                 }
                 value => keys.push((key, value)),
             }
@@ -226,7 +239,8 @@ impl Making {
             Fate::Args => match strings(value) {
                 Some(args) => {
                     let args = args.into_iter().enumerate();
-                    self.args.extend(args.map(|(index, arg)| (format!("{key}[{index}]"), arg)));
+                    self.args
+                        .extend(args.map(|(index, arg)| (format!("{key}[{index}]"), arg)));
                     self.became(key, "args");
                 }
                 None => self.lose(key, "expected a list of texts"),
@@ -246,7 +260,10 @@ impl Making {
             Fate::HeaderNames => self.header_names(key, value),
             Fate::Bearer => {
                 if let Some(variable) = value.as_str() {
-                    self.headers.push(("Authorization".to_owned(), json!(format!("Bearer ${{{variable}}}"))));
+                    self.headers.push((
+                        "Authorization".to_owned(),
+                        json!(format!("Bearer ${{{variable}}}")),
+                    ));
                     self.became(key, "headers.Authorization");
                 }
             }
@@ -276,7 +293,10 @@ impl Making {
             Fate::CaFile => match value {
                 Value::String(file) => self.other(key, "tls", json!({ "caFile": file })),
                 Value::Bool(true) => {}
-                _ => self.lose(key, "Mainstay always checks certificates; name their authority in `tls.caFile`"),
+                _ => self.lose(
+                    key,
+                    "Mainstay always checks certificates; name their authority in `tls.caFile`",
+                ),
             },
             Fate::As(own) => self.other(key, own, value.clone()),
             Fate::Implied => {}
@@ -298,7 +318,9 @@ impl Making {
             Value::Array(_) => {
                 let mut words = strings(value).unwrap_or_default().into_iter();
                 self.command = words.next();
-                let rest = words.enumerate().map(|(index, arg)| (format!("{key}[{}]", index + 1), arg));
+                let rest = words
+                    .enumerate()
+                    .map(|(index, arg)| (format!("{key}[{}]", index + 1), arg));
                 // Before those of `args`, should there be both.
                 self.args.splice(0..0, rest);
                 self.became(key, "command, args");
@@ -306,10 +328,20 @@ impl Making {
             // Zed once had the program, its arguments and variables under `command`.
             Value::Object(parts) => {
                 self.command = parts.get("path").and_then(Value::as_str).map(str::to_owned);
-                let args = parts.get("args").and_then(strings).unwrap_or_default().into_iter().enumerate();
-                self.args.extend(args.map(|(index, arg)| (format!("{key}.args[{index}]"), arg)));
+                let args = parts
+                    .get("args")
+                    .and_then(strings)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .enumerate();
+                self.args
+                    .extend(args.map(|(index, arg)| (format!("{key}.args[{index}]"), arg)));
                 self.became(key, "command, args");
-                let env = parts.get("env").and_then(Value::as_object).cloned().unwrap_or_default();
+                let env = parts
+                    .get("env")
+                    .and_then(Value::as_object)
+                    .cloned()
+                    .unwrap_or_default();
                 for (name, value) in env {
                     self.env.push((name, value));
                 }
@@ -339,10 +371,12 @@ impl Making {
     /// Names of variables that the app hands on from its own environment, or from where it keeps secrets.
     fn env_names(&mut self, key: &str, value: &Value) {
         let names = value.as_array().into_iter().flatten().filter_map(|one| {
-            one.as_str().or_else(|| one.get("name").and_then(Value::as_str))
+            one.as_str()
+                .or_else(|| one.get("name").and_then(Value::as_str))
         });
         for name in names {
-            self.env.push((name.to_owned(), json!(format!("${{{name}}}"))));
+            self.env
+                .push((name.to_owned(), json!(format!("${{{name}}}"))));
             if self.shape == Shape::Goose {
                 let asked = Asked {
                     variable: name.to_owned(),
@@ -376,17 +410,24 @@ impl Making {
     fn header_names(&mut self, key: &str, value: &Value) {
         for (name, variable) in value.as_object().into_iter().flatten() {
             if let Some(variable) = variable.as_str() {
-                self.headers.push((name.clone(), json!(format!("${{{variable}}}"))));
+                self.headers
+                    .push((name.clone(), json!(format!("${{{variable}}}"))));
             }
         }
         self.became(key, "headers");
     }
 
     fn kind(&mut self, value: &Value) {
-        let plain = value.as_str().unwrap_or_default().replace(['-', '_', ' '], "").to_lowercase();
+        let plain = value
+            .as_str()
+            .unwrap_or_default()
+            .replace(['-', '_', ' '], "")
+            .to_lowercase();
         match plain.as_str() {
             "sse" | "httpsse" => self.is_sse = true,
-            "ws" | "websocket" => self.refused = Some("the transport websocket is not supported".to_owned()),
+            "ws" | "websocket" => {
+                self.refused = Some("the transport websocket is not supported".to_owned())
+            }
             // Follows from `command` or `url`.
             _ => {}
         }
@@ -425,11 +466,16 @@ impl Making {
                     }
                 }
                 // The app lets the one win where both name a tool; here the other does.
-                if self.shape == Shape::Hermes && self.tools.contains_key("include") && self.tools.remove("exclude").is_some() {
+                if self.shape == Shape::Hermes
+                    && self.tools.contains_key("include")
+                    && self.tools.remove("exclude").is_some()
+                {
                     self.lose("tools.exclude", "`include` wins there where both are given");
                 }
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => self.lose(key, "is not known to Mainstay"),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                self.lose(key, "is not known to Mainstay")
+            }
         }
     }
 
@@ -453,7 +499,9 @@ impl Making {
     }
 
     fn timeout(&mut self, key: &str, to: &'static str, unit_ms: u32, value: &Value) {
-        let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+        let number = value
+            .as_f64()
+            .or_else(|| value.as_str()?.trim().parse().ok());
         let Some(ms) = number.and_then(|number| keys::milliseconds(number, unit_ms)) else {
             self.lose(key, "expected a duration");
             return;
@@ -471,7 +519,10 @@ impl Making {
     fn open_code_timeout(&mut self, key: &str, value: &Value) {
         match value.as_object() {
             Some(parts) => {
-                for (part, to) in [("startup", "timeouts.connectMs"), ("request", "timeouts.callIdleMs")] {
+                for (part, to) in [
+                    ("startup", "timeouts.connectMs"),
+                    ("request", "timeouts.callIdleMs"),
+                ] {
                     if let Some(value) = parts.get(part) {
                         self.timeout(&format!("{key}.{part}"), to, 1, value);
                     }
@@ -499,8 +550,12 @@ impl Making {
         let transport = match (self.command.take(), self.url.take()) {
             (Some(command), None) => self.finish_stdio(&command, vault),
             (None, Some(url)) => self.finish_http(&url, vault),
-            (Some(_), Some(_)) => return Outcome::Skipped("it has both a program and an address".to_owned()),
-            (None, None) => return Outcome::Skipped("it has neither a program nor an address".to_owned()),
+            (Some(_), Some(_)) => {
+                return Outcome::Skipped("it has both a program and an address".to_owned());
+            }
+            (None, None) => {
+                return Outcome::Skipped("it has neither a program nor an address".to_owned());
+            }
         };
         let mut entry = match transport {
             Ok(entry) => entry,
@@ -514,7 +569,9 @@ impl Making {
         }
         if let Some(idle) = self.timeouts.get("callIdleMs").and_then(Value::as_u64) {
             // The whole of a call has a limit of its own, which must not be the shorter one.
-            let total = mainstay::config::ServerConfig::stdio("x", "x").timeouts.call_total_ms;
+            let total = mainstay::config::ServerConfig::stdio("x", "x")
+                .timeouts
+                .call_total_ms;
             if idle > total {
                 self.timeouts.insert("callTotalMs".to_owned(), json!(idle));
             }
@@ -527,13 +584,20 @@ impl Making {
         Outcome::Server(Box::new(self.server))
     }
 
-    fn finish_stdio(&mut self, command: &str, vault: &mut Vault) -> Result<Vec<(String, Value)>, Outcome> {
+    fn finish_stdio(
+        &mut self,
+        command: &str,
+        vault: &mut Vault,
+    ) -> Result<Vec<(String, Value)>, Outcome> {
         if is_mainstay_program(command, &self.args) {
             return Err(Outcome::Mainstay);
         }
         let command = self.say(command);
         let places: Vec<String> = self.args.iter().map(|(place, _)| place.clone()).collect();
-        let given: Vec<String> = std::mem::take(&mut self.args).into_iter().map(|(_, arg)| arg).collect();
+        let given: Vec<String> = std::mem::take(&mut self.args)
+            .into_iter()
+            .map(|(_, arg)| arg)
+            .collect();
         let said: Vec<String> = given.iter().map(|arg| self.say(arg)).collect();
         let (args, taken) = vault.args(&self.server.name, &said);
         for (index, one) in taken {
@@ -545,7 +609,10 @@ impl Making {
             entry.push(("args".to_owned(), json!(args)));
         }
         if !self.env.is_empty() {
-            entry.push(("env".to_owned(), Value::Object(std::mem::take(&mut self.env).into_iter().collect())));
+            entry.push((
+                "env".to_owned(),
+                Value::Object(std::mem::take(&mut self.env).into_iter().collect()),
+            ));
         }
         if let Some(cwd) = cwd {
             entry.push(("cwd".to_owned(), json!(cwd)));
@@ -559,8 +626,11 @@ impl Making {
     /// Where the program starts: apps start those of a project in its directory, and Mainstay in its own.
     fn directory(&mut self, command: &str, args: &[String]) -> Option<String> {
         let told = self.cwd.take().map(|cwd| self.say(&cwd));
-        let project = self.raw.project.clone()?;
-        let relative = |text: &str| text.starts_with("./") || text.starts_with("../") || text == ".";
+        let Some(project) = self.raw.project.clone() else {
+            return told;
+        };
+        let relative =
+            |text: &str| text.starts_with("./") || text.starts_with("../") || text == ".";
         match told {
             Some(cwd) if cwd.starts_with(['/', '~', '$']) => Some(cwd),
             Some(cwd) => Some(project.join(cwd).display().to_string()),
@@ -570,17 +640,24 @@ impl Making {
             }
             None => None,
         }
-        .or(None)
     }
 
-    fn finish_http(&mut self, url: &str, vault: &mut Vault) -> Result<Vec<(String, Value)>, Outcome> {
+    fn finish_http(
+        &mut self,
+        url: &str,
+        vault: &mut Vault,
+    ) -> Result<Vec<(String, Value)>, Outcome> {
         if is_mainstay_address(&self.server.name, url) {
             return Err(Outcome::Mainstay);
         }
         let url = self.say(url);
-        let begins = ["http://", "https://", "${"].iter().any(|beginning| url.starts_with(beginning));
+        let begins = ["http://", "https://", "${"]
+            .iter()
+            .any(|beginning| url.starts_with(beginning));
         if !begins {
-            return Err(Outcome::Skipped("its address begins with neither `http://` nor `https://`".to_owned()));
+            return Err(Outcome::Skipped(
+                "its address begins with neither `http://` nor `https://`".to_owned(),
+            ));
         }
         let (url, taken) = vault.url(&self.server.name, &url);
         self.took("url".to_owned(), taken);
@@ -589,7 +666,10 @@ impl Making {
             entry.push(("type".to_owned(), json!("sse")));
         }
         if !self.headers.is_empty() {
-            entry.push(("headers".to_owned(), Value::Object(std::mem::take(&mut self.headers).into_iter().collect())));
+            entry.push((
+                "headers".to_owned(),
+                Value::Object(std::mem::take(&mut self.headers).into_iter().collect()),
+            ));
         }
         if !self.env.is_empty() || !self.args.is_empty() {
             self.lose("env", "has no effect on an address");
@@ -614,7 +694,11 @@ fn strings(value: &Value) -> Option<Vec<String>> {
 
 /// Whether the entry starts Mainstay.
 fn is_mainstay_program(command: &str, args: &[(String, String)]) -> bool {
-    let is_it = |text: &str| std::path::Path::new(text).file_stem().is_some_and(|stem| stem == OWN_NAME);
+    let is_it = |text: &str| {
+        std::path::Path::new(text)
+            .file_stem()
+            .is_some_and(|stem| stem == OWN_NAME)
+    };
     let mut words = std::iter::once(command).chain(args.iter().map(|(_, arg)| arg.as_str()));
     words.position(is_it).is_some() && words.any(|word| word == "stdio")
 }
@@ -626,6 +710,7 @@ fn is_mainstay_address(name: &str, url: &str) -> bool {
     let (host, port) = host.rsplit_once(':').unwrap_or((host, "80"));
     let is_here = matches!(host, "127.0.0.1" | "localhost" | "[::1]");
     let path = path.split(['?', '#']).next().unwrap_or_default();
-    let is_endpoint = path == "mcp" || path.starts_with("servers/") || path.starts_with("profiles/");
+    let is_endpoint =
+        path == "mcp" || path.starts_with("servers/") || path.starts_with("profiles/");
     is_here && is_endpoint && (port == "8808" || name == OWN_NAME)
 }

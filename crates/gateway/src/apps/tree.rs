@@ -67,7 +67,9 @@ fn read_text(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("the file has more than the {FILE_BYTES_MAX} bytes that are read")));
+        return Err(io::Error::other(format!(
+            "the file has more than the {FILE_BYTES_MAX} bytes that are read"
+        )));
     }
     String::from_utf8(bytes).map_err(|_not_text| io::Error::other("this is not UTF-8 text"))
 }
@@ -88,7 +90,9 @@ pub(crate) fn parse(text: &str, format: Format) -> Result<Value, Broken> {
 
 /// The format that a file's name or else its text tells.
 pub(crate) fn guess_format(path: &Path, text: &str) -> Format {
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().to_lowercase());
     match ending.as_deref() {
         Some("toml") => Format::Toml,
         Some("yaml" | "yml") => Format::Yaml,
@@ -175,7 +179,9 @@ fn toml(text: &str) -> Result<Value, Broken> {
 }
 
 fn of_toml_table(table: &dyn toml_edit::TableLike) -> Value {
-    let members = table.iter().map(|(key, item)| (key.to_owned(), of_toml_item(item)));
+    let members = table
+        .iter()
+        .map(|(key, item)| (key.to_owned(), of_toml_item(item)));
     Value::Object(members.collect())
 }
 
@@ -184,7 +190,9 @@ fn of_toml_item(item: &toml_edit::Item) -> Value {
         toml_edit::Item::None => Value::Null,
         toml_edit::Item::Value(value) => of_toml_value(value),
         toml_edit::Item::Table(table) => of_toml_table(table),
-        toml_edit::Item::ArrayOfTables(tables) => tables.iter().map(|table| of_toml_table(table)).collect(),
+        toml_edit::Item::ArrayOfTables(tables) => {
+            tables.iter().map(|table| of_toml_table(table)).collect()
+        }
     }
 }
 
@@ -192,7 +200,9 @@ fn of_toml_value(value: &toml_edit::Value) -> Value {
     match value {
         toml_edit::Value::String(text) => Value::String(text.value().clone()),
         toml_edit::Value::Integer(number) => Value::from(*number.value()),
-        toml_edit::Value::Float(number) => Number::from_f64(*number.value()).map_or(Value::Null, Value::Number),
+        toml_edit::Value::Float(number) => {
+            Number::from_f64(*number.value()).map_or(Value::Null, Value::Number)
+        }
         toml_edit::Value::Boolean(flag) => Value::Bool(*flag.value()),
         toml_edit::Value::Datetime(time) => Value::String(time.value().to_string()),
         toml_edit::Value::Array(items) => items.iter().map(of_toml_value).collect(),
@@ -208,7 +218,10 @@ fn yaml(text: &str) -> Result<Value, Broken> {
                 let number = |n: u64| usize::try_from(n).unwrap_or(whole);
                 (number(place.line()), number(place.column()))
             }),
-            message: format!("this is not YAML: {}", short(&error.without_snippet().to_string())),
+            message: format!(
+                "this is not YAML: {}",
+                short(&error.without_snippet().to_string())
+            ),
         }
     })
 }
@@ -247,7 +260,11 @@ mod tests {
     #[test]
     fn a_broken_file_says_where_and_never_what_it_holds() {
         let texts = [
-            (Format::Jsonc, "{\n  \"env\": { \"K\": \"hunter2\" \"L\": 1 }\n}", 2),
+            (
+                Format::Jsonc,
+                "{\n  \"env\": { \"K\": \"hunter2\" \"L\": 1 }\n}",
+                2,
+            ),
             (Format::Toml, "[env]\nK = \"hunter2\nL = 1\n", 2),
             (Format::Yaml, "env:\n  K: \"hunter2\n  - x: [\n", 2),
         ];
@@ -263,7 +280,11 @@ mod tests {
     fn too_deep_is_an_error_and_not_the_end_of_the_process() {
         let deep = "[".repeat(100_000);
         for format in [Format::Jsonc, Format::Yaml, Format::Toml] {
-            let text = if format == Format::Toml { format!("a = {deep}") } else { deep.clone() };
+            let text = if format == Format::Toml {
+                format!("a = {deep}")
+            } else {
+                deep.clone()
+            };
             assert!(parse(&text, format).is_err(), "{format:?}");
         }
     }

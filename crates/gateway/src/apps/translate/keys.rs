@@ -74,9 +74,30 @@ const SECONDS: u32 = 1_000;
 /// Settings that Mainstay has under the same name: files of apps may hold them, because any such file is a configuration of
 /// Mainstay, too.
 const OWN: [&str; 24] = [
-    "required", "startup", "idleShutdownMs", "protocol", "scope", "connections", "timeouts", "restart", "keepalive",
-    "suspicion", "push", "pollMs", "retry", "concurrency", "waiting", "resultBytes", "onToolChange", "catalog",
-    "envPolicy", "stop", "drainMs", "tls", "proxy", "noProxy",
+    "required",
+    "startup",
+    "idleShutdownMs",
+    "protocol",
+    "scope",
+    "connections",
+    "timeouts",
+    "restart",
+    "keepalive",
+    "suspicion",
+    "push",
+    "pollMs",
+    "retry",
+    "concurrency",
+    "waiting",
+    "resultBytes",
+    "onToolChange",
+    "catalog",
+    "envPolicy",
+    "stop",
+    "drainMs",
+    "tls",
+    "proxy",
+    "noProxy",
 ];
 
 /// What becomes of `key` of an entry of `shape`.
@@ -86,30 +107,42 @@ pub(super) fn fate(shape: Shape, key: &str) -> Fate {
 
 /// What only this app means by it.
 fn special(shape: Shape, key: &str) -> Option<Fate> {
-    let call = |unit_ms| Fate::Timeout { to: "timeouts.callIdleMs", unit_ms };
-    let connect = |unit_ms| Fate::Timeout { to: "timeouts.connectMs", unit_ms };
+    let call = |unit_ms| Fate::Timeout {
+        to: "timeouts.callIdleMs",
+        unit_ms,
+    };
+    let connect = |unit_ms| Fate::Timeout {
+        to: "timeouts.connectMs",
+        unit_ms,
+    };
     let fate = match (shape, key) {
         (Shape::Codex, "startup_timeout_sec") => connect(SECONDS),
         (Shape::Codex, "startup_timeout_ms") => connect(1),
         (Shape::Codex, "tool_timeout_sec") => call(SECONDS),
         (Shape::Codex, "tools" | "default_tools_approval_mode") => APPROVAL,
-        (Shape::Codex, "supports_parallel_tool_calls") => Fate::Lost("calls run side by side here; see `concurrency`"),
+        (Shape::Codex, "supports_parallel_tool_calls") => {
+            Fate::Lost("calls run side by side here; see `concurrency`")
+        }
         (Shape::Gemini, "url") => Fate::Url { is_sse: true },
         (Shape::Gemini | Shape::ClaudeCode, "timeout") => call(1),
         (Shape::Cline | Shape::Roo | Shape::Goose | Shape::Hermes, "timeout") => call(SECONDS),
         (Shape::OpenCode, "timeout") => Fate::OpenCodeTimeout,
         (Shape::Hermes, "connect_timeout") => connect(SECONDS),
-        (Shape::Hermes, "idle_timeout_seconds" | "lifecycle.idle_timeout_seconds") => Fate::Timeout {
-            to: "idleShutdownMs",
-            unit_ms: SECONDS,
-        },
+        (Shape::Hermes, "idle_timeout_seconds" | "lifecycle.idle_timeout_seconds") => {
+            Fate::Timeout {
+                to: "idleShutdownMs",
+                unit_ms: SECONDS,
+            }
+        }
         (Shape::Hermes, "keepalive_interval") => Fate::Timeout {
             to: "keepalive.idleMs",
             unit_ms: SECONDS,
         },
         (Shape::Hermes, "protocol") => Fate::Protocol,
         (Shape::Hermes, "ssl_verify") => Fate::CaFile,
-        (Shape::Hermes, "supports_parallel_tool_calls") => Fate::Lost("calls run side by side here; see `concurrency`"),
+        (Shape::Hermes, "supports_parallel_tool_calls") => {
+            Fate::Lost("calls run side by side here; see `concurrency`")
+        }
         (Shape::Goose, "name" | "bundled") => Fate::Implied,
         (Shape::Nemo, "_type") => Fate::Implied,
         (Shape::Nemo, "include") => Fate::Tools { list: "include" },
@@ -117,12 +150,18 @@ fn special(shape: Shape, key: &str) -> Option<Fate> {
         (Shape::Nemo, "tool_overrides") => Fate::Overrides,
         (Shape::Nemo, "tool_call_timeout") => call(SECONDS),
         (Shape::Nemo, "server.auth_provider") => LOGIN,
-        (Shape::Nemo, key) if key.starts_with("server.") => return Some(common(shape, &key["server.".len()..])),
+        (Shape::Nemo, key) if key.starts_with("server.") => {
+            return Some(common(shape, &key["server.".len()..]));
+        }
         (Shape::Awaken, "timeout_secs") => connect(SECONDS),
         (Shape::Awaken, "id") => Fate::Implied,
-        (Shape::Awaken, "restart_policy") => Fate::Lost("Mainstay restarts servers by its own rules; see `restart`"),
+        (Shape::Awaken, "restart_policy") => {
+            Fate::Lost("Mainstay restarts servers by its own rules; see `restart`")
+        }
         (Shape::Zed, "settings") => Fate::Lost("settings of an extension of Zed"),
-        (Shape::VsCode, "sandboxEnabled" | "sandbox") => Fate::Lost("Mainstay starts programs without a sandbox"),
+        (Shape::VsCode, "sandboxEnabled" | "sandbox") => {
+            Fate::Lost("Mainstay starts programs without a sandbox")
+        }
         _ => return None,
     };
     Some(fate)
@@ -150,11 +189,24 @@ fn common(shape: Shape, key: &str) -> Fate {
         "tools" => Fate::ToolGroup,
         "label" | "description" | "display_name" => Fate::Label,
         "autoApprove" | "alwaysAllow" | "alwaysLoad" | "trust" | "autoApproveEdits" => APPROVAL,
-        "oauth" | "auth" | "oauth_resource" | "scopes" | "authProviderType" | "targetAudience" | "targetServiceAccount"
-        | "client_cert" | "client_key" | "CLIENT_ID" | "CLIENT_SECRET" => LOGIN,
-        "envFile" | "env_file" => Fate::Lost("write its variables into `env`, or into the environment of Mainstay"),
+        "oauth"
+        | "auth"
+        | "oauth_resource"
+        | "scopes"
+        | "authProviderType"
+        | "targetAudience"
+        | "targetServiceAccount"
+        | "client_cert"
+        | "client_key"
+        | "CLIENT_ID"
+        | "CLIENT_SECRET" => LOGIN,
+        "envFile" | "env_file" => {
+            Fate::Lost("write its variables into `env`, or into the environment of Mainstay")
+        }
         "headersHelper" => Fate::Lost("write the headers into `headers`"),
-        "sampling" | "elicitation" => Fate::Lost("what servers may ask is the business of each client"),
+        "sampling" | "elicitation" => {
+            Fate::Lost("what servers may ask is the business of each client")
+        }
         "timeout" => Fate::Lost("its unit is not documented; see `timeouts`"),
         "icon" | "gallery" | "version" | "logoUrl" | "tags" | "provider" | "providerUrl" => LOOKS,
         "source" | "name" => Fate::Implied,
@@ -174,7 +226,11 @@ pub(super) fn milliseconds(number: f64, unit_ms: u32) -> Option<u64> {
         return None;
     }
     // In range, and whole.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked just above"
+    )]
     let whole = ms as u64;
     Some(whole)
 }
