@@ -25,8 +25,10 @@
 //!
 //! What may happen next is decided in `mainstay-core`; what the bytes mean is `mainstay-wire`'s; this crate does it.
 
+mod admission;
 pub mod asks;
 mod call;
+pub mod calls;
 pub mod catalog;
 mod clock;
 pub mod config;
@@ -37,6 +39,7 @@ pub mod events;
 mod handle;
 pub mod limits;
 mod manager;
+pub mod plan;
 mod pool;
 pub mod preflight;
 #[doc(hidden)]
@@ -47,6 +50,7 @@ pub mod request;
 #[doc(hidden)]
 pub mod runtime;
 mod settings;
+mod shape;
 mod slot;
 pub mod status;
 pub mod store;
@@ -54,6 +58,7 @@ pub mod wire_log;
 pub mod wishes;
 
 pub use self::asks::{Ask, Said};
+pub use self::calls::{CallRecord, Origin, Outcome, TraceContext};
 pub use self::catalog::Catalog;
 pub use self::counters::Counts;
 pub use self::driver::ShutdownReport;
@@ -61,6 +66,7 @@ pub use self::error::{CallError, Refusal};
 pub use self::events::{Event, EventKind};
 pub use self::handle::ServerHandle;
 pub use self::manager::{Manager, ManagerBuilder};
+pub use self::plan::Plan;
 pub use self::publish::Publication;
 pub use self::request::{Answer, CallOptions, ClientFace, Request};
 pub use self::status::{ConnectionStatus, ServerStatus};
