@@ -9,6 +9,7 @@ mod ending;
 mod further;
 pub(crate) mod opener;
 mod perform;
+mod shaping;
 #[cfg(test)]
 mod simulation;
 mod wake;
@@ -76,6 +77,11 @@ pub(crate) enum Verb {
     Order {
         slot: SlotId,
         input: Input,
+        done: oneshot::Sender<()>,
+    },
+    /// What is shown of a server's listing may have changed; answered when it is published.
+    Reshape {
+        slot: SlotId,
         done: oneshot::Sender<()>,
     },
     /// A call needs a connection of its own kind; answered with a hold on it.
@@ -334,6 +340,11 @@ impl Driver {
                 // The caller may have left; the order stands.
                 let _ = done.send(());
             }
+            Verb::Reshape { slot, done } => {
+                self.reshape(slot);
+                // The caller may have left; what is shown has changed.
+                let _ = done.send(());
+            }
             Verb::Derive(wanted) => self.derive(*wanted, effects),
             Verb::Machine { input, done } => {
                 self.step(input, effects);
@@ -384,7 +395,6 @@ impl Driver {
                 slot.era.set(Some(catalog.greeting.revision.era()));
             }
             slot.set_over_sse(catalog.over_sse);
-            slot.catalog.store(Some(Arc::clone(&catalog)));
             // Law 22: the last good catalog is served before the server is up.
             self.publish(&slot, Generation::default(), catalog);
         }

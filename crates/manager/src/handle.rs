@@ -10,6 +10,7 @@ use mainstay_wire::revision::Era;
 use tokio::time::Instant;
 
 use crate::call::Caller;
+use crate::calls::{CallRecord, Tally};
 use crate::catalog::Catalog;
 use crate::config::Scope;
 use crate::driver::{Desk, Place};
@@ -59,8 +60,33 @@ impl ServerHandle {
     /// are too many connections ([`Refusal::TooManyConnections`], setting `connections.max`).
     pub async fn for_client(&self, face: &ClientFace) -> Result<Self, CallError> {
         let found = self.way_of(face).await;
-        if matches!(found, Err(CallError::Refused(_))) {
-            self.place.slot.counters.refused();
+        if let Err(error) = &found {
+            let options = CallOptions::default();
+            Tally::new(&self.place.slot, None, &options, Instant::now()).fail(error);
+        }
+        Ok(Self {
+            place: self.place.clone(),
+            desk: self.desk.clone(),
+            way: found?,
+        })
+    }
+
+    /// As [`ServerHandle::for_client`], for the sake of one call: a refusal is the end of that call, and recorded as such;
+    /// so is being dropped.
+    ///
+    /// # Errors
+    /// A refusal.
+    pub async fn for_call(
+        &self,
+        face: &ClientFace,
+        request: &Request,
+        options: &CallOptions,
+    ) -> Result<Self, CallError> {
+        let tally = Tally::new(&self.place.slot, Some(request), options, Instant::now());
+        let found = self.way_of(face).await;
+        match &found {
+            Ok(_) => tally.hand_over(),
+            Err(error) => tally.fail(error),
         }
         Ok(Self {
             place: self.place.clone(),
@@ -158,8 +184,17 @@ impl ServerHandle {
         options: &CallOptions,
     ) -> Result<Answer, CallError> {
         let started = Instant::now();
-        let seat = pool::seat(&self.place, &self.desk, way, options, started).await;
-        let seat = seat.inspect_err(|_| self.place.slot.counters.refused())?;
+        let tally = Tally::new(&self.place.slot, Some(request), options, started);
+        let seat = match pool::seat(&self.place, &self.desk, way, options, started).await {
+            Ok(seat) => {
+                tally.hand_over();
+                seat
+            }
+            Err(error) => {
+                tally.fail(&error);
+                return Err(error);
+            }
+        };
         let place = seat.place();
         Caller::new(&place.slot, &place.reports, request, options)
             .since(started)
@@ -309,6 +344,12 @@ impl ServerHandle {
     /// [`OperatorError::Ended`] after a shutdown.
     pub async fn disable(&self) -> Result<(), OperatorError> {
         self.desk.order(&self.place, Input::Disable).await
+    }
+
+    /// The last calls of the server on any of its connections, oldest first.
+    #[must_use]
+    pub fn recent_calls(&self) -> Vec<Arc<CallRecord>> {
+        self.place.slot.ledger.recent()
     }
 
     /// The last lines that the newest process wrote to stderr; empty for servers that are no processes.

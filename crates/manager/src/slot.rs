@@ -12,6 +12,7 @@ use mainstay_core::lifecycle::status::Status;
 use mainstay_core::time::Time;
 use tokio::sync::{Semaphore, watch};
 
+use crate::calls::Ledger;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
@@ -57,7 +58,9 @@ pub(crate) struct Slot {
     /// The generation that takes leases, if one does (law 2). Written by the driver only.
     pub(crate) current: ArcSwapOption<Runtime>,
     pub(crate) view: watch::Sender<View>,
-    /// The last good catalog (law 22).
+    /// The last good catalog, as the server listed it (law 22). Written by the driver only.
+    pub(crate) listed: ArcSwapOption<Catalog>,
+    /// What is shown of it: the catalog of everybody but the driver, the listings and the store.
     pub(crate) catalog: ArcSwapOption<Catalog>,
     /// One for all connections of the server.
     pub(crate) admission: Arc<Semaphore>,
@@ -66,6 +69,8 @@ pub(crate) struct Slot {
     /// Where it is told what happens to the server.
     pub(crate) events: Arc<Events>,
     pub(crate) counters: Arc<Counters>,
+    /// What became of the server's calls, on all of its connections.
+    pub(crate) ledger: Arc<Ledger>,
     /// Request ids never restart, whatever the generation.
     pub(crate) ids: Arc<AtomicU64>,
     pub(crate) era: EraMemory,
@@ -116,8 +121,10 @@ impl Slot {
             config: ArcSwap::from_pointee(config),
             current: ArcSwapOption::empty(),
             view: View::blank(status),
+            listed: ArcSwapOption::empty(),
             catalog: ArcSwapOption::empty(),
             counters: Arc::default(),
+            ledger: Arc::new(Ledger::new()),
             ids: Arc::new(AtomicU64::new(1)),
             era: EraMemory::default(),
             wishes: Arc::new(Wishes::new(subscriptions_max)),
@@ -151,11 +158,13 @@ impl Slot {
             current: ArcSwapOption::empty(),
             view: View::blank(status),
             // Until it has listed itself, what the server listed elsewhere is the best there is.
+            listed: ArcSwapOption::new(self.listed.load_full()),
             catalog: ArcSwapOption::new(self.catalog.load_full()),
             admission: Arc::clone(&self.admission),
             waiting: AtomicUsize::new(0),
             events: Arc::new(self.events.of_connection(beside.number)),
             counters: Arc::clone(&self.counters),
+            ledger: Arc::clone(&self.ledger),
             ids: Arc::new(AtomicU64::new(1)),
             era,
             wishes,

@@ -349,7 +349,7 @@ impl Driver {
         }
     }
 
-    fn further_of(&self, server: SlotId) -> Vec<Arc<Slot>> {
+    pub(super) fn further_of(&self, server: SlotId) -> Vec<Arc<Slot>> {
         let ledger = self.further.servers.get(&server);
         let members = ledger.into_iter().flat_map(Ledger::members);
         members

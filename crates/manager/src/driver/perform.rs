@@ -12,16 +12,13 @@ use mainstay_core::lifecycle::input::{Input, OpenMode, Phase};
 use mainstay_core::lifecycle::status::StateWord;
 use mainstay_core::time::Time;
 use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
 
 use super::opener::{Job, Remains, supervise};
 use super::{Driver, Kept};
-use crate::catalog::{Catalog, tool_changes};
 use crate::events::EventKind;
 use crate::runtime::keeper::Orders;
 use crate::runtime::report::Reports;
 use crate::slot::Slot;
-use crate::store::Store;
 
 impl Driver {
     /// Performs one effect and says which slot it touched.
@@ -212,45 +209,6 @@ impl Driver {
         });
     }
 
-    /// Publishes a catalog and keeps it on disk.
-    pub(super) fn publish(&mut self, slot: &Slot, generation: Generation, catalog: Arc<Catalog>) {
-        let before = slot.catalog.swap(Some(Arc::clone(&catalog)));
-        if slot.beside.is_some() {
-            // What clients see, and what is remembered, is what the shared connection listed.
-            return;
-        }
-        let what = before.as_ref().map_or_else(Vec::new, |before| {
-            catalog.greeting.differences(&before.greeting)
-        });
-        if !what.is_empty() {
-            let kind = EventKind::ServerChanged { what };
-            self.setting.events.emit(&slot.name, generation.0, kind);
-        }
-        if let Some(version) =
-            self.setting
-                .publisher
-                .publish(slot.id, &slot.name, Arc::clone(&catalog))
-        {
-            let kind = EventKind::Published {
-                version,
-                tools: catalog.tools.items.len(),
-                prompts: catalog.prompts.items.len(),
-                resources: catalog.resources.items.len(),
-            };
-            self.setting.events.emit(&slot.name, generation.0, kind);
-        }
-        // Law 20: whoever decided by the old definitions can know.
-        let changes = before.map(|before| tool_changes(&before, &catalog));
-        if let Some(kind) = changes.and_then(EventKind::tools_changed) {
-            self.setting.events.emit(&slot.name, generation.0, kind);
-        }
-        if !catalog.remembered
-            && let Some(store) = &self.setting.store
-        {
-            remember(&self.writes, Arc::clone(store), slot, catalog);
-        }
-    }
-
     /// One record for one cause, whatever it was (F77).
     fn died_together(&self, deaths: &DeathsTogether) {
         // Connections of one server that die together have no riddle in common.
@@ -312,22 +270,4 @@ impl Driver {
             },
         );
     }
-}
-
-/// Writes a catalog to disk beside the driver: a slow disk delays nothing.
-fn remember(writes: &TaskTracker, store: Arc<Store>, slot: &Slot, catalog: Arc<Catalog>) {
-    let name = Arc::clone(&slot.name);
-    let config = slot.config.load_full();
-    // Nobody waits for it but the shutdown: a write that fails costs only freshness after a restart.
-    writes.spawn_blocking(move || {
-        // Nothing is not worth remembering, and what it replaces is not there any more (F157).
-        let kept = if catalog.is_empty() {
-            store.remove_catalog(&config.name)
-        } else {
-            crate::remembered::save(&store, &config, &catalog)
-        };
-        if let Err(error) = kept {
-            tracing::warn!(server = %name, %error, "the catalog could not be kept on disk");
-        }
-    });
 }
