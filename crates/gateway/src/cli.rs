@@ -12,6 +12,8 @@ pub(crate) mod logs;
 pub(crate) mod output;
 pub(crate) mod status;
 pub(crate) mod table;
+#[cfg(feature = "top")]
+pub(crate) mod top;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -78,6 +80,9 @@ pub(crate) enum Command {
     Stdio(StdioArgs),
     /// Show what every server is doing: state, generation, last failure, what comes next.
     Status(StatusArgs),
+    /// Watch and operate all servers full-screen: states, events, logs, calls, and what to do on keys.
+    #[cfg(feature = "top")]
+    Top(top::TopArgs),
     /// List the tools of all servers, or of one.
     Tools(ToolsArgs),
     /// Call one tool and print its answer.
@@ -123,6 +128,8 @@ impl Command {
             Self::Logs(args) => args.json,
             Self::Events(args) => args.json,
             Self::Calls(args) => args.json,
+            #[cfg(feature = "top")]
+            Self::Top(_) => false,
             Self::Check(args) => args.json,
             Self::Replay(args) => args.json,
             Self::Demo(args) => args.json,

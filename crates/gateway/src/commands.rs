@@ -21,6 +21,8 @@ mod status;
 mod stdio;
 mod stop;
 mod tools;
+#[cfg(feature = "top")]
+mod top;
 pub(crate) mod view;
 
 use self::operate::Order;
@@ -47,6 +49,8 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Logs(args) => logs::run(args, output).await,
         Command::Events(args) => events::run(args, output).await,
         Command::Calls(args) => calls::run(args, output).await,
+        #[cfg(feature = "top")]
+        Command::Top(args) => top::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
         Command::Replay(args) => replay::run(args, output).await,
         Command::Demo(args) => demo::run(args, output).await,

@@ -82,63 +82,26 @@ impl Sheet {
     }
 
     /// Leaves out the columns that say nothing and those that do not fit. Returns how wide each that is left may be.
-    fn fit(&mut self, width: Option<u16>) -> Vec<usize> {
+    fn shrink(&mut self, width: Option<u16>) -> Vec<usize> {
         if self.columns.is_empty() {
             return Vec::new();
         }
-        let natural: Vec<usize> = (0..self.columns.len())
-            .map(|at| {
-                let cells = self.rows.iter().filter_map(|row| row.get(at));
-                let widest = cells.map(|(text, _)| plain(text).width()).max();
-                match widest {
-                    None => self.header[at].width(),
-                    // Nothing in any row.
-                    Some(0) => 0,
-                    Some(widest) => widest.max(self.header[at].width()),
-                }
-            })
-            .collect();
-        let mut kept: Vec<usize> = (0..natural.len()).filter(|at| natural[*at] > 0).collect();
-        let room = width.map_or(usize::MAX, usize::from);
-        let least = |at: usize| {
-            if self.columns[at].elastic {
-                natural[at].min(ELASTIC_MIN)
-            } else {
-                natural[at]
-            }
-        };
-        let need = |kept: &[usize]| {
-            kept.iter().map(|at| least(*at)).sum::<usize>() + GAP * kept.len().saturating_sub(1)
-        };
-        while need(&kept) > room {
-            let last = kept.iter().copied().max_by_key(|at| self.columns[*at].rank);
-            match last.filter(|at| self.columns[*at].rank > 0) {
-                Some(last) => kept.retain(|at| *at != last),
-                None => break,
-            }
-        }
-        let mut spare = room.saturating_sub(need(&kept));
-        let widths = kept.iter().map(|at| {
-            let more = (natural[*at] - least(*at)).min(spare);
-            spare -= more;
-            least(*at) + more
-        });
-        let widths = widths.collect();
-        let keep = |row: &mut Vec<Field>| {
+        let kept = fit(&self.columns, &self.rows, width);
+        let is_kept = |at: usize| kept.iter().any(|(kept, _)| *kept == at);
+        for row in &mut self.rows {
             let mut at = 0;
             row.retain(|_| {
                 at += 1;
-                kept.contains(&(at - 1))
+                is_kept(at - 1)
             });
-        };
-        self.rows.iter_mut().for_each(keep);
-        self.header = kept.iter().map(|at| self.header[*at]).collect();
-        widths
+        }
+        self.header = kept.iter().map(|(at, _)| self.header[*at]).collect();
+        kept.into_iter().map(|(_, width)| width).collect()
     }
 
     /// The table as text without a final line break. `width`: cut to so many columns; `None`: as wide as it gets.
     pub(crate) fn render(mut self, width: Option<u16>, color: bool) -> String {
-        let widths = self.fit(width);
+        let widths = self.shrink(width);
         let mut table = Table::new();
         table
             .load_style(presets::NOTHING)
@@ -181,6 +144,53 @@ impl Sheet {
             .collect::<Vec<_>>()
             .join("\n")
     }
+}
+
+/// Which columns are shown, and how wide: those in which a row says something, without those that do not fit, which go by
+/// rank. What is left over goes to the elastic ones from left to right.
+pub(crate) fn fit(
+    columns: &[Column],
+    rows: &[Vec<Field>],
+    width: Option<u16>,
+) -> Vec<(usize, usize)> {
+    let natural: Vec<usize> = (0..columns.len())
+        .map(|at| {
+            let title = columns[at].title.width();
+            let cells = rows.iter().filter_map(|row| row.get(at));
+            match cells.map(|(text, _)| plain(text).width()).max() {
+                None => title,
+                // Nothing in any row.
+                Some(0) => 0,
+                Some(widest) => widest.max(title),
+            }
+        })
+        .collect();
+    let least = |at: usize| {
+        if columns[at].elastic {
+            natural[at].min(ELASTIC_MIN)
+        } else {
+            natural[at]
+        }
+    };
+    let need = |kept: &[usize]| {
+        kept.iter().map(|at| least(*at)).sum::<usize>() + GAP * kept.len().saturating_sub(1)
+    };
+    let room = width.map_or(usize::MAX, usize::from);
+    let mut kept: Vec<usize> = (0..natural.len()).filter(|at| natural[*at] > 0).collect();
+    while need(&kept) > room {
+        let last = kept.iter().copied().max_by_key(|at| columns[*at].rank);
+        match last.filter(|at| columns[*at].rank > 0) {
+            Some(last) => kept.retain(|at| *at != last),
+            None => break,
+        }
+    }
+    let mut spare = room.saturating_sub(need(&kept));
+    let widths = kept.into_iter().map(|at| {
+        let more = (natural[at] - least(at)).min(spare);
+        spare -= more;
+        (at, least(at) + more)
+    });
+    widths.collect()
 }
 
 /// Breaks text at words so that no line is wider than `width`; all lines but the first begin with `indent` blanks. What

@@ -51,7 +51,14 @@ fn print(event: &Value, live: bool, as_json: bool, output: Output) -> Result<(),
     Ok(())
 }
 
-fn lines(event: &Value, live: bool, now: u64, width: Option<u16>, color: bool) -> Vec<String> {
+/// An event in words, broken at the width.
+pub(crate) fn lines(
+    event: &Value,
+    live: bool,
+    now: u64,
+    width: Option<u16>,
+    color: bool,
+) -> Vec<String> {
     let when = at(event).map(|at| {
         if live {
             human::clock(at, now)

@@ -39,7 +39,7 @@ impl Kind {
     }
 
     /// The live ones, after the last `recent`.
-    fn stream(self, recent: usize) -> String {
+    pub(super) fn stream(self, recent: usize) -> String {
         match self {
             Self::Events => format!("/api/v1/events?recent={recent}"),
             Self::Calls => format!("/api/v1/calls?recent={recent}&follow=1"),
@@ -282,7 +282,7 @@ pub(super) fn at(record: &Value) -> Option<u64> {
 }
 
 /// What makes two records the same, whatever the journal adds to them.
-fn identity(record: &Value) -> String {
+pub(super) fn identity(record: &Value) -> String {
     const KEYS: [&str; 14] = [
         "atUnixMs",
         "server",

@@ -6,7 +6,28 @@ use serde_json::Value;
 
 use crate::cli::human;
 use crate::cli::output::Paint;
-use crate::cli::table::plain;
+use crate::cli::table::{Column, Field, plain};
+
+/// From this width on, failures are told by class.
+const WIDE: u16 = 120;
+
+/// The columns, in the order in which they are shown. The rank says which go first when room is short.
+pub(crate) const COLUMNS: [Column; 14] = [
+    Column::elastic("SERVER", 0),
+    Column::new("STATE", 0),
+    Column::new("SINCE", 1),
+    Column::new("NEXT", 2),
+    Column::new("PROTOCOL", 10),
+    Column::new("OVER", 11),
+    Column::new("TOOLS", 3),
+    Column::new("CALLS", 4),
+    Column::new("P50/P95", 6),
+    Column::new("FAILED", 5),
+    Column::new("RESTARTS", 8),
+    Column::new("MEMORY", 7),
+    Column::new("CPU", 9),
+    Column::elastic("NOTE", 12),
+];
 
 /// One server at one moment, as the admin API tells it.
 #[derive(Debug, Clone, Copy)]
@@ -186,6 +207,35 @@ impl<'v> View<'v> {
         plain(&parts.join("; "))
     }
 
+    /// Its cells in a table of [`COLUMNS`].
+    pub(crate) fn row(self, width: Option<u16>) -> Vec<Field> {
+        let server = self;
+        let is_wide = width.is_none_or(|width| width >= WIDE);
+        let failures = match server.failures() {
+            0 => (String::new(), Paint::Plain),
+            _ if is_wide => (server.failure_classes(), Paint::Warn),
+            count => (human::count(count), Paint::Warn),
+        };
+        let plain = |text: String| (text, Paint::Plain);
+        let some = |text: Option<String>| plain(text.unwrap_or_default());
+        vec![
+            (server.name().to_owned(), Paint::Bold),
+            (server.state_words(), server.paint()),
+            plain(human::span(server.since_ms())),
+            plain(server.next()),
+            plain(server.protocol()),
+            plain(server.transport()),
+            plain(server.tools().to_string()),
+            plain(human::count(server.calls())),
+            plain(server.latency()),
+            failures,
+            some(server.restarts().map(human::count)),
+            some(server.memory().map(human::bytes)),
+            some(server.cpu().map(human::percent)),
+            (server.note(), Paint::Dim),
+        ]
+    }
+
     /// Tools that are held back until somebody approves them.
     pub(crate) fn pending(self) -> Option<String> {
         match self.0["pendingTools"].as_u64() {
@@ -233,6 +283,21 @@ pub(crate) fn summary(status: &Value) -> String {
         many => format!("{many} servers"),
     };
     format!("{servers}: {}", states.join(", "))
+}
+
+/// The line below the table: how many are how, since when, and for whom.
+pub(crate) fn footer(status: &Value) -> String {
+    let mut parts = vec![summary(status)];
+    if let Some(ms) = status["uptimeMs"].as_u64() {
+        let version = status["version"].as_str().unwrap_or_default();
+        parts.push(format!("Mainstay {version} up {}", human::span(ms)));
+    }
+    match status["sessions"].as_u64() {
+        None | Some(0) => {}
+        Some(1) => parts.push("1 session".to_owned()),
+        Some(count) => parts.push(format!("{count} sessions")),
+    }
+    parts.join("; ")
 }
 
 #[cfg(test)]

@@ -6,31 +6,9 @@ use serde_json::Value;
 
 use crate::cli::human::{self, ago, duration};
 use crate::cli::output::Paint;
-use crate::cli::table::{Column, Field, Paper, Sheet, wrap};
+use crate::cli::table::{Paper, Sheet, wrap};
 use crate::commands::describe;
-use crate::commands::view::{View, servers, summary};
-
-/// From this width on, failures are told by class.
-const WIDE: u16 = 120;
-
-/// The columns, in the order in which they are shown. The rank says which go first when room is short.
-const COLUMNS: [Column; 13] = [
-    Column::elastic("SERVER", 0),
-    Column::new("STATE", 0),
-    Column::new("SINCE", 1),
-    Column::new("NEXT", 2),
-    Column::new("PROTOCOL", 10),
-    Column::new("OVER", 11),
-    Column::new("TOOLS", 3),
-    Column::new("CALLS", 4),
-    Column::new("P50/P95", 6),
-    Column::new("FAILED", 5),
-    Column::new("RESTARTS", 8),
-    Column::new("MEMORY", 7),
-    Column::new("CPU", 9),
-];
-/// Fills what is left.
-const NOTE: Column = Column::elastic("NOTE", 12);
+use crate::commands::view::{COLUMNS, View, footer, servers};
 
 /// The whole page.
 pub(super) fn lines(status: &Value, width: Option<u16>, color: bool) -> Vec<String> {
@@ -49,54 +27,11 @@ pub(super) fn lines(status: &Value, width: Option<u16>, color: bool) -> Vec<Stri
 
 /// The table of all servers.
 pub(super) fn table(status: &Value, width: Option<u16>, color: bool) -> String {
-    let columns: Vec<Column> = COLUMNS.into_iter().chain([NOTE]).collect();
-    let mut sheet = Sheet::ranked(&columns);
-    let is_wide = width.is_none_or(|width| width >= WIDE);
+    let mut sheet = Sheet::ranked(&COLUMNS);
     for server in servers(status) {
-        sheet.row(row(View(server), is_wide));
+        sheet.row(View(server).row(width));
     }
     sheet.render(width, color)
-}
-
-fn row(server: View<'_>, is_wide: bool) -> Vec<Field> {
-    let failures = match server.failures() {
-        0 => (String::new(), Paint::Plain),
-        _ if is_wide => (server.failure_classes(), Paint::Warn),
-        count => (human::count(count), Paint::Warn),
-    };
-    let plain = |text: String| (text, Paint::Plain);
-    let some = |text: Option<String>| plain(text.unwrap_or_default());
-    vec![
-        (server.name().to_owned(), Paint::Bold),
-        (server.state_words(), server.paint()),
-        plain(human::span(server.since_ms())),
-        plain(server.next()),
-        plain(server.protocol()),
-        plain(server.transport()),
-        plain(server.tools().to_string()),
-        plain(human::count(server.calls())),
-        plain(server.latency()),
-        failures,
-        some(server.restarts().map(human::count)),
-        some(server.memory().map(human::bytes)),
-        some(server.cpu().map(human::percent)),
-        (server.note(), Paint::Dim),
-    ]
-}
-
-/// The line below the table: how many are how, since when, and for whom.
-fn footer(status: &Value) -> String {
-    let mut parts = vec![summary(status)];
-    if let Some(ms) = status["uptimeMs"].as_u64() {
-        let version = status["version"].as_str().unwrap_or_default();
-        parts.push(format!("Mainstay {version} up {}", human::span(ms)));
-    }
-    match status["sessions"].as_u64() {
-        None | Some(0) => {}
-        Some(1) => parts.push("1 session".to_owned()),
-        Some(count) => parts.push(format!("{count} sessions")),
-    }
-    parts.join("; ")
 }
 
 /// What became of the last attempt to load the configuration, if it was refused or left something to say.
@@ -296,8 +231,8 @@ mod tests {
                 "SERVER", "STATE", "SINCE", "NEXT", "TOOLS", "CALLS", "P50/P95", "FAILED", "MEMORY"
             ]
         );
-        assert_eq!(header(Some(200)).len(), COLUMNS.len() + 1);
-        assert_eq!(header(None).len(), COLUMNS.len() + 1);
+        assert_eq!(header(Some(200)).len(), COLUMNS.len());
+        assert_eq!(header(None).len(), COLUMNS.len());
         for width in 20..240 {
             for line in lines(&status(), Some(width), false) {
                 let wide = unicode_width::UnicodeWidthStr::width(line.as_str());
