@@ -197,7 +197,7 @@ impl From<&GatewayConfig> for GatewaySettings {
 /// One gateway over one manager. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Gateway {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What all requests share.

@@ -258,6 +258,7 @@ impl Refusal {
         match self {
             Self::NoSuchServer(_) => "no-such-server",
             Self::Disabled { .. } => "disabled",
+            Self::Removed { .. } => "removed",
             Self::Parked(_) => "parked",
             Self::NotReady { .. } => "not-ready",
             Self::TooSoon { .. } => "too-soon",

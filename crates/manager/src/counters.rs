@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::calls::Outcome;
@@ -19,7 +20,7 @@ macro_rules! counters {
         }
 
         /// A reading of a server's counters since Mainstay started.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
         #[serde(rename_all = "camelCase")]
         pub struct Counts {
             $($(#[$doc])* pub $field: u64,)*

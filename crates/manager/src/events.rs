@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainstay_core::catalog::Diff;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use crate::calls::{CallRecord, Calls, Ledger};
 use crate::catalog::unix_ms;
 
 /// One thing that happened to one server.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// When, in milliseconds since 1970.
@@ -35,7 +36,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(
     tag = "type",
     rename_all = "camelCase",
@@ -67,6 +68,14 @@ pub enum EventKind {
     /// The server is not what it was: after a reconnect or a renewed session it says other things of itself (law 25).
     ServerChanged {
         /// What differs: `revision`, `identity`, `capabilities`, `instructions`.
+        what: Vec<&'static str>,
+    },
+    /// A changed config was loaded, and did this to the server (law 28).
+    ConfigChanged {
+        /// `added`, `removed`, `replaced` (its connection is made anew) or `patched` (its connection stays).
+        how: &'static str,
+        /// The keys that differ, for what is replaced or patched.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         what: Vec<&'static str>,
     },
     /// Clients see a new publication because of this server.
@@ -201,6 +210,7 @@ impl EventKind {
             Self::LimitExceeded { .. } => "limit exceeded",
             Self::ReplacementFailed { .. } => "replacement failed",
             Self::ServerChanged { .. } => "server changed",
+            Self::ConfigChanged { .. } => "config changed",
             Self::RestoreFailed { .. } => "restore failed",
             Self::Escaped { .. } => "processes escaped",
         }
@@ -251,6 +261,10 @@ impl EventKind {
                     left_out,
                     "tools changed"
                 )
+            }
+            Self::ConfigChanged { how, what } => {
+                let what = what.join(", ");
+                tracing::info!(server, how, what, left_out, "config changed");
             }
             Self::DiedTogether { .. }
             | Self::CallMetToolChange { .. }

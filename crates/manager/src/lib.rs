@@ -25,6 +25,7 @@
 //!
 //! What may happen next is decided in `mainstay-core`; what the bytes mean is `mainstay-wire`'s; this crate does it.
 
+mod admission;
 pub mod asks;
 mod call;
 pub mod calls;
@@ -38,6 +39,7 @@ pub mod events;
 mod handle;
 pub mod limits;
 mod manager;
+pub mod plan;
 mod pool;
 pub mod preflight;
 #[doc(hidden)]
@@ -64,6 +66,7 @@ pub use self::error::{CallError, Refusal};
 pub use self::events::{Event, EventKind};
 pub use self::handle::ServerHandle;
 pub use self::manager::{Manager, ManagerBuilder};
+pub use self::plan::Plan;
 pub use self::publish::Publication;
 pub use self::request::{Answer, CallOptions, ClientFace, Request};
 pub use self::status::{ConnectionStatus, ServerStatus};
