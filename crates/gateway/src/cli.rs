@@ -11,6 +11,8 @@ pub(crate) mod human;
 pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod output;
+#[cfg(test)]
+mod reference;
 pub(crate) mod status;
 pub(crate) mod table;
 #[cfg(feature = "top")]

@@ -42,7 +42,9 @@ mod read_objects;
 mod read_options;
 mod read_server;
 mod reader;
-mod schema;
+#[cfg(test)]
+mod reference_doc;
+pub(crate) mod schema;
 mod server;
 mod template;
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub mod config;
 mod counters;
 mod driver;
 pub mod error;
+#[cfg(test)]
+mod error_doc;
 pub mod events;
 mod handle;
 mod latency;

@@ -10,7 +10,7 @@ pub fn json_schema() -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
     use serde_json::Value;
@@ -25,7 +25,7 @@ pub(super) mod tests {
     }
 
     /// Compares a generated file with what is checked in; `UPDATE_DOCS=1` writes it instead.
-    pub(in crate::config) fn check_in(name: &str, generated: &str) {
+    pub(crate) fn check_in(name: &str, generated: &str) {
         if std::env::var_os("UPDATE_DOCS").is_some() {
             fs::write(docs(name), generated).unwrap();
         }
