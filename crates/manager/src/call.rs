@@ -19,6 +19,7 @@ use mainstay_wire::{codes, method};
 use tokio::time::Instant;
 
 use crate::admission::Permit;
+use crate::calls::{Course, Tally};
 use crate::config::{OnToolChange, Replay};
 use crate::error::{CallError, Lost, ParkedRefusal, Refusal};
 use crate::events::EventKind;
@@ -117,25 +118,18 @@ impl<'a> Caller<'a> {
         Ok(lease.runtime().era())
     }
 
-    /// Runs the call to its one outcome and counts it.
+    /// Runs the call to its one outcome, counts it and records it; also if it is dropped on the way.
     pub(crate) async fn run(self) -> Result<Answer, CallError> {
-        let outcome = self.attempts().await;
-        let counters = &self.slot.counters;
-        match &outcome {
-            Ok(_) => counters.answered(),
-            Err(CallError::Refused(_)) => counters.refused(),
-            Err(CallError::Rejected(_)) => counters.rejected(),
-            Err(CallError::Unknown(_)) => counters.unknown(),
-        }
+        let mut tally = Tally::new(self.slot, Some(self.request), self.options, self.started);
+        let outcome = self.attempts(tally.course()).await;
+        tally.end(&outcome);
         outcome
     }
 
-    async fn attempts(&self) -> Result<Answer, CallError> {
+    async fn attempts(&self, course: &mut Course) -> Result<Answer, CallError> {
         self.check_offered().map_err(CallError::Refused)?;
         // Law 19: the limit is per server, and waiting for it is our time, not the server's.
         let _permit = self.admit().await?;
-        let mut served = Duration::ZERO;
-        let mut attempt = 0;
         let mut listed_anew = false;
         loop {
             let lease = self.lease().await.map_err(CallError::Refused)?;
@@ -147,15 +141,14 @@ impl<'a> Caller<'a> {
             }
             self.check_definition(lease.runtime().generation)
                 .map_err(CallError::Refused)?;
-            attempt += 1;
-            let sent = Instant::now();
+            course.begins(lease.runtime().generation);
             let limits = Limits {
                 deadline: self.deadline,
                 idle: self.idle,
             };
             let runtime = lease.runtime();
             let answered = runtime.exchange(self.request, self.options, limits).await;
-            served += sent.elapsed();
+            course.ends();
             let miss = match answered {
                 Ok(message) => {
                     // F136: refused before it ran, because our listing is old. Once; a second refusal is the answer.
@@ -167,11 +160,11 @@ impl<'a> Caller<'a> {
                             continue;
                         }
                     }
-                    return self.answer(message, runtime, served, attempt);
+                    return self.answer(message, runtime, course);
                 }
                 Err(miss) => miss,
             };
-            if attempt >= ATTEMPTS_MAX
+            if course.attempts >= ATTEMPTS_MAX
                 || Instant::now() >= self.deadline
                 || !self.may_send_again(&miss)
             {
@@ -188,7 +181,7 @@ impl<'a> Caller<'a> {
             }
             if runtime.survives(&miss) {
                 // Nothing will replace it: a pause that grows with every attempt is all there is to wait for (F99).
-                let pause = RESEND * 2_u32.saturating_pow(attempt - 1);
+                let pause = RESEND * 2_u32.saturating_pow(course.attempts - 1);
                 tokio::time::sleep_until(self.patience_until.min(Instant::now() + pause)).await;
                 continue;
             }
@@ -204,8 +197,7 @@ impl<'a> Caller<'a> {
         &self,
         message: Message,
         runtime: &Runtime,
-        served: Duration,
-        attempts: u32,
+        course: &Course,
     ) -> Result<Answer, CallError> {
         self.check_size(&message, runtime.generation)?;
         if self.is_unknown_tool(&message) {
@@ -216,9 +208,9 @@ impl<'a> Caller<'a> {
             message,
             generation: runtime.generation,
             era: runtime.era(),
-            queued: self.started.elapsed().saturating_sub(served),
-            served,
-            attempts,
+            queued: self.started.elapsed().saturating_sub(course.served),
+            served: course.served,
+            attempts: course.attempts,
         })
     }
 

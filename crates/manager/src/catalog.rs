@@ -59,7 +59,7 @@ impl CacheHint {
 }
 
 /// The items of one kind, in the server's order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ItemList {
     /// The items, each with its raw JSON text.
     pub items: Vec<RawItem>,
@@ -140,7 +140,7 @@ impl ItemList {
 }
 
 /// One server's last complete listing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Catalog {
     /// What the server said of itself.
     pub greeting: Greeting,

@@ -10,6 +10,7 @@ mod further;
 pub(crate) mod opener;
 mod perform;
 mod reload;
+mod shaping;
 #[cfg(test)]
 mod simulation;
 mod wake;
@@ -85,11 +86,16 @@ pub(crate) enum Verb {
         input: Input,
         done: oneshot::Sender<()>,
     },
+    /// What is shown of a server's listing may have changed; answered when it is published.
+    Reshape {
+        slot: SlotId,
+        done: oneshot::Sender<()>,
+    },
     /// A call needs a connection of its own kind; answered with a hold on it.
     Derive(Box<Wanted>),
     /// Something happened to the whole machine; answered when every server has heard of it.
     Machine {
-        input: FleetInput,
+        input: Box<FleetInput>,
         done: oneshot::Sender<()>,
     },
     /// End everything.
@@ -101,6 +107,8 @@ struct Kept {
     task: tokio::task::Id,
     /// What it was opened by.
     config: Arc<ServerConfig>,
+    /// It only holds the place, until nothing is left of a former server of that name.
+    waits: bool,
     orders: watch::Sender<Orders>,
     runtime: Option<Arc<Runtime>>,
     staged: Option<Arc<Catalog>>,
@@ -352,9 +360,14 @@ impl Driver {
                 // The caller may have left; the order stands.
                 let _ = done.send(());
             }
+            Verb::Reshape { slot, done } => {
+                self.reshape(slot);
+                // The caller may have left; what is shown has changed.
+                let _ = done.send(());
+            }
             Verb::Derive(wanted) => self.derive(*wanted, effects),
             Verb::Machine { input, done } => {
-                self.step(input, effects);
+                self.step(*input, effects);
                 // The caller may have left; what happened to the machine has happened.
                 let _ = done.send(());
             }
@@ -412,7 +425,6 @@ impl Driver {
                 slot.era.set(Some(catalog.greeting.revision.era()));
             }
             slot.set_over_sse(catalog.over_sse);
-            slot.catalog.store(Some(Arc::clone(&catalog)));
             // Law 22: the last good catalog is served before the server is up.
             self.publish(&slot, Generation::default(), catalog);
         }

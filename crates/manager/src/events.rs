@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
+use crate::calls::{CallRecord, Calls, Ledger};
 use crate::catalog::unix_ms;
 
 /// One thing that happened to one server.
@@ -377,18 +378,30 @@ struct Stream {
     recent: Mutex<VecDeque<Event>>,
     kept: usize,
     said: Mutex<Said>,
+    calls: Calls,
+    /// What records call a door that was not named.
+    library: Arc<str>,
+    arguments: bool,
 }
 
 impl Events {
     /// An empty ring that keeps so many events for those who ask later; a listener may be as far behind before it is
     /// told that it lagged.
     pub(crate) fn new(kept: usize) -> Self {
+        Self::with(kept, kept, false)
+    }
+
+    /// As [`Events::new`], with so many records of calls, and with their arguments if that is wanted.
+    pub(crate) fn with(kept: usize, calls: usize, arguments: bool) -> Self {
         Self {
             stream: Arc::new(Stream {
                 live: broadcast::Sender::new(kept.max(1)),
                 recent: Mutex::default(),
                 kept: kept.max(1),
                 said: Mutex::default(),
+                calls: Calls::new(calls),
+                library: "library".into(),
+                arguments,
             }),
             connection: None,
         }
@@ -445,6 +458,27 @@ impl Events {
         drop(recent);
         // No listener is fine.
         let _ = self.stream.live.send(event);
+    }
+
+    /// A call ended: its record goes to its server's ledger, into the ring, and to the listeners. Never waits.
+    pub(crate) fn call(&self, ledger: &Ledger, record: Arc<CallRecord>) {
+        ledger.record(&record);
+        self.stream.calls.record(&record);
+    }
+
+    /// The records of calls.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.stream.calls
+    }
+
+    /// Where calls come from that do not say so.
+    pub(crate) fn library(&self) -> Arc<str> {
+        Arc::clone(&self.stream.library)
+    }
+
+    /// Whether records of calls hold their arguments.
+    pub(crate) fn keeps_arguments(&self) -> bool {
+        self.stream.arguments
     }
 
     /// Listens from now on.

@@ -11,6 +11,7 @@ use mainstay_wire::revision::Era;
 use tokio::time::Instant;
 
 use crate::call::Caller;
+use crate::calls::{CallRecord, Tally};
 use crate::catalog::Catalog;
 use crate::config::Scope;
 use crate::driver::{Desk, Place};
@@ -70,10 +71,36 @@ impl ServerHandle {
     /// A refusal: the server is disabled, parked or not ready, what the client declares is no capabilities object, or there
     /// are too many connections ([`Refusal::TooManyConnections`], setting `connections.max`).
     pub async fn for_client(&self, face: &ClientFace) -> Result<Self, CallError> {
-        let found = self.way_of(face).await;
         let place = self.place();
-        if matches!(found, Err(CallError::Refused(_))) {
-            place.slot.counters.refused();
+        let found = self.way_of(face).await;
+        if let Err(error) = &found {
+            let options = CallOptions::default();
+            Tally::new(&place.slot, None, &options, Instant::now()).fail(error);
+        }
+        Ok(Self {
+            made_for: place.into_owned(),
+            desk: self.desk.clone(),
+            way: found?,
+        })
+    }
+
+    /// As [`ServerHandle::for_client`], for the sake of one call: a refusal is the end of that call, and recorded as such;
+    /// so is being dropped.
+    ///
+    /// # Errors
+    /// A refusal.
+    pub async fn for_call(
+        &self,
+        face: &ClientFace,
+        request: &Request,
+        options: &CallOptions,
+    ) -> Result<Self, CallError> {
+        let place = self.place();
+        let tally = Tally::new(&place.slot, Some(request), options, Instant::now());
+        let found = self.way_of(face).await;
+        match &found {
+            Ok(_) => tally.hand_over(),
+            Err(error) => tally.fail(error),
         }
         Ok(Self {
             made_for: place.into_owned(),
@@ -175,8 +202,17 @@ impl ServerHandle {
         options: &CallOptions,
     ) -> Result<Answer, CallError> {
         let started = Instant::now();
-        let seat = pool::seat(shared, &self.desk, way, options, started).await;
-        let seat = seat.inspect_err(|_| shared.slot.counters.refused())?;
+        let tally = Tally::new(&shared.slot, Some(request), options, started);
+        let seat = match pool::seat(shared, &self.desk, way, options, started).await {
+            Ok(seat) => {
+                tally.hand_over();
+                seat
+            }
+            Err(error) => {
+                tally.fail(&error);
+                return Err(error);
+            }
+        };
         let place = seat.place();
         Caller::new(&place.slot, &place.reports, request, options)
             .since(started)
@@ -326,6 +362,12 @@ impl ServerHandle {
     /// [`OperatorError::Ended`] after a shutdown.
     pub async fn disable(&self) -> Result<(), OperatorError> {
         self.desk.order(&self.place(), Input::Disable).await
+    }
+
+    /// The last calls of the server on any of its connections, oldest first.
+    #[must_use]
+    pub fn recent_calls(&self) -> Vec<Arc<CallRecord>> {
+        self.place().slot.ledger.recent()
     }
 
     /// The last lines that the newest process wrote to stderr; empty for servers that are no processes.

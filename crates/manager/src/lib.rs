@@ -28,6 +28,7 @@
 mod admission;
 pub mod asks;
 mod call;
+pub mod calls;
 pub mod catalog;
 mod clock;
 pub mod config;
@@ -49,6 +50,7 @@ pub mod request;
 #[doc(hidden)]
 pub mod runtime;
 mod settings;
+mod shape;
 mod slot;
 pub mod status;
 pub mod store;
@@ -56,6 +58,7 @@ pub mod wire_log;
 pub mod wishes;
 
 pub use self::asks::{Ask, Said};
+pub use self::calls::{CallRecord, Origin, Outcome, TraceContext};
 pub use self::catalog::Catalog;
 pub use self::counters::Counts;
 pub use self::driver::ShutdownReport;

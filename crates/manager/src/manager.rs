@@ -9,6 +9,7 @@ use mainstay_core::fleet::FleetInput;
 use mainstay_wire::envelope;
 use tokio::sync::{broadcast, watch};
 
+use crate::calls::CallRecord;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::{Config, GatewayConfig};
@@ -23,6 +24,9 @@ use crate::publish::{Publication, Publisher, Shared};
 use crate::remembered;
 use crate::status::ServerStatus;
 use crate::store::Store;
+
+/// There are more calls than events.
+const CALLS_PER_EVENT: usize = 4;
 
 /// Keeps a set of MCP servers standing. Cheap to clone; the servers end when [`Manager::shutdown`] is called or the last
 /// clone and the last handle are gone.
@@ -101,7 +105,11 @@ impl ManagerBuilder {
             }
         });
         let (publisher, shared) = Publisher::new();
-        let events = Arc::new(Events::new(limits.events));
+        let events = Arc::new(Events::with(
+            limits.events,
+            limits.events.saturating_mul(CALLS_PER_EVENT),
+            false,
+        ));
         let clock = Clock::start();
         let start_gate = self.config.gateway.start_gate;
         let gateway = Arc::new(ArcSwap::from_pointee(self.config.gateway));
@@ -234,6 +242,24 @@ impl Manager {
     #[must_use]
     pub fn recent_events(&self) -> Vec<Event> {
         self.events.recent()
+    }
+
+    /// Every call that ends from now on, on any server. A listener that is too slow is told how much it missed.
+    #[must_use]
+    pub fn calls(&self) -> broadcast::Receiver<Arc<CallRecord>> {
+        self.events.calls().subscribe()
+    }
+
+    /// The last calls, oldest first: four times as many as `mainstay.limits.events` are kept.
+    #[must_use]
+    pub fn recent_calls(&self) -> Vec<Arc<CallRecord>> {
+        self.events.calls().recent()
+    }
+
+    /// How many calls have ended since the start.
+    #[must_use]
+    pub fn calls_made(&self) -> u64 {
+        self.events.calls().made()
     }
 
     /// Tells Mainstay that the machine slept for `asleep`: deadlines begin anew, connections are probed one after the

@@ -13,6 +13,7 @@ use mainstay_core::time::Time;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
+use crate::calls::Ledger;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::{GatewayConfig, ServerConfig};
@@ -34,8 +35,6 @@ pub(crate) struct View {
     pub(crate) last_failure: Option<(Failure, Time)>,
     /// Mainstay is shutting down: nothing will become available any more.
     pub(crate) shutting_down: bool,
-    /// Nothing of the slot exists any more.
-    pub(crate) gone: bool,
 }
 
 impl View {
@@ -44,7 +43,6 @@ impl View {
             status,
             last_failure: None,
             shutting_down: false,
-            gone: false,
         })
     }
 }
@@ -61,7 +59,9 @@ pub(crate) struct Slot {
     /// The generation that takes leases, if one does (law 2). Written by the driver only.
     pub(crate) current: ArcSwapOption<Runtime>,
     pub(crate) view: watch::Sender<View>,
-    /// The last good catalog (law 22).
+    /// The last good catalog, as the server listed it (law 22). Written by the driver only.
+    pub(crate) listed: ArcSwapOption<Catalog>,
+    /// What is shown of it: the catalog of everybody but the driver, the listings and the store.
     pub(crate) catalog: ArcSwapOption<Catalog>,
     /// One for all connections of the server.
     pub(crate) admission: Arc<Admission>,
@@ -70,12 +70,15 @@ pub(crate) struct Slot {
     /// Where it is told what happens to the server.
     pub(crate) events: Arc<Events>,
     pub(crate) counters: Arc<Counters>,
+    /// What became of the server's calls, on all of its connections.
+    pub(crate) ledger: Arc<Ledger>,
     /// Request ids never restart, whatever the generation.
     pub(crate) ids: Arc<AtomicU64>,
     pub(crate) era: EraMemory,
     /// What the library's user wants every generation to be told (law 25).
     pub(crate) wishes: Arc<Wishes>,
-    /// When a generation was last opened, on the driver's clock. Written by the driver only.
+    /// The newest generation that was opened, and when, on the driver's clock. Written by the driver only.
+    pub(crate) newest: AtomicU64,
     pub(crate) opened_ms: AtomicU64,
     /// The server spoke HTTP+SSE (2024-11-05) when it was last greeted; the store keeps it over restarts.
     over_sse: AtomicBool,
@@ -120,11 +123,14 @@ impl Slot {
             config: ArcSwap::from_pointee(config),
             current: ArcSwapOption::empty(),
             view: View::blank(status),
+            listed: ArcSwapOption::empty(),
             catalog: ArcSwapOption::empty(),
             counters: Arc::default(),
+            ledger: Arc::new(Ledger::new()),
             ids: Arc::new(AtomicU64::new(1)),
             era: EraMemory::default(),
             wishes,
+            newest: AtomicU64::new(0),
             opened_ms: AtomicU64::new(0),
             over_sse: AtomicBool::new(false),
             missing_module: MissingModule::default(),
@@ -156,14 +162,17 @@ impl Slot {
             current: ArcSwapOption::empty(),
             view: View::blank(status),
             // Until it has listed itself, what the server listed elsewhere is the best there is.
+            listed: ArcSwapOption::new(self.listed.load_full()),
             catalog: ArcSwapOption::new(self.catalog.load_full()),
             admission: Arc::clone(&self.admission),
             waiting: AtomicUsize::new(0),
             events: Arc::new(self.events.of_connection(beside.number)),
             counters: Arc::clone(&self.counters),
+            ledger: Arc::clone(&self.ledger),
             ids: Arc::new(AtomicU64::new(1)),
             era,
             wishes,
+            newest: AtomicU64::new(0),
             opened_ms: AtomicU64::new(0),
             over_sse: AtomicBool::new(self.over_sse()),
             missing_module: MissingModule::default(),

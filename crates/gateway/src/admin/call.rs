@@ -1,12 +1,13 @@
 //! Calling a tool over the admin API.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use mainstay::{Answer, CallError, CallOptions, Request};
+use mainstay::{Answer, CallError, CallOptions, Origin, Request};
 use mainstay_wire::{json_string, method};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -73,6 +74,7 @@ pub(super) async fn call(
     let total = body.timeout_ms.map(Duration::from_millis);
     let options = CallOptions {
         total,
+        origin: Some(Arc::new(Origin::new("admin"))),
         ..CallOptions::default()
     };
     match server

@@ -480,7 +480,6 @@ fn law_28_changed_settings_leave_the_connection_alone() {
             with(&|server| server.keepalive = Some(Keepalive::default())),
         ),
         ("trust", with(&|server| server.trust_annotations = true)),
-        ("push", with(&|server| server.push = Push::Off)),
         ("poll", with(&|server| server.poll_ms = None)),
         (
             "replay",

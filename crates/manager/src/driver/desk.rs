@@ -184,9 +184,18 @@ impl Desk {
         .await
     }
 
+    /// Has a server's listing shaped anew; returns when what differs is published.
+    #[cfg_attr(not(test), expect(dead_code, reason = "approvals will order it"))]
+    pub(crate) async fn reshape(&self, place: &Place) -> Result<(), OperatorError> {
+        let (done, in_force) = oneshot::channel();
+        let slot = place.slot.id;
+        self.send(Verb::Reshape { slot, done }, in_force).await
+    }
+
     /// Tells every server what happened to the machine; returns when it is in force.
     pub(crate) async fn machine(&self, input: FleetInput) -> Result<(), OperatorError> {
         let (done, in_force) = oneshot::channel();
+        let input = Box::new(input);
         self.send(Verb::Machine { input, done }, in_force).await
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use mainstay_core::event::Transition;
 use mainstay_core::failure::Failure;
 use mainstay_core::fleet::{DeathsTogether, FleetEffect, FleetInput};
@@ -15,17 +14,14 @@ use mainstay_core::lifecycle::input::{Input, OpenMode, Phase};
 use mainstay_core::lifecycle::status::StateWord;
 use mainstay_core::time::Time;
 use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
 
 use super::opener::{Job, Remains, supervise};
 use super::{Driver, Kept};
-use crate::catalog::{Catalog, tool_changes};
 use crate::config::{ServerConfig, Transport};
 use crate::events::EventKind;
 use crate::runtime::keeper::Orders;
 use crate::runtime::report::Reports;
 use crate::slot::Slot;
-use crate::store::Store;
 
 impl Driver {
     /// Performs one effect and says which slot it touched.
@@ -114,25 +110,25 @@ impl Driver {
     fn open(&mut self, slot: &Arc<Slot>, generation: Generation, mode: OpenMode) {
         let (orders, receiver) = watch::channel(Orders::default());
         slot.counters.opened();
+        slot.newest.store(generation.0, Ordering::Relaxed);
         slot.opened_ms
             .store(self.setting.clock.now().0, Ordering::Relaxed);
         let reports = Reports::new(slot.id, self.report_sender.clone(), self.setting.clock);
         let remains = Remains::default();
         let config = slot.config.load_full();
-        let former = self.in_the_way(slot, &config);
-        let waiting_for = (!former.is_empty()).then(|| (former, receiver.clone()));
-        let keeping = self.setting.opener.keep(Job {
-            slot: Arc::clone(slot),
-            config: Arc::clone(&config),
-            generation,
-            mode,
-            reports: reports.clone(),
-            orders: receiver,
-            remains: remains.clone(),
-        });
-        let keeping = match waiting_for {
-            Some((former, orders)) => when_gone(former, orders, keeping).boxed(),
-            None => keeping,
+        let waits = self.is_in_the_way(slot, &config);
+        let keeping = if waits {
+            until_stopped(receiver).boxed()
+        } else {
+            self.setting.opener.keep(Job {
+                slot: Arc::clone(slot),
+                config: Arc::clone(&config),
+                generation,
+                mode,
+                reports: reports.clone(),
+                orders: receiver,
+                remains: remains.clone(),
+            })
         };
         // The keeper's first report comes through the inbox, so it cannot overtake this entry.
         let supervised = supervise(keeping, generation, reports, remains);
@@ -142,6 +138,7 @@ impl Driver {
             Kept {
                 task,
                 config,
+                waits,
                 orders,
                 runtime: None,
                 staged: None,
@@ -149,17 +146,32 @@ impl Driver {
         );
     }
 
-    /// Law 2: what is left of a server of this name that was removed before, where only one may be there at a time.
-    fn in_the_way(&self, slot: &Slot, config: &ServerConfig) -> Vec<Arc<Slot>> {
-        if slot.beside.is_some() || matches!(config.transport, Transport::Http { .. }) {
-            return Vec::new();
+    /// Law 2: whether something is left of a server of this name that was removed before, where only one may be there at a
+    /// time.
+    fn is_in_the_way(&self, slot: &Slot, config: &ServerConfig) -> bool {
+        let exclusive = !matches!(config.transport, Transport::Http { .. });
+        let mut removed = self.slots.values().filter(|other| other.is_removed());
+        exclusive
+            && slot.beside.is_none()
+            && removed.any(|other| {
+                other.beside.is_none() && other.name == slot.name && other.id != slot.id
+            })
+    }
+
+    /// What was in the way of a server that came back under its name is gone.
+    pub(super) fn make_way(&mut self, name: &str) {
+        let Some(slot) = self.directory.find(name).map(|place| place.slot) else {
+            return;
+        };
+        let mut kept = self.kept.iter();
+        let waits = kept.any(|((of, _), kept)| *of == slot.id && kept.waits);
+        if waits && !self.is_in_the_way(&slot, &slot.config.load()) {
+            // A generation of its own, so that the interval between two opens counts from the one that is one (law 10).
+            self.answers.push_back(FleetInput::Slot {
+                slot: slot.id,
+                input: Input::Restart,
+            });
         }
-        let removed = self.slots.values().filter(|other| other.is_removed());
-        removed
-            .filter(|other| other.name == slot.name && other.id != slot.id)
-            .filter(|other| other.beside.is_none())
-            .cloned()
-            .collect()
     }
 
     fn fence(&mut self, slot: &Slot, generation: Generation) {
@@ -239,51 +251,6 @@ impl Driver {
         });
     }
 
-    /// Publishes a catalog and keeps it on disk.
-    pub(super) fn publish(&mut self, slot: &Slot, generation: Generation, catalog: Arc<Catalog>) {
-        let before = slot.catalog.swap(Some(Arc::clone(&catalog)));
-        if slot.beside.is_some() {
-            // What clients see, and what is remembered, is what the shared connection listed.
-            return;
-        }
-        let what = before.as_ref().map_or_else(Vec::new, |before| {
-            catalog.greeting.differences(&before.greeting)
-        });
-        if !what.is_empty() {
-            let kind = EventKind::ServerChanged { what };
-            self.setting.events.emit(&slot.name, generation.0, kind);
-        }
-        if let Some(version) =
-            self.setting
-                .publisher
-                .publish(slot.id, &slot.name, Arc::clone(&catalog))
-        {
-            let kind = EventKind::Published {
-                version,
-                tools: catalog.tools.items.len(),
-                prompts: catalog.prompts.items.len(),
-                resources: catalog.resources.items.len(),
-            };
-            self.setting.events.emit(&slot.name, generation.0, kind);
-        }
-        // Law 20: whoever decided by the old definitions can know.
-        let changes = before.map(|before| tool_changes(&before, &catalog));
-        if let Some(kind) = changes.and_then(EventKind::tools_changed) {
-            self.setting.events.emit(&slot.name, generation.0, kind);
-        }
-        let config = slot.config.load_full();
-        // A generation that is about to be replaced may list once more, and what it lists is not the new one's.
-        let of_this = self.kept.get(&(slot.id, generation)).is_none_or(|kept| {
-            kept.config.fingerprints().connection == config.fingerprints().connection
-        });
-        if !catalog.remembered
-            && of_this
-            && let Some(store) = &self.setting.store
-        {
-            remember(&self.writes, Arc::clone(store), config, catalog);
-        }
-    }
-
     /// One record for one cause, whatever it was (F77).
     fn died_together(&self, deaths: &DeathsTogether) {
         // Connections of one server that die together have no riddle in common.
@@ -347,44 +314,8 @@ impl Driver {
     }
 }
 
-/// Keeps a generation once nothing of its server's former slots exists any more, unless it is told to stop before that.
-async fn when_gone(
-    former: Vec<Arc<Slot>>,
-    mut orders: watch::Receiver<Orders>,
-    keeping: BoxFuture<'static, ()>,
-) {
-    let gone = async {
-        for slot in former {
-            // The slot is held here, so its view lives.
-            let _ = slot.view.subscribe().wait_for(|view| view.gone).await;
-        }
-    };
-    tokio::select! {
-        // Cancel-safe: levels.
-        () = gone => {}
-        // Cancel-safe: a level. A driver that is gone counts as an order to stop.
-        _stopped = orders.wait_for(|orders| orders.stop.is_some()) => return,
-    }
-    keeping.await;
-}
-
-/// Writes a catalog to disk beside the driver: a slow disk delays nothing.
-fn remember(
-    writes: &TaskTracker,
-    store: Arc<Store>,
-    config: Arc<ServerConfig>,
-    catalog: Arc<Catalog>,
-) {
-    // Nobody waits for it but the shutdown: a write that fails costs only freshness after a restart.
-    writes.spawn_blocking(move || {
-        // Nothing is not worth remembering, and what it replaces is not there any more (F157).
-        let kept = if catalog.is_empty() {
-            store.remove_catalog(&config.name)
-        } else {
-            crate::remembered::save(&store, &config, &catalog)
-        };
-        if let Err(error) = kept {
-            tracing::warn!(server = %config.name, %error, "the catalog could not be kept on disk");
-        }
-    });
+/// What stands in for a generation that must not be opened yet: it ends when it is told to.
+async fn until_stopped(mut orders: watch::Receiver<Orders>) {
+    // A driver that is gone counts as an order.
+    let _ = orders.wait_for(|orders| orders.stop.is_some()).await;
 }

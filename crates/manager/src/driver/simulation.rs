@@ -11,6 +11,8 @@ mod fake;
 mod further;
 mod histories;
 mod panics;
+mod reload;
+mod reshape;
 mod script;
 mod stale;
 mod storms;

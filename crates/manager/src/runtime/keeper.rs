@@ -149,7 +149,7 @@ async fn list_and_report(
                 .await
                 .map_err(|failure| runtime.told(failure))?;
             listing.tell_limits(setup);
-            let known = setup.slot.catalog.load_full();
+            let known = setup.slot.listed.load_full();
             if listing.is_suspicious(known.as_deref()) {
                 // Connected, because it has listed; what it listed is looked at again before anybody sees it (F157).
                 doubted = Some(listing);

@@ -367,7 +367,7 @@ pub(crate) async fn refresh(setup: &Setup, runtime: &Runtime, first: Option<List
 
 /// Compares a listing with what is known of the server.
 fn judge(setup: &Setup, listing: &Listing) -> Outcome {
-    let known = setup.slot.catalog.load_full();
+    let known = setup.slot.listed.load_full();
     if listing.is_suspicious(known.as_deref()) {
         return Outcome::Empty;
     }
