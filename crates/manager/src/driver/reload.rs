@@ -184,6 +184,8 @@ impl Driver {
             }
         }
         self.open_kept(slot.id, effects);
+        // What is known of it is shown as the new entry has it, whether or not it is connected anew (F214).
+        self.reshape(slot.id);
     }
 
     /// Everybody hears what the config did to a server.
