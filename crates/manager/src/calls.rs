@@ -261,8 +261,8 @@ impl Refusal {
     fn cause_word(&self) -> &'static str {
         match self {
             Self::NoSuchServer(_) => "no-such-server",
-            Self::Disabled { .. } => "disabled",
             Self::Removed { .. } => "removed",
+            Self::Disabled { .. } => "disabled",
             Self::Parked(_) => "parked",
             Self::NotReady { .. } => "not-ready",
             Self::TooSoon { .. } => "too-soon",

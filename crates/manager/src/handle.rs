@@ -72,8 +72,8 @@ impl ServerHandle {
     /// A refusal: the server is disabled, parked or not ready, what the client declares is no capabilities object, or there
     /// are too many connections ([`Refusal::TooManyConnections`], setting `connections.max`).
     pub async fn for_client(&self, face: &ClientFace) -> Result<Self, CallError> {
-        let found = self.way_of(face).await;
         let place = self.place();
+        let found = self.way_of(face).await;
         if let Err(error) = &found {
             let options = CallOptions::default();
             Tally::new(&place.slot, None, &options, Instant::now()).fail(error);

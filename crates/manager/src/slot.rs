@@ -36,8 +36,6 @@ pub(crate) struct View {
     pub(crate) last_failure: Option<(Failure, Time)>,
     /// Mainstay is shutting down: nothing will become available any more.
     pub(crate) shutting_down: bool,
-    /// Nothing of the slot exists any more.
-    pub(crate) gone: bool,
 }
 
 impl View {
@@ -46,7 +44,6 @@ impl View {
             status,
             last_failure: None,
             shutting_down: false,
-            gone: false,
         })
     }
 }
@@ -83,7 +80,8 @@ pub(crate) struct Slot {
     pub(crate) era: EraMemory,
     /// What the library's user wants every generation to be told (law 25).
     pub(crate) wishes: Arc<Wishes>,
-    /// When a generation was last opened, on the driver's clock. Written by the driver only.
+    /// The newest generation that was opened, and when, on the driver's clock. Written by the driver only.
+    pub(crate) newest: AtomicU64,
     pub(crate) opened_ms: AtomicU64,
     /// The server spoke HTTP+SSE (2024-11-05) when it was last greeted; the store keeps it over restarts.
     over_sse: AtomicBool,
@@ -139,6 +137,7 @@ impl Slot {
             ids: Arc::new(AtomicU64::new(1)),
             era: EraMemory::default(),
             wishes,
+            newest: AtomicU64::new(0),
             opened_ms: AtomicU64::new(0),
             over_sse: AtomicBool::new(false),
             missing_module: MissingModule::default(),
@@ -182,6 +181,7 @@ impl Slot {
             ids: Arc::new(AtomicU64::new(1)),
             era,
             wishes,
+            newest: AtomicU64::new(0),
             opened_ms: AtomicU64::new(0),
             over_sse: AtomicBool::new(self.over_sse()),
             missing_module: MissingModule::default(),

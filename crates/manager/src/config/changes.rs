@@ -54,6 +54,7 @@ impl GatewayConfig {
             input_ms: ("inputMs", Restart),
             start_gate: ("startGate", Restart),
             dashboard: ("dashboard", Restart),
+            watch: ("watch", Now),
         } ignoring { limits });
         let change = |key: &str, applies| SettingChange {
             key: format!("mainstay.{key}"),
@@ -73,6 +74,7 @@ impl GatewayConfig {
         GatewayConfig {
             edge_patience_ms: new.edge_patience_ms,
             shutdown_ms: new.shutdown_ms,
+            watch: new.watch,
             ..self.clone()
         }
     }

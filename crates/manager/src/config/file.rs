@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use super::file_watch::{WatchOptions, WatchOrNot};
 use schemars::JsonSchema;
 
 use super::Template;
@@ -576,6 +577,10 @@ pub(super) struct GatewayOptions {
     /// the API.
     #[schemars(extend("default" = true))]
     pub(super) dashboard: Option<bool>,
+    /// Whether this file is watched, and what changes in it is loaded while servers run; `false` turns it off. Without it,
+    /// `mainstay reload` and the signal HUP load it.
+    #[schemars(with = "Option<WatchOrNot>")]
+    pub(super) watch: Option<WatchOptions>,
     /// The most of everything.
     pub(super) limits: Option<LimitOptions>,
     /// Settings for every server that does not set them itself.

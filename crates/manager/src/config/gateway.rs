@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     file::{self, LimitOptions},
+    file_watch::WatchSettings,
     server::saturated,
 };
 
@@ -30,6 +31,8 @@ pub struct GatewayConfig {
     pub start_gate: usize,
     /// Whether the TCP port also has the dashboard and the admin API. Default: yes.
     pub dashboard: bool,
+    /// How the file is watched for changes; `None`: it is not. Default: it is.
+    pub watch: Option<WatchSettings>,
     /// The most of everything.
     pub limits: Limits,
 }
@@ -83,6 +86,7 @@ impl Default for GatewayConfig {
             input_ms: file::INPUT_MS,
             start_gate: (cores * 2).max(4),
             dashboard: true,
+            watch: Some(WatchSettings::default()),
             limits: Limits::default(),
         }
     }

@@ -14,6 +14,7 @@ use jsonc_parser::{
 use super::{
     Config, ConfigError, Loaded,
     file::{self, DURATION_MS, DURATION_OR_ZERO_MS, GatewayOptions, LimitOptions, ServerOptions},
+    file_watch::{WatchSettings, read_watch},
     gateway::{GatewayConfig, Limits},
     problem::quoted,
     read_options, read_server,
@@ -262,6 +263,7 @@ fn read_gateway(
             sink,
         ),
         dashboard: fields.flag("dashboard", sink),
+        watch: read_watch(&mut fields, sink),
         limits: fields
             .object("limits", sink)
             .map(|group| read_limits(group, sink)),
@@ -280,6 +282,7 @@ fn read_gateway(
         .start_gate
         .map_or(gateway.start_gate, super::server::saturated);
     gateway.dashboard = options.dashboard.unwrap_or(gateway.dashboard);
+    gateway.watch = WatchSettings::from_options(options.watch.as_ref());
     gateway.limits = Limits::from_options(&options.limits.unwrap_or_default());
     (gateway, defaults)
 }

@@ -88,7 +88,7 @@ pub(crate) mod tests {
         let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "suspicion": {}, "stop": {}, "tls": {}, "catalog": {}, "connections": {}"#;
         let text = format!(
             r#"{{ "mcpServers": {{ "s": {{ "command": "x", {groups} }} }},
-                 "mainstay": {{ "limits": {{}}, "defaults": {{ {groups} }} }} }}"#
+                 "mainstay": {{ "limits": {{}}, "watch": {{}}, "defaults": {{ {groups} }} }} }}"#
         );
         let asked = read::asked_of(&text);
         assert!(asked.len() > 80, "{asked:?}");
@@ -130,6 +130,7 @@ pub(crate) mod tests {
         );
         let mut gateway = group("GatewayOptions");
         gateway["limits"] = group("LimitOptions");
+        gateway["watch"] = group("WatchGroup");
         let text =
             serde_json::json!({ "mcpServers": { "s": server }, "mainstay": gateway }).to_string();
         let path = Path::new("mcp.json");

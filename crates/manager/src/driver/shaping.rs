@@ -33,12 +33,12 @@ impl Driver {
         self.expose(slot, generation, shown, slot.beside.is_none());
         let config = slot.config.load_full();
         // A generation that is about to be replaced may list once more, and what it lists is not the new one's.
-        let of_this = self.kept.get(&(slot.id, generation)).is_none_or(|kept| {
+        let is_of_config = self.kept.get(&(slot.id, generation)).is_none_or(|kept| {
             kept.config.fingerprints().connection == config.fingerprints().connection
         });
         if slot.beside.is_none()
             && !listed.remembered
-            && of_this
+            && is_of_config
             && let Some(store) = &self.setting.store
         {
             remember(&self.writes, Arc::clone(store), config, listed);
