@@ -46,6 +46,7 @@ mod server;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use std::{
     fs,
@@ -66,6 +67,7 @@ pub use self::{
         Suspicion, Timeouts, Transport,
     },
     template::{Reason, Template, Unset},
+    tools::{ByTool, ToolArguments, ToolRetry, ToolTimeouts, Tools},
 };
 
 /// All servers and the gateway's own settings.

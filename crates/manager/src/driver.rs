@@ -35,6 +35,8 @@ pub use self::ending::ShutdownReport;
 use self::ending::{Due, Ending};
 use self::further::Further;
 use self::opener::Opener;
+#[cfg(test)]
+pub(crate) use self::simulation::a_catalog;
 use self::wake::Wake;
 use crate::catalog::Catalog;
 use crate::clock::Clock;

@@ -17,6 +17,7 @@ use crate::error::{CallError, OperatorError, Refusal};
 use crate::pool::{self, Way};
 use crate::process::StderrRing;
 use crate::request::{Answer, CallOptions, ClientFace, Request};
+use crate::shape;
 use crate::slot::Slot;
 use crate::status::ServerStatus;
 use crate::wishes::{Declined, LogLevel, Root, Updates, WishError, Wishes};
@@ -101,7 +102,8 @@ impl ServerHandle {
         &self.place.slot.name
     }
 
-    /// Calls a tool by the server's own name for it, with the config's time limits.
+    /// Calls a tool by the name that it is shown under, which is the server's own unless the config renames it, with the
+    /// config's time limits.
     ///
     /// Dropping the future cancels the call: the server is told, nobody else notices (law 1, law 18).
     ///
@@ -141,6 +143,9 @@ impl ServerHandle {
                 "the message has no method".into(),
             )));
         }
+        let config = self.place.slot.config.load();
+        let options = shape::call::with_limits(&config, &request, options);
+        drop(config);
         let Some(way) = &self.way else {
             return Caller::new(&self.place.slot, &self.place.reports, &request, &options)
                 .run()
@@ -175,10 +180,13 @@ impl ServerHandle {
         key.map_or(0, |key| self.place.slot.family.waiting(key))
     }
 
-    /// How long one call may take in all, by the config: its one deadline over waiting, all attempts and the answer.
+    /// How long this request may take in all, by the config: its one deadline over waiting, all attempts and the answer.
     #[must_use]
-    pub fn call_total(&self) -> Duration {
-        Duration::from_millis(self.place.slot.config.load().timeouts.call_total_ms)
+    pub fn call_total(&self, request: &Request) -> Duration {
+        let config = self.place.slot.config.load();
+        let options = shape::call::with_limits(&config, request, CallOptions::default());
+        let usual = Duration::from_millis(config.timeouts.call_total_ms);
+        options.total.unwrap_or(usual)
     }
 
     /// The last good catalog: what the server listed last, possibly read from disk and not confirmed yet (law 22).

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+pub(crate) use self::fake::of_tools as a_catalog;
 pub(super) use self::script::{Calls, End, Obeys, Opening, Rng, Script};
 pub(super) use self::world::World;
 use super::opener::Opener;
