@@ -48,6 +48,8 @@ pub(crate) struct Family {
     pub(crate) modern_only: AtomicBool,
     /// Switched off by an operator, from the moment of the order: what is left of the server only goes (law 5).
     pub(crate) off: AtomicBool,
+    /// Taken out of the config, for good: its name may come back as another server, with a family of its own.
+    pub(crate) removed: AtomicBool,
     /// The further connections.
     connections: ArcSwap<BTreeMap<Key, Arc<Place>>>,
     /// By keys with lane 0. Entries are no more than there are connections and calls.

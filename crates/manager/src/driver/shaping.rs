@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Driver;
 use crate::catalog::{Catalog, tool_changes};
+use crate::config::ServerConfig;
 use crate::events::EventKind;
 use crate::shape;
 use crate::slot::Slot;
@@ -29,11 +30,17 @@ impl Driver {
             }
         }
         self.expose(slot, generation, shown, slot.beside.is_none());
+        let config = slot.config.load_full();
+        // A generation that is about to be replaced may list once more, and what it lists is not the new one's.
+        let of_this = self.kept.get(&(slot.id, generation)).is_none_or(|kept| {
+            kept.config.fingerprints().connection == config.fingerprints().connection
+        });
         if slot.beside.is_none()
             && !listed.remembered
+            && of_this
             && let Some(store) = &self.setting.store
         {
-            remember(&self.writes, Arc::clone(store), slot, listed);
+            remember(&self.writes, Arc::clone(store), config, listed);
         }
     }
 
@@ -88,9 +95,12 @@ impl Driver {
 }
 
 /// Writes a catalog to disk beside the driver: a slow disk delays nothing.
-fn remember(writes: &TaskTracker, store: Arc<Store>, slot: &Slot, catalog: Arc<Catalog>) {
-    let name = Arc::clone(&slot.name);
-    let config = slot.config.load_full();
+fn remember(
+    writes: &TaskTracker,
+    store: Arc<Store>,
+    config: Arc<ServerConfig>,
+    catalog: Arc<Catalog>,
+) {
     // Nobody waits for it but the shutdown: a write that fails costs only freshness after a restart.
     writes.spawn_blocking(move || {
         // Nothing is not worth remembering, and what it replaces is not there any more (F157).
@@ -100,7 +110,7 @@ fn remember(writes: &TaskTracker, store: Arc<Store>, slot: &Slot, catalog: Arc<C
             crate::remembered::save(&store, &config, &catalog)
         };
         if let Err(error) = kept {
-            tracing::warn!(server = %name, %error, "the catalog could not be kept on disk");
+            tracing::warn!(server = %config.name, %error, "the catalog could not be kept on disk");
         }
     });
 }
