@@ -5,6 +5,7 @@
 #[cfg(feature = "chaos")]
 pub(crate) mod chaos;
 pub(crate) mod env;
+pub(crate) mod import;
 pub(crate) mod output;
 pub(crate) mod table;
 
@@ -84,6 +85,8 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Check a configuration without serving it.
     Check(CheckArgs),
+    /// Take over the MCP servers of the apps on this machine.
+    Import(import::ImportArgs),
     /// Say again what the clients of a recording said, and tell how the answers differ.
     Replay(ReplayArgs),
     /// See Mainstay work: three bundled servers, called all the time and broken on purpose.
@@ -108,6 +111,7 @@ impl Command {
             Self::Stop(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Check(args) => args.json,
+            Self::Import(args) => args.json,
             Self::Replay(args) => args.json,
             Self::Demo(args) => args.json,
             #[cfg(feature = "chaos")]

@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod describe;
 pub(crate) mod doors;
+mod import;
 mod local;
 mod logs;
 mod operate;
@@ -41,6 +42,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Stop(args) => stop::run(args, output).await,
         Command::Logs(args) => logs::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
+        Command::Import(args) => import::run(&args, output),
         Command::Replay(args) => replay::run(args, output).await,
         Command::Demo(args) => demo::run(args, output).await,
         Command::DemoServer(args) => demo::server::run(args.kind).await.map(|()| Exit::Ok),
