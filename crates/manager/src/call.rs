@@ -126,6 +126,9 @@ impl<'a> Caller<'a> {
     /// Runs the call to its one outcome, counts it and records it; also if it is dropped on the way.
     pub(crate) async fn run(self) -> Result<Answer, CallError> {
         let mut tally = Tally::new(self.slot, Some(self.request), self.options, self.started);
+        if let Ok(Some(call)) = &self.tool {
+            tally.is_of(&call.own);
+        }
         let outcome = self.attempts(tally.course()).await;
         tally.end(&outcome);
         outcome
@@ -137,6 +140,8 @@ impl<'a> Caller<'a> {
             Err(refusal) => return Err(CallError::Refused(refusal.clone())),
         };
         let request = sent.unwrap_or(self.request);
+        // Before it waits for anything, and again when it is known what serves.
+        self.check_held().map_err(CallError::Refused)?;
         // Law 19: the limit is per server, and waiting for it is our time, not the server's.
         let _permit = self.admit().await?;
         let mut listed_anew = false;
@@ -148,6 +153,7 @@ impl<'a> Caller<'a> {
                 self.keep_pause(until).await.map_err(CallError::Refused)?;
                 continue;
             }
+            self.check_held().map_err(CallError::Refused)?;
             self.check_definition(lease.runtime().generation)
                 .map_err(CallError::Refused)?;
             course.begins(lease.runtime().generation);
@@ -223,6 +229,22 @@ impl<'a> Caller<'a> {
             served: course.served,
             attempts: course.attempts,
         })
+    }
+
+    /// A tool that is not as it was approved is not called (F250).
+    fn check_held(&self) -> Result<(), Refusal> {
+        let Ok(Some(call)) = &self.tool else {
+            return Ok(());
+        };
+        if !self.slot.config.load().tools.pin {
+            return Ok(());
+        }
+        let shown = self.tool_name().unwrap_or_default();
+        let refusal = self
+            .slot
+            .pins
+            .refuses(&call.own, &shown, &self.slot.held.load());
+        refusal.map_or(Ok(()), Err)
     }
 
     /// What the operator says of sending this call again.

@@ -41,6 +41,7 @@ mod handle;
 mod latency;
 pub mod limits;
 mod manager;
+pub mod pins;
 pub mod plan;
 mod pool;
 pub mod preflight;

@@ -18,9 +18,14 @@ use mainstay_wire::splice::json_string;
 
 use crate::catalog::{Catalog, Hidden, ItemList};
 use crate::config::{ServerConfig, Tools};
+use crate::pins::{ChangeKind, Holdback};
 
 /// The catalog that is shown for a listing; the listing itself where the config has nothing to say.
-pub(crate) fn shaped(listed: &Arc<Catalog>, config: &ServerConfig) -> Arc<Catalog> {
+pub(crate) fn shaped(
+    listed: &Arc<Catalog>,
+    config: &ServerConfig,
+    held: &Holdback,
+) -> Arc<Catalog> {
     let tools = &config.tools;
     if tools.shows_all_as_listed() {
         return Arc::clone(listed);
@@ -36,7 +41,11 @@ pub(crate) fn shaped(listed: &Arc<Catalog>, config: &ServerConfig) -> Arc<Catalo
     let mut shown = Vec::with_capacity(listed.tools.items.len());
     for tool in &listed.tools.items {
         match shape(tool, tools) {
-            Ok(tool) => shown.push(tool),
+            Ok(item) => match why_held(&tool.name, held, &config.name) {
+                // Under the name that clients would call it by.
+                Some(reason) => hide(&item.name, reason),
+                None => shown.push(item),
+            },
             Err(reason) => hide(&tool.name, reason),
         }
     }
@@ -51,6 +60,21 @@ pub(crate) fn shaped(listed: &Arc<Catalog>, config: &ServerConfig) -> Arc<Catalo
         hidden,
         ..Catalog::clone(listed)
     })
+}
+
+/// Why a tool is held back, if it is.
+fn why_held(own: &str, held: &Holdback, server: &str) -> Option<String> {
+    let change = held.tools.get(own)?;
+    let why = match (&held.damaged, change.kind) {
+        (Some(_), _) => "the record of approved tools cannot be read",
+        (None, ChangeKind::Added) => "it is new",
+        (None, ChangeKind::Changed | ChangeKind::Removed) => {
+            "its definition has changed since it was approved"
+        }
+    };
+    Some(format!(
+        "held back: {why}; `mainstay tools diff {server}` shows it, `mainstay tools approve {server}` approves it"
+    ))
 }
 
 /// One tool as it is shown, or why it is not.

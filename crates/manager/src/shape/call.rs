@@ -16,7 +16,6 @@ const ARGUMENTS: &[&str] = &["params", "arguments"];
 #[derive(Debug)]
 pub(crate) struct ToolCall {
     /// The server's own name of the tool.
-    #[expect(dead_code, reason = "pins will ask for it")]
     pub(crate) own: Box<str>,
     /// The request, where it is not the caller's own.
     pub(crate) request: Option<Request>,

@@ -27,7 +27,7 @@ fn arguments(given: &[(&str, &[(&str, &str)])]) -> ByTool<ToolArguments> {
 /// What is shown of these tools, and what is hidden with the beginning of the reason.
 fn look(listed: &[&str], config: &ServerConfig) -> (Vec<String>, Vec<(String, String)>) {
     let listed = Arc::new(a_catalog(listed));
-    let shown = shaped(&listed, config);
+    let shown = shaped(&listed, config, &Holdback::default());
     let texts = shown.tools.items.iter().map(|tool| {
         assert_eq!(
             raw::string_member(tool.as_str(), &["name"]).as_deref(),
@@ -63,7 +63,10 @@ fn what_nobody_speaks_of_is_the_very_listing() {
     let config = config(|tools| {
         tools.retry = [(Glob::new("*"), ToolRetry::Never)].into_iter().collect();
     });
-    assert!(Arc::ptr_eq(&listed, &shaped(&listed, &config)));
+    assert!(Arc::ptr_eq(
+        &listed,
+        &shaped(&listed, &config, &Holdback::default())
+    ));
 }
 
 #[test]
