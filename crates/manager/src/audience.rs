@@ -173,10 +173,13 @@ impl ServerHandle {
             _failed = failed => false,
             () = tokio::time::sleep(within) => false,
         };
-        if let (true, Some(own)) = (known, slot.catalog.load_full()) {
+        if let (true, Some(listed), Some(own)) =
+            (known, slot.listed.load_full(), slot.catalog.load_full())
+        {
             // It may have listed when nothing was known of everybody's listing, or of another release of the server.
             let shared = shared.slot.catalog.load_full();
-            slot.family.shown.note(&way.key, &own, shared.as_deref());
+            let shown = &slot.family.shown;
+            shown.note(&way.key, &listed, &own, shared.as_deref());
         }
         Ok(())
     }

@@ -268,6 +268,7 @@ impl Refusal {
             Self::TooSoon { .. } => "too-soon",
             Self::TooManyWaiting { .. } => "too-many-waiting",
             Self::ToolChanged { .. } => "tool-changed",
+            Self::ToolHeld { .. } => "tool-held",
             Self::NotOffered { .. } => "not-offered",
             Self::TooManyInFlight { .. } => "too-many-in-flight",
             Self::TooManyConnections { .. } => "too-many-connections",

@@ -50,6 +50,7 @@ mod server;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tools;
 #[cfg(feature = "watch")]
 pub mod watch;
 
@@ -74,6 +75,7 @@ pub use self::{
         Suspicion, Timeouts, Transport,
     },
     template::{Reason, Template, Unset},
+    tools::{ByTool, ToolArguments, ToolRetry, ToolTimeouts, Tools},
 };
 
 /// All servers and the gateway's own settings.

@@ -43,6 +43,7 @@ mod handle;
 mod latency;
 pub mod limits;
 mod manager;
+pub mod pins;
 pub mod plan;
 mod pool;
 pub mod preflight;

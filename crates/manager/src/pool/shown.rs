@@ -26,7 +26,9 @@ pub(crate) struct Shown(ArcSwap<BTreeMap<Whose, Remembered>>);
 /// One kind of clients was listed this.
 #[derive(Debug, Clone)]
 pub(crate) struct Remembered {
-    /// None: the same as everybody else.
+    /// As the server listed it.
+    listed: Arc<Catalog>,
+    /// What is shown of it. None: the same as everybody else.
     own: Option<Arc<Catalog>>,
     /// What everybody was listed at that time.
     basis: Option<[Digest; 4]>,
@@ -61,12 +63,19 @@ impl Shown {
 
     /// A further connection has listed this. What a connection of one client alone lists may be about that client, and stands
     /// for others only while nothing better is known.
-    pub(crate) fn note(&self, key: &Key, catalog: &Arc<Catalog>, shared: Option<&Catalog>) {
+    pub(crate) fn note(
+        &self,
+        key: &Key,
+        listed: &Arc<Catalog>,
+        shown: &Arc<Catalog>,
+        shared: Option<&Catalog>,
+    ) {
         let whose = (Arc::clone(&key.capabilities), key.era);
-        let is_same = shared.is_some_and(|shared| shared.same_items(catalog));
+        let is_same = shared.is_some_and(|shared| shared.same_items(shown));
         let remembered = Remembered {
-            listed_at_unix_ms: catalog.listed_at_unix_ms,
-            own: (!is_same).then(|| Arc::clone(catalog)),
+            listed: Arc::clone(listed),
+            listed_at_unix_ms: listed.listed_at_unix_ms,
+            own: (!is_same).then(|| Arc::clone(shown)),
             basis: shared.map(Catalog::digests),
             greeting: shared.map(|shared| shared.greeting.clone()),
         };
@@ -86,9 +95,35 @@ impl Shown {
         });
     }
 
-    /// For the driver: nothing that was listed so far holds any more.
-    #[expect(dead_code, reason = "for changes of the settings at run time")]
-    pub(crate) fn forget(&self) {
-        self.0.store(Arc::default());
+    /// For the driver: what everybody sees of the listing is `now` and no more `before`, and everything else that was listed
+    /// has another shape as well. Nobody has to be asked anything for that.
+    pub(crate) fn reshape(
+        &self,
+        before: &Catalog,
+        now: &Catalog,
+        shape: impl Fn(&Arc<Catalog>) -> Arc<Catalog>,
+    ) {
+        self.0.rcu(|known| {
+            let reshaped = known.iter().map(|(whose, remembered)| {
+                let shown = shape(&remembered.listed);
+                let was_of = remembered.basis == Some(before.digests());
+                let remembered = Remembered {
+                    own: (!now.same_items(&shown)).then_some(shown),
+                    basis: was_of.then(|| now.digests()).or(remembered.basis),
+                    ..remembered.clone()
+                };
+                (whose.clone(), remembered)
+            });
+            Arc::new(reshaped.collect::<BTreeMap<_, _>>())
+        });
+    }
+
+    /// Everything that was listed to others, as it was listed.
+    pub(crate) fn listed(&self) -> Vec<Arc<Catalog>> {
+        let known = self.0.load();
+        known
+            .values()
+            .map(|known| Arc::clone(&known.listed))
+            .collect()
     }
 }
