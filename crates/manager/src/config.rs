@@ -33,6 +33,7 @@ mod file;
 mod filter;
 mod fingerprint;
 mod gateway;
+mod journal;
 #[cfg(test)]
 mod limits_doc;
 mod over;

@@ -37,6 +37,7 @@ mod driver;
 pub mod error;
 pub mod events;
 mod handle;
+pub mod journal;
 mod latency;
 pub mod limits;
 mod manager;

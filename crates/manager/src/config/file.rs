@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 
 use super::Template;
+use super::journal::JournalOptions;
 use super::reader::Range;
 
 /// Longest duration that may be set: 30 days, in milliseconds.
@@ -572,6 +573,8 @@ pub(super) struct GatewayOptions {
     /// How many servers may be starting at the same time. Default: twice the number of cores, at least 4.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) start_gate: Option<u64>,
+    /// What is kept on disk of events and calls, below the state directory.
+    pub(super) journal: Option<JournalOptions>,
     /// The most of everything.
     pub(super) limits: Option<LimitOptions>,
     /// Settings for every server that does not set them itself.

@@ -5,6 +5,8 @@ use std::{
     path::PathBuf,
 };
 
+use crate::journal::JournalConfig;
+
 use super::{
     file::{self, LimitOptions},
     server::saturated,
@@ -28,6 +30,8 @@ pub struct GatewayConfig {
     pub input_ms: u64,
     /// Servers that may be starting at the same time. Default: twice the number of cores, at least 4.
     pub start_gate: usize,
+    /// What is kept on disk of events and calls.
+    pub journal: JournalConfig,
     /// The most of everything.
     pub limits: Limits,
 }
@@ -80,6 +84,7 @@ impl Default for GatewayConfig {
             shutdown_ms: file::SHUTDOWN_MS,
             input_ms: file::INPUT_MS,
             start_gate: (cores * 2).max(4),
+            journal: JournalConfig::default(),
             limits: Limits::default(),
         }
     }

@@ -84,8 +84,19 @@ const QUEUES: &[Row] = &[
     ),
     row(
         "mainstay.limits.events",
-        "The oldest event is forgotten; a listener that is further behind is told how many it missed.",
+        "The oldest event is forgotten; a listener that is further behind is told how many it missed. Of calls, four times as \
+         many are kept.",
         "the listener is told",
+    ),
+    row(
+        "mainstay.journal.bytes",
+        "The oldest file of the journal is removed.",
+        "the first record that is left",
+    ),
+    row(
+        "mainstay.journal.files",
+        "The same.",
+        "the first record that is left",
     ),
     row(
         "mainstay.limits.sessions",

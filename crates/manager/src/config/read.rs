@@ -15,6 +15,7 @@ use super::{
     Config, ConfigError, Loaded,
     file::{self, DURATION_MS, DURATION_OR_ZERO_MS, GatewayOptions, LimitOptions, ServerOptions},
     gateway::{GatewayConfig, Limits},
+    journal::JournalOptions,
     problem::quoted,
     read_options, read_server,
     reader::{Fields, Place, Range, Sink, report_twice},
@@ -261,6 +262,9 @@ fn read_gateway(
             },
             sink,
         ),
+        journal: fields
+            .object("journal", sink)
+            .map(|group| JournalOptions::read(group, sink)),
         limits: fields
             .object("limits", sink)
             .map(|group| read_limits(group, sink)),
@@ -278,6 +282,7 @@ fn read_gateway(
     gateway.start_gate = options
         .start_gate
         .map_or(gateway.start_gate, super::server::saturated);
+    gateway.journal = options.journal.unwrap_or_default().resolved();
     gateway.limits = Limits::from_options(&options.limits.unwrap_or_default());
     (gateway, defaults)
 }
