@@ -203,3 +203,6 @@ impl Journal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

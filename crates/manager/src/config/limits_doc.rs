@@ -286,6 +286,7 @@ fn described(schema: &Value, key: &str) -> (String, String) {
         None => ("ServerEntry", key),
         Some(("mainstay", key)) => ("GatewayOptions", key),
         Some(("mainstay.limits", key)) => ("LimitOptions", key),
+        Some(("mainstay.journal", key)) => ("JournalOptions", key),
         Some(("timeouts", key)) => ("TimeoutOptions", key),
         Some(("connections", key)) => ("ConnectionOptions", key),
         Some(("restart", key)) => ("RestartOptions", key),

@@ -88,7 +88,7 @@ pub(super) mod tests {
         let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "suspicion": {}, "stop": {}, "tls": {}, "catalog": {}, "connections": {}"#;
         let text = format!(
             r#"{{ "mcpServers": {{ "s": {{ "command": "x", {groups} }} }},
-                 "mainstay": {{ "limits": {{}}, "defaults": {{ {groups} }} }} }}"#
+                 "mainstay": {{ "limits": {{}}, "journal": {{}}, "defaults": {{ {groups} }} }} }}"#
         );
         let asked = read::asked_of(&text);
         assert!(asked.len() > 80, "{asked:?}");
@@ -130,6 +130,7 @@ pub(super) mod tests {
         );
         let mut gateway = group("GatewayOptions");
         gateway["limits"] = group("LimitOptions");
+        gateway["journal"] = group("JournalOptions");
         let text =
             serde_json::json!({ "mcpServers": { "s": server }, "mainstay": gateway }).to_string();
         let path = Path::new("mcp.json");
