@@ -13,6 +13,7 @@
 mod api;
 mod call;
 mod calls;
+pub(crate) mod door;
 mod dto;
 mod follow;
 mod journal;
@@ -51,7 +52,7 @@ const WORDS_BYTES_MAX: usize = 16 * 1024;
 /// The first rows of the table: servers, what they list, what happens to them.
 const ROUTES: &[Route] = &[
     Route::get("/api/v1/status", "getStatus", "Mainstay and all servers.", || get(status)).json::<Overview>(),
-    Route::post("/api/v1/stop", "stop", "Ends Mainstay. On the local socket only.", || post(stop)).json::<Stopping>(),
+    Route::post(STOP, "stop", "Ends Mainstay. On the local socket only.", || post(stop)).json::<Stopping>(),
     Route::get("/api/v1/servers/{name}", "getServer", "One server, its catalog and its last events.", || get(server))
         .json::<ServerDetail>()
         .refuses(&[NO_SUCH_SERVER]),
@@ -109,11 +110,24 @@ const ORDER_REFUSALS: &[api::Refusal] = &[
     refusal::<ErrorBody>("503", "Mainstay is ending."),
 ];
 
+/// The one path that only the local socket has.
+const STOP: &str = "/api/v1/stop";
+
+/// Whether a path is open to all who may use the API at all, on whatever door.
+fn open_to_all(path: &str) -> bool {
+    path != STOP
+}
+
 /// The admin API of a gateway and its manager, and everything else that the gateway answers, for a door that only this
 /// user can open.
 pub fn router(gateway: Gateway) -> Router {
+    finished(api::router(), gateway)
+}
+
+/// The routes with what is common to all of them.
+fn finished(routes: Router<Gateway>, gateway: Gateway) -> Router {
     let body_bytes_max = gateway.shared.settings.limits.message_bytes_max;
-    api::router()
+    routes
         .layer(map_response(worded))
         .fallback(elsewhere)
         .method_not_allowed_fallback(no_such_method)

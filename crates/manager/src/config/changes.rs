@@ -54,6 +54,7 @@ impl GatewayConfig {
             input_ms: ("inputMs", Restart),
             start_gate: ("startGate", Restart),
             journal: ("journal", Restart),
+            dashboard: ("dashboard", Restart),
         } ignoring { limits });
         let change = |key: &str, applies| SettingChange {
             key: format!("mainstay.{key}"),

@@ -575,6 +575,10 @@ pub(super) struct GatewayOptions {
     pub(super) start_gate: Option<u64>,
     /// What is kept on disk of events and calls, below the state directory.
     pub(super) journal: Option<JournalOptions>,
+    /// Whether the TCP port also has the dashboard at `/` and the admin API below `/api/v1/`. The local socket always has
+    /// the API.
+    #[schemars(extend("default" = true))]
+    pub(super) dashboard: Option<bool>,
     /// The most of everything.
     pub(super) limits: Option<LimitOptions>,
     /// Settings for every server that does not set them itself.

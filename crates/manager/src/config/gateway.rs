@@ -32,6 +32,8 @@ pub struct GatewayConfig {
     pub start_gate: usize,
     /// What is kept on disk of events and calls.
     pub journal: JournalConfig,
+    /// Whether the TCP port also has the dashboard and the admin API. Default: yes.
+    pub dashboard: bool,
     /// The most of everything.
     pub limits: Limits,
 }
@@ -85,6 +87,7 @@ impl Default for GatewayConfig {
             input_ms: file::INPUT_MS,
             start_gate: (cores * 2).max(4),
             journal: JournalConfig::default(),
+            dashboard: true,
             limits: Limits::default(),
         }
     }

@@ -265,6 +265,7 @@ fn read_gateway(
         journal: fields
             .object("journal", sink)
             .map(|group| JournalOptions::read(group, sink)),
+        dashboard: fields.flag("dashboard", sink),
         limits: fields
             .object("limits", sink)
             .map(|group| read_limits(group, sink)),
@@ -283,6 +284,7 @@ fn read_gateway(
         .start_gate
         .map_or(gateway.start_gate, super::server::saturated);
     gateway.journal = options.journal.unwrap_or_default().resolved();
+    gateway.dashboard = options.dashboard.unwrap_or(gateway.dashboard);
     gateway.limits = Limits::from_options(&options.limits.unwrap_or_default());
     (gateway, defaults)
 }
