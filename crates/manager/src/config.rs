@@ -34,6 +34,7 @@ mod file_watch;
 mod filter;
 mod fingerprint;
 mod gateway;
+mod journal;
 #[cfg(test)]
 mod limits_doc;
 mod over;

@@ -40,6 +40,7 @@ pub mod error;
 mod error_doc;
 pub mod events;
 mod handle;
+pub mod journal;
 mod latency;
 pub mod limits;
 mod manager;

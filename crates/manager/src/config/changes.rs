@@ -53,6 +53,7 @@ impl GatewayConfig {
             shutdown_ms: ("shutdownMs", Now),
             input_ms: ("inputMs", Restart),
             start_gate: ("startGate", Restart),
+            journal: ("journal", Restart),
             dashboard: ("dashboard", Restart),
             watch: ("watch", Now),
         } ignoring { limits });

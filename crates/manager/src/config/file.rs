@@ -13,6 +13,7 @@ use super::file_watch::{WatchOptions, WatchOrNot};
 use schemars::JsonSchema;
 
 use super::Template;
+use super::journal::JournalOptions;
 use super::reader::Range;
 use super::tools::ToolOptions;
 
@@ -558,6 +559,8 @@ pub(super) struct GatewayOptions {
     /// How many servers may be starting at the same time. Default: twice the number of cores, at least 4.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) start_gate: Option<u64>,
+    /// What is kept on disk of events and calls, below the state directory.
+    pub(super) journal: Option<JournalOptions>,
     /// Whether the TCP port also has the dashboard at `/` and the admin API below `/api/v1/`. The local socket always has
     /// the API.
     #[schemars(extend("default" = true))]

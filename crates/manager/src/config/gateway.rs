@@ -5,6 +5,8 @@ use std::{
     path::PathBuf,
 };
 
+use crate::journal::JournalConfig;
+
 use super::{
     file::{self, LimitOptions},
     file_watch::WatchSettings,
@@ -29,6 +31,8 @@ pub struct GatewayConfig {
     pub input_ms: u64,
     /// Servers that may be starting at the same time. Default: twice the number of cores, at least 4.
     pub start_gate: usize,
+    /// What is kept on disk of events and calls.
+    pub journal: JournalConfig,
     /// Whether the TCP port also has the dashboard and the admin API. Default: yes.
     pub dashboard: bool,
     /// How the file is watched for changes; `None`: it is not. Default: it is.
@@ -85,6 +89,7 @@ impl Default for GatewayConfig {
             shutdown_ms: file::SHUTDOWN_MS,
             input_ms: file::INPUT_MS,
             start_gate: (cores * 2).max(4),
+            journal: JournalConfig::default(),
             dashboard: true,
             watch: Some(WatchSettings::default()),
             limits: Limits::default(),

@@ -16,6 +16,7 @@ use super::{
     file::{self, DURATION_MS, DURATION_OR_ZERO_MS, GatewayOptions, LimitOptions, ServerOptions},
     file_watch::{WatchSettings, read_watch},
     gateway::{GatewayConfig, Limits},
+    journal::JournalOptions,
     problem::quoted,
     read_options, read_server,
     reader::{Fields, Place, Range, Sink, report_twice},
@@ -262,6 +263,9 @@ fn read_gateway(
             },
             sink,
         ),
+        journal: fields
+            .object("journal", sink)
+            .map(|group| JournalOptions::read(group, sink)),
         dashboard: fields.flag("dashboard", sink),
         watch: read_watch(&mut fields, sink),
         limits: fields
@@ -281,6 +285,7 @@ fn read_gateway(
     gateway.start_gate = options
         .start_gate
         .map_or(gateway.start_gate, super::server::saturated);
+    gateway.journal = options.journal.unwrap_or_default().resolved();
     gateway.dashboard = options.dashboard.unwrap_or(gateway.dashboard);
     gateway.watch = WatchSettings::from_options(options.watch.as_ref());
     gateway.limits = Limits::from_options(&options.limits.unwrap_or_default());

@@ -88,7 +88,7 @@ pub(crate) mod tests {
         let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "suspicion": {}, "stop": {}, "tls": {}, "catalog": {}, "connections": {}"#;
         let text = format!(
             r#"{{ "mcpServers": {{ "s": {{ "command": "x", {groups} }} }},
-                 "mainstay": {{ "limits": {{}}, "watch": {{}}, "defaults": {{ {groups} }} }} }}"#
+                 "mainstay": {{ "limits": {{}}, "watch": {{}}, "journal": {{}}, "defaults": {{ {groups} }} }} }}"#
         );
         let asked = read::asked_of(&text);
         assert!(asked.len() > 80, "{asked:?}");
@@ -131,6 +131,7 @@ pub(crate) mod tests {
         let mut gateway = group("GatewayOptions");
         gateway["limits"] = group("LimitOptions");
         gateway["watch"] = group("WatchGroup");
+        gateway["journal"] = group("JournalOptions");
         let text =
             serde_json::json!({ "mcpServers": { "s": server }, "mainstay": gateway }).to_string();
         let path = Path::new("mcp.json");

@@ -163,6 +163,7 @@ impl Driver {
         let config = Arc::new(config);
         let all = std::iter::once(Arc::clone(&slot)).chain(self.further_of(slot.id));
         for one in all.collect::<Vec<_>>() {
+            one.events.hidden().cover(&config);
             one.config.store(Arc::clone(&config));
             if was_enabled && !enabled {
                 // It is about to go, and opens nothing before.
