@@ -137,8 +137,9 @@ const catalogView = {
     this.show();
     fill(this.side, item.kind === 'tools' ? toolPanel(item) : plainPanel(item));
     this.split.classList.add('open');
-    if (focus) this.side.querySelector('h2').focus({ preventScroll: false });
-    this.side.scrollIntoView?.({ block: 'nearest' });
+    if (focus) this.side.querySelector('h2').focus({ preventScroll: true });
+    // Where the list is above, the detail would be out of sight.
+    if (matchMedia('(max-width: 62rem)').matches) this.side.scrollIntoView({ block: 'start' });
   },
 };
 

@@ -42,13 +42,13 @@ function typeOf(schema) {
 }
 
 /**
- * A control for one value. It has `element`, `read()` (the value, or undefined if it is left out), `check()` (a list of
- * controls that are wrong, each with its message shown) and `focus()`.
+ * A control for one value. It has `element`, `read()` (the value, or undefined if it is left out), `filled()` (whether
+ * somebody has entered something), `check()` (a list of controls that are wrong, each with its message shown) and `focus()`.
  */
 function controlFor(given, root, { name, required, depth = 0, value }) {
   const schema = simplified(resolved(given, root), root);
   const preset = value !== undefined ? value : schema.default;
-  const about = { schema, root, name, required, depth, preset };
+  const about = { schema, root, name, required, depth, preset, given: value !== undefined };
   if (schema.const !== undefined) return constControl(about);
   if (Array.isArray(schema.enum)) return choiceControl(about);
   if (schema.oneOf || schema.anyOf || schema.allOf || schema.not || schema.if || depth > DEPTH_MAX) return jsonControl(about);
@@ -79,6 +79,7 @@ function framed(about, input, read, judge) {
   input.setAttribute('aria-describedby', described.join(' '));
   if (about.required) input.setAttribute('aria-required', 'true');
   const limits = limitWords(about.schema);
+  const initial = input.value;
   const element = el('div', { class: 'input' },
     el('label', { for: id }, el('span', { class: 'input-name' }, about.schema.title || about.name),
       about.required ? el('span', { class: 'must' }, ' required') : el('span', { class: 'may' }, ' optional'),
@@ -87,6 +88,7 @@ function framed(about, input, read, judge) {
   const control = {
     element,
     read,
+    filled: () => about.given || input.value !== initial,
     focus: () => input.focus(),
     label: about.schema.title || about.name,
     check() {
@@ -237,6 +239,7 @@ function listControl(about) {
     element: group(about, list, more, wrong),
     label: about.name,
     focus: () => more.focus(),
+    filled: () => items.length > 0,
     read() {
       if (!items.length && !about.required) return undefined;
       return items.map(({ control }) => control.read() ?? null);
@@ -266,19 +269,20 @@ function objectControl(about) {
     value: about.preset?.[name],
   })]);
   const inner = controls.map(([, control]) => control.element);
-  const read = () => {
-    const entries = controls.map(([name, control]) => [name, control.read()]).filter(([, value]) => value !== undefined);
-    return entries.length || about.required || about.depth === 0 ? Object.fromEntries(entries) : undefined;
-  };
+  const filled = () => controls.some(([, control]) => control.filled());
+  // An optional object in which nobody entered anything is left out, and nothing in it is asked for.
+  const isLeftOut = () => !about.required && about.depth > 0 && !filled();
   return {
     element: about.depth === 0 ? el('div', { class: 'fields' }, inner) : group(about, inner),
     label: about.name,
     focus: () => controls[0]?.[1].focus(),
-    read,
+    filled,
+    read() {
+      if (isLeftOut()) return undefined;
+      return Object.fromEntries(controls.map(([name, control]) => [name, control.read()]).filter(([, value]) => value !== undefined));
+    },
     check() {
-      // Members of an object that is left out are not asked for.
-      if (!about.required && about.depth > 0 && read() === undefined) return [];
-      return controls.flatMap(([, control]) => control.check());
+      return isLeftOut() ? [] : controls.flatMap(([, control]) => control.check());
     },
   };
 }

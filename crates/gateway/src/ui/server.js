@@ -22,7 +22,7 @@ const serverView = {
     this.restart = button('Restart', () => this.order('restart', `Restart ${name}?`, 'Calls that are running get the drain time to end. Clients keep their tools and wait.', 'Restart'));
     this.toggle = button('Disable', () => this.switch());
     put(this.orders, [this.restart, this.toggle]);
-    const card = (title, ...inner) => el('section', { class: 'card', 'aria-label': title }, el('h2', {}, title), inner);
+    const card = (title, ...inner) => el('section', { class: title === 'Status' ? 'card tall' : 'card', 'aria-label': title }, el('h2', {}, title), inner);
     put(main, [
       el('nav', { class: 'crumbs', 'aria-label': 'Where you are' }, el('a', { href: '#/servers' }, 'Servers'), ' / ', name),
       el('div', { class: 'head' }, el('h1', { tabindex: '-1' }, name), this.chip, this.orders),
@@ -170,7 +170,7 @@ const serverView = {
     fill(this.catalog,
       el('p', {}, [info.title || info.name, info.version].filter(Boolean).join(' '), el('span', { class: 'dim' }, ` · ${catalog.protocol}, listed ${clock(catalog.listedAtUnixMs)}${catalog.remembered ? ', remembered from before' : ''}`)),
       el('ul', { class: 'plain' }, kinds.filter(([, names]) => names?.length).map(([kind, names]) => el('li', {},
-        el('a', { href: `#/catalog?server=${encodeURIComponent(this.name)}&kind=${kind === 'templates' ? 'resources' : kind}` }, `${count(names.length)} ${kind}`),
+        el('a', { href: `#/catalog?server=${encodeURIComponent(this.name)}&kind=${kind === 'templates' ? 'resources' : kind}` }, plural(names.length, kind.slice(0, -1))),
         el('span', { class: 'dim' }, `: ${names.slice(0, 8).join(', ')}${names.length > 8 ? ', …' : ''}`)))),
       catalog.hidden?.length ? el('details', {}, el('summary', {}, `${plural(catalog.hidden.length, 'item')} not shown`),
         el('ul', { class: 'plain' }, catalog.hidden.map((item) => el('li', {}, el('code', {}, item.name), ` ${item.reason}`)))) : null);

@@ -21,8 +21,8 @@ function callsOf(server) {
 /** Why a server is not well, in one line; empty if it is. */
 function whyOf(server) {
   if (server.state === 'connected') return server.word === 'connected' ? '' : server.word;
-  if (server.progress?.line) return `${server.word}: ${server.progress.line}`;
-  return server.word;
+  const word = server.word.replace(/^(parked: |disabled$)/, '');
+  return server.progress?.line ? `${word}: ${server.progress.line}` : word;
 }
 
 function nextOf(server) {
@@ -37,6 +37,7 @@ function sparkline() {
 }
 
 function drawSpark(svg, values) {
+  svg.toggleAttribute('hidden', !values.some((value) => value > 0));
   const top = Math.max(1, ...values);
   const points = values.map((value, index) => `${(60 * index) / Math.max(1, values.length - 1)},${15 - (14 * value) / top}`);
   setAttribute(svg.firstElementChild, 'points', points.join(' '));
