@@ -12,6 +12,7 @@
 
 mod api;
 mod call;
+mod calls;
 pub(crate) mod door;
 mod dto;
 mod follow;
@@ -95,7 +96,11 @@ const ROUTES: &[Route] = &[
     Route::get("/api/v1/tools", "getTools", "All published tools, and what is hidden.", || get(tools))
         .json::<ToolList>(),
     Route::get("/api/v1/events", "followEvents", "What happens, as it happens.", || get(events))
-        .params(&[param::<usize>("recent", "How many past events come first. Default: none.")])
+        .params(&[
+            param::<usize>("recent", "How many past events come first. Default: none, or all with `since`."),
+            param::<String>("server", "Only those of this server."),
+            param::<u64>("since", "Only those since then, in milliseconds since 1970."),
+        ])
         .events::<Told>(),
 ];
 
@@ -329,11 +334,9 @@ async fn tools(State(gateway): State<Gateway>) -> Response {
     json_of(&ToolList::of(&gateway))
 }
 
-#[derive(Debug, Deserialize)]
-struct EventsQuery {
-    recent: Option<usize>,
-}
-
-async fn events(State(gateway): State<Gateway>, Query(query): Query<EventsQuery>) -> Response {
-    follow::events(&gateway, query.recent.unwrap_or(0))
+async fn events(
+    State(gateway): State<Gateway>,
+    Query(query): Query<follow::EventsQuery>,
+) -> Response {
+    follow::events(&gateway, &query)
 }

@@ -48,3 +48,7 @@ mod slow;
 mod subscriptions;
 #[path = "serve/support.rs"]
 mod support;
+#[path = "serve/telemetry.rs"]
+mod telemetry;
+#[path = "serve/views.rs"]
+mod views;

@@ -18,6 +18,7 @@ use crate::driver::{Desk, Place};
 use crate::error::{CallError, OperatorError, Refusal};
 use crate::pool::{self, Way};
 use crate::process::StderrRing;
+use crate::process::tree::Processes;
 use crate::request::{Answer, CallOptions, ClientFace, Request};
 use crate::slot::Slot;
 use crate::status::ServerStatus;
@@ -44,7 +45,7 @@ impl ServerHandle {
     }
 
     /// The server's own slot: another one than before once the name was removed from the config and has come back.
-    fn place(&self) -> Cow<'_, Place> {
+    pub(crate) fn place(&self) -> Cow<'_, Place> {
         let same = &self.made_for;
         let other = same
             .slot
@@ -107,6 +108,10 @@ impl ServerHandle {
             desk: self.desk.clone(),
             way: found?,
         })
+    }
+
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.desk
     }
 
     async fn way_of(&self, face: &ClientFace) -> Result<Option<Arc<Way>>, CallError> {
@@ -330,6 +335,17 @@ impl ServerHandle {
     #[must_use]
     pub fn status(&self) -> ServerStatus {
         ServerStatus::of(&self.slot())
+    }
+
+    /// As [`ServerHandle::status`], with what its processes use. Looks at all processes of the system, which blocks for some
+    /// milliseconds: not for the hot path.
+    #[must_use]
+    pub fn full_status(&self) -> ServerStatus {
+        ServerStatus::in_full(&self.slot(), &Processes::look())
+    }
+
+    pub(crate) fn status_among(&self, processes: &Processes) -> ServerStatus {
+        ServerStatus::in_full(&self.slot(), processes)
     }
 
     /// Whether the server must be up for Mainstay to call itself ready.

@@ -27,6 +27,7 @@
 
 mod admission;
 pub mod asks;
+mod audience;
 mod call;
 pub mod calls;
 pub mod catalog;
@@ -37,6 +38,7 @@ mod driver;
 pub mod error;
 pub mod events;
 mod handle;
+mod latency;
 pub mod limits;
 mod manager;
 pub mod plan;
@@ -49,6 +51,7 @@ mod remembered;
 pub mod request;
 #[doc(hidden)]
 pub mod runtime;
+pub mod secrets;
 mod settings;
 mod shape;
 mod slot;
@@ -58,6 +61,7 @@ pub mod wire_log;
 pub mod wishes;
 
 pub use self::asks::{Ask, Said};
+pub use self::audience::{Audience, Listed};
 pub use self::calls::{CallRecord, Origin, Outcome, TraceContext};
 pub use self::catalog::Catalog;
 pub use self::counters::Counts;

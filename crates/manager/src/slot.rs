@@ -21,6 +21,7 @@ use crate::counters::Counters;
 use crate::events::Events;
 use crate::pool::{Beside, Family, Holds};
 use crate::process::StderrRing;
+use crate::process::tree::Meter;
 use crate::runtime::Runtime;
 use crate::runtime::era::EraMemory;
 use crate::runtime::keeper::MissingModule;
@@ -66,6 +67,8 @@ pub(crate) struct Slot {
     pub(crate) listed: ArcSwapOption<Catalog>,
     /// What is shown of it: the catalog of everybody but the driver, the listings and the store.
     pub(crate) catalog: ArcSwapOption<Catalog>,
+    /// Set once it has listed itself.
+    pub(crate) has_listed: watch::Sender<bool>,
     /// One for all connections of the server.
     pub(crate) admission: Arc<Admission>,
     /// Calls that wait for this connection of the server, or for others to end (F152).
@@ -92,6 +95,8 @@ pub(crate) struct Slot {
     /// Who uses it. Only counted for further connections.
     pub(crate) holds: Holds,
     process: Mutex<ProcessFace>,
+    /// What its processes had used when somebody last looked.
+    pub(crate) meter: Meter,
 }
 
 /// What is known about the newest process of a stdio server.
@@ -114,6 +119,7 @@ impl Slot {
         clock: Clock,
         status: Status,
     ) -> Self {
+        events.hidden().cover(&config);
         Self {
             id,
             name: config.name.as_str().into(),
@@ -127,6 +133,7 @@ impl Slot {
             view: View::blank(status),
             listed: ArcSwapOption::empty(),
             catalog: ArcSwapOption::empty(),
+            has_listed: watch::Sender::new(false),
             counters: Arc::default(),
             ledger: Arc::new(Ledger::new()),
             ids: Arc::new(AtomicU64::new(1)),
@@ -139,6 +146,7 @@ impl Slot {
             beside: None,
             holds: Holds::new(clock.now().0),
             process: Mutex::default(),
+            meter: Meter::default(),
         }
     }
 
@@ -165,6 +173,7 @@ impl Slot {
             // Until it has listed itself, what the server listed elsewhere is the best there is.
             listed: ArcSwapOption::new(self.listed.load_full()),
             catalog: ArcSwapOption::new(self.catalog.load_full()),
+            has_listed: watch::Sender::new(false),
             admission: Arc::clone(&self.admission),
             waiting: AtomicUsize::new(0),
             events: Arc::new(self.events.of_connection(beside.number)),
@@ -180,6 +189,7 @@ impl Slot {
             beside: Some(beside),
             holds: Holds::new(self.clock.now().0),
             process: Mutex::default(),
+            meter: Meter::default(),
         }
     }
 
