@@ -33,7 +33,8 @@ use serde::{Deserialize, Serialize};
 
 use self::api::{NO_SUCH_SERVER, Route, param, refusal};
 use self::dto::{
-    ErrorBody, ErrorDetail, LogLine, LogLines, Overview, ServerDetail, Stopping, Told, ToolList,
+    CatalogList, ErrorBody, ErrorDetail, LogLine, LogLines, Overview, ServerDetail, Stopping, Told,
+    ToolList,
 };
 use crate::serve::Gateway;
 use crate::serve::fault::shown;
@@ -334,6 +335,10 @@ async fn logs(
         }),
         Some(_) => follow::logs(&gateway, server, lines),
     }
+}
+
+async fn catalog(State(gateway): State<Gateway>) -> Response {
+    json_of(&CatalogList::of(&gateway))
 }
 
 async fn tools(State(gateway): State<Gateway>) -> Response {
