@@ -31,6 +31,10 @@ pub(crate) enum Exit {
     AlreadyRunning,
     /// Listening on that address is refused or impossible.
     ListenRefused,
+    /// A file could not be written; it is as it was.
+    NotWritable,
+    /// The service's file is there, and the service does not run.
+    ServiceDown,
     /// The tool ran and reported an error of its own.
     ToolError,
     /// The server answered the request with an error.
@@ -69,7 +73,7 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// Every way to end, in the order of the numbers.
-    pub(crate) const ALL: [Exit; 23] = [
+    pub(crate) const ALL: [Exit; 25] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Usage,
@@ -80,6 +84,8 @@ impl Exit {
         Exit::PortInUse,
         Exit::AlreadyRunning,
         Exit::ListenRefused,
+        Exit::NotWritable,
+        Exit::ServiceDown,
         Exit::ToolError,
         Exit::ServerError,
         Exit::CallRefused,
@@ -114,6 +120,8 @@ impl Exit {
             Self::PortInUse => 7,
             Self::AlreadyRunning => 8,
             Self::ListenRefused => 9,
+            Self::NotWritable => 10,
+            Self::ServiceDown => 11,
             Self::ToolError => 20,
             Self::ServerError => 21,
             Self::CallRefused => 22,
@@ -143,6 +151,8 @@ impl Exit {
             Self::PortInUse => "port-in-use",
             Self::AlreadyRunning => "already-running",
             Self::ListenRefused => "listen-refused",
+            Self::NotWritable => "not-writable",
+            Self::ServiceDown => "service-down",
             Self::ToolError => "tool-error",
             Self::ServerError => "server-error",
             Self::CallRefused => "call-refused",
@@ -200,6 +210,14 @@ impl Exit {
             Self::ListenRefused => (
                 "Listening on that address is refused (not loopback) or impossible.",
                 "Listen on `127.0.0.1` or `[::1]`.",
+            ),
+            Self::NotWritable => (
+                "A file could not be written; it is as it was.",
+                "The message says why: permissions, a full disk, or another program that changed it meanwhile.",
+            ),
+            Self::ServiceDown => (
+                "`service`: its file is there, and the service does not run.",
+                "The message has the next command to type.",
             ),
             Self::ToolError => (
                 "`call`: the tool ran and reported an error of its own.",
@@ -342,7 +360,7 @@ mod tests {
             "# Exit codes\n\n\
              Generated from `crates/gateway/src/exit.rs`; a test fails when this page is stale.\n\
              Write it anew with `MAINSTAY_REGENERATE=1 cargo test -p mainstay-gateway --bin mainstay exit_codes`.\n\n\
-             The numbers never change. 1 to 9: before or beside the work; 20 to 29: how a call ended; 30 and above:\n\
+             The numbers never change. 1 to 11: before or beside the work; 20 to 29: how a call ended; 30 and above:\n\
              one command's own verdict. With `--json`, an error is one object on stderr with the word below.\n\n\
              | code | word | what happened | what to do |\n|---:|---|---|---|\n",
         );

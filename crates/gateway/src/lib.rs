@@ -3,5 +3,6 @@
 pub mod admin;
 pub mod record;
 pub mod serve;
+pub(crate) mod telemetry;
 
 pub use serve::{Gateway, GatewaySettings};

@@ -5,7 +5,7 @@
 //! | `/mcp` | all servers at once, tools and prompts as `{server}__{name}` |
 //! | `/servers/{name}/mcp` | one server, names untouched |
 //! | `/sse`, `/servers/{name}/sse`, `/messages` | the same for clients that only know HTTP+SSE of 2024-11-05 |
-//! | `/healthz`, `/readyz` | Mainstay itself |
+//! | `/healthz`, `/readyz`, `/metrics` | Mainstay itself |
 //!
 //! [`Gateway`] answers requests; [`serve`] accepts connections for it; [`Gateway::router`] is the same for embedding in
 //! a larger HTTP server. Nothing here decides about a server's lifecycle, and nothing re-encodes what passes through.
@@ -35,6 +35,7 @@ pub(crate) mod seal;
 pub(crate) mod sessions;
 pub(crate) mod subscriptions;
 pub(crate) mod view;
+pub(crate) mod whence;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -202,7 +203,7 @@ impl From<&GatewayConfig> for GatewaySettings {
 /// One gateway over one manager. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Gateway {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What all requests share.
@@ -421,6 +422,7 @@ impl Gateway {
                 return match path {
                     "/healthz" => health::healthz(),
                     "/readyz" => health::readyz(shared),
+                    "/metrics" => health::metrics(self),
                     _ => body::plain(
                         StatusCode::NOT_FOUND,
                         "nothing is here; MCP is at /mcp and /servers/{name}/mcp",

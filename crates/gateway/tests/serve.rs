@@ -28,6 +28,8 @@ mod listings;
 mod modern;
 #[path = "serve/old.rs"]
 mod old;
+#[path = "serve/openapi.rs"]
+mod openapi;
 #[path = "serve/push.rs"]
 mod push;
 #[path = "serve/refused.rs"]

@@ -18,6 +18,8 @@ use mainstay_wire::views::ToolHints;
 use mainstay_wire::{codes, method};
 use tokio::time::Instant;
 
+use crate::admission::Permit;
+use crate::calls::{Course, Tally};
 use crate::config::{OnToolChange, Replay};
 use crate::error::{CallError, Lost, ParkedRefusal, Refusal};
 use crate::events::EventKind;
@@ -74,12 +76,8 @@ impl<'a> Caller<'a> {
         let idle = options
             .idle
             .unwrap_or(Duration::from_millis(config.timeouts.call_idle_ms));
-        let patience = options.patience.unwrap_or(Duration::from_millis(
-            config
-                .timeouts
-                .edge_patience_ms
-                .unwrap_or(slot.edge_patience_ms),
-        ));
+        let patience = options.patience;
+        let patience = patience.unwrap_or_else(|| Duration::from_millis(slot.edge_patience_ms()));
         let deadline = started + total;
         let mut caller = Self {
             slot,
@@ -120,25 +118,18 @@ impl<'a> Caller<'a> {
         Ok(lease.runtime().era())
     }
 
-    /// Runs the call to its one outcome and counts it.
+    /// Runs the call to its one outcome, counts it and records it; also if it is dropped on the way.
     pub(crate) async fn run(self) -> Result<Answer, CallError> {
-        let outcome = self.attempts().await;
-        let counters = &self.slot.counters;
-        match &outcome {
-            Ok(_) => counters.answered(),
-            Err(CallError::Refused(_)) => counters.refused(),
-            Err(CallError::Rejected(_)) => counters.rejected(),
-            Err(CallError::Unknown(_)) => counters.unknown(),
-        }
+        let mut tally = Tally::new(self.slot, Some(self.request), self.options, self.started);
+        let outcome = self.attempts(tally.course()).await;
+        tally.end(&outcome);
         outcome
     }
 
-    async fn attempts(&self) -> Result<Answer, CallError> {
+    async fn attempts(&self, course: &mut Course) -> Result<Answer, CallError> {
         self.check_offered().map_err(CallError::Refused)?;
         // Law 19: the limit is per server, and waiting for it is our time, not the server's.
         let _permit = self.admit().await?;
-        let mut served = Duration::ZERO;
-        let mut attempt = 0;
         let mut listed_anew = false;
         loop {
             let lease = self.lease().await.map_err(CallError::Refused)?;
@@ -150,15 +141,14 @@ impl<'a> Caller<'a> {
             }
             self.check_definition(lease.runtime().generation)
                 .map_err(CallError::Refused)?;
-            attempt += 1;
-            let sent = Instant::now();
+            course.begins(lease.runtime().generation);
             let limits = Limits {
                 deadline: self.deadline,
                 idle: self.idle,
             };
             let runtime = lease.runtime();
             let answered = runtime.exchange(self.request, self.options, limits).await;
-            served += sent.elapsed();
+            course.ends();
             let miss = match answered {
                 Ok(message) => {
                     // F136: refused before it ran, because our listing is old. Once; a second refusal is the answer.
@@ -170,11 +160,11 @@ impl<'a> Caller<'a> {
                             continue;
                         }
                     }
-                    return self.answer(message, runtime, served, attempt);
+                    return self.answer(message, runtime, course);
                 }
                 Err(miss) => miss,
             };
-            if attempt >= ATTEMPTS_MAX
+            if course.attempts >= ATTEMPTS_MAX
                 || Instant::now() >= self.deadline
                 || !self.may_send_again(&miss)
             {
@@ -191,7 +181,7 @@ impl<'a> Caller<'a> {
             }
             if runtime.survives(&miss) {
                 // Nothing will replace it: a pause that grows with every attempt is all there is to wait for (F99).
-                let pause = RESEND * 2_u32.saturating_pow(attempt - 1);
+                let pause = RESEND * 2_u32.saturating_pow(course.attempts - 1);
                 tokio::time::sleep_until(self.patience_until.min(Instant::now() + pause)).await;
                 continue;
             }
@@ -207,8 +197,7 @@ impl<'a> Caller<'a> {
         &self,
         message: Message,
         runtime: &Runtime,
-        served: Duration,
-        attempts: u32,
+        course: &Course,
     ) -> Result<Answer, CallError> {
         self.check_size(&message, runtime.generation)?;
         if self.is_unknown_tool(&message) {
@@ -219,9 +208,9 @@ impl<'a> Caller<'a> {
             message,
             generation: runtime.generation,
             era: runtime.era(),
-            queued: self.started.elapsed().saturating_sub(served),
-            served,
-            attempts,
+            queued: self.started.elapsed().saturating_sub(course.served),
+            served: course.served,
+            attempts: course.attempts,
         })
     }
 
@@ -347,8 +336,8 @@ impl<'a> Caller<'a> {
         serde_json::from_str(raw).ok()
     }
 
-    async fn admit(&self) -> Result<tokio::sync::SemaphorePermit<'a>, CallError> {
-        if let Ok(permit) = self.slot.admission.try_acquire() {
+    async fn admit(&self) -> Result<Permit<'a>, CallError> {
+        if let Some(permit) = self.slot.admission.try_acquire() {
             return Ok(permit);
         }
         let _waiting = self.wait().map_err(CallError::Refused)?;
@@ -358,8 +347,8 @@ impl<'a> Caller<'a> {
             limit,
         };
         match tokio::time::timeout_at(self.patience_until, self.slot.admission.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_closed)) => Err(CallError::Refused(Refusal::ShuttingDown)),
+            Ok(Some(permit)) => Ok(permit),
+            Ok(None) => Err(CallError::Refused(self.gone())),
             Err(_elapsed) => {
                 let detail = format!("{limit} calls are in flight already");
                 self.exceeded("concurrency", Generation::default(), &detail);
@@ -382,8 +371,8 @@ impl<'a> Caller<'a> {
             if let Some(lease) = self.try_lease() {
                 return Ok(lease);
             }
-            if seen.shutting_down {
-                return Err(Refusal::ShuttingDown);
+            if seen.shutting_down || self.slot.is_removed() {
+                return Err(self.gone());
             }
             match seen.status.state {
                 StateWord::Disabled => {
@@ -415,7 +404,7 @@ impl<'a> Caller<'a> {
             }
             match tokio::time::timeout_at(self.patience_until, view.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_closed)) => return Err(Refusal::ShuttingDown),
+                Ok(Err(_closed)) => return Err(self.gone()),
                 Err(_elapsed) => {
                     return Err(Refusal::NotReady {
                         server: self.name(),
@@ -430,6 +419,11 @@ impl<'a> Caller<'a> {
                 }
             }
         }
+    }
+
+    /// Why nothing becomes available any more.
+    fn gone(&self) -> Refusal {
+        gone(self.slot)
     }
 
     /// F18: how long until the next attempt, if that is longer than the call would wait.
@@ -586,6 +580,16 @@ impl<'a> Caller<'a> {
     fn name(&self) -> Box<str> {
         (&*self.slot.name).into()
     }
+}
+
+/// Why nothing of a server becomes available any more: it was taken out of the config, or everything ends.
+pub(crate) fn gone(slot: &Slot) -> Refusal {
+    if slot.is_removed() {
+        return Refusal::Removed {
+            server: (&*slot.name).into(),
+        };
+    }
+    Refusal::ShuttingDown
 }
 
 /// Whether the server's host asked to be left alone instead of answering.

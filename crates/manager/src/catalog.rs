@@ -9,12 +9,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use mainstay_core::catalog::{self, Digest};
 use mainstay_wire::listing::{CacheScope, RawItem};
 use mainstay_wire::{headers, raw};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use crate::runtime::greeting::Greeting;
 
 /// One item that is not shown, and why (law 24).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Hidden {
     /// The server that listed it.
@@ -59,7 +60,7 @@ impl CacheHint {
 }
 
 /// The items of one kind, in the server's order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ItemList {
     /// The items, each with its raw JSON text.
     pub items: Vec<RawItem>,
@@ -140,7 +141,7 @@ impl ItemList {
 }
 
 /// One server's last complete listing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Catalog {
     /// What the server said of itself.
     pub greeting: Greeting,

@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::calls::Outcome;
 use crate::events::{EventKind, Events};
 use crate::limits::{Limit, is_news};
 
@@ -18,7 +20,7 @@ macro_rules! counters {
         }
 
         /// A reading of a server's counters since Mainstay started.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
         #[serde(rename_all = "camelCase")]
         pub struct Counts {
             $($(#[$doc])* pub $field: u64,)*
@@ -39,13 +41,19 @@ macro_rules! counters {
 
 counters! {
     /// Calls answered by the server, with a result or an error.
-    answered => answered,
+    answered,
+    /// Of the answered: calls of tools that failed, by their own account.
+    tool_errors,
+    /// Of the answered: calls that the server answered with a JSON-RPC error.
+    server_errors,
     /// Calls refused before anything was sent.
-    refused => refused,
+    refused,
     /// Calls rejected by the server without running them.
-    rejected => rejected,
+    rejected,
     /// Calls sent whose outcome is unknown.
-    unknown => unknown,
+    unknown,
+    /// Calls whose caller left before they ended.
+    cancelled,
     /// Calls sent more than once because it was safe.
     resent => resent,
     /// Answers that came after their caller had left, or twice.
@@ -92,6 +100,23 @@ pub(crate) struct Announcer {
 }
 
 impl Counters {
+    /// A call ended (law 16).
+    pub(crate) fn call(&self, outcome: Outcome) {
+        let (of, more) = match outcome {
+            Outcome::Answered => (&self.answered, None),
+            Outcome::ToolError => (&self.answered, Some(&self.tool_errors)),
+            Outcome::ServerError => (&self.answered, Some(&self.server_errors)),
+            Outcome::Refused => (&self.refused, None),
+            Outcome::Rejected => (&self.rejected, None),
+            Outcome::Unknown => (&self.unknown, None),
+            Outcome::Cancelled => (&self.cancelled, None),
+        };
+        of.fetch_add(1, Ordering::Relaxed);
+        if let Some(more) = more {
+            more.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// From now on excesses are events too.
     pub(crate) fn announce_to(&self, announcer: Announcer) {
         // Set once, when the slot is made.

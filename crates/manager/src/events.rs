@@ -8,14 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainstay_core::catalog::Diff;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
+use crate::calls::{CallRecord, Calls, Ledger};
 use crate::catalog::unix_ms;
 
 /// One thing that happened to one server.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// When, in milliseconds since 1970.
@@ -34,7 +36,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(
     tag = "type",
     rename_all = "camelCase",
@@ -66,6 +68,14 @@ pub enum EventKind {
     /// The server is not what it was: after a reconnect or a renewed session it says other things of itself (law 25).
     ServerChanged {
         /// What differs: `revision`, `identity`, `capabilities`, `instructions`.
+        what: Vec<&'static str>,
+    },
+    /// A changed config was loaded, and did this to the server (law 28).
+    ConfigChanged {
+        /// `added`, `removed`, `replaced` (its connection is made anew) or `patched` (its connection stays).
+        how: &'static str,
+        /// The keys that differ, for what is replaced or patched.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         what: Vec<&'static str>,
     },
     /// Clients see a new publication because of this server.
@@ -200,6 +210,7 @@ impl EventKind {
             Self::LimitExceeded { .. } => "limit exceeded",
             Self::ReplacementFailed { .. } => "replacement failed",
             Self::ServerChanged { .. } => "server changed",
+            Self::ConfigChanged { .. } => "config changed",
             Self::RestoreFailed { .. } => "restore failed",
             Self::Escaped { .. } => "processes escaped",
         }
@@ -250,6 +261,10 @@ impl EventKind {
                     left_out,
                     "tools changed"
                 )
+            }
+            Self::ConfigChanged { how, what } => {
+                let what = what.join(", ");
+                tracing::info!(server, how, what, left_out, "config changed");
             }
             Self::DiedTogether { .. }
             | Self::CallMetToolChange { .. }
@@ -364,18 +379,30 @@ struct Stream {
     recent: Mutex<VecDeque<Event>>,
     kept: usize,
     said: Mutex<Said>,
+    calls: Calls,
+    /// What records call a door that was not named.
+    library: Arc<str>,
+    arguments: bool,
 }
 
 impl Events {
     /// An empty ring that keeps so many events for those who ask later; a listener may be as far behind before it is
     /// told that it lagged.
     pub(crate) fn new(kept: usize) -> Self {
+        Self::with(kept, kept, false)
+    }
+
+    /// As [`Events::new`], with so many records of calls, and with their arguments if that is wanted.
+    pub(crate) fn with(kept: usize, calls: usize, arguments: bool) -> Self {
         Self {
             stream: Arc::new(Stream {
                 live: broadcast::Sender::new(kept.max(1)),
                 recent: Mutex::default(),
                 kept: kept.max(1),
                 said: Mutex::default(),
+                calls: Calls::new(calls),
+                library: "library".into(),
+                arguments,
             }),
             connection: None,
         }
@@ -432,6 +459,27 @@ impl Events {
         drop(recent);
         // No listener is fine.
         let _ = self.stream.live.send(event);
+    }
+
+    /// A call ended: its record goes to its server's ledger, into the ring, and to the listeners. Never waits.
+    pub(crate) fn call(&self, ledger: &Ledger, record: Arc<CallRecord>) {
+        ledger.record(&record);
+        self.stream.calls.record(&record);
+    }
+
+    /// The records of calls.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.stream.calls
+    }
+
+    /// Where calls come from that do not say so.
+    pub(crate) fn library(&self) -> Arc<str> {
+        Arc::clone(&self.stream.library)
+    }
+
+    /// Whether records of calls hold their arguments.
+    pub(crate) fn keeps_arguments(&self) -> bool {
+        self.stream.arguments
     }
 
     /// Listens from now on.

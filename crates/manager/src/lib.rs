@@ -25,9 +25,11 @@
 //!
 //! What may happen next is decided in `mainstay-core`; what the bytes mean is `mainstay-wire`'s; this crate does it.
 
+mod admission;
 pub mod asks;
 mod audience;
 mod call;
+pub mod calls;
 pub mod catalog;
 mod clock;
 pub mod config;
@@ -38,6 +40,7 @@ pub mod events;
 mod handle;
 pub mod limits;
 mod manager;
+pub mod plan;
 mod pool;
 pub mod preflight;
 #[doc(hidden)]
@@ -48,6 +51,7 @@ pub mod request;
 #[doc(hidden)]
 pub mod runtime;
 mod settings;
+mod shape;
 mod slot;
 pub mod status;
 pub mod store;
@@ -56,6 +60,7 @@ pub mod wishes;
 
 pub use self::asks::{Ask, Said};
 pub use self::audience::{Audience, Listed};
+pub use self::calls::{CallRecord, Origin, Outcome, TraceContext};
 pub use self::catalog::Catalog;
 pub use self::counters::Counts;
 pub use self::driver::ShutdownReport;
@@ -63,6 +68,7 @@ pub use self::error::{CallError, Refusal};
 pub use self::events::{Event, EventKind};
 pub use self::handle::ServerHandle;
 pub use self::manager::{Manager, ManagerBuilder};
+pub use self::plan::Plan;
 pub use self::publish::Publication;
 pub use self::request::{Answer, CallOptions, ClientFace, Request};
 pub use self::status::{ConnectionStatus, ServerStatus};

@@ -329,6 +329,11 @@ impl Publisher {
         Some(self.bump())
     }
 
+    /// Whether clients see the items of this server.
+    pub(crate) fn shows(&self, server: &str) -> bool {
+        self.servers.contains_key(server)
+    }
+
     /// Takes a server's items away: it was disabled or removed (law 5).
     pub(crate) fn retract(&mut self, server: &str) -> Option<u64> {
         self.servers.remove(server).map(|_| self.bump())

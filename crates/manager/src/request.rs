@@ -13,6 +13,7 @@ use mainstay_wire::revision::Era;
 use tokio::sync::mpsc;
 
 use crate::asks::Said;
+use crate::calls::Origin;
 use crate::error::Refusal;
 
 /// One request to a server: the text to send and the members to change in it.
@@ -113,6 +114,8 @@ pub struct CallOptions {
     pub expected: Option<Digest>,
     /// Who calls, for servers of the modern era that want to know with every request.
     pub client: Option<ClientFace>,
+    /// Where the call comes from, for its [record](crate::calls::CallRecord). Decides nothing. Default: the library.
+    pub origin: Option<Arc<Origin>>,
 }
 
 /// What a calling client declared about itself, as raw JSON text.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use mainstay_core::failure::Failure;
 use mainstay_core::lifecycle::status::{StateWord, Status};
 use mainstay_core::time::Time;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::catalog::unix_ms;
@@ -18,7 +19,7 @@ use crate::slot::Slot;
 const TAIL_LINES: usize = 5;
 
 /// One server at one moment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerStatus {
     /// The server's name.
@@ -98,7 +99,7 @@ pub struct ServerStatus {
 }
 
 /// One of the connections that a server has beside the shared one.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionStatus {
     /// What events call it by. Never used twice for one server while Mainstay runs.
@@ -166,7 +167,7 @@ impl ConnectionStatus {
 }
 
 /// A failure as people see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureStatus {
     /// The kind as one stable word.
@@ -180,7 +181,7 @@ pub struct FailureStatus {
 }
 
 /// What the clock will do next.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NextStatus {
     /// Which deadline.

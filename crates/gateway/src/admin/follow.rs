@@ -13,10 +13,12 @@ use mainstay::process::{StderrRing, escape_line};
 use mainstay::{Event, ServerHandle};
 use mainstay_wire::Parts;
 use mainstay_wire::sse::encode_event;
+use serde::Serialize;
 use serde_json::json;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use super::dto::{Lagged, LogLine};
 use crate::serve::{Gateway, events};
 
 /// A silent stream says something after this long.
@@ -140,7 +142,9 @@ fn line_event(line: &str) -> Parts {
         None,
         None,
         None,
-        Parts::from(json!({ "line": line }).to_string()),
+        Parts::from(json_line(&LogLine {
+            line: line.to_owned(),
+        })),
     )
 }
 
@@ -157,7 +161,7 @@ pub(super) fn events(gateway: &Gateway, recent: usize) -> Response {
             event = live.recv() => match event {
                 Ok(event) => event_text(&event),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    encode_event(None, None, None, Parts::from(json!({ "type": "lagged", "missed": missed }).to_string()))
+                    encode_event(None, None, None, Parts::from(json_line(&Lagged::of(missed))))
                 }
                 Err(broadcast::error::RecvError::Closed) => return None,
             },
@@ -171,9 +175,13 @@ pub(super) fn events(gateway: &Gateway, recent: usize) -> Response {
 }
 
 fn event_text(event: &Event) -> Parts {
-    let text = serde_json::to_string(event)
-        .unwrap_or_else(|error| json!({ "type": "broken", "why": error.to_string() }).to_string());
-    encode_event(None, None, None, Parts::from(text))
+    encode_event(None, None, None, Parts::from(json_line(event)))
+}
+
+/// JSON for one event.
+fn json_line(value: &impl Serialize) -> String {
+    serde_json::to_string(value)
+        .unwrap_or_else(|error| json!({ "type": "broken", "why": error.to_string() }).to_string())
 }
 
 fn response(texts: impl Stream<Item = Parts> + Send + 'static) -> Response {

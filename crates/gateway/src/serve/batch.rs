@@ -93,7 +93,9 @@ async fn answer(
                 let session = Arc::clone(session);
                 running.push(
                     async move {
-                        let reply = legacy::unwrapped(&shared, &endpoint, &session, message).await;
+                        let none = http::HeaderMap::new();
+                        let reply =
+                            legacy::unwrapped(&shared, &endpoint, &session, &none, message).await;
                         (place, reply.into_body().into_content())
                     }
                     .boxed(),

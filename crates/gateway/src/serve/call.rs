@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use http::StatusCode;
-use mainstay::{Answer, CallError, CallOptions, ClientFace};
+use mainstay::{Answer, CallError, CallOptions, ClientFace, Origin};
 use mainstay_wire::{Era, Id, Parts, codes};
 use tokio::time::Instant;
 
@@ -36,6 +36,8 @@ pub(crate) struct Caller {
     pub(crate) progress_token: Option<Box<str>>,
     /// What the client declared about itself.
     pub(crate) face: ClientFace,
+    /// Where the call comes from, for its record.
+    pub(crate) origin: Arc<Origin>,
     /// The info object for results that must name their server.
     pub(crate) info: String,
     /// Where a task that comes of it is to be remembered.
@@ -130,6 +132,7 @@ pub(crate) async fn of_session(
 async fn plain(routed: Routed, caller: Caller) -> Outcome {
     let options = CallOptions {
         client: Some(caller.face.clone()),
+        origin: Some(Arc::clone(&caller.origin)),
         ..CallOptions::default()
     };
     let answered = routed.server.request(routed.request, options).await;

@@ -1,11 +1,26 @@
-//! `/healthz` and `/readyz`, for whoever watches Mainstay itself.
+//! `/healthz`, `/readyz` and `/metrics`, for whoever watches Mainstay itself.
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use mainstay_wire::Parts;
 use serde_json::json;
 
-use super::Shared;
 use super::body::{self, Reply};
+use super::{Gateway, Shared};
+use crate::telemetry::metrics;
+
+/// What Prometheus reads.
+pub(crate) fn metrics(gateway: &Gateway) -> Reply {
+    match metrics::render(gateway) {
+        Ok(text) => {
+            let mut reply = body::plain(StatusCode::OK, text);
+            let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
+            reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+            reply
+        }
+        // Writing to a string does not fail; a label that cannot be encoded would.
+        Err(error) => body::plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
 
 /// The process is up and answers.
 pub(crate) fn healthz() -> Reply {

@@ -30,6 +30,7 @@ use super::replay::Resume;
 use super::sessions::{NoSession, Opening, Session};
 use super::subscriptions::{self, Terms};
 use super::view::Viewer;
+use super::whence;
 
 /// How long a client's notification may take on its way to the server.
 const TELL: Duration = Duration::from_secs(2);
@@ -50,7 +51,7 @@ pub(crate) async fn post(
         Err(lost) => return lost.reply(message.id().filter(|_| is_request)),
     };
     match message.kind() {
-        Kind::Request => request(shared, endpoint, &session, message).await,
+        Kind::Request => request(shared, endpoint, &session, headers, message).await,
         Kind::Notification | Kind::Result | Kind::Error => {
             take_note(endpoint, &session, message).await;
             body::empty(StatusCode::ACCEPTED)
@@ -292,19 +293,22 @@ async fn request(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
     session: &Arc<Session>,
+    headers: &HeaderMap,
     message: Message,
 ) -> Reply {
     let id = message.id().cloned();
-    let reply = unwrapped(shared, endpoint, session, message).await;
+    let reply = unwrapped(shared, endpoint, session, headers, message).await;
     // An answer that is a stream can be resumed; one that is not was never begun when its client left.
     reply.map(|body| body.wrap_stream(|texts| session.replay.wrap(id.as_ref(), texts)))
 }
 
-/// Answers a request inside a session. An answer that is a stream cannot be resumed yet.
+/// Answers a request inside a session. An answer that is a stream cannot be resumed yet. `headers` are those of the HTTP
+/// request if it was about this message alone.
 pub(crate) async fn unwrapped(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
     session: &Arc<Session>,
+    headers: &HeaderMap,
     message: Message,
 ) -> Reply {
     let Some(id) = message.id().cloned() else {
@@ -323,7 +327,7 @@ pub(crate) async fn unwrapped(
         method::SUBSCRIBE => subscribe(shared, endpoint, session, &id, &message).await,
         method::UNSUBSCRIBE => unsubscribe(session, &id, &message),
         method::LISTEN | method::DISCOVER => fault(&id, &Fault::no_method(name)),
-        _ => pass_on(shared, endpoint, session, id, message).await,
+        _ => pass_on(shared, endpoint, session, headers, id, message).await,
     }
 }
 
@@ -403,11 +407,14 @@ async fn pass_on(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
     session: &Arc<Session>,
+    headers: &HeaderMap,
     id: Id,
     message: Message,
 ) -> Reply {
     let progress_token = CallView::of(&message).progress_token.map(Into::into);
     let method = message.method().unwrap_or_default().into();
+    let info = session.opening.client_info.as_deref();
+    let origin = whence::origin(endpoint, info, &message, headers);
     if let Err(wrong) = endpoint.listed(shared, session.viewer(), &message).await {
         return fault(&id, &wrong);
     }
@@ -425,6 +432,7 @@ async fn pass_on(
         method,
         progress_token,
         face,
+        origin,
         info: String::new(),
         issuer: Issuer::of(shared, endpoint, &routed),
     };

@@ -28,6 +28,7 @@ use super::pages;
 use super::push::{self, Resources, Wanted};
 use super::subscriptions::{SUBSCRIPTIONS_MAX, Terms};
 use super::view::{Viewer, face_of};
+use super::whence;
 
 /// Answers one POST of a modern client.
 pub(crate) async fn post(
@@ -63,7 +64,7 @@ pub(crate) async fn post(
         removed if method::REMOVED_IN_MODERN.contains(&removed) => {
             fault(Some(&id), &Fault::no_method(removed))
         }
-        _ => pass_on(shared, endpoint, id, message).await,
+        _ => pass_on(shared, endpoint, headers, id, message).await,
     }
 }
 
@@ -330,11 +331,18 @@ async fn resources(
     resources
 }
 
-async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Message) -> Reply {
+async fn pass_on(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+    id: Id,
+    message: Message,
+) -> Reply {
     let view = CallView::of(&message);
     let progress_token = view.progress_token.map(Into::into);
     let face = face_of(&message);
     let who = Viewer::of_request(&message);
+    let origin = whence::origin(endpoint, face.info.as_deref(), &message, headers);
     let method = message.method().unwrap_or_default().into();
     if let Err(wrong) = endpoint.listed(shared, &who, &message).await {
         return fault(Some(&id), &modern_code(wrong));
@@ -355,6 +363,7 @@ async fn pass_on(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: Mes
         method,
         progress_token,
         face,
+        origin,
         info,
         issuer: Issuer::of(shared, endpoint, &routed),
     };

@@ -294,7 +294,11 @@ async fn asked(shared: &Arc<Shared>, line: &Line, message: Message) -> Content {
         None if message.method() == Some(method::PING) => legacy::pong(&message),
         None => return refused(&message, "call `initialize` first"),
         Some(_) if is_opening => return refused(&message, "this session is initialized already"),
-        Some(session) => legacy::unwrapped(shared, &line.endpoint, &session, message).await,
+        Some(session) => {
+            // A message of the stream: what its POST said has been forgotten.
+            let none = http::HeaderMap::new();
+            legacy::unwrapped(shared, &line.endpoint, &session, &none, message).await
+        }
     };
     reply.into_body().into_content()
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use mainstay_core::event::Transition;
 use mainstay_core::failure::Failure;
 use mainstay_core::fleet::{DeathsTogether, FleetEffect, FleetInput};
@@ -12,16 +15,14 @@ use mainstay_core::lifecycle::input::{Input, OpenMode, Phase};
 use mainstay_core::lifecycle::status::StateWord;
 use mainstay_core::time::Time;
 use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
 
 use super::opener::{Job, Remains, supervise};
 use super::{Driver, Kept};
-use crate::catalog::{Catalog, tool_changes};
+use crate::config::{ServerConfig, Transport};
 use crate::events::EventKind;
 use crate::runtime::keeper::Orders;
 use crate::runtime::report::Reports;
 use crate::slot::Slot;
-use crate::store::Store;
 
 impl Driver {
     /// Performs one effect and says which slot it touched.
@@ -33,9 +34,7 @@ impl Driver {
                 Some(slot)
             }
             FleetEffect::Removed { slot } => {
-                if let Some(slot) = self.slots.remove(&slot) {
-                    self.further_gone(&slot);
-                }
+                self.slot_gone(slot);
                 None
             }
             FleetEffect::DiedTogether(deaths) => {
@@ -81,6 +80,8 @@ impl Driver {
             }
             // Only the shared connection was published.
             Effect::Retract if slot.beside.is_some() => {}
+            // Its name belongs to another server by now.
+            Effect::Retract if self.directory.is_taken_over(slot) => {}
             Effect::Retract => {
                 if let Some(version) = self.setting.publisher.retract(&slot.name) {
                     self.setting
@@ -110,17 +111,26 @@ impl Driver {
     fn open(&mut self, slot: &Arc<Slot>, generation: Generation, mode: OpenMode) {
         let (orders, receiver) = watch::channel(Orders::default());
         slot.counters.opened();
+        slot.opened_ms
+            .store(self.setting.clock.now().0, Ordering::Relaxed);
         let reports = Reports::new(slot.id, self.report_sender.clone(), self.setting.clock);
         let remains = Remains::default();
+        let config = slot.config.load_full();
+        let former = self.in_the_way(slot, &config);
+        let waiting_for = (!former.is_empty()).then(|| (former, receiver.clone()));
         let keeping = self.setting.opener.keep(Job {
             slot: Arc::clone(slot),
-            config: slot.config.load_full(),
+            config: Arc::clone(&config),
             generation,
             mode,
             reports: reports.clone(),
             orders: receiver,
             remains: remains.clone(),
         });
+        let keeping = match waiting_for {
+            Some((former, orders)) => when_gone(former, orders, keeping).boxed(),
+            None => keeping,
+        };
         // The keeper's first report comes through the inbox, so it cannot overtake this entry.
         let supervised = supervise(keeping, generation, reports, remains);
         let task = self.keepers.spawn(supervised).id();
@@ -128,11 +138,25 @@ impl Driver {
             (slot.id, generation),
             Kept {
                 task,
+                config,
                 orders,
                 runtime: None,
                 staged: None,
             },
         );
+    }
+
+    /// Law 2: what is left of a server of this name that was removed before, where only one may be there at a time.
+    fn in_the_way(&self, slot: &Slot, config: &ServerConfig) -> Vec<Arc<Slot>> {
+        if slot.beside.is_some() || matches!(config.transport, Transport::Http { .. }) {
+            return Vec::new();
+        }
+        let removed = self.slots.values().filter(|other| other.is_removed());
+        removed
+            .filter(|other| other.name == slot.name && other.id != slot.id)
+            .filter(|other| other.beside.is_none())
+            .cloned()
+            .collect()
     }
 
     fn fence(&mut self, slot: &Slot, generation: Generation) {
@@ -212,52 +236,6 @@ impl Driver {
         });
     }
 
-    /// Publishes a catalog and keeps it on disk.
-    pub(super) fn publish(&mut self, slot: &Slot, generation: Generation, catalog: Arc<Catalog>) {
-        let before = slot.catalog.swap(Some(Arc::clone(&catalog)));
-        slot.listed.send_replace(true);
-        if let Some(beside) = &slot.beside {
-            // What everybody sees, and what is kept on disk, is what the shared connection listed.
-            let shared = self.slots.get(&beside.server);
-            let shared = shared.and_then(|shared| shared.catalog.load_full());
-            slot.family
-                .shown
-                .note(&beside.key, &catalog, shared.as_deref());
-            self.setting.publisher.own_changed();
-            return;
-        }
-        let what = before.as_ref().map_or_else(Vec::new, |before| {
-            catalog.greeting.differences(&before.greeting)
-        });
-        if !what.is_empty() {
-            let kind = EventKind::ServerChanged { what };
-            self.setting.events.emit(&slot.name, generation.0, kind);
-        }
-        if let Some(version) = self
-            .setting
-            .publisher
-            .publish(&slot.name, Arc::clone(&catalog))
-        {
-            let kind = EventKind::Published {
-                version,
-                tools: catalog.tools.items.len(),
-                prompts: catalog.prompts.items.len(),
-                resources: catalog.resources.items.len(),
-            };
-            self.setting.events.emit(&slot.name, generation.0, kind);
-        }
-        // Law 20: whoever decided by the old definitions can know.
-        let changes = before.map(|before| tool_changes(&before, &catalog));
-        if let Some(kind) = changes.and_then(EventKind::tools_changed) {
-            self.setting.events.emit(&slot.name, generation.0, kind);
-        }
-        if !catalog.remembered
-            && let Some(store) = &self.setting.store
-        {
-            remember(&self.writes, Arc::clone(store), slot, catalog);
-        }
-    }
-
     /// One record for one cause, whatever it was (F77).
     fn died_together(&self, deaths: &DeathsTogether) {
         // Connections of one server that die together have no riddle in common.
@@ -321,20 +299,23 @@ impl Driver {
     }
 }
 
-/// Writes a catalog to disk beside the driver: a slow disk delays nothing.
-fn remember(writes: &TaskTracker, store: Arc<Store>, slot: &Slot, catalog: Arc<Catalog>) {
-    let name = Arc::clone(&slot.name);
-    let config = slot.config.load_full();
-    // Nobody waits for it but the shutdown: a write that fails costs only freshness after a restart.
-    writes.spawn_blocking(move || {
-        // Nothing is not worth remembering, and what it replaces is not there any more (F157).
-        let kept = if catalog.is_empty() {
-            store.remove_catalog(&config.name)
-        } else {
-            crate::remembered::save(&store, &config, &catalog)
-        };
-        if let Err(error) = kept {
-            tracing::warn!(server = %name, %error, "the catalog could not be kept on disk");
+/// Keeps a generation once nothing of its server's former slots exists any more, unless it is told to stop before that.
+async fn when_gone(
+    former: Vec<Arc<Slot>>,
+    mut orders: watch::Receiver<Orders>,
+    keeping: BoxFuture<'static, ()>,
+) {
+    let gone = async {
+        for slot in former {
+            // The slot is held here, so its view lives.
+            let _ = slot.view.subscribe().wait_for(|view| view.gone).await;
         }
-    });
+    };
+    tokio::select! {
+        // Cancel-safe: levels.
+        () = gone => {}
+        // Cancel-safe: a level. A driver that is gone counts as an order to stop.
+        _stopped = orders.wait_for(|orders| orders.stop.is_some()) => return,
+    }
+    keeping.await;
 }

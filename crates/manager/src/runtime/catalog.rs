@@ -120,7 +120,6 @@ pub(crate) async fn list_all(
             *empty = items.is_empty() && lister.hidden.len() == hidden;
         }
         if kind == ItemKind::Tool {
-            items.retain(|tool| lister.is_offered(tool));
             items.retain(|tool| lister.is_callable(tool));
         }
         let hint = hint.filter(|_| greeting.revision.era() == Era::Modern);
@@ -190,18 +189,6 @@ impl Lister<'_> {
             name,
             format!("beyond the limit of {max} (setting `{setting}`)"),
         );
-    }
-
-    /// Whether the config lets a tool through; one that it does not is hidden, visibly.
-    fn is_offered(&mut self, tool: &RawItem) -> bool {
-        let offered = self.config.tools.allows(&tool.name);
-        if !offered {
-            self.hide(
-                tool.name.clone(),
-                "left out by `tools` in the server's config entry".to_owned(),
-            );
-        }
-        offered
     }
 
     /// Whether a tool can be called over this transport: an annotation that makes no header hides it, visibly (F137).

@@ -149,7 +149,7 @@ async fn list_and_report(
                 .await
                 .map_err(|failure| runtime.told(failure))?;
             listing.tell_limits(setup);
-            let known = setup.slot.catalog.load_full();
+            let known = setup.slot.listed.load_full();
             if listing.is_suspicious(known.as_deref()) {
                 // Connected, because it has listed; what it listed is looked at again before anybody sees it (F157).
                 doubted = Some(listing);
@@ -221,11 +221,12 @@ async fn probe(setup: &Setup, runtime: &Runtime) {
 
 async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
     let generation = setup.generation;
-    let timeout_ms = setup
-        .config
+    // What holds now: a changed setting replaces no connection (F214).
+    let config = setup.slot.config.load_full();
+    let timeout_ms = config
         .keepalive
         .as_ref()
-        .map_or(setup.config.suspicion.timeout_ms, |keepalive| {
+        .map_or(config.suspicion.timeout_ms, |keepalive| {
             keepalive.timeout_ms
         });
     let life = runtime.last_life_ms();

@@ -76,7 +76,12 @@ pub(crate) struct Course {
 impl Course {
     /// Finds the connection for what the client declared, and makes the call there.
     async fn reach(&mut self, request: Request) -> Fitted {
-        match self.server.for_client(&self.caller.face).await {
+        let options = CallOptions {
+            origin: Some(Arc::clone(&self.caller.origin)),
+            ..CallOptions::default()
+        };
+        let face = &self.caller.face;
+        match self.server.for_call(face, &request, &options).await {
             Ok(server) => self.server = server,
             Err(error) => return call::fitted(Err(error), Era::Legacy, &self.caller),
         }
@@ -117,6 +122,7 @@ impl Course {
             progress: self.caller.progress_token.is_some(),
             hear: Some(sender),
             client: Some(self.caller.face.clone()),
+            origin: Some(Arc::clone(&self.caller.origin)),
             ..CallOptions::default()
         };
         let server = self.server.clone();

@@ -139,10 +139,12 @@ impl Attendance {
             progress: self.caller.progress_token.is_some(),
             hear: Some(sender),
             client: Some(self.caller.face.clone()),
+            origin: Some(Arc::clone(&self.caller.origin)),
             ..CallOptions::default()
         };
         let Routed { server, request } = routed;
-        let server = server.for_client(&self.caller.face).await;
+        let face = &self.caller.face;
+        let server = server.for_call(face, &request, &options).await;
         let server = server.map_err(|error| Fault::from(&error))?;
         let by = server.clone();
         let call = async move { by.request(request, options).await };
