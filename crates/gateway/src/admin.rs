@@ -12,6 +12,8 @@
 
 mod api;
 mod call;
+mod calls;
+pub(crate) mod door;
 mod dto;
 mod follow;
 mod openapi;
@@ -49,7 +51,7 @@ const WORDS_BYTES_MAX: usize = 16 * 1024;
 /// The first rows of the table: servers, what they list, what happens to them.
 const ROUTES: &[Route] = &[
     Route::get("/api/v1/status", "getStatus", "Mainstay and all servers.", || get(status)).json::<Overview>(),
-    Route::post("/api/v1/stop", "stop", "Ends Mainstay. On the local socket only.", || post(stop)).json::<Stopping>(),
+    Route::post(STOP, "stop", "Ends Mainstay. On the local socket only.", || post(stop)).json::<Stopping>(),
     Route::get("/api/v1/servers/{name}", "getServer", "One server, its catalog and its last events.", || get(server))
         .json::<ServerDetail>()
         .refuses(&[NO_SUCH_SERVER]),
@@ -93,7 +95,11 @@ const ROUTES: &[Route] = &[
     Route::get("/api/v1/tools", "getTools", "All published tools, and what is hidden.", || get(tools))
         .json::<ToolList>(),
     Route::get("/api/v1/events", "followEvents", "What happens, as it happens.", || get(events))
-        .params(&[param::<usize>("recent", "How many past events come first. Default: none.")])
+        .params(&[
+            param::<usize>("recent", "How many past events come first. Default: none, or all with `since`."),
+            param::<String>("server", "Only those of this server."),
+            param::<u64>("since", "Only those since then, in milliseconds since 1970."),
+        ])
         .events::<Told>(),
 ];
 
@@ -103,11 +109,24 @@ const ORDER_REFUSALS: &[api::Refusal] = &[
     refusal::<ErrorBody>("503", "Mainstay is ending."),
 ];
 
+/// The one path that only the local socket has.
+const STOP: &str = "/api/v1/stop";
+
+/// Whether a path is open to all who may use the API at all, on whatever door.
+fn open_to_all(path: &str) -> bool {
+    path != STOP
+}
+
 /// The admin API of a gateway and its manager, and everything else that the gateway answers, for a door that only this
 /// user can open.
 pub fn router(gateway: Gateway) -> Router {
+    finished(api::router(), gateway)
+}
+
+/// The routes with what is common to all of them.
+fn finished(routes: Router<Gateway>, gateway: Gateway) -> Router {
     let body_bytes_max = gateway.shared.settings.limits.message_bytes_max;
-    api::router()
+    routes
         .layer(map_response(worded))
         .fallback(elsewhere)
         .method_not_allowed_fallback(no_such_method)
@@ -310,11 +329,9 @@ async fn tools(State(gateway): State<Gateway>) -> Response {
     json_of(&ToolList::of(&gateway))
 }
 
-#[derive(Debug, Deserialize)]
-struct EventsQuery {
-    recent: Option<usize>,
-}
-
-async fn events(State(gateway): State<Gateway>, Query(query): Query<EventsQuery>) -> Response {
-    follow::events(&gateway, query.recent.unwrap_or(0))
+async fn events(
+    State(gateway): State<Gateway>,
+    Query(query): Query<follow::EventsQuery>,
+) -> Response {
+    follow::events(&gateway, &query)
 }

@@ -5,6 +5,7 @@
 //! | `/mcp` | all servers at once, tools and prompts as `{server}__{name}` |
 //! | `/servers/{name}/mcp` | one server, names untouched |
 //! | `/sse`, `/servers/{name}/sse`, `/messages` | the same for clients that only know HTTP+SSE of 2024-11-05 |
+//! | `/`, `/api/v1/...` | the dashboard and the admin API (see `admin/door.rs`) |
 //! | `/healthz`, `/readyz`, `/metrics` | Mainstay itself |
 //!
 //! [`Gateway`] answers requests; [`serve`] accepts connections for it; [`Gateway::router`] is the same for embedding in
@@ -64,6 +65,7 @@ use self::sessions::Sessions;
 use self::subscriptions::Subscriptions;
 use self::view::Views;
 
+use crate::admin::door::{self, Way};
 use crate::record::Recorder;
 
 pub use self::listen::{ServeError, serve};
@@ -133,6 +135,8 @@ pub struct GatewaySettings {
     pub replay_total_bytes_max: usize,
     /// How long they are kept after their stream has ended or lost its client, in milliseconds. Default: 5 min.
     pub replay_keep_ms: u64,
+    /// Whether the dashboard at `/` and the admin API below `/api/v1/` are served too. Default: yes.
+    pub dashboard: bool,
     /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
     pub state_dir: Option<PathBuf>,
 }
@@ -166,6 +170,7 @@ impl Default for GatewaySettings {
             replay_bytes_max: 4 * 1024 * 1024,
             replay_total_bytes_max: 64 * 1024 * 1024,
             replay_keep_ms: 5 * 60 * 1_000,
+            dashboard: true,
             state_dir: None,
         }
     }
@@ -195,6 +200,7 @@ impl From<&GatewayConfig> for GatewaySettings {
             parked_max: config.limits.parked,
             parked_expiry_ms: config.input_ms,
             rounds_max: config.limits.rounds,
+            dashboard: config.dashboard,
             ..Self::default()
         }
     }
@@ -217,6 +223,8 @@ pub(crate) struct Shared {
     /// Calls that wait for input of their client.
     pub(crate) parked: Arc<Parked>,
     pub(crate) guard: Guard,
+    /// Keeps the token of those who come from elsewhere.
+    pub(crate) door: door::Keeper,
     pub(crate) push_streams: Arc<Semaphore>,
     /// Clients of HTTP+SSE.
     pub(crate) old: old::Streams,
@@ -305,6 +313,7 @@ impl Gateway {
                 &settings.allowed_hosts,
                 &settings.allowed_origins,
             ),
+            door: door::Keeper::new(settings.state_dir.as_deref()),
             push_streams: Arc::new(Semaphore::new(
                 settings.push_streams_max.min(Semaphore::MAX_PERMITS),
             )),
@@ -375,13 +384,29 @@ impl Gateway {
     }
 
     /// Answers one request. Never fails: what is wrong is told in the answer. Dropping the future is a disconnect.
+    ///
+    /// The dashboard and the admin API want their token, unless the request brings an axum `ConnectInfo<SocketAddr>` of
+    /// loopback along.
     pub async fn handle<B>(&self, request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        self.handle_from(request, Way::Embedded).await
+    }
+
+    /// The same for a request of which it is known how it came.
+    pub(crate) async fn handle_from<B>(&self, request: Request<B>, way: Way) -> Reply
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
         if let Err(foreign) = self.shared.guard.check(request.uri(), request.headers()) {
             return body::plain(StatusCode::FORBIDDEN, foreign.to_string());
+        }
+        if door::is_behind(request.uri().path()) {
+            // In a box of its own, so that the way of a call does not get larger by it.
+            return Box::pin(door::answer(self, request, way)).await;
         }
         self.route(request).await
     }

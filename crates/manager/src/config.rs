@@ -37,6 +37,7 @@ mod gateway;
 mod limits_doc;
 mod over;
 mod problem;
+mod profiles;
 mod read;
 mod read_objects;
 mod read_options;
@@ -62,6 +63,7 @@ pub use self::{
     fingerprint::{Fingerprint, Fingerprints},
     gateway::{GatewayConfig, Limits},
     problem::{ConfigError, Origin, Problem, Severity},
+    profiles::{Discovery, Profile, Profiles},
     schema::json_schema,
     server::{
         CatalogSettings, Connections, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,

@@ -88,6 +88,14 @@ counters! {
     opens => opened,
 }
 
+impl Counts {
+    /// Calls that have ended, however they did.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.answered + self.refused + self.rejected + self.unknown + self.cancelled
+    }
+}
+
 /// Where a server's excesses become events.
 #[derive(Debug)]
 pub(crate) struct Announcer {

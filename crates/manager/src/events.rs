@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::calls::{CallRecord, Calls, Ledger};
 use crate::catalog::unix_ms;
+use crate::secrets::Hidden;
 
 /// One thing that happened to one server.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -380,6 +381,7 @@ struct Stream {
     kept: usize,
     said: Mutex<Said>,
     calls: Calls,
+    hidden: Hidden,
     /// What records call a door that was not named.
     library: Arc<str>,
     arguments: bool,
@@ -388,6 +390,7 @@ struct Stream {
 impl Events {
     /// An empty ring that keeps so many events for those who ask later; a listener may be as far behind before it is
     /// told that it lagged.
+    #[cfg(test)]
     pub(crate) fn new(kept: usize) -> Self {
         Self::with(kept, kept, false)
     }
@@ -401,6 +404,7 @@ impl Events {
                 kept: kept.max(1),
                 said: Mutex::default(),
                 calls: Calls::new(calls),
+                hidden: Hidden::default(),
                 library: "library".into(),
                 arguments,
             }),
@@ -465,6 +469,11 @@ impl Events {
     pub(crate) fn call(&self, ledger: &Ledger, record: Arc<CallRecord>) {
         ledger.record(&record);
         self.stream.calls.record(&record);
+    }
+
+    /// The secrets that must not be told.
+    pub(crate) fn hidden(&self) -> &Hidden {
+        &self.stream.hidden
     }
 
     /// The records of calls.

@@ -18,6 +18,7 @@ use crate::driver::{Desk, Place};
 use crate::error::{CallError, OperatorError, Refusal};
 use crate::pool::{self, Way};
 use crate::process::StderrRing;
+use crate::process::tree::Processes;
 use crate::request::{Answer, CallOptions, ClientFace, Request};
 use crate::slot::Slot;
 use crate::status::ServerStatus;
@@ -334,6 +335,17 @@ impl ServerHandle {
     #[must_use]
     pub fn status(&self) -> ServerStatus {
         ServerStatus::of(&self.slot())
+    }
+
+    /// As [`ServerHandle::status`], with what its processes use. Looks at all processes of the system, which blocks for some
+    /// milliseconds: not for the hot path.
+    #[must_use]
+    pub fn full_status(&self) -> ServerStatus {
+        ServerStatus::in_full(&self.slot(), &Processes::look())
+    }
+
+    pub(crate) fn status_among(&self, processes: &Processes) -> ServerStatus {
+        ServerStatus::in_full(&self.slot(), processes)
     }
 
     /// Whether the server must be up for Mainstay to call itself ready.

@@ -38,6 +38,7 @@ mod driver;
 pub mod error;
 pub mod events;
 mod handle;
+mod latency;
 pub mod limits;
 mod manager;
 pub mod plan;
@@ -50,6 +51,7 @@ mod remembered;
 pub mod request;
 #[doc(hidden)]
 pub mod runtime;
+pub mod secrets;
 mod settings;
 mod shape;
 mod slot;

@@ -20,6 +20,7 @@ use crate::events::{Event, Events};
 use crate::handle::ServerHandle;
 use crate::plan::{self, Plan};
 use crate::process::Guardian;
+use crate::process::tree::Processes;
 use crate::publish::{Publication, Publisher, Shared};
 use crate::remembered;
 use crate::status::ServerStatus;
@@ -237,6 +238,18 @@ impl Manager {
     #[must_use]
     pub fn status(&self) -> Vec<ServerStatus> {
         self.servers().iter().map(ServerHandle::status).collect()
+    }
+
+    /// As [`Manager::status`], with what the processes of the servers use. Looks at all processes of the system once, which
+    /// blocks for some milliseconds: not for the hot path.
+    #[must_use]
+    pub fn full_status(&self) -> Vec<ServerStatus> {
+        let processes = Processes::look();
+        let servers = self.servers();
+        servers
+            .iter()
+            .map(|server| server.status_among(&processes))
+            .collect()
     }
 
     /// Everything that happens from now on. A listener that is too slow is told how much it missed.

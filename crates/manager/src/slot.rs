@@ -21,6 +21,7 @@ use crate::counters::Counters;
 use crate::events::Events;
 use crate::pool::{Beside, Family, Holds};
 use crate::process::StderrRing;
+use crate::process::tree::Meter;
 use crate::runtime::Runtime;
 use crate::runtime::era::EraMemory;
 use crate::runtime::keeper::MissingModule;
@@ -94,6 +95,8 @@ pub(crate) struct Slot {
     /// Who uses it. Only counted for further connections.
     pub(crate) holds: Holds,
     process: Mutex<ProcessFace>,
+    /// What its processes had used when somebody last looked.
+    pub(crate) meter: Meter,
 }
 
 /// What is known about the newest process of a stdio server.
@@ -116,6 +119,7 @@ impl Slot {
         clock: Clock,
         status: Status,
     ) -> Self {
+        events.hidden().cover(&config);
         Self {
             id,
             name: config.name.as_str().into(),
@@ -142,6 +146,7 @@ impl Slot {
             beside: None,
             holds: Holds::new(clock.now().0),
             process: Mutex::default(),
+            meter: Meter::default(),
         }
     }
 
@@ -184,6 +189,7 @@ impl Slot {
             beside: Some(beside),
             holds: Holds::new(self.clock.now().0),
             process: Mutex::default(),
+            meter: Meter::default(),
         }
     }
 

@@ -12,7 +12,12 @@ use super::dto::ErrorBody;
 use crate::serve::Gateway;
 
 /// Who has routes.
-const PARTS: &[&[Route]] = &[super::ROUTES, super::call::ROUTES, super::openapi::ROUTES];
+const PARTS: &[&[Route]] = &[
+    super::ROUTES,
+    super::call::ROUTES,
+    super::calls::ROUTES,
+    super::openapi::ROUTES,
+];
 
 /// All routes.
 pub(super) fn all() -> impl Iterator<Item = &'static Route> {

@@ -49,7 +49,7 @@ impl Overview {
                 resources: publication.resources.items.len(),
                 templates: publication.templates.items.len(),
             },
-            servers: manager.status(),
+            servers: manager.full_status(),
         }
     }
 }
@@ -87,7 +87,7 @@ impl ServerDetail {
         events.retain(|event| event.server == server.name());
         events.drain(..events.len().saturating_sub(EVENTS_MAX));
         Self {
-            status: server.status(),
+            status: server.full_status(),
             catalog: server.catalog().as_deref().map(CatalogDetail::of),
             events,
         }

@@ -53,6 +53,9 @@ impl GatewayConfig {
             shutdown_ms: ("shutdownMs", Now),
             input_ms: ("inputMs", Restart),
             start_gate: ("startGate", Restart),
+            profiles: ("profiles", Now),
+            discovery: ("discovery", Now),
+            dashboard: ("dashboard", Restart),
         } ignoring { limits });
         let change = |key: &str, applies| SettingChange {
             key: format!("mainstay.{key}"),
@@ -72,6 +75,8 @@ impl GatewayConfig {
         GatewayConfig {
             edge_patience_ms: new.edge_patience_ms,
             shutdown_ms: new.shutdown_ms,
+            profiles: new.profiles.clone(),
+            discovery: new.discovery,
             ..self.clone()
         }
     }

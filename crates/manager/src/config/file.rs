@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 
 use super::Template;
+use super::profiles::{Discovery, ProfileOptions};
 use super::reader::Range;
 
 /// Longest duration that may be set: 30 days, in milliseconds.
@@ -572,6 +573,16 @@ pub(super) struct GatewayOptions {
     /// How many servers may be starting at the same time. Default: twice the number of cores, at least 4.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) start_gate: Option<u64>,
+    /// Whether the TCP port also has the dashboard at `/` and the admin API below `/api/v1/`. The local socket always has
+    /// the API.
+    #[schemars(extend("default" = true))]
+    pub(super) dashboard: Option<bool>,
+    /// Named parts of what all servers offer, each at `/profiles/NAME/mcp`, so that each client sees what it needs.
+    pub(super) profiles: Option<BTreeMap<String, ProfileOptions>>,
+    /// How clients find tools at `/mcp`, and in profiles that do not say otherwise: `list` shows all of them; `search` shows
+    /// a few tools that find, describe and call the others, for clients that take only so many.
+    #[schemars(extend("default" = "list"))]
+    pub(super) discovery: Option<Discovery>,
     /// The most of everything.
     pub(super) limits: Option<LimitOptions>,
     /// Settings for every server that does not set them itself.

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     file::{self, LimitOptions},
+    profiles::{Discovery, Profiles},
     server::saturated,
 };
 
@@ -28,6 +29,12 @@ pub struct GatewayConfig {
     pub input_ms: u64,
     /// Servers that may be starting at the same time. Default: twice the number of cores, at least 4.
     pub start_gate: usize,
+    /// Whether the TCP port also has the dashboard and the admin API. Default: yes.
+    pub dashboard: bool,
+    /// Named parts of what all servers offer. Default: none.
+    pub profiles: Profiles,
+    /// How clients find tools where no profile says otherwise. Default: they are listed.
+    pub discovery: Discovery,
     /// The most of everything.
     pub limits: Limits,
 }
@@ -80,6 +87,9 @@ impl Default for GatewayConfig {
             shutdown_ms: file::SHUTDOWN_MS,
             input_ms: file::INPUT_MS,
             start_gate: (cores * 2).max(4),
+            dashboard: true,
+            profiles: Profiles::new(),
+            discovery: Discovery::default(),
             limits: Limits::default(),
         }
     }
