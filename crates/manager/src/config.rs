@@ -39,6 +39,7 @@ mod journal;
 mod limits_doc;
 mod over;
 mod problem;
+mod profiles;
 mod read;
 mod read_objects;
 mod read_options;
@@ -70,6 +71,7 @@ pub use self::{
     fingerprint::{Fingerprint, Fingerprints},
     gateway::{GatewayConfig, Limits},
     problem::{ConfigError, Origin, Problem, Severity},
+    profiles::{Discovery, Profile, Profiles},
     schema::json_schema,
     server::{
         CatalogSettings, Connections, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,

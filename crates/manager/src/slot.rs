@@ -69,7 +69,7 @@ pub(crate) struct Slot {
     pub(crate) held: ArcSwap<Holdback>,
     /// What was approved of the server's tools.
     pub(crate) pins: Arc<Pins>,
-    /// Set once it has listed itself.
+    /// Set once this connection has listed itself.
     pub(crate) has_listed: watch::Sender<bool>,
     /// One for all connections of the server.
     pub(crate) admission: Arc<Admission>,

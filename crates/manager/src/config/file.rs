@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 
 use super::Template;
 use super::journal::JournalOptions;
+use super::profiles::{Discovery, ProfileOptions};
 use super::reader::Range;
 use super::tools::ToolOptions;
 
@@ -569,6 +570,12 @@ pub(super) struct GatewayOptions {
     /// `mainstay reload` and the signal HUP load it.
     #[schemars(with = "Option<WatchOrNot>")]
     pub(super) watch: Option<WatchOptions>,
+    /// Named parts of what all servers offer, each at `/profiles/NAME/mcp`, so that each client sees what it needs.
+    pub(super) profiles: Option<BTreeMap<String, ProfileOptions>>,
+    /// How clients find tools at `/mcp`, and in profiles that do not say otherwise: `list` shows all of them; `search` shows
+    /// a few tools that find, describe and call the others, for clients that take only so many.
+    #[schemars(extend("default" = "list"))]
+    pub(super) discovery: Option<Discovery>,
     /// The most of everything.
     pub(super) limits: Option<LimitOptions>,
     /// Settings for every server that does not set them itself.

@@ -10,6 +10,7 @@ use crate::journal::JournalConfig;
 use super::{
     file::{self, LimitOptions},
     file_watch::WatchSettings,
+    profiles::{Discovery, Profiles},
     server::saturated,
 };
 
@@ -37,6 +38,10 @@ pub struct GatewayConfig {
     pub dashboard: bool,
     /// How the file is watched for changes; `None`: it is not. Default: it is.
     pub watch: Option<WatchSettings>,
+    /// Named parts of what all servers offer. Default: none.
+    pub profiles: Profiles,
+    /// How clients find tools where no profile says otherwise. Default: they are listed.
+    pub discovery: Discovery,
     /// The most of everything.
     pub limits: Limits,
 }
@@ -92,6 +97,8 @@ impl Default for GatewayConfig {
             journal: JournalConfig::default(),
             dashboard: true,
             watch: Some(WatchSettings::default()),
+            profiles: Profiles::new(),
+            discovery: Discovery::default(),
             limits: Limits::default(),
         }
     }

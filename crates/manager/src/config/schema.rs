@@ -68,10 +68,10 @@ pub(crate) mod tests {
             };
             found.insert(path.clone());
             paths(root, value, &path, found);
-            // A map of servers: one of them, called `s`.
+            // A map of servers or profiles: one of them, called `s`.
             if let Some(entry) = value
                 .get("additionalProperties")
-                .filter(|_| path.ends_with("ervers"))
+                .filter(|_| path.ends_with("ervers") || path.ends_with("rofiles"))
             {
                 paths(root, entry, &format!("{path}.s"), found);
             }
@@ -88,7 +88,7 @@ pub(crate) mod tests {
         let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "suspicion": {}, "stop": {}, "tls": {}, "catalog": {}, "connections": {}"#;
         let text = format!(
             r#"{{ "mcpServers": {{ "s": {{ "command": "x", {groups} }} }},
-                 "mainstay": {{ "limits": {{}}, "watch": {{}}, "journal": {{}}, "defaults": {{ {groups} }} }} }}"#
+                 "mainstay": {{ "limits": {{}}, "watch": {{}}, "journal": {{}}, "profiles": {{ "s": {{ "tools": {{}} }} }}, "defaults": {{ {groups} }} }} }}"#
         );
         let asked = read::asked_of(&text);
         assert!(asked.len() > 80, "{asked:?}");

@@ -99,6 +99,8 @@ impl Driver {
         );
         let gateway = self.setting.gateway.load().with_live(&config.gateway);
         self.setting.gateway.store(Arc::new(gateway));
+        // Profiles are a part of what clients see.
+        self.setting.publisher.own_changed();
         for name in &plan.remove {
             self.remove(name, effects);
         }
