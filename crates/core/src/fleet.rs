@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::backoff;
 use crate::event::{Cause, Transition};
 use crate::ids::{Generation, SlotId};
-use crate::lifecycle::{Effect, Effects, Input, Lifecycle, Poke, Start, StateWord, Status, Why};
+use crate::lifecycle::{
+    Effect, Effects, Former, Input, Lifecycle, Poke, Start, StateWord, Status, Why,
+};
 use crate::policy::Policy;
 use crate::time::Time;
 use together::Deaths;
@@ -41,6 +43,8 @@ pub enum FleetInput {
         policy: Policy,
         /// Whether it is meant to run.
         start: Start,
+        /// What a slot of the same server that was removed before leaves behind.
+        after: Option<Former>,
     },
     /// The policy changed in a way that needs no replacement.
     Patch {
@@ -212,7 +216,15 @@ impl Fleet {
                 name,
                 policy,
                 start,
-            } => self.add(slot, name, policy, start, out),
+                after,
+            } => {
+                let mut seed = self.policy.seed ^ u64::from(slot.0).rotate_left(32);
+                let mut lifecycle = Lifecycle::new(backoff::draw(&mut seed), start);
+                if let Some(former) = after {
+                    lifecycle = lifecycle.after(former);
+                }
+                self.add(slot, name, policy, lifecycle, out);
+            }
             FleetInput::Patch { slot, policy } => {
                 self.with_policy(slot, policy, Input::Poke(Poke::Config), out);
             }
@@ -284,7 +296,7 @@ impl Fleet {
         slot: SlotId,
         name: Box<str>,
         policy: Policy,
-        start: Start,
+        lifecycle: Lifecycle,
         out: &mut FleetEffects,
     ) {
         if self.shutdown != Shutdown::No {
@@ -294,8 +306,6 @@ impl Fleet {
         if self.slots.contains_key(&slot) {
             return;
         }
-        let mut seed = self.policy.seed ^ u64::from(slot.0).rotate_left(32);
-        let lifecycle = Lifecycle::new(backoff::draw(&mut seed), start);
         let entry = Slot {
             name,
             policy,

@@ -94,6 +94,15 @@ enum Role {
     Retiring(usize),
 }
 
+/// What a server's new slot takes over from the one that was removed before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Former {
+    /// The newest generation there ever was.
+    pub newest: Generation,
+    /// When the next one may be opened at the earliest.
+    pub open_not_before: Time,
+}
+
 impl Lifecycle {
     /// A slot that has not been started. `slot_seed` decides all its jitter: equal seeds replay.
     #[must_use]
@@ -114,6 +123,15 @@ impl Lifecycle {
             seed: slot_seed,
             notes: Notes::default(),
         }
+    }
+
+    /// Goes on where another lifecycle of the same server ended: generations only grow (law 3), and the interval between two
+    /// opens holds (law 10), whatever was in between. Before the first step.
+    #[must_use]
+    pub fn after(mut self, former: Former) -> Lifecycle {
+        self.newest = former.newest;
+        self.open_not_before = former.open_not_before;
+        self
     }
 
     /// Decides what follows from `input` at `now`. Total: every input is legal in every state. A message of a generation

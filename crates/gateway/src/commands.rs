@@ -1,16 +1,20 @@
 //! What each command does. One file per command; `client` reaches the running Mainstay, `local` does without one.
 
 mod call;
+mod calls;
 mod check;
 mod client;
 mod config;
 mod describe;
 pub(crate) mod doors;
+mod events;
+mod follow;
 mod import;
 mod local;
 mod logs;
 mod operate;
 mod paths;
+mod records;
 mod replay;
 pub(crate) mod serve;
 pub(crate) mod signals;
@@ -18,6 +22,9 @@ mod status;
 mod stdio;
 mod stop;
 mod tools;
+#[cfg(feature = "top")]
+mod top;
+pub(crate) mod view;
 
 use self::operate::Order;
 use crate::cli::Command;
@@ -41,6 +48,10 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Disable(args) => operate::run(Order::Disable, args, output).await,
         Command::Stop(args) => stop::run(args, output).await,
         Command::Logs(args) => logs::run(args, output).await,
+        Command::Events(args) => events::run(args, output).await,
+        Command::Calls(args) => calls::run(args, output).await,
+        #[cfg(feature = "top")]
+        Command::Top(args) => top::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
         Command::Import(args) => import::run(&args, output),
         Command::Replay(args) => replay::run(args, output).await,

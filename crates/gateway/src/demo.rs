@@ -366,6 +366,7 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
             )
         }
         EventKind::ServerChanged { .. }
+        | EventKind::ConfigChanged { .. }
         | EventKind::Published { .. }
         | EventKind::Retracted { .. }
         | EventKind::ToolsChanged { .. }

@@ -4,5 +4,6 @@ pub mod admin;
 pub mod record;
 pub mod serve;
 pub(crate) mod telemetry;
+pub(crate) mod ui;
 
 pub use serve::{Gateway, GatewaySettings};

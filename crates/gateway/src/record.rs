@@ -8,7 +8,6 @@
 //! for clients with `exchange` (the HTTP request it belongs to) and `endpoint`. `in` is towards Mainstay.
 
 mod file;
-mod scrub;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use mainstay_wire::{Era, Parts, headers};
 
 use crate::serve::body::Reply;
 
-pub use self::scrub::Secrets;
+pub use mainstay::secrets::Secrets;
 
 /// Messages that wait to be written, by number and by bytes; more are dropped.
 const WAITING_MAX: usize = 16_384;

@@ -5,6 +5,7 @@
 //! | `/mcp` | all servers at once, tools and prompts as `{server}__{name}` |
 //! | `/servers/{name}/mcp` | one server, names untouched |
 //! | `/sse`, `/servers/{name}/sse`, `/messages` | the same for clients that only know HTTP+SSE of 2024-11-05 |
+//! | `/`, `/api/v1/...` | the dashboard and the admin API (see `admin/door.rs`) |
 //! | `/healthz`, `/readyz`, `/metrics` | Mainstay itself |
 //!
 //! [`Gateway`] answers requests; [`serve`] accepts connections for it; [`Gateway::router`] is the same for embedding in
@@ -34,6 +35,7 @@ pub(crate) mod replay;
 pub(crate) mod seal;
 pub(crate) mod sessions;
 pub(crate) mod subscriptions;
+pub(crate) mod view;
 pub(crate) mod whence;
 
 use std::net::SocketAddr;
@@ -61,7 +63,9 @@ use self::replay::ReplayLimits;
 use self::seal::Sealer;
 use self::sessions::Sessions;
 use self::subscriptions::Subscriptions;
+use self::view::Views;
 
+use crate::admin::door::{self, Way};
 use crate::record::Recorder;
 
 pub use self::listen::{ServeError, serve};
@@ -97,6 +101,9 @@ pub struct GatewaySettings {
     /// In its first moments, how long a listing of the aggregate waits for servers that have never listed, counted from
     /// the start of the gateway, in milliseconds. Default: 3 s.
     pub startup_grace_ms: u64,
+    /// How long a listing waits for a server to say what it lists to clients of this kind, if nobody knows: counted from
+    /// when the server was asked first, in milliseconds. Later it is told by `list_changed`. Default: 3 s.
+    pub own_listing_ms: u64,
     /// A silent stream says something after this long, in milliseconds; an answer that takes longer becomes a stream.
     /// Default: 15 s.
     pub keep_alive_ms: u64,
@@ -128,6 +135,8 @@ pub struct GatewaySettings {
     pub replay_total_bytes_max: usize,
     /// How long they are kept after their stream has ended or lost its client, in milliseconds. Default: 5 min.
     pub replay_keep_ms: u64,
+    /// Whether the dashboard at `/` and the admin API below `/api/v1/` are served too. Default: yes.
+    pub dashboard: bool,
     /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
     pub state_dir: Option<PathBuf>,
 }
@@ -147,6 +156,7 @@ impl Default for GatewaySettings {
             page_bytes_max: 8 * 1024 * 1024,
             edge_patience_ms: 15_000,
             startup_grace_ms: 3_000,
+            own_listing_ms: 3_000,
             keep_alive_ms: 15_000,
             head_ms: 20_000,
             body_ms: 30_000,
@@ -160,6 +170,7 @@ impl Default for GatewaySettings {
             replay_bytes_max: 4 * 1024 * 1024,
             replay_total_bytes_max: 64 * 1024 * 1024,
             replay_keep_ms: 5 * 60 * 1_000,
+            dashboard: true,
             state_dir: None,
         }
     }
@@ -189,6 +200,7 @@ impl From<&GatewayConfig> for GatewaySettings {
             parked_max: config.limits.parked,
             parked_expiry_ms: config.input_ms,
             rounds_max: config.limits.rounds,
+            dashboard: config.dashboard,
             ..Self::default()
         }
     }
@@ -197,7 +209,7 @@ impl From<&GatewayConfig> for GatewaySettings {
 /// One gateway over one manager. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Gateway {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What all requests share.
@@ -211,11 +223,15 @@ pub(crate) struct Shared {
     /// Calls that wait for input of their client.
     pub(crate) parked: Arc<Parked>,
     pub(crate) guard: Guard,
+    /// Keeps the token of those who come from elsewhere.
+    pub(crate) door: door::Keeper,
     pub(crate) push_streams: Arc<Semaphore>,
     /// Clients of HTTP+SSE.
     pub(crate) old: old::Streams,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) levels: Levels,
+    /// What clients see that declare what they can do.
+    pub(crate) views: Views,
     /// Which server issued which task, on the aggregate.
     pub(crate) task_owners: Tasks,
     /// Cancelled when somebody asks that Mainstay ends.
@@ -297,6 +313,7 @@ impl Gateway {
                 &settings.allowed_hosts,
                 &settings.allowed_origins,
             ),
+            door: door::Keeper::new(settings.state_dir.as_deref()),
             push_streams: Arc::new(Semaphore::new(
                 settings.push_streams_max.min(Semaphore::MAX_PERMITS),
             )),
@@ -304,6 +321,7 @@ impl Gateway {
             subscriptions: Subscriptions::default(),
             levels: Levels::default(),
             task_owners: Tasks::default(),
+            views: Views::new(manager.own_listings()),
             ending,
             hurry,
             tasks,
@@ -366,13 +384,29 @@ impl Gateway {
     }
 
     /// Answers one request. Never fails: what is wrong is told in the answer. Dropping the future is a disconnect.
+    ///
+    /// The dashboard and the admin API want their token, unless the request brings an axum `ConnectInfo<SocketAddr>` of
+    /// loopback along.
     pub async fn handle<B>(&self, request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        self.handle_from(request, Way::Embedded).await
+    }
+
+    /// The same for a request of which it is known how it came.
+    pub(crate) async fn handle_from<B>(&self, request: Request<B>, way: Way) -> Reply
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
         if let Err(foreign) = self.shared.guard.check(request.uri(), request.headers()) {
             return body::plain(StatusCode::FORBIDDEN, foreign.to_string());
+        }
+        if door::is_behind(request.uri().path()) {
+            // In a box of its own, so that the way of a call does not get larger by it.
+            return Box::pin(door::answer(self, request, way)).await;
         }
         self.route(request).await
     }

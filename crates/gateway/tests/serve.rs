@@ -16,6 +16,8 @@ mod batch;
 mod bridge;
 #[path = "serve/crossing.rs"]
 mod crossing;
+#[path = "serve/dashboard.rs"]
+mod dashboard;
 #[path = "serve/door.rs"]
 mod door;
 #[path = "serve/failing.rs"]
@@ -28,6 +30,8 @@ mod listings;
 mod modern;
 #[path = "serve/old.rs"]
 mod old;
+#[path = "serve/openapi.rs"]
+mod openapi;
 #[path = "serve/push.rs"]
 mod push;
 #[path = "serve/refused.rs"]
@@ -44,3 +48,7 @@ mod slow;
 mod subscriptions;
 #[path = "serve/support.rs"]
 mod support;
+#[path = "serve/telemetry.rs"]
+mod telemetry;
+#[path = "serve/views.rs"]
+mod views;

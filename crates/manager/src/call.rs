@@ -18,6 +18,7 @@ use mainstay_wire::views::ToolHints;
 use mainstay_wire::{codes, method};
 use tokio::time::Instant;
 
+use crate::admission::Permit;
 use crate::calls::{Course, Tally};
 use crate::config::{OnToolChange, Replay};
 use crate::error::{CallError, Lost, ParkedRefusal, Refusal};
@@ -75,12 +76,8 @@ impl<'a> Caller<'a> {
         let idle = options
             .idle
             .unwrap_or(Duration::from_millis(config.timeouts.call_idle_ms));
-        let patience = options.patience.unwrap_or(Duration::from_millis(
-            config
-                .timeouts
-                .edge_patience_ms
-                .unwrap_or(slot.edge_patience_ms),
-        ));
+        let patience = options.patience;
+        let patience = patience.unwrap_or_else(|| Duration::from_millis(slot.edge_patience_ms()));
         let deadline = started + total;
         let mut caller = Self {
             slot,
@@ -339,8 +336,8 @@ impl<'a> Caller<'a> {
         serde_json::from_str(raw).ok()
     }
 
-    async fn admit(&self) -> Result<tokio::sync::SemaphorePermit<'a>, CallError> {
-        if let Ok(permit) = self.slot.admission.try_acquire() {
+    async fn admit(&self) -> Result<Permit<'a>, CallError> {
+        if let Some(permit) = self.slot.admission.try_acquire() {
             return Ok(permit);
         }
         let _waiting = self.wait().map_err(CallError::Refused)?;
@@ -350,8 +347,8 @@ impl<'a> Caller<'a> {
             limit,
         };
         match tokio::time::timeout_at(self.patience_until, self.slot.admission.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_closed)) => Err(CallError::Refused(Refusal::ShuttingDown)),
+            Ok(Some(permit)) => Ok(permit),
+            Ok(None) => Err(CallError::Refused(self.gone())),
             Err(_elapsed) => {
                 let detail = format!("{limit} calls are in flight already");
                 self.exceeded("concurrency", Generation::default(), &detail);
@@ -374,8 +371,8 @@ impl<'a> Caller<'a> {
             if let Some(lease) = self.try_lease() {
                 return Ok(lease);
             }
-            if seen.shutting_down {
-                return Err(Refusal::ShuttingDown);
+            if seen.shutting_down || self.slot.is_removed() {
+                return Err(self.gone());
             }
             match seen.status.state {
                 StateWord::Disabled => {
@@ -407,7 +404,7 @@ impl<'a> Caller<'a> {
             }
             match tokio::time::timeout_at(self.patience_until, view.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_closed)) => return Err(Refusal::ShuttingDown),
+                Ok(Err(_closed)) => return Err(self.gone()),
                 Err(_elapsed) => {
                     return Err(Refusal::NotReady {
                         server: self.name(),
@@ -422,6 +419,11 @@ impl<'a> Caller<'a> {
                 }
             }
         }
+    }
+
+    /// Why nothing becomes available any more.
+    fn gone(&self) -> Refusal {
+        gone(self.slot)
     }
 
     /// F18: how long until the next attempt, if that is longer than the call would wait.
@@ -578,6 +580,16 @@ impl<'a> Caller<'a> {
     fn name(&self) -> Box<str> {
         (&*self.slot.name).into()
     }
+}
+
+/// Why nothing of a server becomes available any more: it was taken out of the config, or everything ends.
+pub(crate) fn gone(slot: &Slot) -> Refusal {
+    if slot.is_removed() {
+        return Refusal::Removed {
+            server: (&*slot.name).into(),
+        };
+    }
+    Refusal::ShuttingDown
 }
 
 /// Whether the server's host asked to be left alone instead of answering.

@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 
 use crate::error::{CallError, Lost, Refusal};
+use crate::latency::Latency;
 
 pub use self::origin::{Origin, TraceContext};
 pub(crate) use self::tally::{Course, Tally};
@@ -199,6 +200,8 @@ impl Calls {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     recent: Mutex<VecDeque<Arc<CallRecord>>>,
+    /// How long calls take, lately.
+    pub(crate) latency: Latency,
     /// Why calls failed. As many entries as there are cause words.
     causes: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -207,6 +210,7 @@ impl Ledger {
     pub(crate) fn new() -> Self {
         Self {
             recent: Mutex::default(),
+            latency: Latency::default(),
             causes: Mutex::default(),
         }
     }
@@ -258,6 +262,7 @@ impl Refusal {
         match self {
             Self::NoSuchServer(_) => "no-such-server",
             Self::Disabled { .. } => "disabled",
+            Self::Removed { .. } => "removed",
             Self::Parked(_) => "parked",
             Self::NotReady { .. } => "not-ready",
             Self::TooSoon { .. } => "too-soon",

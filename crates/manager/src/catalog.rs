@@ -9,12 +9,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use mainstay_core::catalog::{self, Digest};
 use mainstay_wire::listing::{CacheScope, RawItem};
 use mainstay_wire::{headers, raw};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use crate::runtime::greeting::Greeting;
 
 /// One item that is not shown, and why (law 24).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Hidden {
     /// The server that listed it.
@@ -178,14 +179,21 @@ impl Catalog {
             .all(|list| list.items.is_empty())
     }
 
+    /// Whether two catalogs list the same; what the server said of itself does not count.
+    #[must_use]
+    pub fn same_items(&self, other: &Self) -> bool {
+        self.digests() == other.digests()
+    }
+
+    /// Identifies everything that is listed.
+    pub(crate) fn digests(&self) -> [Digest; 4] {
+        [&self.tools, &self.prompts, &self.resources, &self.templates].map(|list| list.digest)
+    }
+
     /// Whether two catalogs show the same things to clients; freshness does not count.
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
-        self.tools.digest == other.tools.digest
-            && self.prompts.digest == other.prompts.digest
-            && self.resources.digest == other.resources.digest
-            && self.templates.digest == other.templates.digest
-            && self.greeting == other.greeting
+        self.same_items(other) && self.greeting == other.greeting
     }
 }
 

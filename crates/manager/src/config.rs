@@ -27,6 +27,7 @@
 //! References such as `${TOKEN}` stay references until the moment of use (law 31): see [`Template`]. No problem, error,
 //! `Debug` or `Display` of this module shows a resolved value or the literal text of arguments, variables, headers and URLs.
 
+mod changes;
 mod discover;
 mod file;
 mod filter;
@@ -54,6 +55,7 @@ use std::{
 };
 
 pub use self::{
+    changes::{Applies, SettingChange},
     discover::{EXAMPLE, NoConfig, find_default},
     file::{EnvPolicy, OnToolChange, Protocol, Push, Replay, Scope, Startup},
     filter::{Glob, ToolFilter},

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::calls::Outcome;
@@ -19,7 +20,7 @@ macro_rules! counters {
         }
 
         /// A reading of a server's counters since Mainstay started.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
         #[serde(rename_all = "camelCase")]
         pub struct Counts {
             $($(#[$doc])* pub $field: u64,)*
@@ -85,6 +86,14 @@ counters! {
     cleanup_faults => cleanup_fault,
     /// Connections opened.
     opens => opened,
+}
+
+impl Counts {
+    /// Calls that have ended, however they did.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.answered + self.refused + self.rejected + self.unknown + self.cancelled
+    }
 }
 
 /// Where a server's excesses become events.

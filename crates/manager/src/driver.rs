@@ -9,6 +9,7 @@ mod ending;
 mod further;
 pub(crate) mod opener;
 mod perform;
+mod reload;
 mod shaping;
 #[cfg(test)]
 mod simulation;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::fleet::{Fleet, FleetEffects, FleetInput, FleetPolicy};
 use mainstay_core::ids::{Generation, SlotId};
@@ -35,10 +37,12 @@ pub use self::ending::ShutdownReport;
 use self::ending::{Due, Ending};
 use self::further::Further;
 use self::opener::Opener;
+use self::reload::Formers;
+pub(crate) use self::reload::Reload;
 use self::wake::Wake;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::config::ServerConfig;
+use crate::config::{GatewayConfig, ServerConfig};
 use crate::counters::Announcer;
 use crate::events::{EventKind, Events};
 use crate::pool::Wanted;
@@ -50,6 +54,7 @@ use crate::runtime::report::{Addressed, Report, Reports};
 use crate::settings;
 use crate::slot::Slot;
 use crate::store::Store;
+use crate::wishes::Wishes;
 
 /// Reports waiting for the driver. Each generation has a handful of reporters that wait for room, and the call path only
 /// tries; the driver takes microseconds per report, so this is slack for bursts of deaths, not a working depth.
@@ -73,6 +78,8 @@ pub(crate) enum Verb {
         catalog: Option<Arc<Catalog>>,
         done: oneshot::Sender<()>,
     },
+    /// Make the servers what a config says they are; answered with what that took, when it is in force.
+    Reload(Box<Reload>),
     /// An operator's order to one server; answered when it is in force.
     Order {
         slot: SlotId,
@@ -98,6 +105,8 @@ pub(crate) enum Verb {
 /// One generation as the driver knows it.
 struct Kept {
     task: tokio::task::Id,
+    /// What it was opened by.
+    config: Arc<ServerConfig>,
     orders: watch::Sender<Orders>,
     runtime: Option<Arc<Runtime>>,
     staged: Option<Arc<Catalog>>,
@@ -107,9 +116,8 @@ struct Kept {
 pub(crate) struct Setting {
     pub(crate) clock: Clock,
     pub(crate) start_gate: usize,
-    pub(crate) edge_patience_ms: u64,
-    /// How long a shutdown may take in all.
-    pub(crate) shutdown_ms: u64,
+    /// The settings of Mainstay itself that hold now. Written by the driver only.
+    pub(crate) gateway: Arc<ArcSwap<GatewayConfig>>,
     pub(crate) seed: u64,
     pub(crate) subscriptions_max: usize,
     /// The limits of the config.
@@ -137,6 +145,7 @@ pub(crate) struct Driver {
     writes: TaskTracker,
     next_slot: u32,
     further: Further,
+    former: Formers,
     /// The leader of the generation that is being stepped is dead: a kill only sweeps what it left.
     sweeping: bool,
     ending: Option<Ending>,
@@ -176,6 +185,7 @@ impl Driver {
             writes: TaskTracker::new(),
             next_slot: 0,
             further: Further::default(),
+            former: Formers::default(),
             sweeping: false,
             ending: None,
             left: Vec::new(),
@@ -271,7 +281,10 @@ impl Driver {
         if self.ending.is_none() {
             let runtimes = self.kept.values().filter_map(|kept| kept.runtime.as_ref());
             let calls = runtimes.map(|runtime| runtime.leases.held()).sum();
-            self.ending = Some(Ending::begin(self.setting.shutdown_ms, calls));
+            self.ending = Some(Ending::begin(
+                self.setting.gateway.load().shutdown_ms,
+                calls,
+            ));
             for slot in self.slots.values() {
                 // First of all, so that whoever finds the server gone is told why (F222): calls that look for a
                 // connection, and calls that wait for their turn.
@@ -332,11 +345,16 @@ impl Driver {
                     let _ = done.send(());
                 }
             }
+            Verb::Reload(reload) => {
+                // Too late is told by letting go of `done`.
+                if self.ending.is_none() {
+                    let plan = self.reload(reload.config, reload.catalogs, effects);
+                    // The caller may have left; what was loaded stays.
+                    let _ = reload.done.send(plan);
+                }
+            }
             Verb::Order { slot, input, done } => {
-                let ordered = input.clone();
-                self.switch(slot, &ordered);
-                self.step(FleetInput::Slot { slot, input }, effects);
-                self.order_further(slot, &ordered, effects);
+                self.order(slot, input, effects);
                 // The caller may have left; the order stands.
                 let _ = done.send(());
             }
@@ -353,6 +371,13 @@ impl Driver {
             }
             Verb::Shutdown { impatient } => self.shut_down(impatient, effects),
         }
+    }
+
+    fn order(&mut self, slot: SlotId, input: Input, effects: &mut FleetEffects) {
+        let ordered = input.clone();
+        self.switch(slot, &ordered);
+        self.step(FleetInput::Slot { slot, input }, effects);
+        self.order_further(slot, &ordered, effects);
     }
 
     fn add(
@@ -373,11 +398,14 @@ impl Driver {
         // The view is filled in by the first refresh below; a disabled slot of generation zero is the honest blank.
         let blank = mainstay_core::lifecycle::Lifecycle::new(0, Start::Disabled)
             .status(self.setting.clock.now());
+        let wishes = self.former.wishes(&name);
+        let open_interval_ms = config.restart.open_interval_ms;
         let slot = Arc::new(Slot::new(
             id,
             config,
-            self.setting.edge_patience_ms,
-            self.setting.subscriptions_max,
+            Arc::clone(&self.setting.gateway),
+            // Whoever holds a handle of a server of that name that was there before wishes the same of this one (law 20).
+            wishes.unwrap_or_else(|| Arc::new(Wishes::new(self.setting.subscriptions_max))),
             Arc::clone(&self.setting.events),
             self.setting.clock,
             blank,
@@ -404,6 +432,7 @@ impl Driver {
                 name: name.clone(),
                 policy,
                 start,
+                after: self.former.after(&name, open_interval_ms),
             },
             effects,
         );

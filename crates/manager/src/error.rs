@@ -39,6 +39,13 @@ pub enum Refusal {
     /// No server of that name is configured.
     #[error("no server is named `{0}`")]
     NoSuchServer(Box<str>),
+    /// The server was taken out of the config while somebody still held its handle. A server that comes back under its name
+    /// is found by the same handle.
+    #[error("server `{server}` is not in the configuration any more")]
+    Removed {
+        /// The server's name.
+        server: Box<str>,
+    },
     /// An operator switched the server off.
     #[error("server `{server}` is disabled; enable it with `mainstay enable {server}`")]
     Disabled {

@@ -8,15 +8,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainstay_core::catalog::Diff;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use crate::calls::{CallRecord, Calls, Ledger};
 use crate::catalog::unix_ms;
+use crate::secrets::Hidden;
 
 /// One thing that happened to one server.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// When, in milliseconds since 1970.
@@ -35,7 +37,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(
     tag = "type",
     rename_all = "camelCase",
@@ -67,6 +69,14 @@ pub enum EventKind {
     /// The server is not what it was: after a reconnect or a renewed session it says other things of itself (law 25).
     ServerChanged {
         /// What differs: `revision`, `identity`, `capabilities`, `instructions`.
+        what: Vec<&'static str>,
+    },
+    /// A changed config was loaded, and did this to the server (law 28).
+    ConfigChanged {
+        /// `added`, `removed`, `replaced` (its connection is made anew) or `patched` (its connection stays).
+        how: &'static str,
+        /// The keys that differ, for what is replaced or patched.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         what: Vec<&'static str>,
     },
     /// Clients see a new publication because of this server.
@@ -201,6 +211,7 @@ impl EventKind {
             Self::LimitExceeded { .. } => "limit exceeded",
             Self::ReplacementFailed { .. } => "replacement failed",
             Self::ServerChanged { .. } => "server changed",
+            Self::ConfigChanged { .. } => "config changed",
             Self::RestoreFailed { .. } => "restore failed",
             Self::Escaped { .. } => "processes escaped",
         }
@@ -251,6 +262,10 @@ impl EventKind {
                     left_out,
                     "tools changed"
                 )
+            }
+            Self::ConfigChanged { how, what } => {
+                let what = what.join(", ");
+                tracing::info!(server, how, what, left_out, "config changed");
             }
             Self::DiedTogether { .. }
             | Self::CallMetToolChange { .. }
@@ -366,6 +381,7 @@ struct Stream {
     kept: usize,
     said: Mutex<Said>,
     calls: Calls,
+    hidden: Hidden,
     /// What records call a door that was not named.
     library: Arc<str>,
     arguments: bool,
@@ -374,6 +390,7 @@ struct Stream {
 impl Events {
     /// An empty ring that keeps so many events for those who ask later; a listener may be as far behind before it is
     /// told that it lagged.
+    #[cfg(test)]
     pub(crate) fn new(kept: usize) -> Self {
         Self::with(kept, kept, false)
     }
@@ -387,6 +404,7 @@ impl Events {
                 kept: kept.max(1),
                 said: Mutex::default(),
                 calls: Calls::new(calls),
+                hidden: Hidden::default(),
                 library: "library".into(),
                 arguments,
             }),
@@ -451,6 +469,11 @@ impl Events {
     pub(crate) fn call(&self, ledger: &Ledger, record: Arc<CallRecord>) {
         ledger.record(&record);
         self.stream.calls.record(&record);
+    }
+
+    /// The secrets that must not be told.
+    pub(crate) fn hidden(&self) -> &Hidden {
+        &self.stream.hidden
     }
 
     /// The records of calls.

@@ -1,5 +1,6 @@
 //! The stable handle of one server: valid for ever, whatever its connections do (law 20).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,16 +18,18 @@ use crate::driver::{Desk, Place};
 use crate::error::{CallError, OperatorError, Refusal};
 use crate::pool::{self, Way};
 use crate::process::StderrRing;
+use crate::process::tree::Processes;
 use crate::request::{Answer, CallOptions, ClientFace, Request};
 use crate::slot::Slot;
 use crate::status::ServerStatus;
 use crate::wishes::{Declined, LogLevel, Root, Updates, WishError, Wishes};
 
-/// One server. Cheap to clone; never becomes invalid, whatever happens to the server's connections.
+/// One server. Cheap to clone; never becomes invalid, whatever happens to the server's connections: it refuses while its
+/// server is not in the config ([`Refusal::Removed`]), and finds the one that comes back under its name.
 #[derive(Debug, Clone)]
 pub struct ServerHandle {
-    /// The server's own slot.
-    place: Place,
+    /// The server's own slot when the handle was made.
+    made_for: Place,
     desk: Desk,
     /// For a client that has another connection than the shared one.
     way: Option<Arc<Way>>,
@@ -35,10 +38,20 @@ pub struct ServerHandle {
 impl ServerHandle {
     pub(crate) fn new(place: Place, desk: Desk) -> Self {
         Self {
-            place,
+            made_for: place,
             desk,
             way: None,
         }
+    }
+
+    /// The server's own slot: another one than before once the name was removed from the config and has come back.
+    pub(crate) fn place(&self) -> Cow<'_, Place> {
+        let same = &self.made_for;
+        let other = same
+            .slot
+            .is_removed()
+            .then(|| self.desk.directory().find(&same.slot.name));
+        other.flatten().map_or(Cow::Borrowed(same), Cow::Owned)
     }
 
     /// The handle through which a client with these capabilities talks to the server: the same server and name, and maybe
@@ -60,12 +73,13 @@ impl ServerHandle {
     /// are too many connections ([`Refusal::TooManyConnections`], setting `connections.max`).
     pub async fn for_client(&self, face: &ClientFace) -> Result<Self, CallError> {
         let found = self.way_of(face).await;
+        let place = self.place();
         if let Err(error) = &found {
             let options = CallOptions::default();
-            Tally::new(&self.place.slot, None, &options, Instant::now()).fail(error);
+            Tally::new(&place.slot, None, &options, Instant::now()).fail(error);
         }
         Ok(Self {
-            place: self.place.clone(),
+            made_for: place.into_owned(),
             desk: self.desk.clone(),
             way: found?,
         })
@@ -82,49 +96,56 @@ impl ServerHandle {
         request: &Request,
         options: &CallOptions,
     ) -> Result<Self, CallError> {
-        let tally = Tally::new(&self.place.slot, Some(request), options, Instant::now());
+        let place = self.place();
+        let tally = Tally::new(&place.slot, Some(request), options, Instant::now());
         let found = self.way_of(face).await;
         match &found {
             Ok(_) => tally.hand_over(),
             Err(error) => tally.fail(error),
         }
         Ok(Self {
-            place: self.place.clone(),
+            made_for: place.into_owned(),
             desk: self.desk.clone(),
             way: found?,
         })
     }
 
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
     async fn way_of(&self, face: &ClientFace) -> Result<Option<Arc<Way>>, CallError> {
-        let Some(mut way) = pool::way(&self.place, face).await? else {
+        let place = self.place();
+        let Some(mut way) = pool::way(&place, face).await? else {
             return Ok(None);
         };
-        let held = pool::connect(&self.place, &self.desk, &way).await?;
+        let held = pool::connect(&place, &self.desk, &way).await?;
         way.wishes = Some(Arc::clone(&held.place().slot.wishes));
         Ok(Some(Arc::new(way)))
     }
 
     /// The slot that this handle is about: that of the client's own connection while there is one.
     fn slot(&self) -> Arc<Slot> {
-        let shared = &self.place.slot;
+        let shared = Arc::clone(&self.place().slot);
         let own = self
             .way
             .as_ref()
             .and_then(|way| shared.family.find(&way.key));
-        own.map_or_else(|| Arc::clone(shared), |place| Arc::clone(&place.slot))
+        own.map_or(shared, |place| Arc::clone(&place.slot))
     }
 
     /// The wishes for the connection of one client, or for the server.
     fn wishes(&self) -> &Wishes {
         let own = self.way.as_ref().filter(|way| way.key.client.is_some());
         let own = own.and_then(|way| way.wishes.as_ref());
-        own.unwrap_or(&self.place.slot.wishes)
+        // Those of a server that comes back are the same, as long as this handle is there.
+        own.unwrap_or(&self.made_for.slot.wishes)
     }
 
     /// The server's name in the config.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.place.slot.name
+        &self.made_for.slot.name
     }
 
     /// Calls a tool by the server's own name for it, with the config's time limits.
@@ -167,25 +188,27 @@ impl ServerHandle {
                 "the message has no method".into(),
             )));
         }
+        let place = self.place();
         let Some(way) = &self.way else {
-            return Caller::new(&self.place.slot, &self.place.reports, &request, &options)
+            return Caller::new(&place.slot, &place.reports, &request, &options)
                 .run()
                 .await;
         };
         // Boxed: what few calls need must not make the state of every call larger.
-        Box::pin(self.request_on(way, &request, &options)).await
+        Box::pin(self.request_on(&place, way, &request, &options)).await
     }
 
     /// A call on a connection that only some clients share.
     async fn request_on(
         &self,
+        shared: &Place,
         way: &Way,
         request: &Request,
         options: &CallOptions,
     ) -> Result<Answer, CallError> {
         let started = Instant::now();
-        let tally = Tally::new(&self.place.slot, Some(request), options, started);
-        let seat = match pool::seat(&self.place, &self.desk, way, options, started).await {
+        let tally = Tally::new(&shared.slot, Some(request), options, started);
+        let seat = match pool::seat(shared, &self.desk, way, options, started).await {
             Ok(seat) => {
                 tally.hand_over();
                 seat
@@ -207,13 +230,13 @@ impl ServerHandle {
     #[must_use]
     pub fn waiting_for_turn(&self) -> usize {
         let key = self.way.as_ref().map(|way| &way.key);
-        key.map_or(0, |key| self.place.slot.family.waiting(key))
+        key.map_or(0, |key| self.place().slot.family.waiting(key))
     }
 
     /// How long one call may take in all, by the config: its one deadline over waiting, all attempts and the answer.
     #[must_use]
     pub fn call_total(&self) -> Duration {
-        Duration::from_millis(self.place.slot.config.load().timeouts.call_total_ms)
+        Duration::from_millis(self.place().slot.config.load().timeouts.call_total_ms)
     }
 
     /// The last good catalog: what the server listed last, possibly read from disk and not confirmed yet (law 22).
@@ -228,7 +251,7 @@ impl ServerHandle {
     pub fn set_log_level(&self, level: LogLevel) {
         self.wishes().set_log_level(level);
         if self.way.as_ref().is_none_or(|way| way.key.client.is_none()) {
-            for place in self.place.slot.family.all() {
+            for place in self.place().slot.family.all() {
                 place.slot.wishes.set_log_level(level);
             }
         }
@@ -285,7 +308,7 @@ impl ServerHandle {
     /// Whether each client has a connection of its own (`scope: "session"`).
     #[must_use]
     pub fn is_per_client(&self) -> bool {
-        self.place.slot.config.load().scope == Scope::Session
+        self.place().slot.config.load().scope == Scope::Session
     }
 
     /// What the server says unasked, from now on: changed resources and log messages, in the order in which they came
@@ -314,10 +337,21 @@ impl ServerHandle {
         ServerStatus::of(&self.slot())
     }
 
+    /// As [`ServerHandle::status`], with what its processes use. Looks at all processes of the system, which blocks for some
+    /// milliseconds: not for the hot path.
+    #[must_use]
+    pub fn full_status(&self) -> ServerStatus {
+        ServerStatus::in_full(&self.slot(), &Processes::look())
+    }
+
+    pub(crate) fn status_among(&self, processes: &Processes) -> ServerStatus {
+        ServerStatus::in_full(&self.slot(), processes)
+    }
+
     /// Whether the server must be up for Mainstay to call itself ready.
     #[must_use]
     pub fn required(&self) -> bool {
-        self.place.slot.config.load().required
+        self.place().slot.config.load().required
     }
 
     /// Replaces the connection, from every state but disabled (law 5). Returns when the order is in force, not when the
@@ -326,7 +360,7 @@ impl ServerHandle {
     /// # Errors
     /// [`OperatorError::Ended`] after a shutdown.
     pub async fn restart(&self) -> Result<(), OperatorError> {
-        self.desk.order(&self.place, Input::Restart).await
+        self.desk.order(&self.place(), Input::Restart).await
     }
 
     /// Lets the server connect. Idempotent.
@@ -334,7 +368,7 @@ impl ServerHandle {
     /// # Errors
     /// [`OperatorError::Ended`] after a shutdown.
     pub async fn enable(&self) -> Result<(), OperatorError> {
-        self.desk.order(&self.place, Input::Enable).await
+        self.desk.order(&self.place(), Input::Enable).await
     }
 
     /// Takes the server out of the publication and ends its connection. Prompt and final (law 5): when this returns the
@@ -343,13 +377,13 @@ impl ServerHandle {
     /// # Errors
     /// [`OperatorError::Ended`] after a shutdown.
     pub async fn disable(&self) -> Result<(), OperatorError> {
-        self.desk.order(&self.place, Input::Disable).await
+        self.desk.order(&self.place(), Input::Disable).await
     }
 
     /// The last calls of the server on any of its connections, oldest first.
     #[must_use]
     pub fn recent_calls(&self) -> Vec<Arc<CallRecord>> {
-        self.place.slot.ledger.recent()
+        self.place().slot.ledger.recent()
     }
 
     /// The last lines that the newest process wrote to stderr; empty for servers that are no processes.
@@ -371,18 +405,25 @@ impl ServerHandle {
         &self,
         mut satisfied: impl FnMut(&ServerStatus) -> bool,
     ) -> ServerStatus {
-        // Of one connection: when that has gone, its end is the last that is seen of it.
-        let slot = self.slot();
-        let mut view = slot.view.subscribe();
+        let mut names = self.desk.directory().version();
         loop {
-            view.borrow_and_update();
-            let status = ServerStatus::of(&slot);
-            if satisfied(&status) {
-                return status;
-            }
-            if view.changed().await.is_err() {
-                // The slot outlives its view only inside this handle; then nothing changes any more.
-                std::future::pending::<()>().await;
+            names.borrow_and_update();
+            // Of one connection: when that has gone, its end is the last that is seen of it, unless the server itself was
+            // removed and comes back.
+            let slot = self.slot();
+            let mut view = slot.view.subscribe();
+            loop {
+                view.borrow_and_update();
+                let status = ServerStatus::of(&slot);
+                if satisfied(&status) {
+                    return status;
+                }
+                tokio::select! {
+                    // Cancel-safe: a level. The slot is held here, so its view lives.
+                    _ = view.changed() => {}
+                    // Cancel-safe: a level. The desk is held by this handle, and the directory by the desk.
+                    _ = names.changed(), if slot.is_removed() => break,
+                }
             }
         }
     }

@@ -25,7 +25,9 @@
 //!
 //! What may happen next is decided in `mainstay-core`; what the bytes mean is `mainstay-wire`'s; this crate does it.
 
+mod admission;
 pub mod asks;
+mod audience;
 mod call;
 pub mod calls;
 pub mod catalog;
@@ -36,8 +38,10 @@ mod driver;
 pub mod error;
 pub mod events;
 mod handle;
+mod latency;
 pub mod limits;
 mod manager;
+pub mod plan;
 mod pool;
 pub mod preflight;
 #[doc(hidden)]
@@ -47,6 +51,7 @@ mod remembered;
 pub mod request;
 #[doc(hidden)]
 pub mod runtime;
+pub mod secrets;
 mod settings;
 mod shape;
 mod slot;
@@ -56,6 +61,7 @@ pub mod wire_log;
 pub mod wishes;
 
 pub use self::asks::{Ask, Said};
+pub use self::audience::{Audience, Listed};
 pub use self::calls::{CallRecord, Origin, Outcome, TraceContext};
 pub use self::catalog::Catalog;
 pub use self::counters::Counts;
@@ -64,6 +70,7 @@ pub use self::error::{CallError, Refusal};
 pub use self::events::{Event, EventKind};
 pub use self::handle::ServerHandle;
 pub use self::manager::{Manager, ManagerBuilder};
+pub use self::plan::Plan;
 pub use self::publish::Publication;
 pub use self::request::{Answer, CallOptions, ClientFace, Request};
 pub use self::status::{ConnectionStatus, ServerStatus};

@@ -1,21 +1,26 @@
 //! The manager: builds the driver, finds servers, shows the publication, ends everything.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use mainstay_core::fleet::FleetInput;
 use mainstay_wire::envelope;
 use tokio::sync::{broadcast, watch};
 
 use crate::calls::CallRecord;
+use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, GatewayConfig};
 use crate::driver::opener::Keepers;
 use crate::driver::{Desk, Driver, Setting, ShutdownReport};
-use crate::error::StartError;
+use crate::error::{OperatorError, StartError};
 use crate::events::{Event, Events};
 use crate::handle::ServerHandle;
+use crate::plan::{self, Plan};
 use crate::process::Guardian;
+use crate::process::tree::Processes;
 use crate::publish::{Publication, Publisher, Shared};
 use crate::remembered;
 use crate::status::ServerStatus;
@@ -47,6 +52,8 @@ pub struct Manager {
     desk: Desk,
     shared: Arc<Shared>,
     events: Arc<Events>,
+    gateway: Arc<ArcSwap<GatewayConfig>>,
+    store: Option<Arc<Store>>,
 }
 
 /// Settings of a manager before it starts.
@@ -105,12 +112,13 @@ impl ManagerBuilder {
             false,
         ));
         let clock = Clock::start();
+        let start_gate = self.config.gateway.start_gate;
+        let gateway = Arc::new(ArcSwap::from_pointee(self.config.gateway));
         let desk = Driver::start(Setting {
             clock,
-            start_gate: self.config.gateway.start_gate,
-            edge_patience_ms: self.config.gateway.edge_patience_ms,
-            subscriptions_max: self.config.gateway.limits.subscriptions,
-            shutdown_ms: self.config.gateway.shutdown_ms,
+            start_gate,
+            gateway: Arc::clone(&gateway),
+            subscriptions_max: limits.subscriptions,
             seed: u64::from_le_bytes(seed),
             caps: limits,
             opener: Box::new(keepers),
@@ -130,6 +138,8 @@ impl ManagerBuilder {
             desk,
             shared,
             events,
+            gateway,
+            store,
         })
     }
 }
@@ -160,6 +170,51 @@ impl Manager {
             .collect()
     }
 
+    /// What [`Manager::reload`] would do with this config now. Changes nothing.
+    #[must_use]
+    pub fn plan(&self, config: &Config) -> Plan {
+        plan::of(
+            &self.desk.directory().configs(),
+            &self.gateway.load(),
+            config,
+        )
+    }
+
+    /// Makes the servers what `config` says, and touches nothing else (law 28). Returns what that took, when it is in force
+    /// and before everything has come or gone: watch the status for that.
+    ///
+    /// - New servers are started, and found by their names.
+    /// - Servers that are not in it any more are unpublished and refuse ([`Refusal::Removed`](crate::Refusal::Removed)) at
+    ///   once; calls that run get their drain time, then they end. Their names are found until nothing of them exists.
+    /// - Where the connection differs (command, arguments, environment, URL, headers, ...) it is made anew: of an HTTP
+    ///   server before the old one is drained, of a process after. No handle becomes invalid.
+    /// - All other differences are settings: they hold from now on, except that limits of one listing, one connection
+    ///   attempt or one push stream hold from the next one on. No connection is touched.
+    /// - `enabled` enables and disables when it differs from what was loaded before; what an operator did stays otherwise.
+    /// - Of Mainstay's own settings [`Plan::gateway`] says which hold now, and which after a restart.
+    ///
+    /// Broken servers ([`Config`]) are parked and say why: whether such a config is to be loaded at all is for the caller to
+    /// decide. Reloads at the same time are done one after the other; the later one wins. Dropping the future takes nothing
+    /// back (law 1).
+    ///
+    /// # Errors
+    /// [`OperatorError::Ended`] after a shutdown.
+    pub async fn reload(&self, config: Config) -> Result<Plan, OperatorError> {
+        let new = self.plan(&config).add;
+        let store = self.store.clone();
+        let (config, catalogs) = match store.filter(|_| !new.is_empty()) {
+            Some(store) => with_remembered(store, config, new).await,
+            None => (config, BTreeMap::new()),
+        };
+        self.desk.reload(config, catalogs).await
+    }
+
+    /// Mainstay's own settings that hold now: those of the last reload where they hold at once, the others as of the start.
+    #[must_use]
+    pub fn settings(&self) -> Arc<GatewayConfig> {
+        self.gateway.load_full()
+    }
+
     /// What clients see of all servers: one immutable snapshot (law 21).
     #[must_use]
     pub fn publication(&self) -> Arc<Publication> {
@@ -172,10 +227,29 @@ impl Manager {
         self.shared.version()
     }
 
+    /// Says when what some clients are listed beside the publication ([`ServerHandle::listed_to`]) may have changed, as a
+    /// level.
+    #[must_use]
+    pub fn own_listings(&self) -> watch::Receiver<u64> {
+        self.shared.own()
+    }
+
     /// What is going on with every server, by name.
     #[must_use]
     pub fn status(&self) -> Vec<ServerStatus> {
         self.servers().iter().map(ServerHandle::status).collect()
+    }
+
+    /// As [`Manager::status`], with what the processes of the servers use. Looks at all processes of the system once, which
+    /// blocks for some milliseconds: not for the hot path.
+    #[must_use]
+    pub fn full_status(&self) -> Vec<ServerStatus> {
+        let processes = Processes::look();
+        let servers = self.servers();
+        servers
+            .iter()
+            .map(|server| server.status_among(&processes))
+            .collect()
     }
 
     /// Everything that happens from now on. A listener that is too slow is told how much it missed.
@@ -236,4 +310,24 @@ impl Manager {
     pub fn hurry(&self) {
         self.desk.hurry();
     }
+}
+
+/// Reads what is remembered of new servers, beside everything else: a slow disk delays nobody.
+async fn with_remembered(
+    store: Arc<Store>,
+    config: Config,
+    new: Vec<String>,
+) -> (Config, BTreeMap<String, Arc<Catalog>>) {
+    let spare = config.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let servers = new.iter().filter_map(|name| config.server(name));
+        let catalogs = servers.filter_map(|server| {
+            let catalog = remembered::load(&store, server)?;
+            Some((server.name.clone(), Arc::new(catalog)))
+        });
+        let catalogs = catalogs.collect();
+        (config, catalogs)
+    });
+    // Without what was remembered a server starts all the same.
+    reading.await.unwrap_or((spare, BTreeMap::new()))
 }

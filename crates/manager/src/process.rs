@@ -26,6 +26,7 @@ mod raw;
 mod reaper;
 mod resolve;
 mod stderr;
+pub(crate) mod tree;
 mod watch;
 
 use std::ffi::OsString;
@@ -41,6 +42,7 @@ pub use self::error::{GuardianError, SpawnError};
 pub use self::guardian::Guardian;
 pub use self::pipes::PipeId;
 pub use self::stderr::{StderrRing, escape_line};
+pub use self::tree::ProcessStatus;
 
 use self::group::Group;
 #[cfg(target_os = "linux")]

@@ -20,6 +20,7 @@ pub(crate) mod report;
 pub(crate) mod restore;
 pub(crate) mod sse;
 pub(crate) mod stdio;
+pub(crate) mod trace;
 pub(crate) mod waiters;
 
 use std::pin::{Pin, pin};
@@ -53,6 +54,7 @@ use self::restore::Told;
 use self::sse::SseLink;
 use self::stdio::StdioLink;
 use self::waiters::{CallMark, Party, Waiters};
+use crate::calls;
 use crate::counters::Counters;
 use crate::limits::{Limit, RateGate};
 use crate::request::{CallOptions, ClientFace, Request};
@@ -130,7 +132,7 @@ pub struct Outgoing {
     pub method: Box<str>,
     /// The value of the `Mcp-Name` header, where the method has one (modern era, HTTP).
     pub name: Option<Box<str>>,
-    /// The `Mcp-Param-*` headers, where the tool has any (modern era, HTTP).
+    /// Headers of this request alone: `Mcp-Param-*`, where the tool has any (modern era, HTTP), and the trace's.
     pub params: Vec<(HeaderName, HeaderValue)>,
     /// The bytes.
     pub parts: Parts,
@@ -352,8 +354,7 @@ impl Runtime {
             party: asking::party(request, options),
         };
         self.can_be_asked(&hearing.party).await;
-        let client = options.client.as_ref();
-        let answered = self.run(request, client, hearing, limits).await;
+        let answered = self.run(request, Some(options), hearing, limits).await;
         // Failed or not: somebody wants this server, and that is what keeps it from being stopped as unused (F24).
         self.leases.used(self.reports.now().0);
         self.account(&answered);
@@ -374,13 +375,13 @@ impl Runtime {
     async fn run(
         &self,
         request: &Request,
-        client: Option<&ClientFace>,
+        options: Option<&CallOptions>,
         hearing: Hearing,
         limits: Limits,
     ) -> Result<Message, Miss> {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let outgoing = self
-            .prepare(request, client, hearing.token, id)
+            .prepare(request, options, hearing.token, id)
             .map_err(not_sent)?;
         let mark = Arc::clone(&outgoing.mark);
         let mut guard = Guard {
@@ -529,11 +530,14 @@ impl Runtime {
     fn prepare(
         &self,
         request: &Request,
-        client: Option<&ClientFace>,
+        options: Option<&CallOptions>,
         wants_progress: bool,
         id: u64,
     ) -> Result<Outgoing, Failure> {
         let message = &request.message;
+        let client = options.and_then(|options| options.client.as_ref());
+        let origin = options.and_then(|options| options.origin.as_deref());
+        let traced = origin.and_then(calls::Origin::told);
         let mut editor = message.edit().id(&Id::number(id));
         let legacy = self
             .greeting
@@ -584,17 +588,23 @@ impl Runtime {
                 }
             }
         }
+        if let Some(context) = traced {
+            editor = trace::tell(editor, message, context);
+        }
         let parts = editor.finish().map_err(|error| {
             Failure::new(FailureKind::ProtocolError).with_detail(error.to_string())
         })?;
         let name =
             headers::mcp_name_of(request.method(), self.effective_params(request).as_deref());
-        let params = if request.method() == method::TOOLS_CALL {
+        let mut params = if request.method() == method::TOOLS_CALL {
             let arguments = request.effective_member(&["params", "arguments"]);
             self.tool_headers.of(name.as_deref(), arguments)
         } else {
             Vec::new()
         };
+        if matches!(self.link, Link::Http(_) | Link::Sse(_)) {
+            params.extend(traced.into_iter().flat_map(trace::headers));
+        }
         Ok(Outgoing {
             params,
             id,

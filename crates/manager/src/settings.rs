@@ -82,6 +82,12 @@ pub(crate) fn policy(config: &ServerConfig) -> Policy {
     }
 }
 
+/// Makes a policy that of a further connection: somebody wants it now, and when nobody does any more it goes altogether.
+pub(crate) fn of_further(policy: &mut Policy) {
+    policy.lazy = false;
+    policy.idle_shutdown_ms = None;
+}
+
 /// A connection attempt as a whole, in milliseconds. A package runner may take longer, as long as it shows life within
 /// each phase: killing it in the middle of a download leaves a broken cache behind (F4, F5).
 pub(crate) fn connect_ms(config: &ServerConfig) -> u64 {

@@ -10,16 +10,18 @@ use mainstay_core::failure::Failure;
 use mainstay_core::ids::SlotId;
 use mainstay_core::lifecycle::status::Status;
 use mainstay_core::time::Time;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use crate::admission::Admission;
 use crate::calls::Ledger;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::config::ServerConfig;
+use crate::config::{GatewayConfig, ServerConfig};
 use crate::counters::Counters;
 use crate::events::Events;
 use crate::pool::{Beside, Family, Holds};
 use crate::process::StderrRing;
+use crate::process::tree::Meter;
 use crate::runtime::Runtime;
 use crate::runtime::era::EraMemory;
 use crate::runtime::keeper::MissingModule;
@@ -34,6 +36,8 @@ pub(crate) struct View {
     pub(crate) last_failure: Option<(Failure, Time)>,
     /// Mainstay is shutting down: nothing will become available any more.
     pub(crate) shutting_down: bool,
+    /// Nothing of the slot exists any more.
+    pub(crate) gone: bool,
 }
 
 impl View {
@@ -42,6 +46,7 @@ impl View {
             status,
             last_failure: None,
             shutting_down: false,
+            gone: false,
         })
     }
 }
@@ -52,8 +57,8 @@ pub(crate) struct Slot {
     pub(crate) id: SlotId,
     pub(crate) name: Arc<str>,
     pub(crate) clock: Clock,
-    /// How long calls wait for a connection when the server's own entry does not say.
-    pub(crate) edge_patience_ms: u64,
+    /// The settings of Mainstay itself that hold now.
+    gateway: Arc<ArcSwap<GatewayConfig>>,
     pub(crate) config: ArcSwap<ServerConfig>,
     /// The generation that takes leases, if one does (law 2). Written by the driver only.
     pub(crate) current: ArcSwapOption<Runtime>,
@@ -62,8 +67,10 @@ pub(crate) struct Slot {
     pub(crate) listed: ArcSwapOption<Catalog>,
     /// What is shown of it: the catalog of everybody but the driver, the listings and the store.
     pub(crate) catalog: ArcSwapOption<Catalog>,
+    /// Set once it has listed itself.
+    pub(crate) has_listed: watch::Sender<bool>,
     /// One for all connections of the server.
-    pub(crate) admission: Arc<Semaphore>,
+    pub(crate) admission: Arc<Admission>,
     /// Calls that wait for this connection of the server, or for others to end (F152).
     pub(crate) waiting: AtomicUsize,
     /// Where it is told what happens to the server.
@@ -76,6 +83,8 @@ pub(crate) struct Slot {
     pub(crate) era: EraMemory,
     /// What the library's user wants every generation to be told (law 25).
     pub(crate) wishes: Arc<Wishes>,
+    /// When a generation was last opened, on the driver's clock. Written by the driver only.
+    pub(crate) opened_ms: AtomicU64,
     /// The server spoke HTTP+SSE (2024-11-05) when it was last greeted; the store keeps it over restarts.
     over_sse: AtomicBool,
     pub(crate) missing_module: MissingModule,
@@ -86,6 +95,8 @@ pub(crate) struct Slot {
     /// Who uses it. Only counted for further connections.
     pub(crate) holds: Holds,
     process: Mutex<ProcessFace>,
+    /// What its processes had used when somebody last looked.
+    pub(crate) meter: Meter,
 }
 
 /// What is known about the newest process of a stdio server.
@@ -102,20 +113,19 @@ impl Slot {
     pub(crate) fn new(
         id: SlotId,
         config: ServerConfig,
-        edge_patience_ms: u64,
-        subscriptions_max: usize,
+        gateway: Arc<ArcSwap<GatewayConfig>>,
+        wishes: Arc<Wishes>,
         events: Arc<Events>,
         clock: Clock,
         status: Status,
     ) -> Self {
+        events.hidden().cover(&config);
         Self {
             id,
             name: config.name.as_str().into(),
             clock,
-            edge_patience_ms,
-            admission: Arc::new(Semaphore::new(
-                config.concurrency.clamp(1, Semaphore::MAX_PERMITS),
-            )),
+            gateway,
+            admission: Arc::new(Admission::new(config.concurrency)),
             waiting: AtomicUsize::new(0),
             events,
             config: ArcSwap::from_pointee(config),
@@ -123,17 +133,20 @@ impl Slot {
             view: View::blank(status),
             listed: ArcSwapOption::empty(),
             catalog: ArcSwapOption::empty(),
+            has_listed: watch::Sender::new(false),
             counters: Arc::default(),
             ledger: Arc::new(Ledger::new()),
             ids: Arc::new(AtomicU64::new(1)),
             era: EraMemory::default(),
-            wishes: Arc::new(Wishes::new(subscriptions_max)),
+            wishes,
+            opened_ms: AtomicU64::new(0),
             over_sse: AtomicBool::new(false),
             missing_module: MissingModule::default(),
             family: Arc::default(),
             beside: None,
             holds: Holds::new(clock.now().0),
             process: Mutex::default(),
+            meter: Meter::default(),
         }
     }
 
@@ -153,13 +166,14 @@ impl Slot {
             id,
             name: Arc::clone(&self.name),
             clock: self.clock,
-            edge_patience_ms: self.edge_patience_ms,
+            gateway: Arc::clone(&self.gateway),
             config: ArcSwap::new(self.config.load_full()),
             current: ArcSwapOption::empty(),
             view: View::blank(status),
             // Until it has listed itself, what the server listed elsewhere is the best there is.
             listed: ArcSwapOption::new(self.listed.load_full()),
             catalog: ArcSwapOption::new(self.catalog.load_full()),
+            has_listed: watch::Sender::new(false),
             admission: Arc::clone(&self.admission),
             waiting: AtomicUsize::new(0),
             events: Arc::new(self.events.of_connection(beside.number)),
@@ -168,13 +182,26 @@ impl Slot {
             ids: Arc::new(AtomicU64::new(1)),
             era,
             wishes,
+            opened_ms: AtomicU64::new(0),
             over_sse: AtomicBool::new(self.over_sse()),
             missing_module: MissingModule::default(),
             family: Arc::clone(&self.family),
             beside: Some(beside),
             holds: Holds::new(self.clock.now().0),
             process: Mutex::default(),
+            meter: Meter::default(),
         }
+    }
+
+    /// How long calls wait for a connection, in milliseconds.
+    pub(crate) fn edge_patience_ms(&self) -> u64 {
+        let own = self.config.load().timeouts.edge_patience_ms;
+        own.unwrap_or_else(|| self.gateway.load().edge_patience_ms)
+    }
+
+    /// Whether the server was taken out of the config: nothing will become available here any more.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.family.removed.load(Ordering::Acquire)
     }
 
     /// Whether HTTP+SSE is to be tried first.

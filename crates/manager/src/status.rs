@@ -1,24 +1,30 @@
 //! What is going on with a server, for people and programs: one flat record, made from the lifecycle's own account.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mainstay_core::failure::Failure;
+use mainstay_core::lifecycle::Phase;
 use mainstay_core::lifecycle::status::{StateWord, Status};
 use mainstay_core::time::Time;
+use mainstay_wire::revision::Era;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::catalog::unix_ms;
 use crate::config::{HttpKind, Transport};
 use crate::counters::Counts;
 use crate::pool::Declared;
-use crate::slot::Slot;
+use crate::process::ProcessStatus;
+use crate::process::tree::Processes;
+use crate::slot::{ProcessFace, Slot};
 
 /// How many stderr lines a status shows.
 const TAIL_LINES: usize = 5;
 
 /// One server at one moment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerStatus {
     /// The server's name.
@@ -75,6 +81,18 @@ pub struct ServerStatus {
     pub connections: Vec<ConnectionStatus>,
     /// Counters since Mainstay started.
     pub counts: Counts,
+    /// `legacy` or `modern`: the era of the protocol revision in use, or last in use.
+    pub era: Option<&'static str>,
+    /// What its calls are like.
+    pub calls: CallsStatus,
+    /// How its calls failed since Mainstay started.
+    pub failures: FailuresStatus,
+    /// Connections that were opened after the first, whether they came about or not.
+    pub restarts: u64,
+    /// What its processes use. Only where it was asked for, and only on Linux.
+    pub process: Option<ProcessStatus>,
+    /// What it is doing, while it is connecting.
+    pub progress: Option<ProgressStatus>,
     /// The last failure, which outlives the state that it caused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<FailureStatus>,
@@ -98,7 +116,7 @@ pub struct ServerStatus {
 }
 
 /// One of the connections that a server has beside the shared one.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionStatus {
     /// What events call it by. Never used twice for one server while Mainstay runs.
@@ -165,8 +183,127 @@ impl ConnectionStatus {
     }
 }
 
+/// What the calls of a server are like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CallsStatus {
+    /// Calls that have ended since Mainstay started, however they did.
+    pub total: u64,
+    /// Calls that ended within the last minute.
+    pub per_minute: u64,
+    /// Half of the calls of the last five minutes were answered within this time at the server, in milliseconds.
+    pub p50_ms: u64,
+    /// 95 of 100 were.
+    pub p95_ms: u64,
+    /// Half of them waited this long in our queue, in milliseconds (law 19).
+    pub p50_queue_ms: u64,
+    /// 95 of 100 did.
+    pub p95_queue_ms: u64,
+    /// The same in microseconds: `p50Ms`.
+    pub p50_us: u64,
+    /// The same in microseconds: `p95Ms`.
+    pub p95_us: u64,
+    /// The same in microseconds: `p50QueueMs`.
+    pub p50_queue_us: u64,
+    /// The same in microseconds: `p95QueueMs`.
+    pub p95_queue_us: u64,
+    /// Bytes of requests, as callers sent them.
+    pub bytes_in: u64,
+    /// Bytes of answers.
+    pub bytes_out: u64,
+}
+
+impl CallsStatus {
+    fn of(slot: &Slot, counts: &Counts) -> Self {
+        let read = slot.ledger.latency.read(slot.clock.now().0);
+        // Rounded, so that what takes most of a millisecond is not nothing.
+        let ms = |us: u64| (us + 500) / 1_000;
+        Self {
+            total: counts.ended(),
+            per_minute: read.per_minute,
+            p50_ms: ms(read.served.p50_us),
+            p95_ms: ms(read.served.p95_us),
+            p50_queue_ms: ms(read.queued.p50_us),
+            p95_queue_ms: ms(read.queued.p95_us),
+            p50_us: read.served.p50_us,
+            p95_us: read.served.p95_us,
+            p50_queue_us: read.queued.p50_us,
+            p95_queue_us: read.queued.p95_us,
+            bytes_in: read.bytes_in,
+            bytes_out: read.bytes_out,
+        }
+    }
+}
+
+/// How the calls of a server failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailuresStatus {
+    /// The tool failed, by its own account.
+    pub tool_error: u64,
+    /// The server answered with a JSON-RPC error.
+    pub server_error: u64,
+    /// Nothing was sent.
+    pub refused: u64,
+    /// Sent, and not run.
+    pub rejected: u64,
+    /// Sent, and not answered.
+    pub unknown: u64,
+    /// All of these by cause, as one stable word each.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub causes: BTreeMap<&'static str, u64>,
+}
+
+impl FailuresStatus {
+    fn of(slot: &Slot, counts: &Counts) -> Self {
+        Self {
+            tool_error: counts.tool_errors,
+            server_error: counts.server_errors,
+            refused: counts.refused,
+            rejected: counts.rejected,
+            unknown: counts.unknown,
+            causes: slot.ledger.causes(),
+        }
+    }
+}
+
+/// What a server that is connecting is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgressStatus {
+    /// `spawn`, `greet` or `list`.
+    pub phase: &'static str,
+    /// The last line that its process wrote to stderr: a package runner that downloads says so there. Secrets of the
+    /// configuration are hidden in it.
+    pub line: Option<String>,
+    /// How long the attempt has been under way, in milliseconds.
+    pub since_ms: u64,
+}
+
+impl ProgressStatus {
+    fn of(slot: &Slot, status: &Status, process: &ProcessFace) -> Option<Self> {
+        /// Characters of the line at most.
+        const CHARS_MAX: usize = 200;
+        if status.state != StateWord::Connecting {
+            return None;
+        }
+        // The ring of a process that is gone is about the attempt before.
+        let ring = process.stderr.as_ref().filter(|_| process.pid.is_some());
+        let line = ring.and_then(|ring| ring.tail(1).pop());
+        let line = line.map(|line| {
+            let hidden = slot.events.hidden().scrub(&line);
+            hidden.chars().take(CHARS_MAX).collect()
+        });
+        Some(Self {
+            phase: status.phase.map_or("spawn", Phase::word),
+            line,
+            since_ms: u64::try_from(slot.clock.ago(status.since).as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
 /// A failure as people see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureStatus {
     /// The kind as one stable word.
@@ -180,7 +317,7 @@ pub struct FailureStatus {
 }
 
 /// What the clock will do next.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NextStatus {
     /// Which deadline.
@@ -190,6 +327,15 @@ pub struct NextStatus {
 }
 
 impl ServerStatus {
+    /// As [`ServerStatus::of`], with what its processes use.
+    pub(crate) fn in_full(slot: &Arc<Slot>, processes: &Processes) -> Self {
+        let mut status = Self::of(slot);
+        let further = status.connections.iter().filter_map(|one| one.pid);
+        let leaders: Vec<u32> = status.pid.into_iter().chain(further).collect();
+        status.process = processes.of(&leaders, &slot.meter);
+        status
+    }
+
     #[expect(
         clippy::too_many_lines,
         reason = "one flat record, filled in field by field"
@@ -211,6 +357,7 @@ impl ServerStatus {
         let connections = ConnectionStatus::all(slot);
         let beside =
             |count: fn(&ConnectionStatus) -> usize| connections.iter().map(count).sum::<usize>();
+        let counts = slot.counters.read();
         Self {
             name: slot.name.to_string(),
             label: config.label.clone(),
@@ -261,7 +408,16 @@ impl ServerStatus {
             in_flight: current.as_ref().map_or(0, |runtime| runtime.leases.held())
                 + beside(|one| one.in_flight),
             connections,
-            counts: slot.counters.read(),
+            counts,
+            era: revision.map(|revision| match revision.era() {
+                Era::Legacy => "legacy",
+                Era::Modern => "modern",
+            }),
+            calls: CallsStatus::of(slot, &counts),
+            failures: FailuresStatus::of(slot, &counts),
+            restarts: status.generation.0.saturating_sub(1),
+            process: None,
+            progress: ProgressStatus::of(slot, status, &process),
             last_failure: view
                 .last_failure
                 .as_ref()

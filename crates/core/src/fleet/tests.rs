@@ -55,6 +55,7 @@ impl Bench {
             name,
             policy,
             start: Start::Enabled,
+            after: None,
         })
     }
 

@@ -7,41 +7,81 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use axum::routing::post;
 use mainstay::{Answer, CallError, CallOptions, Origin, Request};
 use mainstay_wire::{json_string, method};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::dto::raw;
-use super::{Problem, find, json_of, json_text};
+use super::api::{NO_SUCH_SERVER, Refusal, Route, refusal};
+use super::dto::{ErrorDetail, raw};
+use super::{Problem, find, json_of, json_with};
 use crate::serve::Gateway;
 use crate::serve::fault::Fault;
 
-#[derive(Debug, Deserialize)]
+/// This part's rows of the table.
+pub(super) const ROUTES: &[Route] = &[Route::post(
+    "/api/v1/servers/{name}/call",
+    "callTool",
+    "Calls a tool of a server. Whoever leaves cancels the call.",
+    || post(call),
+)
+.takes::<CallBody<'static>>()
+.json::<Answered>()
+.refuses(REFUSALS)];
+
+const REFUSALS: &[Refusal] = &[
+    NO_SUCH_SERVER,
+    refusal::<NotAnswered>("502", "Rejected: the server did not run it."),
+    refusal::<NotAnswered>("503", "Refused: it was never sent."),
+    refusal::<NotAnswered>("504", "Unknown: it was sent, and no answer came."),
+];
+
+/// A call to make.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CallBody<'b> {
     /// The server's own name of the tool.
     tool: String,
     /// Passed on as it is written; absent stays absent.
     #[serde(borrow)]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     arguments: Option<&'b RawValue>,
     /// One deadline over everything. Default: the server's.
     timeout_ms: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
+/// What the server answered, a result or an error.
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Answered {
+    /// `answered`.
     outcome: &'static str,
+    /// The result as the server wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     result: Option<Box<RawValue>>,
+    /// The error as the server wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     error: Option<Box<RawValue>>,
+    /// Which generation answered.
     generation: u64,
+    /// Time in our queue, in milliseconds.
     queued_ms: u64,
+    /// Time at the server, in milliseconds.
     served_ms: u64,
+    /// How often it was sent.
     attempts: u32,
+}
+
+/// The server gave no answer.
+#[derive(Debug, Serialize, JsonSchema)]
+struct NotAnswered {
+    /// `refused`, `rejected` or `unknown`.
+    outcome: &'static str,
+    error: ErrorDetail,
 }
 
 /// Calls a tool. A client that leaves cancels its call.
@@ -110,13 +150,19 @@ fn failed(error: &CallError) -> Response {
         .data
         .as_ref()
         .and_then(|data| data.get("hint"))
-        .cloned();
-    let mut told = json!({ "message": fault.message, "code": fault.code, "data": fault.data });
-    if let Some(hint) = hint {
-        told["hint"] = hint;
-    }
-    json_text(
+        .and_then(|hint| hint.as_str())
+        .map(str::to_owned);
+    let error_told = ErrorDetail {
+        message: fault.message,
+        hint,
+        code: Some(fault.code),
+        data: fault.data,
+    };
+    json_with(
         status,
-        json!({ "outcome": error.class(), "error": told }).to_string(),
+        &NotAnswered {
+            outcome: error.class(),
+            error: error_told,
+        },
     )
 }

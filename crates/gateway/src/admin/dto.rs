@@ -2,6 +2,7 @@
 
 use mainstay::catalog::{Hidden, ItemList};
 use mainstay::{Catalog, Event, ServerHandle, ServerStatus};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -11,7 +12,7 @@ use crate::serve::Gateway;
 const EVENTS_MAX: usize = 50;
 
 /// Mainstay and all servers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Overview {
     version: &'static str,
@@ -19,12 +20,12 @@ pub(super) struct Overview {
     uptime_ms: u64,
     /// Legacy sessions of clients.
     sessions: usize,
-    publication: Counts,
+    publication: PublicationCounts,
     servers: Vec<ServerStatus>,
 }
 
-#[derive(Debug, Serialize)]
-struct Counts {
+#[derive(Debug, Serialize, JsonSchema)]
+struct PublicationCounts {
     version: u64,
     tools: usize,
     prompts: usize,
@@ -41,33 +42,37 @@ impl Overview {
             pid: std::process::id(),
             uptime_ms: u64::try_from(gateway.uptime().as_millis()).unwrap_or(u64::MAX),
             sessions: gateway.session_count(),
-            publication: Counts {
+            publication: PublicationCounts {
                 version: publication.version,
                 tools: publication.tools.items.len(),
                 prompts: publication.prompts.items.len(),
                 resources: publication.resources.items.len(),
                 templates: publication.templates.items.len(),
             },
-            servers: manager.status(),
+            servers: manager.full_status(),
         }
     }
 }
 
 /// One server in full.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ServerDetail {
     status: ServerStatus,
     catalog: Option<CatalogDetail>,
     events: Vec<Event>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct CatalogDetail {
     listed_at_unix_ms: u64,
     remembered: bool,
     protocol: &'static str,
+    /// As the server says it.
+    #[schemars(with = "serde_json::Value")]
     server_info: Option<Box<RawValue>>,
+    /// As the server says it.
+    #[schemars(with = "serde_json::Value")]
     capabilities: Option<Box<RawValue>>,
     tools: Vec<String>,
     prompts: Vec<String>,
@@ -82,7 +87,7 @@ impl ServerDetail {
         events.retain(|event| event.server == server.name());
         events.drain(..events.len().saturating_sub(EVENTS_MAX));
         Self {
-            status: server.status(),
+            status: server.full_status(),
             catalog: server.catalog().as_deref().map(CatalogDetail::of),
             events,
         }
@@ -109,14 +114,14 @@ impl CatalogDetail {
 }
 
 /// All published tools.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ToolList {
     version: u64,
     tools: Vec<ToolEntry>,
     hidden: Vec<Hidden>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct ToolEntry {
     server: String,
     /// The server's own name for it.
@@ -124,6 +129,7 @@ struct ToolEntry {
     /// Its name at `/mcp`.
     exposed: String,
     /// The definition as clients see it.
+    #[schemars(with = "serde_json::Value")]
     tool: Option<Box<RawValue>>,
 }
 
@@ -142,6 +148,82 @@ impl ToolList {
             hidden: publication.tools.hidden.clone(),
         }
     }
+}
+
+/// What is wrong with a request.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ErrorBody {
+    pub(super) error: ErrorDetail,
+}
+
+/// What is wrong, and what can be done about it.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(super) struct ErrorDetail {
+    pub(super) message: String,
+    /// The next step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hint: Option<String>,
+    /// The code of the JSON-RPC error that an MCP client would have got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) code: Option<i64>,
+    /// What programs want to know about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) data: Option<serde_json::Value>,
+}
+
+/// The process that ends.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Stopping {
+    pub(super) pid: u32,
+}
+
+/// Lines of a server's stderr, oldest first.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct LogLines {
+    pub(super) lines: Vec<String>,
+}
+
+/// One line of a server's stderr.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct LogLine {
+    pub(super) line: String,
+}
+
+/// What an event stream says.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "describes what is written event by event")]
+pub(super) enum Told {
+    /// Something happened.
+    Event(Box<Event>),
+    /// The reader was too slow: so many events are missing here.
+    Lagged(Lagged),
+}
+
+/// The reader was too slow.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Lagged {
+    /// `lagged`.
+    #[serde(rename = "type")]
+    pub(super) kind: LaggedWord,
+    /// How many events are missing.
+    pub(super) missed: u64,
+}
+
+impl Lagged {
+    pub(super) fn of(missed: u64) -> Self {
+        Self {
+            kind: LaggedWord::Lagged,
+            missed,
+        }
+    }
+}
+
+/// The one word.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LaggedWord {
+    Lagged,
 }
 
 /// JSON text as it is; `None` if it is none.

@@ -13,10 +13,13 @@ use mainstay::process::{StderrRing, escape_line};
 use mainstay::{Event, ServerHandle};
 use mainstay_wire::Parts;
 use mainstay_wire::sse::encode_event;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::dto::{Lagged, LogLine};
 use crate::serve::{Gateway, events};
 
 /// A silent stream says something after this long.
@@ -140,40 +143,91 @@ fn line_event(line: &str) -> Parts {
         None,
         None,
         None,
-        Parts::from(json!({ "line": line }).to_string()),
+        Parts::from(json_line(&LogLine {
+            line: line.to_owned(),
+        })),
     )
 }
 
 /// The last `recent` events, then every new one.
-pub(super) fn events(gateway: &Gateway, recent: usize) -> Response {
+pub(super) fn events(gateway: &Gateway, query: &EventsQuery) -> Response {
     // Subscribed first: what happens in between is told twice rather than not at all.
     let live = gateway.manager().events();
+    let wanted = query.clone();
+    let wanted = move |event: &Event| wanted.wants(event);
     let mut past = gateway.manager().recent_events();
-    past.drain(..past.len().saturating_sub(recent));
-    let past: Vec<Parts> = past.iter().map(event_text).collect();
-    let live = stream::unfold((live, gateway.ending()), |(mut live, ending)| async move {
-        let text = tokio::select! {
-            // Cancel-safe: a broadcast keeps what was not received.
-            event = live.recv() => match event {
-                Ok(event) => event_text(&event),
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    encode_event(None, None, None, Parts::from(json!({ "type": "lagged", "missed": missed }).to_string()))
-                }
-                Err(broadcast::error::RecvError::Closed) => return None,
-            },
-            // Cancel-safe: sleeps and tokens hold nothing.
-            () = tokio::time::sleep(KEEP_ALIVE) => events::comment(),
-            () = ending.cancelled() => return None,
+    past.retain(&wanted);
+    // Whoever says since when wants all of it, unless he says how many.
+    let most = query.recent.unwrap_or(match query.since {
+        Some(_) => usize::MAX,
+        None => 0,
+    });
+    past.drain(..past.len().saturating_sub(most));
+    records(gateway, past, live, wanted, json_line)
+}
+
+/// Which events are asked for.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct EventsQuery {
+    recent: Option<usize>,
+    server: Option<String>,
+    since: Option<u64>,
+}
+
+impl EventsQuery {
+    fn wants(&self, event: &Event) -> bool {
+        self.server
+            .as_ref()
+            .is_none_or(|server| *server == event.server)
+            && self.since.is_none_or(|since| event.at_unix_ms >= since)
+    }
+}
+
+/// What was there, and then everything new that is wanted. A listener that is too slow is told how much it missed.
+pub(super) fn records<T>(
+    gateway: &Gateway,
+    past: Vec<T>,
+    live: broadcast::Receiver<T>,
+    wanted: impl Fn(&T) -> bool + Send + Sync + 'static,
+    text: fn(&T) -> String,
+) -> Response
+where
+    T: Clone + Send + 'static,
+{
+    let past: Vec<Parts> = past.iter().map(|record| event_of(text(record))).collect();
+    let state = (live, gateway.ending(), wanted);
+    let live = stream::unfold(state, move |(mut live, ending, wanted)| async move {
+        // One sign of life for each silence, whatever is not wanted meanwhile.
+        let silent_until = Instant::now() + KEEP_ALIVE;
+        let told = loop {
+            tokio::select! {
+                // Cancel-safe: a broadcast keeps what was not received.
+                record = live.recv() => match record {
+                    Ok(record) if wanted(&record) => break event_of(text(&record)),
+                    Ok(_) => {}
+                    Err(broadcast::error::RecvError::Lagged(missed)) => {
+                        break event_of(json_line(&Lagged::of(missed)));
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                },
+                // Cancel-safe: sleeps and tokens hold nothing.
+                () = tokio::time::sleep_until(silent_until) => break events::comment(),
+                () = ending.cancelled() => return None,
+            }
         };
-        Some((text, (live, ending)))
+        Some((told, (live, ending, wanted)))
     });
     response(stream::iter(past).chain(live))
 }
 
-fn event_text(event: &Event) -> Parts {
-    let text = serde_json::to_string(event)
-        .unwrap_or_else(|error| json!({ "type": "broken", "why": error.to_string() }).to_string());
+fn event_of(text: String) -> Parts {
     encode_event(None, None, None, Parts::from(text))
+}
+
+/// JSON for one event.
+pub(super) fn json_line(value: &impl Serialize) -> String {
+    serde_json::to_string(value)
+        .unwrap_or_else(|error| json!({ "type": "broken", "why": error.to_string() }).to_string())
 }
 
 fn response(texts: impl Stream<Item = Parts> + Send + 'static) -> Response {

@@ -11,8 +11,8 @@ use std::sync::mpsc::Receiver;
 use mainstay_wire::ndjson::into_line;
 use mainstay_wire::{Era, Parts, SseDecoder, SseItem, json_string, raw};
 
-use super::scrub::{HIDDEN, Secrets};
 use super::{Entry, Peer, now_us};
+use mainstay::secrets::{HIDDEN, Secrets};
 
 /// The file and what is known about it.
 pub(super) struct Log {

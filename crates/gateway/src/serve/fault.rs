@@ -120,7 +120,9 @@ impl From<&CallError> for Fault {
 
 fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
     match refusal {
-        Refusal::NoSuchServer(server) | Refusal::Disabled { server } => name(server, data),
+        Refusal::NoSuchServer(server)
+        | Refusal::Removed { server }
+        | Refusal::Disabled { server } => name(server, data),
         Refusal::Parked(parked) => {
             name(&parked.server, data);
             data.insert("sinceMs".into(), millis(parked.since));

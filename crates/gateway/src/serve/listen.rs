@@ -29,6 +29,7 @@ use super::Gateway;
 use super::body::Reply;
 use super::origin::is_loopback;
 use super::sessions::kept;
+use crate::admin::door::Way;
 
 /// Pause after a failed accept: out of descriptors is not cured by asking again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -165,7 +166,7 @@ async fn connection(mut stream: TcpStream, gateway: Gateway) {
 }
 
 async fn answer(gateway: Gateway, request: hyper::Request<Incoming>) -> Result<Reply, Infallible> {
-    Ok(gateway.handle(request).await)
+    Ok(gateway.handle_from(request, Way::Listener).await)
 }
 
 async fn http1(intake: Intake, gateway: Gateway, head: Duration) -> hyper::Result<()> {

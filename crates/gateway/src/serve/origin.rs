@@ -106,6 +106,14 @@ impl Guard {
     }
 }
 
+/// Whether a name, without port, is one of the loopback interface.
+pub(crate) fn is_loopback_name(name: &str) -> bool {
+    LOOPBACK_NAMES
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name))
+        || name.parse().is_ok_and(is_loopback)
+}
+
 /// Whether an address is only reachable from this machine.
 pub(crate) fn is_loopback(address: IpAddr) -> bool {
     match address {
@@ -117,7 +125,7 @@ pub(crate) fn is_loopback(address: IpAddr) -> bool {
 }
 
 /// The name of `name[:port]`, without the brackets of an IPv6 address. What is malformed stays and matches nothing.
-fn bare(authority: &str) -> &str {
+pub(crate) fn bare(authority: &str) -> &str {
     if let Some(inner) = authority.strip_prefix('[') {
         return match inner.split_once(']') {
             Some((name, "")) => name,

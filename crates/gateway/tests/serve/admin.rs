@@ -16,14 +16,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::support::{Events, PATIENCE, World, stdio};
 
-struct Door {
+pub(crate) struct Door {
     dir: tempfile::TempDir,
     ending: CancellationToken,
     served: JoinHandle<()>,
 }
 
 impl Door {
-    fn open(world: &World) -> Self {
+    pub(crate) fn open(world: &World) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("s")).unwrap();
         let ending = CancellationToken::new();
@@ -39,11 +39,11 @@ impl Door {
         }
     }
 
-    fn path(&self) -> std::path::PathBuf {
+    pub(crate) fn path(&self) -> std::path::PathBuf {
         self.dir.path().join("s")
     }
 
-    async fn ask(&self, method: Method, path: &str, body: &str) -> (StatusCode, Value) {
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: &str) -> (StatusCode, Value) {
         let response = open(&self.path(), method, path, body).await;
         let status = response.status();
         let body = tokio::time::timeout(PATIENCE, response.into_body().collect())
@@ -54,7 +54,7 @@ impl Door {
         (status, serde_json::from_slice(&body).unwrap())
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         self.ending.cancel();
         tokio::time::timeout(PATIENCE, self.served)
             .await
@@ -63,7 +63,12 @@ impl Door {
     }
 }
 
-async fn open(socket: &Path, method: Method, path: &str, body: &str) -> http::Response<Incoming> {
+pub(crate) async fn open(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: &str,
+) -> http::Response<Incoming> {
     let stream = UnixStream::connect(socket).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await

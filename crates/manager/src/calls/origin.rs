@@ -19,6 +19,8 @@ pub struct Origin {
     pub endpoint: Arc<str>,
     /// The trace that the call is part of.
     pub trace: Option<TraceContext>,
+    /// What the server is told of the trace, where that is not the same: the caller made a span of its own for the call.
+    pub onward: Option<TraceContext>,
 }
 
 impl Origin {
@@ -29,7 +31,13 @@ impl Origin {
             client: None,
             endpoint: endpoint.into(),
             trace: None,
+            onward: None,
         }
+    }
+
+    /// What the server is told of the trace.
+    pub(crate) fn told(&self) -> Option<&TraceContext> {
+        self.onward.as_ref().or(self.trace.as_ref())
     }
 
     /// How a client is called in records, from the info object that it declared (`{"name":..,"version":..}`). Bounded, and
@@ -101,6 +109,22 @@ impl TraceContext {
             flags: u8::from_str_radix(flags, 16).ok()?,
             state: tracestate.filter(|state| is_state(state)).map(Into::into),
         })
+    }
+
+    /// The context in the words of its own specification.
+    #[must_use]
+    pub fn traceparent(&self) -> String {
+        format!("00-{}-{}-{:02x}", self.trace_id, self.parent_id, self.flags)
+    }
+
+    /// The same trace, seen from below: what comes next has `span_id` (16 hexadecimal digits) as its parent. `None` if that
+    /// is no id of a span.
+    #[must_use]
+    pub fn child(&self, span_id: &str, sampled: bool) -> Option<Self> {
+        let flags = u8::from(sampled);
+        let text = format!("00-{}-{span_id}-{flags:02x}", self.trace_id);
+        let state = self.state.clone();
+        Self::parse(&text, None).map(|context| Self { state, ..context })
     }
 
     /// The trace: 32 hexadecimal digits.

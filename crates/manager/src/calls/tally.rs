@@ -17,6 +17,7 @@ use super::origin::shown;
 use super::{ARGUMENTS_BYTES_MAX, CallRecord, Outcome};
 use crate::catalog::unix_ms;
 use crate::error::CallError;
+use crate::latency::Sample;
 use crate::request::{Answer, CallOptions, Request};
 use crate::slot::Slot;
 
@@ -122,6 +123,17 @@ impl<'a> Tally<'a> {
                 .map_or(Duration::ZERO, |sent| sent.elapsed());
         let queued = self.started.elapsed().saturating_sub(served);
         let record = self.record(end, queued, served);
+        let is_answered = matches!(
+            end.outcome,
+            Outcome::Answered | Outcome::ToolError | Outcome::ServerError
+        );
+        let sample = Sample {
+            queued,
+            served: is_answered.then_some(served),
+            bytes_in: record.request_bytes,
+            bytes_out: record.result_bytes,
+        };
+        slot.ledger.latency.record(slot.clock.now().0, sample);
         slot.events.call(&slot.ledger, Arc::new(record));
     }
 

@@ -572,6 +572,10 @@ pub(super) struct GatewayOptions {
     /// How many servers may be starting at the same time. Default: twice the number of cores, at least 4.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) start_gate: Option<u64>,
+    /// Whether the TCP port also has the dashboard at `/` and the admin API below `/api/v1/`. The local socket always has
+    /// the API.
+    #[schemars(extend("default" = true))]
+    pub(super) dashboard: Option<bool>,
     /// The most of everything.
     pub(super) limits: Option<LimitOptions>,
     /// Settings for every server that does not set them itself.

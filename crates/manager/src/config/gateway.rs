@@ -28,6 +28,8 @@ pub struct GatewayConfig {
     pub input_ms: u64,
     /// Servers that may be starting at the same time. Default: twice the number of cores, at least 4.
     pub start_gate: usize,
+    /// Whether the TCP port also has the dashboard and the admin API. Default: yes.
+    pub dashboard: bool,
     /// The most of everything.
     pub limits: Limits,
 }
@@ -80,6 +82,7 @@ impl Default for GatewayConfig {
             shutdown_ms: file::SHUTDOWN_MS,
             input_ms: file::INPUT_MS,
             start_gate: (cores * 2).max(4),
+            dashboard: true,
             limits: Limits::default(),
         }
     }

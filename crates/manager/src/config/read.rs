@@ -261,6 +261,7 @@ fn read_gateway(
             },
             sink,
         ),
+        dashboard: fields.flag("dashboard", sink),
         limits: fields
             .object("limits", sink)
             .map(|group| read_limits(group, sink)),
@@ -278,6 +279,7 @@ fn read_gateway(
     gateway.start_gate = options
         .start_gate
         .map_or(gateway.start_gate, super::server::saturated);
+    gateway.dashboard = options.dashboard.unwrap_or(gateway.dashboard);
     gateway.limits = Limits::from_options(&options.limits.unwrap_or_default());
     (gateway, defaults)
 }

@@ -568,6 +568,10 @@ impl ServerConfig {
                 for part in self.reach.parts() {
                     hash.word(part.map_or("", Template::raw));
                 }
+                // Its stream is opened with the connection. What it was by default before it was looked at here stays equal.
+                if self.push == Push::Off {
+                    hash.word("no push");
+                }
             }
             Transport::Broken { problems } => {
                 hash.word("broken");
@@ -604,7 +608,7 @@ impl ServerConfig {
             restart,
             keepalive,
             suspicion,
-            push,
+            push: _,
             poll_ms,
             replay_after_session_loss,
             trust_annotations,
@@ -624,7 +628,7 @@ impl ServerConfig {
             restart,
             keepalive,
             suspicion,
-            (push, poll_ms, replay_after_session_loss),
+            (poll_ms, replay_after_session_loss),
             trust_annotations,
             concurrency,
             stop,

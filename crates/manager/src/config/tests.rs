@@ -116,7 +116,7 @@ const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "catalog": {"debounceMs": 32, "intervalMs": 33, "recheckMs": 34, "items": 35, "itemBytes": 5004, "bytes": 5005}
           } },
           "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26, "shutdownMs": 31, "inputMs": 51,
-            "startGate": 27, "limits": {"messageBytes": 5000, "eventBytes": 5001, "depth": 28, "pages": 29,
+            "startGate": 27, "dashboard": false, "limits": {"messageBytes": 5000, "eventBytes": 5001, "depth": 28, "pages": 29,
             "stderrBytes": 5002, "sessions": 30, "subscriptions": 31, "noiseLines": 41, "requestsPerSecond": 42, "notices": 43,
             "queuedLines": 44, "events": 45, "parked": 49, "rounds": 50} } }"#;
 
@@ -277,6 +277,7 @@ fn every_setting_of_the_gateway_is_read() {
         [41, 42, 43, 44, 45]
     );
     assert_eq!((l.parked, l.rounds, gateway.input_ms), (49, 50, 51));
+    assert!(!gateway.dashboard);
 }
 
 #[test]

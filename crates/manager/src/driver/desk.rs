@@ -9,10 +9,11 @@ use mainstay_core::ids::SlotId;
 use mainstay_core::lifecycle::input::Input;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{ShutdownReport, Verb};
+use super::{Reload, ShutdownReport, Verb};
 use crate::catalog::Catalog;
-use crate::config::ServerConfig;
+use crate::config::{Config, ServerConfig};
 use crate::error::{OperatorError, Refusal};
+use crate::plan::Plan;
 use crate::pool::{Hold, Key, Wanted, Way};
 use crate::runtime::report::{Addressed, Reports};
 use crate::slot::Slot;
@@ -26,23 +27,59 @@ pub(crate) struct Place {
 
 /// All slots by server name. Written by the driver, read by everybody without a lock.
 #[derive(Debug, Default)]
-pub(crate) struct Directory(ArcSwap<BTreeMap<Box<str>, Place>>);
+pub(crate) struct Directory {
+    places: ArcSwap<BTreeMap<Box<str>, Place>>,
+    version: watch::Sender<u64>,
+}
 
 impl Directory {
     pub(super) fn insert(&self, name: &str, slot: Arc<Slot>, reports: Reports) {
-        let mut places = BTreeMap::clone(&self.0.load());
+        let mut places = BTreeMap::clone(&self.places.load());
         places.insert(name.into(), Place { slot, reports });
-        self.0.store(Arc::new(places));
+        self.store(places);
+    }
+
+    /// For the driver: nothing of the slot exists any more. Another one may have the name by now.
+    pub(super) fn remove(&self, name: &str, slot: SlotId) {
+        let mut places = BTreeMap::clone(&self.places.load());
+        if places.get(name).is_some_and(|place| place.slot.id == slot) {
+            places.remove(name);
+            self.store(places);
+        }
+    }
+
+    /// Whether another slot has the name of this one.
+    pub(super) fn is_taken_over(&self, slot: &Slot) -> bool {
+        let found = self.find(&slot.name);
+        found.is_some_and(|place| place.slot.id != slot.id)
+    }
+
+    /// The entries of the config that hold now, by name.
+    pub(crate) fn configs(&self) -> BTreeMap<String, Arc<ServerConfig>> {
+        let places = self.places.load();
+        let held = places.values().filter(|place| !place.slot.is_removed());
+        held.map(|place| (place.slot.name.to_string(), place.slot.config.load_full()))
+            .collect()
+    }
+
+    /// Grows whenever a name stands for another slot than before.
+    pub(crate) fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    fn store(&self, places: BTreeMap<Box<str>, Place>) {
+        self.places.store(Arc::new(places));
+        self.version.send_modify(|version| *version += 1);
     }
 
     /// The slot of a server.
     pub(crate) fn find(&self, name: &str) -> Option<Place> {
-        self.0.load().get(name).cloned()
+        self.places.load().get(name).cloned()
     }
 
     /// All slots, by name.
     pub(crate) fn all(&self) -> Vec<Place> {
-        self.0.load().values().cloned().collect()
+        self.places.load().values().cloned().collect()
     }
 }
 
@@ -118,6 +155,21 @@ impl Desk {
         answer.await.unwrap_or(Err(Refusal::ShuttingDown))
     }
 
+    /// Makes a config true; returns what that took when it is in force. A dropped caller does not take it back (law 1).
+    pub(crate) async fn reload(
+        &self,
+        config: Config,
+        catalogs: BTreeMap<String, Arc<Catalog>>,
+    ) -> Result<Plan, OperatorError> {
+        let (done, in_force) = oneshot::channel();
+        let reload = Verb::Reload(Box::new(Reload {
+            config,
+            catalogs,
+            done,
+        }));
+        self.send(reload, in_force).await
+    }
+
     /// Gives an order to one server; returns when it is in force. A dropped caller does not take the order back (law 1).
     pub(crate) async fn order(&self, place: &Place, input: Input) -> Result<(), OperatorError> {
         let (done, in_force) = oneshot::channel();
@@ -164,7 +216,7 @@ impl Desk {
         let _ = self.verbs.try_send(Verb::Shutdown { impatient: true });
     }
 
-    async fn send(&self, verb: Verb, done: oneshot::Receiver<()>) -> Result<(), OperatorError> {
+    async fn send<T>(&self, verb: Verb, done: oneshot::Receiver<T>) -> Result<T, OperatorError> {
         self.verbs
             .send(verb)
             .await

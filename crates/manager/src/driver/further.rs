@@ -103,6 +103,9 @@ impl Driver {
     fn may_derive(&self, server: SlotId) -> Result<Arc<Slot>, Refusal> {
         let shared = self.slots.get(&server).filter(|_| self.ending.is_none());
         let shared = shared.cloned().ok_or(Refusal::ShuttingDown)?;
+        if shared.is_removed() {
+            return Err(crate::call::gone(&shared));
+        }
         let state = self.fleet.status(server).map(|status| status.state);
         // Law 5: nothing resurrects a disabled server.
         if state == Some(StateWord::Disabled) || shared.family.off.load(Ordering::Acquire) {
@@ -184,14 +187,14 @@ impl Driver {
         self.further.looks.insert((look, id));
         let mut policy = settings::policy(&config);
         // Somebody wants it now, and when nobody does any more it goes altogether.
-        policy.lazy = false;
-        policy.idle_shutdown_ms = None;
+        settings::of_further(&mut policy);
         let name = config.name.as_str().into();
         let add = FleetInput::Add {
             slot: id,
             name,
             policy,
             start: Start::Enabled,
+            after: None,
         };
         self.step(add, effects);
         // Only now it shows what it is: whoever found it before would take it for one that is switched off.
@@ -204,7 +207,7 @@ impl Driver {
     }
 
     /// Ends a further connection. It answers to its key no more; its calls are drained like those of a disabled server.
-    fn dismiss(&mut self, slot: &Slot, effects: &mut FleetEffects) {
+    pub(super) fn dismiss(&mut self, slot: &Slot, effects: &mut FleetEffects) {
         let Some(beside) = &slot.beside else { return };
         slot.holds.close();
         self.further.looks.retain(|(_, look)| *look != slot.id);
@@ -315,14 +318,26 @@ impl Driver {
     /// Nothing of a slot exists any more.
     pub(super) fn further_gone(&mut self, slot: &Slot) {
         // Whoever still looks at it must not wait for anything.
-        slot.view
-            .send_modify(|view| view.status.state = StateWord::Disabled);
+        slot.view.send_modify(|view| {
+            view.status.state = StateWord::Disabled;
+            view.gone = true;
+        });
         if let Some(beside) = &slot.beside
             && let Some(ledger) = self.further.servers.get_mut(&beside.server)
         {
             ledger.gone(slot.id);
+            self.setting.publisher.own_changed();
             self.further.looks.retain(|(_, look)| *look != slot.id);
             self.further.made_room.push(beside.server);
+        }
+    }
+
+    /// Nothing of a server exists any more, and so there will be no connection of it.
+    pub(super) fn further_ended(&mut self, server: SlotId) {
+        if let Some(mut ledger) = self.further.servers.remove(&server) {
+            while let Some((_, who)) = ledger.next() {
+                answer(who.done, Err(Refusal::ShuttingDown));
+            }
         }
     }
 
@@ -357,7 +372,7 @@ impl Driver {
             .collect()
     }
 
-    fn refuse_waiting(&mut self, server: SlotId, refusal: impl Fn(&Slot) -> Refusal) {
+    pub(super) fn refuse_waiting(&mut self, server: SlotId, refusal: impl Fn(&Slot) -> Refusal) {
         let shared = self.slots.get(&server).cloned();
         if let (Some(shared), Some(ledger)) = (shared, self.further.servers.get_mut(&server)) {
             while let Some((_, who)) = ledger.next() {

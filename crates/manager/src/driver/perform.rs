@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use mainstay_core::event::Transition;
 use mainstay_core::failure::Failure;
 use mainstay_core::fleet::{DeathsTogether, FleetEffect, FleetInput};
@@ -15,6 +18,7 @@ use tokio::sync::watch;
 
 use super::opener::{Job, Remains, supervise};
 use super::{Driver, Kept};
+use crate::config::{ServerConfig, Transport};
 use crate::events::EventKind;
 use crate::runtime::keeper::Orders;
 use crate::runtime::report::Reports;
@@ -30,9 +34,7 @@ impl Driver {
                 Some(slot)
             }
             FleetEffect::Removed { slot } => {
-                if let Some(slot) = self.slots.remove(&slot) {
-                    self.further_gone(&slot);
-                }
+                self.slot_gone(slot);
                 None
             }
             FleetEffect::DiedTogether(deaths) => {
@@ -78,6 +80,8 @@ impl Driver {
             }
             // Only the shared connection was published.
             Effect::Retract if slot.beside.is_some() => {}
+            // Its name belongs to another server by now.
+            Effect::Retract if self.directory.is_taken_over(slot) => {}
             Effect::Retract => {
                 if let Some(version) = self.setting.publisher.retract(&slot.name) {
                     self.setting
@@ -107,17 +111,26 @@ impl Driver {
     fn open(&mut self, slot: &Arc<Slot>, generation: Generation, mode: OpenMode) {
         let (orders, receiver) = watch::channel(Orders::default());
         slot.counters.opened();
+        slot.opened_ms
+            .store(self.setting.clock.now().0, Ordering::Relaxed);
         let reports = Reports::new(slot.id, self.report_sender.clone(), self.setting.clock);
         let remains = Remains::default();
+        let config = slot.config.load_full();
+        let former = self.in_the_way(slot, &config);
+        let waiting_for = (!former.is_empty()).then(|| (former, receiver.clone()));
         let keeping = self.setting.opener.keep(Job {
             slot: Arc::clone(slot),
-            config: slot.config.load_full(),
+            config: Arc::clone(&config),
             generation,
             mode,
             reports: reports.clone(),
             orders: receiver,
             remains: remains.clone(),
         });
+        let keeping = match waiting_for {
+            Some((former, orders)) => when_gone(former, orders, keeping).boxed(),
+            None => keeping,
+        };
         // The keeper's first report comes through the inbox, so it cannot overtake this entry.
         let supervised = supervise(keeping, generation, reports, remains);
         let task = self.keepers.spawn(supervised).id();
@@ -125,11 +138,25 @@ impl Driver {
             (slot.id, generation),
             Kept {
                 task,
+                config,
                 orders,
                 runtime: None,
                 staged: None,
             },
         );
+    }
+
+    /// Law 2: what is left of a server of this name that was removed before, where only one may be there at a time.
+    fn in_the_way(&self, slot: &Slot, config: &ServerConfig) -> Vec<Arc<Slot>> {
+        if slot.beside.is_some() || matches!(config.transport, Transport::Http { .. }) {
+            return Vec::new();
+        }
+        let removed = self.slots.values().filter(|other| other.is_removed());
+        removed
+            .filter(|other| other.name == slot.name && other.id != slot.id)
+            .filter(|other| other.beside.is_none())
+            .cloned()
+            .collect()
     }
 
     fn fence(&mut self, slot: &Slot, generation: Generation) {
@@ -270,4 +297,25 @@ impl Driver {
             },
         );
     }
+}
+
+/// Keeps a generation once nothing of its server's former slots exists any more, unless it is told to stop before that.
+async fn when_gone(
+    former: Vec<Arc<Slot>>,
+    mut orders: watch::Receiver<Orders>,
+    keeping: BoxFuture<'static, ()>,
+) {
+    let gone = async {
+        for slot in former {
+            // The slot is held here, so its view lives.
+            let _ = slot.view.subscribe().wait_for(|view| view.gone).await;
+        }
+    };
+    tokio::select! {
+        // Cancel-safe: levels.
+        () = gone => {}
+        // Cancel-safe: a level. A driver that is gone counts as an order to stop.
+        _stopped = orders.wait_for(|orders| orders.stop.is_some()) => return,
+    }
+    keeping.await;
 }

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Driver;
 use crate::catalog::{Catalog, tool_changes};
+use crate::config::ServerConfig;
 use crate::events::EventKind;
 use crate::shape;
 use crate::slot::Slot;
@@ -19,6 +20,7 @@ impl Driver {
     pub(super) fn publish(&mut self, slot: &Slot, generation: Generation, listed: Arc<Catalog>) {
         let shown = shape::shaped(&listed, &slot.config.load());
         let before = slot.listed.swap(Some(Arc::clone(&listed)));
+        slot.has_listed.send_replace(true);
         if slot.beside.is_none() {
             let what = before.as_ref().map_or_else(Vec::new, |before| {
                 listed.greeting.differences(&before.greeting)
@@ -29,11 +31,17 @@ impl Driver {
             }
         }
         self.expose(slot, generation, shown, slot.beside.is_none());
+        let config = slot.config.load_full();
+        // A generation that is about to be replaced may list once more, and what it lists is not the new one's.
+        let of_this = self.kept.get(&(slot.id, generation)).is_none_or(|kept| {
+            kept.config.fingerprints().connection == config.fingerprints().connection
+        });
         if slot.beside.is_none()
             && !listed.remembered
+            && of_this
             && let Some(store) = &self.setting.store
         {
-            remember(&self.writes, Arc::clone(store), slot, listed);
+            remember(&self.writes, Arc::clone(store), config, listed);
         }
     }
 
@@ -63,13 +71,22 @@ impl Driver {
     /// listed is published.
     fn expose(&mut self, slot: &Slot, generation: Generation, shown: Arc<Catalog>, publish: bool) {
         let before = slot.catalog.swap(Some(Arc::clone(&shown)));
+        if let Some(beside) = &slot.beside {
+            // What everybody sees, and what is kept on disk, is what the shared connection listed.
+            let shared = self.slots.get(&beside.server);
+            let shared = shared.and_then(|shared| shared.catalog.load_full());
+            slot.family
+                .shown
+                .note(&beside.key, &shown, shared.as_deref());
+            self.setting.publisher.own_changed();
+        }
         if !publish {
             return;
         }
-        if let Some(version) =
-            self.setting
-                .publisher
-                .publish(slot.id, &slot.name, Arc::clone(&shown))
+        if let Some(version) = self
+            .setting
+            .publisher
+            .publish(&slot.name, Arc::clone(&shown))
         {
             let kind = EventKind::Published {
                 version,
@@ -88,9 +105,12 @@ impl Driver {
 }
 
 /// Writes a catalog to disk beside the driver: a slow disk delays nothing.
-fn remember(writes: &TaskTracker, store: Arc<Store>, slot: &Slot, catalog: Arc<Catalog>) {
-    let name = Arc::clone(&slot.name);
-    let config = slot.config.load_full();
+fn remember(
+    writes: &TaskTracker,
+    store: Arc<Store>,
+    config: Arc<ServerConfig>,
+    catalog: Arc<Catalog>,
+) {
     // Nobody waits for it but the shutdown: a write that fails costs only freshness after a restart.
     writes.spawn_blocking(move || {
         // Nothing is not worth remembering, and what it replaces is not there any more (F157).
@@ -100,7 +120,7 @@ fn remember(writes: &TaskTracker, store: Arc<Store>, slot: &Slot, catalog: Arc<C
             crate::remembered::save(&store, &config, &catalog)
         };
         if let Err(error) = kept {
-            tracing::warn!(server = %name, %error, "the catalog could not be kept on disk");
+            tracing::warn!(server = %config.name, %error, "the catalog could not be kept on disk");
         }
     });
 }

@@ -21,6 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
 pub(super) use self::script::{Calls, End, Obeys, Opening, Rng, Script};
@@ -28,7 +29,7 @@ pub(super) use self::world::World;
 use super::opener::Opener;
 use super::{Desk, Driver, Setting, ShutdownReport};
 use crate::clock::Clock;
-use crate::config::ServerConfig;
+use crate::config::{GatewayConfig, ServerConfig};
 use crate::error::CallError;
 use crate::events::Events;
 use crate::handle::ServerHandle;
@@ -69,8 +70,11 @@ impl Stage {
         let desk = Driver::start(Setting {
             clock: Clock::start(),
             start_gate,
-            edge_patience_ms: 15_000,
-            shutdown_ms: SHUTDOWN_MS,
+            gateway: Arc::new(ArcSwap::from_pointee(GatewayConfig {
+                edge_patience_ms: 15_000,
+                shutdown_ms: SHUTDOWN_MS,
+                ..GatewayConfig::default()
+            })),
             subscriptions_max: 16,
             seed,
             caps: crate::config::Limits::default(),

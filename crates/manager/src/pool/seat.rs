@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::lanes::{Lane, Lanes, Taken};
 use super::{Hold, Key, Way};
-use crate::call::Caller;
+use crate::call::{Caller, gone};
 use crate::driver::{Desk, Place};
 use crate::error::{CallError, Refusal};
 use crate::request::{CallOptions, Request};
@@ -50,9 +50,8 @@ impl Until {
         let total = options
             .total
             .unwrap_or(Duration::from_millis(timeouts.call_total_ms));
-        let patience = options.patience.unwrap_or(Duration::from_millis(
-            timeouts.edge_patience_ms.unwrap_or(slot.edge_patience_ms),
-        ));
+        let patience = options.patience;
+        let patience = patience.unwrap_or_else(|| Duration::from_millis(slot.edge_patience_ms()));
         Self {
             patience: started + patience.min(total),
             deadline: started + total,
@@ -179,8 +178,8 @@ async fn turn(
             // Cancel-safe: a place that has come goes on to the next when it is dropped.
             Ok(lane) = &mut wait => return Ok(lane),
             // Cancel-safe: a level.
-            Ok(view) = &mut over => if view.shutting_down {
-                Refusal::ShuttingDown
+            Ok(view) = &mut over => if view.shutting_down || slot.is_removed() {
+                gone(slot)
             } else {
                 Refusal::Disabled { server: (&*slot.name).into() }
             },
@@ -210,6 +209,9 @@ async fn connection(
     let slot = &shared.slot;
     if let Some(hold) = slot.family.find(key).as_ref().and_then(Hold::take) {
         return Ok(hold);
+    }
+    if slot.is_removed() {
+        return Err(CallError::Refused(gone(slot)));
     }
     if is_off(slot) {
         let server = (&*slot.name).into();

@@ -634,6 +634,6 @@ struct Routing<'a> {
     method: &'a str,
     /// Plain text; encoded when the header is written.
     name: Option<&'a str>,
-    /// Annotated arguments of a tool call, as headers ready to be written.
+    /// Annotated arguments of a tool call and the trace that it is part of, as headers ready to be written.
     params: &'a [(HeaderName, HeaderValue)],
 }

@@ -221,11 +221,12 @@ async fn probe(setup: &Setup, runtime: &Runtime) {
 
 async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
     let generation = setup.generation;
-    let timeout_ms = setup
-        .config
+    // What holds now: a changed setting replaces no connection (F214).
+    let config = setup.slot.config.load_full();
+    let timeout_ms = config
         .keepalive
         .as_ref()
-        .map_or(setup.config.suspicion.timeout_ms, |keepalive| {
+        .map_or(config.suspicion.timeout_ms, |keepalive| {
             keepalive.timeout_ms
         });
     let life = runtime.last_life_ms();

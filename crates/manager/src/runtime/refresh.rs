@@ -294,7 +294,6 @@ fn doubled(duration: Duration, times: u32) -> Duration {
 /// opened with, if it was not believed.
 pub(crate) async fn refresh(setup: &Setup, runtime: &Runtime, first: Option<Listing>) {
     let mut pace = Pace::new(setup.config.catalog.clone());
-    let poll = setup.config.poll_ms.map(Duration::from_millis);
     let jitter = getrandom::u32().unwrap_or(0);
     match first {
         Some(_listing) => {
@@ -307,6 +306,10 @@ pub(crate) async fn refresh(setup: &Setup, runtime: &Runtime, first: Option<List
     }
     let mut since = Instant::now();
     loop {
+        // What holds now: a changed setting replaces no connection (F214).
+        let config = setup.slot.config.load_full();
+        let poll = config.poll_ms.map(Duration::from_millis);
+        pace.settings = config.catalog.clone();
         // Where nobody tells of changes, time does (F131, F132).
         let by_itself = || {
             let greeting = runtime.greeting()?;
@@ -319,8 +322,9 @@ pub(crate) async fn refresh(setup: &Setup, runtime: &Runtime, first: Option<List
         };
         // The marks are answered a little later: a throttled listing is a later one, not a lost one (F102).
         runtime.unpaused().await;
-        let within = Duration::from_millis(setup.config.timeouts.list_ms);
-        let listed = list_all(runtime, greeting, &setup.config, setup.pages_max, within).await;
+        let config = setup.slot.config.load_full();
+        let within = Duration::from_millis(config.timeouts.list_ms);
+        let listed = list_all(runtime, greeting, &config, setup.pages_max, within).await;
         since = Instant::now();
         match listed {
             Ok(listing) => {

@@ -136,6 +136,7 @@ impl World {
                 name,
                 policy,
                 start,
+                after: None,
             },
         )
     }

@@ -8,6 +8,7 @@ use mainstay_wire::headers;
 use mainstay_wire::revision::{Era, Revision};
 
 use super::Routing;
+use crate::runtime::trace;
 
 const SESSION_ID: HeaderName = HeaderName::from_static(headers::SESSION_ID);
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static(headers::PROTOCOL_VERSION);
@@ -124,7 +125,9 @@ impl Face {
             {
                 all.insert(NAME, name);
             }
-            for (name, value) in routing.params {
+        }
+        for (name, value) in routing.params {
+            if self.routed || trace::is_of_trace(name) {
                 all.insert(name, value.clone());
             }
         }

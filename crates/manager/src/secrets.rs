@@ -1,13 +1,16 @@
-//! What must not be in the log: values that the configuration takes from elsewhere or gives to servers as credentials,
+//! What must not be in any log, journal or answer of ours (law 31): values that the configuration takes from elsewhere or gives to servers as credentials,
 //! and what looks like a token in a URL or an authorization, wherever it stands.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use mainstay::config::{ServerConfig, Transport};
+use arc_swap::ArcSwap;
 use mainstay_wire::json_string;
 
+use crate::config::{ServerConfig, Transport};
+
 /// What stands in place of a secret. No character of it means anything in JSON.
-pub(super) const HIDDEN: &str = "[hidden]";
+pub const HIDDEN: &str = "[hidden]";
 
 /// Shorter values are no secrets, and hiding them would garble ordinary words.
 const CHARS_MIN: usize = 6;
@@ -45,7 +48,8 @@ impl std::fmt::Debug for Secrets {
 
 impl Secrets {
     /// The secrets of these entries; `env` answers for the variables that they refer to.
-    pub(super) fn of(servers: &[ServerConfig], env: &dyn Fn(&str) -> Option<String>) -> Self {
+    #[must_use]
+    pub fn of(servers: &[ServerConfig], env: &dyn Fn(&str) -> Option<String>) -> Self {
         let mut secrets = Self::default();
         for server in servers {
             for template in server.templates() {
@@ -55,7 +59,7 @@ impl Secrets {
             match &server.transport {
                 Transport::Stdio { env: given, .. } => {
                     for (name, value) in given.iter().filter(|(name, _)| is_secret_name(name)) {
-                        tracing::trace!(name, "hidden in the wire log");
+                        tracing::trace!(name, "hidden");
                         value
                             .resolve(env)
                             .iter()
@@ -113,7 +117,8 @@ impl Secrets {
     }
 
     /// A message without them.
-    pub(super) fn scrub(&self, text: &str) -> String {
+    #[must_use]
+    pub fn scrub(&self, text: &str) -> String {
         let mut shown = Cow::Borrowed(text);
         for secret in &self.0 {
             if shown.contains(secret.as_str()) {
@@ -121,6 +126,42 @@ impl Secrets {
             }
         }
         hide_tokens(&shown)
+    }
+}
+
+/// The secrets of all servers that were ever configured, for those who write while the configuration changes. What was a
+/// secret stays one.
+#[derive(Debug, Default)]
+pub(crate) struct Hidden {
+    known: ArcSwap<Secrets>,
+}
+
+impl Hidden {
+    /// From now on the secrets of this entry are hidden too.
+    pub(crate) fn cover(&self, server: &ServerConfig) {
+        let more = Secrets::of(std::slice::from_ref(server), &crate::config::process_env);
+        if more
+            .0
+            .iter()
+            .all(|secret| self.known.load().0.contains(secret))
+        {
+            return;
+        }
+        self.known.rcu(|known| {
+            let mut all = Secrets::clone(known);
+            for secret in &more.0 {
+                if !all.0.contains(secret) {
+                    all.0.push(secret.clone());
+                }
+            }
+            all.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+            Arc::new(all)
+        });
+    }
+
+    /// A text without them.
+    pub(crate) fn scrub(&self, text: &str) -> String {
+        self.known.load().scrub(text)
     }
 }
 

@@ -1,0 +1,202 @@
+//! Every route that the admin API describes, asked for real: what comes back is what the description says.
+
+use std::collections::BTreeSet;
+
+use http::{Method, StatusCode};
+use http_body_util::BodyExt;
+use mainstay::config::ServerConfig;
+use serde_json::{Value, json};
+
+use super::admin::{Door, open};
+use super::support::{Events, PATIENCE, World, stdio, wait_until};
+
+/// One request to a route, and the status that it must have.
+struct Ask {
+    /// The route's name in the description.
+    id: &'static str,
+    /// Path and query.
+    path: &'static str,
+    body: &'static str,
+    status: u16,
+    /// How many events are read, if the answer is a stream.
+    events: usize,
+}
+
+const fn ask(id: &'static str, path: &'static str, status: u16) -> Ask {
+    Ask {
+        id,
+        path,
+        body: "",
+        status,
+        events: 0,
+    }
+}
+
+impl Ask {
+    const fn with(mut self, body: &'static str) -> Self {
+        self.body = body;
+        self
+    }
+
+    const fn events(mut self, count: usize) -> Self {
+        self.events = count;
+        self
+    }
+}
+
+/// Asked in this order. A route without a line here fails the test.
+const ASKS: &[Ask] = &[
+    ask("describe", "/api/v1/openapi.json", 200),
+    ask("getStatus", "/api/v1/status", 200),
+    ask("getServer", "/api/v1/servers/one", 200),
+    ask("getServer", "/api/v1/servers/gone", 200),
+    ask("getServer", "/api/v1/servers/nope", 404),
+    ask("getTools", "/api/v1/tools", 200),
+    ask("getLogs", "/api/v1/servers/gone/logs?lines=3", 200),
+    ask("getLogs", "/api/v1/servers/gone/logs?lines=many", 400),
+    ask("getLogs", "/api/v1/servers/nope/logs", 404),
+    ask("getLogs", "/api/v1/servers/gone/logs?follow=1", 200).events(1),
+    ask("followEvents", "/api/v1/events?recent=1000", 200).events(4),
+    ask("callTool", "/api/v1/servers/one/call", 200)
+        .with(r#"{"tool":"echo","arguments":{"text":"hi"}}"#),
+    ask("callTool", "/api/v1/servers/one/call", 200).with(r#"{"tool":"nope"}"#),
+    ask("callTool", "/api/v1/servers/one/call", 400).with("[]"),
+    ask("callTool", "/api/v1/servers/one/call", 504)
+        .with(r#"{"tool":"slow","arguments":{"ms":60000},"timeoutMs":50}"#),
+    ask("callTool", "/api/v1/servers/nope/call", 404).with(r#"{"tool":"echo"}"#),
+    ask("disableServer", "/api/v1/servers/one/disable", 200),
+    ask("callTool", "/api/v1/servers/one/call", 503).with(r#"{"tool":"echo"}"#),
+    ask("enableServer", "/api/v1/servers/one/enable", 200),
+    ask("restartServer", "/api/v1/servers/one/restart", 200),
+    ask("restartServer", "/api/v1/servers/nope/restart", 404),
+    // The last one: from here on Mainstay is to end.
+    ask("stop", "/api/v1/stop", 200),
+];
+
+/// The description, as one validator for each answer.
+struct Description(Value);
+
+impl Description {
+    /// Method, path and answers of an operation.
+    fn operation(&self, id: &str) -> (Method, Value) {
+        let paths = self.0["paths"].as_object().unwrap();
+        let mut all = paths.values().flat_map(|path| path.as_object().unwrap());
+        let (verb, operation) = all
+            .find(|(_, operation)| operation["operationId"] == id)
+            .unwrap_or_else(|| panic!("no operation is called {id}"));
+        let method = Method::from_bytes(verb.to_uppercase().as_bytes()).unwrap();
+        (method, operation.clone())
+    }
+
+    /// Holds a body against a schema of the description. Members that the schema does not know are refused too.
+    fn check(&self, schema: &Value, body: &Value, whose: &str) {
+        let mut whole = json!({ "components": self.0["components"], "allOf": [schema] });
+        for definition in whole["components"]["schemas"]
+            .as_object_mut()
+            .unwrap()
+            .values_mut()
+        {
+            if definition.get("properties").is_some() {
+                definition["unevaluatedProperties"] = json!(false);
+            }
+        }
+        let validator = jsonschema::draft202012::new(&whole).unwrap();
+        let problems: Vec<String> = validator
+            .iter_errors(body)
+            .map(|problem| format!("{}: {problem}", problem.instance_path()))
+            .collect();
+        assert!(problems.is_empty(), "{whose}: {problems:#?}\n{body:#}");
+    }
+
+    /// The answer of an operation to a status.
+    fn answer<'d>(&'d self, operation: &'d Value, status: u16) -> &'d Value {
+        let responses = &operation["responses"];
+        match responses.get(status.to_string()) {
+            Some(answer) => answer,
+            None => {
+                assert_ne!(status, 200);
+                assert!(responses["default"]["$ref"].is_string());
+                &self.0["components"]["responses"]["Error"]
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_answers_as_it_is_described() {
+    let gone = ServerConfig::stdio("gone", "/bin/sh").args(["-c", "echo last words >&2; exit 3"]);
+    let world = World::start_with([stdio("one", &[]), gone], |_| {}).await;
+    world
+        .until("one", |status| status.state == "connected")
+        .await;
+    let gone = world.manager.server("gone").unwrap();
+    wait_until("it said its last words", || !gone.stderr_tail(1).is_empty()).await;
+    let door = Door::open(&world);
+    let (_, document) = door.ask(Method::GET, "/api/v1/openapi.json", "").await;
+    let description = Description(document);
+    for ask in ASKS {
+        let whose = format!("{} {}", ask.id, ask.path);
+        let (method, operation) = description.operation(ask.id);
+        let response = open(&door.path(), method, ask.path, ask.body).await;
+        assert_eq!(
+            response.status(),
+            StatusCode::from_u16(ask.status).unwrap(),
+            "{whose}"
+        );
+        let answer = description.answer(&operation, ask.status);
+        if ask.events > 0 {
+            let content = &answer["content"]["text/event-stream"];
+            assert!(content.is_object(), "{whose} is not said to stream");
+            let mut events = Events::of(response);
+            for _ in 0..ask.events {
+                let event = events.json().await;
+                description.check(&content["x-event-data"], &event, &whose);
+            }
+            continue;
+        }
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/json",
+            "{whose}"
+        );
+        let body = tokio::time::timeout(PATIENCE, response.into_body().collect());
+        let body = body.await.unwrap().unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let schema = &answer["content"]["application/json"]["schema"];
+        assert!(!schema.is_null(), "{whose} is not said to answer JSON");
+        description.check(schema, &body, &whose);
+    }
+    assert!(world.gateway.stop_asked().is_cancelled());
+    door.close().await;
+    world.end().await;
+    let asked: BTreeSet<&str> = ASKS.iter().map(|ask| ask.id).collect();
+    let paths = description.0["paths"].as_object().unwrap();
+    for operation in paths
+        .values()
+        .flat_map(|path| path.as_object().unwrap().values())
+    {
+        let id = operation["operationId"].as_str().unwrap();
+        assert!(asked.contains(id), "nobody asks {id}: add a line to ASKS");
+    }
+}
+
+/// What no route takes is refused in the API's own words, with JSON, whoever refuses it.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_are_json_too() {
+    let world = World::start_with([], |_| {}).await;
+    let door = Door::open(&world);
+    for (method, path, status) in [
+        (Method::DELETE, "/api/v1/status", 405),
+        (Method::GET, "/api/v1/stop", 405),
+        (Method::GET, "/api/v1/events?recent=-1", 400),
+        (Method::GET, "/api/v1/servers/%ff", 400),
+        (Method::GET, "/api/v2/status", 404),
+    ] {
+        let (got, body) = door.ask(method, path, "").await;
+        assert_eq!(got.as_u16(), status, "{path}");
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(!message.is_empty(), "{path}: {body}");
+    }
+    door.close().await;
+    world.end().await;
+}
