@@ -2,8 +2,11 @@
 //!
 //! Must not do any work: `commands` does it.
 
+pub(crate) mod add;
 #[cfg(feature = "chaos")]
 pub(crate) mod chaos;
+pub(crate) mod completions;
+pub(crate) mod edit;
 pub(crate) mod env;
 pub(crate) mod output;
 pub(crate) mod table;
@@ -84,6 +87,16 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Check a configuration without serving it.
     Check(CheckArgs),
+    /// Add a server to the configuration, after trying it.
+    Add(add::AddArgs),
+    /// Take a server out of the configuration.
+    Remove(add::RemoveArgs),
+    /// Edit the configuration; only a valid one is written.
+    Edit(edit::EditArgs),
+    /// Print the completions for a shell.
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write a page for every command.
+    Man(completions::ManArgs),
     /// Say again what the clients of a recording said, and tell how the answers differ.
     Replay(ReplayArgs),
     /// See Mainstay work: three bundled servers, called all the time and broken on purpose.
@@ -108,6 +121,9 @@ impl Command {
             Self::Stop(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Check(args) => args.json,
+            Self::Add(args) => args.json,
+            Self::Remove(args) => args.json,
+            Self::Edit(_) | Self::Completions(_) | Self::Man(_) => false,
             Self::Replay(args) => args.json,
             Self::Demo(args) => args.json,
             #[cfg(feature = "chaos")]

@@ -1,15 +1,20 @@
 //! What each command does. One file per command; `client` reaches the running Mainstay, `local` does without one.
 
+mod add;
 mod call;
 mod check;
 mod client;
+mod completions;
 mod config;
 mod describe;
 pub(crate) mod doors;
+mod edit;
 mod local;
 mod logs;
 mod operate;
+pub(crate) mod own;
 mod paths;
+mod remove;
 mod replay;
 pub(crate) mod serve;
 pub(crate) mod signals;
@@ -42,6 +47,11 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Logs(args) => logs::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
         Command::Replay(args) => replay::run(args, output).await,
+        Command::Add(args) => add::run(args, output).await,
+        Command::Remove(args) => remove::run(args, output).await,
+        Command::Edit(args) => edit::run(args, output).await,
+        Command::Completions(args) => completions::shell(&args, output),
+        Command::Man(args) => completions::man(&args, output),
         Command::Demo(args) => demo::run(args, output).await,
         Command::DemoServer(args) => demo::server::run(args.kind).await.map(|()| Exit::Ok),
         #[cfg(feature = "chaos")]

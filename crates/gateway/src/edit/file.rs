@@ -165,13 +165,14 @@ fn unreadable(path: &Path, error: io::Error) -> Stop {
 }
 
 fn unwritable(path: &Path, error: io::Error) -> Stop {
-    let hint = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "free some space there, then run the command again"
-        }
-        io::ErrorKind::ReadOnlyFilesystem => "it is on a disk that cannot be written",
-        // Not an enum of ours: whatever else the system says, it is about the place.
-        _ => "check that you may write to the directory that it is in",
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kind = error.kind();
+    let hint = if [StorageFull, QuotaExceeded, FileTooLarge].contains(&kind) {
+        "free some space there, then run the command again"
+    } else if kind == ReadOnlyFilesystem {
+        "it is on a disk that cannot be written"
+    } else {
+        "check that you may write to the directory that it is in"
     };
     Stop::new(
         Exit::NotWritable,
@@ -186,13 +187,27 @@ fn unwritable(path: &Path, error: io::Error) -> Stop {
 /// # Errors
 /// Exit 10; what was there before is still there.
 pub(crate) fn put(path: &Path, text: &str) -> Result<(), Stop> {
+    put_as(path, text, NEW_MODE)
+}
+
+/// The same for a file that others may read.
+///
+/// # Errors
+/// As [`put`].
+pub(crate) fn put_for_all(path: &Path, text: &str) -> Result<(), Stop> {
+    put_as(path, text, 0o644)
+}
+
+fn put_as(path: &Path, text: &str, mode: u32) -> Result<(), Stop> {
     let write = || {
         if let Some(dir) = parent(path) {
             make_dir(dir)?;
         }
-        prepare(path, text, None)?
-            .persist(path)
-            .map_err(|error| error.error)?;
+        let fresh = prepare(path, text, None)?;
+        fresh
+            .as_file()
+            .set_permissions(Permissions::from_mode(mode))?;
+        fresh.persist(path).map_err(|error| error.error)?;
         sync_dir(path);
         Ok(())
     };
