@@ -8,6 +8,7 @@ pub(crate) mod chaos;
 pub(crate) mod completions;
 pub(crate) mod edit;
 pub(crate) mod env;
+pub(crate) mod import;
 pub(crate) mod output;
 pub(crate) mod table;
 
@@ -97,6 +98,8 @@ pub(crate) enum Command {
     Completions(completions::CompletionsArgs),
     /// Print the manual page, or write a page for every command.
     Man(completions::ManArgs),
+    /// Take over the MCP servers of the apps on this machine.
+    Import(import::ImportArgs),
     /// Say again what the clients of a recording said, and tell how the answers differ.
     Replay(ReplayArgs),
     /// See Mainstay work: three bundled servers, called all the time and broken on purpose.
@@ -124,6 +127,7 @@ impl Command {
             Self::Add(args) => args.json,
             Self::Remove(args) => args.json,
             Self::Edit(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Import(args) => args.json,
             Self::Replay(args) => args.json,
             Self::Demo(args) => args.json,
             #[cfg(feature = "chaos")]

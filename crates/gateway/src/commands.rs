@@ -9,6 +9,7 @@ mod config;
 mod describe;
 pub(crate) mod doors;
 mod edit;
+mod import;
 mod local;
 mod logs;
 mod operate;
@@ -46,6 +47,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Stop(args) => stop::run(args, output).await,
         Command::Logs(args) => logs::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
+        Command::Import(args) => import::run(&args, output),
         Command::Replay(args) => replay::run(args, output).await,
         Command::Add(args) => add::run(args, output).await,
         Command::Remove(args) => remove::run(args, output).await,
