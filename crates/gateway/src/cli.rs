@@ -9,7 +9,9 @@ pub(crate) mod completions;
 pub(crate) mod edit;
 pub(crate) mod env;
 pub(crate) mod import;
+pub(crate) mod install;
 pub(crate) mod output;
+pub(crate) mod service;
 pub(crate) mod table;
 
 use std::net::SocketAddr;
@@ -94,6 +96,12 @@ pub(crate) enum Command {
     Remove(add::RemoveArgs),
     /// Edit the configuration; only a valid one is written.
     Edit(edit::EditArgs),
+    /// Point apps at Mainstay, by one entry in their own configuration.
+    Install(install::InstallArgs),
+    /// Undo what `install` did to an app.
+    Uninstall(install::UninstallArgs),
+    /// Let Mainstay run in the background from login on.
+    Service(service::ServiceArgs),
     /// Print the completions for a shell.
     Completions(completions::CompletionsArgs),
     /// Print the manual page, or write a page for every command.
@@ -125,6 +133,9 @@ impl Command {
             Self::Logs(args) => args.json,
             Self::Check(args) => args.json,
             Self::Add(args) => args.json,
+            Self::Service(args) => args.prints_json(),
+            Self::Install(args) => args.json,
+            Self::Uninstall(args) => args.json,
             Self::Remove(args) => args.json,
             Self::Edit(_) | Self::Completions(_) | Self::Man(_) => false,
             Self::Import(args) => args.json,

@@ -10,6 +10,7 @@ mod describe;
 pub(crate) mod doors;
 mod edit;
 mod import;
+mod install;
 mod local;
 mod logs;
 mod operate;
@@ -18,6 +19,7 @@ mod paths;
 mod remove;
 mod replay;
 pub(crate) mod serve;
+mod service;
 pub(crate) mod signals;
 mod status;
 mod stdio;
@@ -52,6 +54,9 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Add(args) => add::run(args, output).await,
         Command::Remove(args) => remove::run(args, output).await,
         Command::Edit(args) => edit::run(args, output).await,
+        Command::Install(args) => install::run(&args, output),
+        Command::Uninstall(args) => install::uninstall(&args, output),
+        Command::Service(args) => service::run(args, output).await,
         Command::Completions(args) => completions::shell(&args, output),
         Command::Man(args) => completions::man(&args, output),
         Command::Demo(args) => demo::run(args, output).await,

@@ -88,10 +88,7 @@ impl EditFile {
         if let Some(dir) = parent(&self.target) {
             make_dir(dir).map_err(unwritable)?;
         }
-        let kept = match &self.before {
-            Some(before) => self.keep(before, backup).map_err(unwritable)?,
-            None => None,
-        };
+        let kept = self.keep(backup)?;
         let metadata = self.before.as_ref().map(|before| &before.metadata);
         let fresh = prepare(&self.target, text, metadata).map_err(unwritable)?;
         self.unchanged()?;
@@ -102,15 +99,25 @@ impl EditFile {
         Ok(kept)
     }
 
-    fn keep(&self, before: &Before, backup: Backup) -> io::Result<Option<PathBuf>> {
-        let path = match backup {
-            Backup::None => return Ok(None),
-            Backup::Last(end) => with_end(&self.target, end),
-            Backup::New(end) => unused(&self.target, end)?,
+    /// Keeps the former text beside the file, and says where. A file that does not exist has none.
+    ///
+    /// # Errors
+    /// Exit 10.
+    pub(crate) fn keep(&self, backup: Backup) -> Result<Option<PathBuf>, Stop> {
+        let Some(before) = &self.before else {
+            return Ok(None);
         };
-        let fresh = prepare(&path, &before.text, Some(&before.metadata))?;
-        fresh.persist(&path).map_err(|error| error.error)?;
-        Ok(Some(path))
+        let keep = || -> io::Result<Option<PathBuf>> {
+            let path = match backup {
+                Backup::None => return Ok(None),
+                Backup::Last(end) => with_end(&self.target, end),
+                Backup::New(end) => unused(&self.target, end)?,
+            };
+            let fresh = prepare(&path, &before.text, Some(&before.metadata))?;
+            fresh.persist(&path).map_err(|error| error.error)?;
+            Ok(Some(path))
+        };
+        keep().map_err(|error| unwritable(&self.told, error))
     }
 
     /// Somebody else (the app itself, an editor) may have written it meanwhile.
