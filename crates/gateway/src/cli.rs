@@ -3,21 +3,33 @@
 //! Must not do any work: `commands` does it.
 
 pub(crate) mod add;
+pub(crate) mod calls;
 #[cfg(feature = "chaos")]
 pub(crate) mod chaos;
 pub(crate) mod completions;
 pub(crate) mod edit;
 pub(crate) mod env;
+pub(crate) mod events;
+pub(crate) mod human;
 pub(crate) mod import;
 pub(crate) mod install;
+pub(crate) mod logs;
 pub(crate) mod output;
 pub(crate) mod service;
+pub(crate) mod status;
 pub(crate) mod table;
+#[cfg(feature = "top")]
+pub(crate) mod top;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::calls::CallsArgs;
+pub(crate) use self::events::EventsArgs;
+pub(crate) use self::logs::LogsArgs;
+pub(crate) use self::status::StatusArgs;
 
 /// Keeps MCP servers standing: one endpoint for all of them, supervised.
 #[derive(Debug, Parser)]
@@ -74,6 +86,9 @@ pub(crate) enum Command {
     Stdio(StdioArgs),
     /// Show what every server is doing: state, generation, last failure, what comes next.
     Status(StatusArgs),
+    /// Watch and operate all servers full-screen: states, events, logs, calls, and what to do on keys.
+    #[cfg(feature = "top")]
+    Top(top::TopArgs),
     /// List the tools of all servers, or of one.
     Tools(ToolsArgs),
     /// Call one tool and print its answer.
@@ -86,8 +101,12 @@ pub(crate) enum Command {
     Disable(OperateArgs),
     /// End the running Mainstay and all of its servers.
     Stop(StopArgs),
-    /// Show what a server wrote to stderr last.
+    /// Show what servers wrote to stderr last.
     Logs(LogsArgs),
+    /// Show what happened: every change of every server, with its reason.
+    Events(EventsArgs),
+    /// Show the calls that were made: who, which tool, how it ended, how long it took.
+    Calls(CallsArgs),
     /// Check a configuration without serving it.
     Check(CheckArgs),
     /// Add a server to the configuration, after trying it.
@@ -131,6 +150,10 @@ impl Command {
             Self::Restart(args) | Self::Enable(args) | Self::Disable(args) => args.json,
             Self::Stop(args) => args.json,
             Self::Logs(args) => args.json,
+            Self::Events(args) => args.json,
+            Self::Calls(args) => args.json,
+            #[cfg(feature = "top")]
+            Self::Top(_) => false,
             Self::Check(args) => args.json,
             Self::Add(args) => args.json,
             Self::Service(args) => args.prints_json(),
@@ -248,27 +271,6 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  mainstay status
-  mainstay status filesystem             everything about one server
-  mainstay status --watch
-  mainstay status --json | jq '.servers[] | select(.state != \"connected\")'")]
-pub(crate) struct StatusArgs {
-    /// Show everything about this server: why, since when, what comes next, what to do, its last events.
-    #[arg(conflicts_with = "watch")]
-    pub(crate) server: Option<String>,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Keep showing it: redrawn in a terminal, one line per event (or one object per change with --json) when piped.
-    #[arg(long, short = 'w')]
-    pub(crate) watch: bool,
-    #[command(flatten)]
-    pub(crate) socket: SocketArg,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
   mainstay tools
   mainstay tools filesystem --json
   mainstay tools --config mcp.json       without a running Mainstay: starts the servers, lists, stops them")]
@@ -346,27 +348,6 @@ pub(crate) struct StopArgs {
     #[arg(long, default_value_t = 20_000, value_name = "MS")]
     pub(crate) wait_ms: u64,
     /// Print one JSON object with the process id.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) socket: SocketArg,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  mainstay logs github
-  mainstay logs github -f --lines 200")]
-pub(crate) struct LogsArgs {
-    /// The server's name in the configuration.
-    pub(crate) name: String,
-    /// Keep printing new lines until interrupted.
-    #[arg(long, short = 'f')]
-    pub(crate) follow: bool,
-    /// How many of the last lines to print first.
-    #[arg(long, short = 'n', default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=100_000))]
-    pub(crate) lines: u32,
-    /// Print one JSON object per line.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]

@@ -2,6 +2,7 @@
 
 mod add;
 mod call;
+mod calls;
 mod check;
 mod client;
 mod completions;
@@ -9,6 +10,8 @@ mod config;
 mod describe;
 pub(crate) mod doors;
 mod edit;
+mod events;
+mod follow;
 mod import;
 mod install;
 mod local;
@@ -16,6 +19,7 @@ mod logs;
 mod operate;
 pub(crate) mod own;
 mod paths;
+mod records;
 mod remove;
 mod replay;
 pub(crate) mod serve;
@@ -25,6 +29,9 @@ mod status;
 mod stdio;
 mod stop;
 mod tools;
+#[cfg(feature = "top")]
+mod top;
+pub(crate) mod view;
 
 use self::operate::Order;
 use crate::cli::Command;
@@ -48,6 +55,10 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Disable(args) => operate::run(Order::Disable, args, output).await,
         Command::Stop(args) => stop::run(args, output).await,
         Command::Logs(args) => logs::run(args, output).await,
+        Command::Events(args) => events::run(args, output).await,
+        Command::Calls(args) => calls::run(args, output).await,
+        #[cfg(feature = "top")]
+        Command::Top(args) => top::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
         Command::Import(args) => import::run(&args, output),
         Command::Replay(args) => replay::run(args, output).await,

@@ -35,9 +35,19 @@ pub(crate) enum Paint {
     Dim,
     /// More important.
     Bold,
+    /// One of several that must be told apart.
+    Hue(u8),
 }
 
+/// Colours that say neither good nor bad.
+const HUES: [&str; 4] = ["\x1b[36m", "\x1b[35m", "\x1b[34m", "\x1b[96m"];
+
 impl Paint {
+    /// The paint of the `at`th of several.
+    pub(crate) fn nth(at: usize) -> Self {
+        Self::Hue(u8::try_from(at % HUES.len()).unwrap_or_default())
+    }
+
     fn code(self) -> &'static str {
         match self {
             Self::Plain => "",
@@ -46,6 +56,7 @@ impl Paint {
             Self::Bad => "\x1b[31m",
             Self::Dim => "\x1b[2m",
             Self::Bold => "\x1b[1m",
+            Self::Hue(hue) => HUES[usize::from(hue) % HUES.len()],
         }
     }
 

@@ -5,30 +5,68 @@
 
 use serde_json::Value;
 
+use super::calls;
 use super::config::plural;
-use super::status::state_paint;
+use super::view::View;
+use crate::cli::human::{self, ago, duration, now_unix_ms};
 use crate::cli::output::Paint;
-use crate::cli::table::duration;
+use crate::cli::table::{plain, wrap};
 
-/// Hidden items and tool names that are shown one by one.
+/// Hidden items, events and calls that are shown one by one.
 const SHOWN_MAX: usize = 10;
 
-/// The page of one server: `status` and the events of its detail.
-pub(super) fn page(detail: &Value, color: bool) -> Vec<String> {
+/// Below this width, what does not fit goes on directly below its name instead of beside it.
+const BESIDE: u16 = 60;
+
+/// The page of one server: its status, its timeline, its last calls.
+pub(super) fn page(detail: &Value, width: Option<u16>, color: bool) -> Vec<String> {
     let server = &detail["status"];
     let mut page = Page {
-        lines: vec![headline(server, color)],
+        lines: wrap(&headline(server), width, 2),
+        width,
         color,
+        last: "",
     };
+    page.paint_headline(server);
+    if let Some(progress) = progress(server) {
+        page.row("progress", &progress);
+    }
     page.row("transport", &transport(server));
+    if let Some(process) = process(server) {
+        page.row("process", &process);
+    }
     if let Some(health) = health(server) {
         page.row("health", &health);
     }
     page.row("calls", &calls(server));
+    if let Some(latency) = latency(server) {
+        page.row("latency", &latency);
+    }
+    let failures = View(server).failure_classes();
+    if !failures.is_empty() {
+        page.row("failures", &failures);
+    }
     page.row("catalog", &catalog(server));
-    let hidden = detail["catalog"]["hidden"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
+    if let Some(pending) = View(server).pending() {
+        let name = text(server, "name");
+        page.row(
+            "approval",
+            &format!("{pending}: mainstay tools diff {name}"),
+        );
+    }
+    hidden(&mut page, detail);
+    connections(&mut page, server);
+    if let Some(origin) = origin(detail) {
+        page.row("configured", &origin);
+    }
+    trouble(&mut page, server);
+    timeline(&mut page, detail);
+    last_calls(&mut page, detail);
+    page.lines
+}
+
+fn hidden(page: &mut Page, detail: &Value) {
+    let hidden = list(&detail["catalog"], "hidden");
     for item in hidden.iter().take(SHOWN_MAX) {
         page.row(
             "hidden",
@@ -36,8 +74,59 @@ pub(super) fn page(detail: &Value, color: bool) -> Vec<String> {
         );
     }
     if hidden.len() > SHOWN_MAX {
-        page.row("", &format!("and {} more", hidden.len() - SHOWN_MAX));
+        page.row("hidden", &format!("and {} more", hidden.len() - SHOWN_MAX));
     }
+}
+
+/// The connections beside the shared one.
+fn connections(page: &mut Page, server: &Value) {
+    let all = list(server, "connections");
+    for one in all.iter().take(SHOWN_MAX) {
+        let mut line = format!("{} {}", number(one, "number"), text(one, "state"));
+        let capabilities = texts(one, "capabilities");
+        let whose = if one["session"] == true {
+            "one session".to_owned()
+        } else {
+            format!("clients with {}", capabilities.join(", "))
+        };
+        line.push_str(&format!(
+            ", for {whose}, generation {}",
+            number(one, "generation")
+        ));
+        if let Some(pid) = one["pid"].as_u64() {
+            line.push_str(&format!(", pid {pid}"));
+        }
+        match one["idleMs"].as_u64() {
+            Some(idle) => line.push_str(&format!(", unused for {}", duration(idle))),
+            None => line.push_str(&format!(", {} in flight", number(one, "inFlight"))),
+        }
+        if let Some(failure) = one["lastFailure"].as_str() {
+            line.push_str(&format!("; last failure: {failure}"));
+        }
+        page.row("connection", &line);
+    }
+    if all.len() > SHOWN_MAX {
+        page.row("connection", &format!("and {} more", all.len() - SHOWN_MAX));
+    }
+}
+
+/// Where its entry stands.
+fn origin(detail: &Value) -> Option<String> {
+    let origin = &detail["configOrigin"];
+    if let Some(text) = origin.as_str() {
+        return Some(text.to_owned());
+    }
+    let mut text = origin["file"].as_str()?.to_owned();
+    for key in ["line", "column"] {
+        if let Some(number) = origin[key].as_u64() {
+            text.push_str(&format!(":{number}"));
+        }
+    }
+    Some(text)
+}
+
+/// Why it is not what it should be, what happens next, and what to do.
+fn trouble(page: &mut Page, server: &Value) {
     let why = text(&server["lastFailure"], "detail");
     let problems = texts(server, "problems");
     if server["lastFailure"].is_object() {
@@ -47,14 +136,14 @@ pub(super) fn page(detail: &Value, color: bool) -> Vec<String> {
         } else {
             text(&server["lastFailure"], "kind")
         };
-        let ago = number(&server["lastFailure"], "agoMs");
-        page.row("last failure", &format!("{} ago: {why}", duration(ago)));
+        let ago_ms = number(&server["lastFailure"], "agoMs");
+        page.row("last failure", &format!("{}: {why}", ago(ago_ms)));
     }
     if let Some(next) = next(server) {
         page.row("next", &next);
     }
     for problem in problems {
-        page.row("problem", &problem.replace('\n', "\n                "));
+        page.row("problem", &problem);
     }
     // The failure may have quoted them already.
     for line in texts(server, "stderrTail") {
@@ -65,12 +154,22 @@ pub(super) fn page(detail: &Value, color: bool) -> Vec<String> {
     for line in remedy(server) {
         page.row("to do", &line);
     }
-    let events = detail["events"].as_array().map_or(&[][..], Vec::as_slice);
-    let newest = events.len().saturating_sub(SHOWN_MAX);
+}
+
+/// What happened to it. An older Mainstay knows no timeline, but events.
+fn timeline(page: &mut Page, detail: &Value) {
+    let events = list(detail, "events");
+    // Events say more than the timeline does, which goes further back.
+    let first = events
+        .first()
+        .map_or(u64::MAX, |event| number(event, "atUnixMs"));
+    let before = list(detail, "timeline")
+        .iter()
+        .filter(|step| number(step, "atUnixMs") < first);
+    let all: Vec<&Value> = before.chain(events).collect();
     let now_ms = now_unix_ms();
     let mut told = "";
-    for event in events.iter().skip(newest) {
-        let ago = now_ms.saturating_sub(number(event, "atUnixMs"));
+    for event in &all[all.len().saturating_sub(SHOWN_MAX)..] {
         let mut words = happened(event);
         // One failure takes a server through several states: its words are told once.
         let detail = text(event, "detail");
@@ -79,49 +178,117 @@ pub(super) fn page(detail: &Value, color: bool) -> Vec<String> {
         }
         told = detail;
         let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-        page.row("event", &format!("{} ago: {words}", duration(ago)));
+        let ago = human::since(number(event, "atUnixMs"), now_ms);
+        page.row("timeline", &format!("{ago}: {words}"));
     }
-    page.lines
+}
+
+fn last_calls(page: &mut Page, detail: &Value) {
+    let all = list(detail, "calls");
+    let now_ms = now_unix_ms();
+    for call in &all[all.len().saturating_sub(SHOWN_MAX)..] {
+        let tool = call["tool"].as_str().unwrap_or(text(call, "method"));
+        let mut line = format!(
+            "{}: {tool}, {}",
+            human::since(number(call, "atUnixMs"), now_ms),
+            calls::outcome_words(text(call, "outcome"))
+        );
+        if let Some(ms) = call["servedMs"].as_f64() {
+            line.push_str(&format!(" in {}", human::latency(ms)));
+        }
+        if let Some(ms) = call["queuedMs"].as_f64().filter(|ms| *ms >= 1.0) {
+            line.push_str(&format!(" after {} in the queue", human::latency(ms)));
+        }
+        let client = calls::client(call);
+        if !client.is_empty() {
+            line.push_str(&format!(", {client}"));
+        }
+        if let Some(cause) = call["cause"].as_str() {
+            line.push_str(&format!(": {cause}"));
+        }
+        page.row("last calls", &line);
+    }
 }
 
 struct Page {
     lines: Vec<String>,
+    width: Option<u16>,
     color: bool,
+    /// The name of the row before.
+    last: &'static str,
 }
 
 impl Page {
-    fn row(&mut self, name: &str, words: &str) {
+    fn row(&mut self, name: &'static str, words: &str) {
+        let beside = self.width.is_none_or(|width| width >= BESIDE);
+        let indent = if beside { 16 } else { 4 };
         // Repeated names are left out: the eye finds the blocks.
-        let label = format!("  {name:<12}  ");
-        let is_again = name.is_empty()
-            || self
-                .lines
-                .iter()
-                .rev()
-                .find(|line| !line.starts_with("                "))
-                .is_some_and(|line| line.contains(label.trim_end()) && !label.trim().is_empty());
-        let label = if is_again {
-            " ".repeat(16)
+        let label = if self.last == name {
+            " ".repeat(indent)
+        } else if beside {
+            format!("  {name:<12}  ")
         } else {
-            Paint::Dim.on(&label, self.color)
+            format!("  {name}: ")
         };
-        self.lines.push(format!("{label}{words}"));
+        self.last = name;
+        let words: Vec<String> = words.split('\n').map(plain).collect();
+        let text = words.join(&format!(
+            "\n{}",
+            if self.width.is_none() {
+                " ".repeat(indent)
+            } else {
+                String::new()
+            }
+        ));
+        let whole = wrap(&format!("{label}{text}"), self.width, indent);
+        for (at, line) in whole.into_iter().enumerate() {
+            self.lines.push(match line.strip_prefix(&label) {
+                Some(rest) if at == 0 => format!("{}{rest}", Paint::Dim.on(&label, self.color)),
+                Some(_) | None => line,
+            });
+        }
+    }
+
+    /// Colours the name and the state in the first line.
+    fn paint_headline(&mut self, server: &Value) {
+        let view = View(server);
+        let bare = format!("{}: {}", view.name(), view.state_words());
+        if let Some(first) = self.lines.first_mut()
+            && let Some(rest) = first.strip_prefix(&bare)
+        {
+            *first = format!(
+                "{}: {}{rest}",
+                Paint::Bold.on(view.name(), self.color),
+                view.paint().on(&view.state_words(), self.color)
+            );
+        }
     }
 }
 
-fn headline(server: &Value, color: bool) -> String {
-    let state = text(server, "state");
+fn headline(server: &Value) -> String {
+    let view = View(server);
     let mut line = format!(
-        "{}: {} for {}",
-        Paint::Bold.on(text(server, "name"), color),
-        state_paint(state).on(state, color),
-        duration(number(server, "sinceMs"))
+        "{}: {} for {}, generation {}",
+        view.name(),
+        view.state_words(),
+        duration(view.since_ms()),
+        number(server, "generation")
     );
-    line.push_str(&format!(", generation {}", number(server, "generation")));
     if let Some(label) = server["label"].as_str() {
         line.push_str(&format!(" ({label})"));
     }
-    line
+    plain(&line)
+}
+
+/// How far a start has come.
+fn progress(server: &Value) -> Option<String> {
+    let progress = &server["progress"];
+    let phase = progress["phase"].as_str()?;
+    let mut line = format!("{phase} for {}", duration(number(progress, "sinceMs")));
+    if let Some(last) = progress["line"].as_str().filter(|line| !line.is_empty()) {
+        line.push_str(&format!(": {last}"));
+    }
+    Some(line)
 }
 
 fn transport(server: &Value) -> String {
@@ -131,11 +298,62 @@ fn transport(server: &Value) -> String {
             .as_str()
             .map(|word| format!("MCP {word}")),
     );
+    parts.extend(server["era"].as_str().map(str::to_owned));
     parts.extend(server["pid"].as_u64().map(|pid| format!("pid {pid}")));
     if server["required"] == true {
         parts.push("required".to_owned());
     }
     parts.join(", ")
+}
+
+/// What its processes use.
+fn process(server: &Value) -> Option<String> {
+    let mut parts = Vec::new();
+    let process = &server["process"];
+    if let Some(count) = process["processes"].as_u64() {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        parts.push(format!(
+            "{count} {}",
+            if count == 1 { "process" } else { "processes" }
+        ));
+    }
+    parts.extend(
+        View(server)
+            .memory()
+            .map(|memory| format!("{} of memory", human::bytes(memory))),
+    );
+    parts.extend(
+        View(server)
+            .cpu()
+            .map(|cpu| format!("{} CPU", human::percent(cpu))),
+    );
+    parts.extend(
+        process["cpuMs"]
+            .as_u64()
+            .map(|ms| format!("{} CPU time", duration(ms))),
+    );
+    if let Some(restarts) = View(server).restarts() {
+        let word = plural(usize::try_from(restarts).unwrap_or(usize::MAX), "restart");
+        parts.push(format!("{restarts} {word}"));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// How long calls take.
+fn latency(server: &Value) -> Option<String> {
+    let view = View(server);
+    let half = view.latency_of("p50Ms")?;
+    let mut parts = vec![format!("half of the calls within {}", human::latency(half))];
+    if let Some(most) = view.latency_of("p95Ms") {
+        parts.push(format!("95 % within {}", human::latency(most)));
+    }
+    if let Some(queue) = view.latency_of("p50QueueMs") {
+        parts.push(format!("in the queue {}", human::latency(queue)));
+    }
+    if let Some(rate) = view.latency_of("perMinute") {
+        parts.push(format!("{rate:.0} per minute"));
+    }
+    Some(parts.join(", "))
 }
 
 fn health(server: &Value) -> Option<String> {
@@ -267,21 +485,13 @@ pub(super) fn remedy(server: &Value) -> Vec<String> {
     lines
 }
 
-/// An event as a line for people; one that is not understood is shown as it came.
-pub(super) fn event_line(event: &str) -> String {
-    match serde_json::from_str::<Value>(event) {
-        Ok(value) if value["type"].is_string() && value["server"].is_string() => {
-            format!("{}: {}", text(&value, "server"), happened(&value))
-        }
-        Ok(_) | Err(_) => event.to_owned(),
-    }
-}
-
-/// What an event says, without the server's name.
-fn happened(event: &Value) -> String {
+/// What an event says, without the server's name; one that is not understood is shown as it came.
+pub(crate) fn happened(event: &Value) -> String {
     let soon = |key: &str| duration(number(event, key));
     match text(event, "type") {
         "transition" => transition(event),
+        // A step of the timeline has no type.
+        "" if event["to"].is_string() => transition(event),
         "published" => {
             let tools = usize::try_from(number(event, "tools")).unwrap_or(usize::MAX);
             format!("published {tools} {}", plural(tools, "tool"))
@@ -350,12 +560,13 @@ fn happened(event: &Value) -> String {
 }
 
 fn transition(event: &Value) -> String {
-    let mut line = format!(
-        "{} -> {}, generation {}",
-        text(event, "from"),
-        text(event, "to"),
-        event["generation"]
-    );
+    let mut line = format!("{} -> {}", text(event, "from"), text(event, "to"));
+    if let Some(generation) = event["generation"].as_u64() {
+        line.push_str(&format!(", generation {generation}"));
+    }
+    if let Some(connection) = event["connection"].as_u64() {
+        line.push_str(&format!(", connection {connection}"));
+    }
     if let Some(phase) = event["phase"].as_str() {
         line.push_str(&format!(", failed at {phase}"));
     }
@@ -387,11 +598,8 @@ pub(super) fn texts(value: &Value, key: &str) -> Vec<String> {
         .collect()
 }
 
-fn now_unix_ms() -> u64 {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
 #[cfg(test)]
@@ -405,14 +613,14 @@ mod tests {
         let event = json!({ "atUnixMs": 1, "server": "time", "generation": 2, "type": "transition", "from": "connecting",
             "to": "backoff", "detail": "killed", "phase": "greet", "nextInMs": 400 });
         assert_eq!(
-            event_line(&event.to_string()),
-            "time: connecting -> backoff, generation 2, failed at greet: killed; next attempt in 0.4s"
+            happened(&event),
+            "connecting -> backoff, generation 2, failed at greet: killed; next attempt in 0.4s"
         );
-        assert_eq!(event_line("{\"type\":\"new\"}"), "{\"type\":\"new\"}");
+        assert_eq!(happened(&json!({ "type": "new" })), "{\"type\":\"new\"}");
         let event = json!({ "server": "a", "type": "limitExceeded", "limit": "waiting", "count": 7, "detail": "full" });
         assert_eq!(
-            event_line(&event.to_string()),
-            "a: limit `waiting` exceeded (7 times so far): full"
+            happened(&event),
+            "limit `waiting` exceeded (7 times so far): full"
         );
     }
 
@@ -425,10 +633,10 @@ mod tests {
                 "nextAttemptInMs": 240_000, "stderrTail": ["no such table", "bye"] },
             "events": []
         });
-        let page = page(&detail, false).join("\n");
+        let page = page(&detail, None, false).join("\n");
         for part in [
             "db: parked for 1m 5s, generation 6",
-            "1m 5s ago: ended before it was ready with code 3; last on stderr: bye",
+            "1 min ago: ended before it was ready with code 3; last on stderr: bye",
             "stderr        no such table\n",
             "6 failures since the last proof of health",
             "attempt in 4m 0s",

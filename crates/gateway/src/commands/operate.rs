@@ -18,7 +18,7 @@ pub(crate) enum Order {
 }
 
 impl Order {
-    fn verb(self) -> &'static str {
+    pub(crate) fn verb(self) -> &'static str {
         match self {
             Self::Restart => "restart",
             Self::Enable => "enable",
@@ -26,7 +26,7 @@ impl Order {
         }
     }
 
-    fn done(self) -> &'static str {
+    pub(crate) fn done(self) -> &'static str {
         match self {
             Self::Restart => "is being restarted",
             Self::Enable => "is enabled",

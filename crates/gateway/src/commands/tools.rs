@@ -107,7 +107,7 @@ async fn remote(client: &AdminClient, server: Option<&str>) -> Result<Found, Sto
     if tools.is_empty() {
         // Nothing of that server: does it exist at all?
         let status = client.get("/api/v1/status").await?.ok()?;
-        let known = super::status::servers(&status)
+        let known = super::view::servers(&status)
             .iter()
             .filter_map(|server| server["name"].as_str());
         if !known.clone().any(|known| known == name) {

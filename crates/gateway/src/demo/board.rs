@@ -5,8 +5,9 @@
 use std::time::Instant;
 
 use super::report::seconds;
+use crate::cli::human::duration;
 use crate::cli::output::{Output, Paint};
-use crate::cli::table::{Sheet, duration};
+use crate::cli::table::Sheet;
 use crate::exit::Stop;
 
 /// Everything fits a classic terminal.
