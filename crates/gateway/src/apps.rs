@@ -2,10 +2,17 @@
 //! and under which keys, how an entry is read and how one that starts Mainstay is written.
 //!
 //! `mainstay import` reads these files and `mainstay install` edits them. Must not edit a file of an app itself, and must
-//! not show a secret: what is read here stays in memory and leaves as a reference.
+//! not show a secret: what is read here stays in memory and leaves as a reference ([`secrets`]).
 
-pub(crate) mod places;
+mod dialect;
+mod entries;
+pub(crate) mod gather;
+pub(crate) mod merge;
+mod places;
+pub(crate) mod secrets;
 mod table;
+pub(crate) mod translate;
+mod tree;
 
 use serde_json::{Value, json};
 

@@ -8,6 +8,7 @@ pub(crate) mod chaos;
 pub(crate) mod env;
 pub(crate) mod events;
 pub(crate) mod human;
+pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod output;
 pub(crate) mod status;
@@ -103,6 +104,8 @@ pub(crate) enum Command {
     Calls(CallsArgs),
     /// Check a configuration without serving it.
     Check(CheckArgs),
+    /// Take over the MCP servers of the apps on this machine.
+    Import(import::ImportArgs),
     /// Say again what the clients of a recording said, and tell how the answers differ.
     Replay(ReplayArgs),
     /// See Mainstay work: three bundled servers, called all the time and broken on purpose.
@@ -131,6 +134,7 @@ impl Command {
             #[cfg(feature = "top")]
             Self::Top(_) => false,
             Self::Check(args) => args.json,
+            Self::Import(args) => args.json,
             Self::Replay(args) => args.json,
             Self::Demo(args) => args.json,
             #[cfg(feature = "chaos")]

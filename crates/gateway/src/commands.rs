@@ -9,6 +9,7 @@ mod describe;
 pub(crate) mod doors;
 mod events;
 mod follow;
+mod import;
 mod local;
 mod logs;
 mod operate;
@@ -52,6 +53,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         #[cfg(feature = "top")]
         Command::Top(args) => top::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
+        Command::Import(args) => import::run(&args, output),
         Command::Replay(args) => replay::run(args, output).await,
         Command::Demo(args) => demo::run(args, output).await,
         Command::DemoServer(args) => demo::server::run(args.kind).await.map(|()| Exit::Ok),

@@ -9,6 +9,8 @@
 pub(crate) mod diff;
 pub(crate) mod file;
 mod jsonc;
+mod toml;
+mod yaml;
 
 use std::fmt;
 use std::path::Path;
@@ -23,17 +25,47 @@ pub(crate) const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) enum Syntax {
     /// JSON, with comments and trailing commas if somebody put them there.
     Jsonc,
+    /// TOML.
+    Toml,
+    /// YAML: one document.
+    Yaml,
 }
 
 impl Syntax {
     /// By the end of the file's name; JSON when it says nothing.
-    pub(crate) fn of(_path: &Path) -> Self {
-        Self::Jsonc
+    pub(crate) fn of(path: &Path) -> Self {
+        let end = path.extension().and_then(|end| end.to_str());
+        match end.map(str::to_ascii_lowercase).as_deref() {
+            Some("toml") => Self::Toml,
+            Some("yaml" | "yml") => Self::Yaml,
+            Some(_) | None => Self::Jsonc,
+        }
     }
 
     fn name(self) -> &'static str {
         match self {
             Self::Jsonc => "JSON",
+            Self::Toml => "TOML",
+            Self::Yaml => "YAML",
+        }
+    }
+
+    fn broken(self) -> &'static str {
+        match self {
+            Self::Jsonc => "the file would not be JSON any more",
+            Self::Toml => "the file would not be TOML any more",
+            Self::Yaml => "the file would not be YAML any more",
+        }
+    }
+
+    /// Whether two trees mean the same in a file of this syntax.
+    fn same(self, a: &Node, b: &Node) -> bool {
+        match self {
+            Self::Jsonc => a == b,
+            // Its tables have no order, and where they stand is a matter of style.
+            Self::Toml => a.sorted() == b.sorted(),
+            // A map without entries is nothing at all when it is written in lines.
+            Self::Yaml => a == b || (*a == Node::Null && *b == Node::empty()),
         }
     }
 }
@@ -45,8 +77,8 @@ pub(crate) enum Node {
     Null,
     /// Yes or no.
     Bool(bool),
-    /// A number as it is written.
-    Number(String),
+    /// A number, a date or a reference of the syntax's own, as it is written.
+    Literal(String),
     /// Text.
     Text(String),
     /// Values in order.
@@ -78,7 +110,7 @@ impl Node {
     pub(crate) fn entries(&self) -> &[(String, Node)] {
         match self {
             Self::Map(entries) => entries,
-            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text(_) | Self::List(_) => &[],
+            Self::Null | Self::Bool(_) | Self::Literal(_) | Self::Text(_) | Self::List(_) => &[],
         }
     }
 
@@ -86,7 +118,23 @@ impl Node {
     pub(crate) fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
-            Self::Null | Self::Bool(_) | Self::Number(_) | Self::List(_) | Self::Map(_) => None,
+            Self::Null | Self::Bool(_) | Self::Literal(_) | Self::List(_) | Self::Map(_) => None,
+        }
+    }
+
+    /// With every map sorted by name.
+    fn sorted(&self) -> Self {
+        match self {
+            Self::Map(entries) => {
+                let sorted = entries
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.sorted()));
+                let mut sorted: Vec<_> = sorted.collect();
+                sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+                Self::Map(sorted)
+            }
+            Self::List(items) => Self::List(items.iter().map(Self::sorted).collect()),
+            Self::Null | Self::Bool(_) | Self::Literal(_) | Self::Text(_) => self.clone(),
         }
     }
 
@@ -95,7 +143,7 @@ impl Node {
         match self {
             Self::Null => Value::Null,
             Self::Bool(yes) => Value::Bool(*yes),
-            Self::Number(text) => serde_json::from_str::<serde_json::Number>(text)
+            Self::Literal(text) => serde_json::from_str::<serde_json::Number>(text)
                 .map_or_else(|_| Value::String(text.clone()), Value::Number),
             Self::Text(text) => Value::String(text.clone()),
             Self::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),
@@ -114,7 +162,7 @@ impl From<&Value> for Node {
         match value {
             Value::Null => Self::Null,
             Value::Bool(yes) => Self::Bool(*yes),
-            Value::Number(number) => Self::Number(number.to_string()),
+            Value::Number(number) => Self::Literal(number.to_string()),
             Value::String(text) => Self::Text(text.clone()),
             Value::Array(items) => Self::List(items.iter().map(Self::from).collect()),
             Value::Object(entries) => Self::Map(
@@ -226,7 +274,7 @@ fn map_of(
     }
     match node {
         Node::Map(entries) => Ok(entries),
-        Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_) | Node::List(_) => {
+        Node::Null | Node::Bool(_) | Node::Literal(_) | Node::Text(_) | Node::List(_) => {
             Err(EditError::NotAMap(here()))
         }
     }
@@ -324,6 +372,8 @@ pub(crate) fn read(syntax: Syntax, text: &str) -> Result<Node, EditError> {
     let text = text.strip_prefix(BOM).unwrap_or(text);
     match syntax {
         Syntax::Jsonc => jsonc::read(text),
+        Syntax::Toml => toml::read(text),
+        Syntax::Yaml => yaml::read(text),
     }
 }
 
@@ -349,6 +399,8 @@ pub(crate) fn edit(syntax: Syntax, text: &str, changes: &[Change]) -> Result<Str
         }
         let next = match syntax {
             Syntax::Jsonc => jsonc::edit(&edited, change),
+            Syntax::Toml => toml::edit(&edited, change),
+            Syntax::Yaml => yaml::edit(&edited, change),
         }?;
         let next = keep_line_ends(&edited, &next);
         let refused = |why| EditError::Unsafe {
@@ -356,7 +408,7 @@ pub(crate) fn edit(syntax: Syntax, text: &str, changes: &[Change]) -> Result<Str
             why,
         };
         match read(syntax, &next) {
-            Ok(after) if after == wanted => {}
+            Ok(after) if syntax.same(&after, &wanted) => {}
             Ok(_) => return Err(refused("something else in the file would change with it")),
             Err(_) => return Err(refused(syntax.broken())),
         }
@@ -364,14 +416,6 @@ pub(crate) fn edit(syntax: Syntax, text: &str, changes: &[Change]) -> Result<Str
         tree = wanted;
     }
     Ok(format!("{bom}{edited}"))
-}
-
-impl Syntax {
-    fn broken(self) -> &'static str {
-        match self {
-            Self::Jsonc => "the file would not be JSON any more",
-        }
-    }
 }
 
 /// Gives the lines that are as before their own line ends back, and the new ones those of the file.

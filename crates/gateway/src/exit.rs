@@ -67,13 +67,17 @@ pub(crate) enum Exit {
     TargetDown,
     /// `replay`: an answer differs from the recorded one.
     Differs,
+    /// `import`: a file or an entry could not be used.
+    ImportIncomplete,
+    /// `doctor`: something is wrong.
+    DoctorFindings,
     /// Left at once on the third signal, without waiting for anything.
     Interrupted,
 }
 
 impl Exit {
     /// Every way to end, in the order of the numbers.
-    pub(crate) const ALL: [Exit; 25] = [
+    pub(crate) const ALL: [Exit; 27] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Usage,
@@ -98,6 +102,8 @@ impl Exit {
         Exit::NotSurvived,
         Exit::TargetDown,
         Exit::Differs,
+        Exit::ImportIncomplete,
+        Exit::DoctorFindings,
         Exit::Interrupted,
     ];
 
@@ -134,6 +140,8 @@ impl Exit {
             Self::NotSurvived => 50,
             Self::TargetDown => 51,
             Self::Differs => 60,
+            Self::ImportIncomplete => 70,
+            Self::DoctorFindings => 71,
             Self::Interrupted => 130,
         }
     }
@@ -165,6 +173,8 @@ impl Exit {
             Self::NotSurvived => "not-survived",
             Self::TargetDown => "target-down",
             Self::Differs => "differs",
+            Self::ImportIncomplete => "import-incomplete",
+            Self::DoctorFindings => "doctor-findings",
             Self::Interrupted => "interrupted",
         }
     }
@@ -266,6 +276,14 @@ impl Exit {
             Self::Differs => (
                 "`replay`: at least one answer differs from the recorded one.",
                 "The differences are printed; `--ignore MEMBER` leaves out what changes by nature.",
+            ),
+            Self::ImportIncomplete => (
+                "`import`: at least one file or entry could not be used; everything else was imported.",
+                "The message names the file, with line and column, or the keys that lead to the entry.",
+            ),
+            Self::DoctorFindings => (
+                "`doctor`: at least one finding is a warning or an error.",
+                "Each finding says what to do about it.",
             ),
             Self::Interrupted => (
                 "Left at once on the third signal, without waiting for anything.",

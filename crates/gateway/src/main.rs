@@ -1,6 +1,5 @@
 //! The `mainstay` command: reads the command line, runs the command, ends with its exit code.
 
-#[allow(dead_code, reason = "the commands that use it come next")]
 mod apps;
 #[cfg(feature = "chaos")]
 mod chaos;

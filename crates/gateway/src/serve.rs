@@ -35,6 +35,7 @@ pub(crate) mod replay;
 pub(crate) mod seal;
 pub(crate) mod sessions;
 pub(crate) mod subscriptions;
+pub(crate) mod view;
 pub(crate) mod whence;
 
 use std::net::SocketAddr;
@@ -62,6 +63,7 @@ use self::replay::ReplayLimits;
 use self::seal::Sealer;
 use self::sessions::Sessions;
 use self::subscriptions::Subscriptions;
+use self::view::Views;
 
 use crate::admin::door::{self, Way};
 use crate::record::Recorder;
@@ -99,6 +101,9 @@ pub struct GatewaySettings {
     /// In its first moments, how long a listing of the aggregate waits for servers that have never listed, counted from
     /// the start of the gateway, in milliseconds. Default: 3 s.
     pub startup_grace_ms: u64,
+    /// How long a listing waits for a server to say what it lists to clients of this kind, if nobody knows: counted from
+    /// when the server was asked first, in milliseconds. Later it is told by `list_changed`. Default: 3 s.
+    pub own_listing_ms: u64,
     /// A silent stream says something after this long, in milliseconds; an answer that takes longer becomes a stream.
     /// Default: 15 s.
     pub keep_alive_ms: u64,
@@ -151,6 +156,7 @@ impl Default for GatewaySettings {
             page_bytes_max: 8 * 1024 * 1024,
             edge_patience_ms: 15_000,
             startup_grace_ms: 3_000,
+            own_listing_ms: 3_000,
             keep_alive_ms: 15_000,
             head_ms: 20_000,
             body_ms: 30_000,
@@ -224,6 +230,8 @@ pub(crate) struct Shared {
     pub(crate) old: old::Streams,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) levels: Levels,
+    /// What clients see that declare what they can do.
+    pub(crate) views: Views,
     /// Which server issued which task, on the aggregate.
     pub(crate) task_owners: Tasks,
     /// Cancelled when somebody asks that Mainstay ends.
@@ -313,6 +321,7 @@ impl Gateway {
             subscriptions: Subscriptions::default(),
             levels: Levels::default(),
             task_owners: Tasks::default(),
+            views: Views::new(manager.own_listings()),
             ending,
             hurry,
             tasks,

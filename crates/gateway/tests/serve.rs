@@ -50,3 +50,5 @@ mod subscriptions;
 mod support;
 #[path = "serve/telemetry.rs"]
 mod telemetry;
+#[path = "serve/views.rs"]
+mod views;

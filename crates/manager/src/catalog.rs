@@ -179,14 +179,21 @@ impl Catalog {
             .all(|list| list.items.is_empty())
     }
 
+    /// Whether two catalogs list the same; what the server said of itself does not count.
+    #[must_use]
+    pub fn same_items(&self, other: &Self) -> bool {
+        self.digests() == other.digests()
+    }
+
+    /// Identifies everything that is listed.
+    pub(crate) fn digests(&self) -> [Digest; 4] {
+        [&self.tools, &self.prompts, &self.resources, &self.templates].map(|list| list.digest)
+    }
+
     /// Whether two catalogs show the same things to clients; freshness does not count.
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
-        self.tools.digest == other.tools.digest
-            && self.prompts.digest == other.prompts.digest
-            && self.resources.digest == other.resources.digest
-            && self.templates.digest == other.templates.digest
-            && self.greeting == other.greeting
+        self.same_items(other) && self.greeting == other.greeting
     }
 }
 

@@ -45,7 +45,7 @@ impl ServerHandle {
     }
 
     /// The server's own slot: another one than before once the name was removed from the config and has come back.
-    fn place(&self) -> Cow<'_, Place> {
+    pub(crate) fn place(&self) -> Cow<'_, Place> {
         let same = &self.made_for;
         let other = same
             .slot
@@ -108,6 +108,10 @@ impl ServerHandle {
             desk: self.desk.clone(),
             way: found?,
         })
+    }
+
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.desk
     }
 
     async fn way_of(&self, face: &ClientFace) -> Result<Option<Arc<Way>>, CallError> {

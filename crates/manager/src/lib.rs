@@ -27,6 +27,7 @@
 
 mod admission;
 pub mod asks;
+mod audience;
 mod call;
 pub mod calls;
 pub mod catalog;
@@ -60,6 +61,7 @@ pub mod wire_log;
 pub mod wishes;
 
 pub use self::asks::{Ask, Said};
+pub use self::audience::{Audience, Listed};
 pub use self::calls::{CallRecord, Origin, Outcome, TraceContext};
 pub use self::catalog::Catalog;
 pub use self::counters::Counts;

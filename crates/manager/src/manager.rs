@@ -227,6 +227,13 @@ impl Manager {
         self.shared.version()
     }
 
+    /// Says when what some clients are listed beside the publication ([`ServerHandle::listed_to`]) may have changed, as a
+    /// level.
+    #[must_use]
+    pub fn own_listings(&self) -> watch::Receiver<u64> {
+        self.shared.own()
+    }
+
     /// What is going on with every server, by name.
     #[must_use]
     pub fn status(&self) -> Vec<ServerStatus> {

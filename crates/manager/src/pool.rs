@@ -12,6 +12,7 @@ mod key;
 mod lanes;
 mod ledger;
 mod seat;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,7 @@ use self::lanes::Lanes;
 pub(crate) use self::ledger::Ledger;
 use self::seat::era_of;
 pub(crate) use self::seat::{connect, seat, too_many};
+pub(crate) use self::shown::Shown;
 use crate::config::Scope;
 use crate::driver::Place;
 use crate::error::{CallError, Refusal};
@@ -50,6 +52,8 @@ pub(crate) struct Family {
     pub(crate) off: AtomicBool,
     /// Taken out of the config, for good: its name may come back as another server, with a family of its own.
     pub(crate) removed: AtomicBool,
+    /// What further connections have listed.
+    pub(crate) shown: Shown,
     /// The further connections.
     connections: ArcSwap<BTreeMap<Key, Arc<Place>>>,
     /// By keys with lane 0. Entries are no more than there are connections and calls.
@@ -201,11 +205,11 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
             None => era_of(shared, &CallOptions::default()).await?,
         };
         // Modern servers are told with every request.
-        if era == Era::Modern && !wants_legacy(face, &slot.family) {
+        if era == Era::Modern && !wants_legacy(face.era, &slot.family) {
             return Ok(None);
         }
     }
-    let legacy = known_era(slot) != Some(Era::Legacy) && wants_legacy(face, &slot.family);
+    let legacy = known_era(slot) != Some(Era::Legacy) && wants_legacy(face.era, &slot.family);
     Ok(Some(Way {
         info: client.as_ref().and(face.info.clone()),
         key: Key {
@@ -222,12 +226,12 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
 
 /// Whether a caller is better served in the legacy era, as far as the server speaks it: servers of both eras may ask things
 /// of a legacy client in the words of that era only.
-fn wants_legacy(face: &ClientFace, family: &Family) -> bool {
-    face.era == Some(Era::Legacy) && !family.modern_only.load(Ordering::Relaxed)
+pub(crate) fn wants_legacy(era: Option<Era>, family: &Family) -> bool {
+    era == Some(Era::Legacy) && !family.modern_only.load(Ordering::Relaxed)
 }
 
 /// The era that the server spoke last, as far as that is known without asking.
-fn known_era(slot: &Slot) -> Option<Era> {
+pub(crate) fn known_era(slot: &Slot) -> Option<Era> {
     let current = slot.current.load();
     let connected = current
         .as_ref()

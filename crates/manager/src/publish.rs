@@ -128,6 +128,56 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// What clients see of these catalogs, by server name: a pure function, the same whoever listed first (law 24).
+    #[must_use]
+    pub fn merge(version: u64, servers: BTreeMap<Box<str>, Arc<Catalog>>) -> Self {
+        let merged = |kind, list: fn(&Catalog) -> &ItemList| merge(&servers, kind, list);
+        Self {
+            version,
+            tools: merged(ItemKind::Tool, |catalog| &catalog.tools),
+            prompts: merged(ItemKind::Prompt, |catalog| &catalog.prompts),
+            resources: merged(ItemKind::Resource, |catalog| &catalog.resources),
+            templates: merged(ItemKind::ResourceTemplate, |catalog| &catalog.templates),
+            servers,
+        }
+    }
+
+    /// The same with other catalogs for some of the servers. Those of servers that are not published are left out: what is
+    /// switched off is seen by nobody (law 5).
+    #[must_use]
+    pub fn with(&self, own: &BTreeMap<Box<str>, Arc<Catalog>>) -> Self {
+        let mut servers = self.servers.clone();
+        for (name, catalog) in own {
+            if let Some(shown) = servers.get_mut(name) {
+                *shown = Arc::clone(catalog);
+            }
+        }
+        Self::merge(self.version, servers)
+    }
+
+    /// A part of it: some servers, and of those the tools that fit. Everything that stays keeps the name that it has here.
+    #[must_use]
+    pub fn part(&self, server: impl Fn(&str) -> bool, tool: impl Fn(&str) -> bool) -> Self {
+        let of = |listing: &Listing, fits: &dyn Fn(&Published) -> bool| {
+            let items = listing.items.iter();
+            let items = items.filter(|item| server(&item.server) && fits(item));
+            let hidden = listing.hidden.iter();
+            let hidden = hidden.filter(|hidden| server(&hidden.server));
+            Listing::new(items.cloned().collect(), hidden.cloned().collect())
+        };
+        let servers = self.servers.iter().filter(|(name, _)| server(name));
+        Self {
+            version: self.version,
+            tools: of(&self.tools, &|item| tool(&item.exposed)),
+            prompts: of(&self.prompts, &|_| true),
+            resources: of(&self.resources, &|_| true),
+            templates: of(&self.templates, &|_| true),
+            servers: servers
+                .map(|(name, catalog)| (name.clone(), Arc::clone(catalog)))
+                .collect(),
+        }
+    }
+
     /// The server that answers for a resource uri as clients of the aggregate write it, and its own uri for it: the
     /// one that listed it, else the one whose template fits best, else the one whose tool shows it (`ui://`), else the only
     /// one that has resources at all. Uris that collide are exposed as `mainstay://{server}/{uri}`, and everything of that form goes to the server that it names.
@@ -220,7 +270,7 @@ fn fits(template: &str, uri: &str) -> bool {
 /// The single writer of the publication.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    servers: BTreeMap<Box<str>, (SlotId, Arc<Catalog>)>,
+    servers: BTreeMap<Box<str>, Arc<Catalog>>,
     shared: Arc<Shared>,
 }
 
@@ -229,9 +279,16 @@ pub(crate) struct Publisher {
 pub(crate) struct Shared {
     snapshot: ArcSwap<Publication>,
     version: watch::Sender<u64>,
+    /// Grows when a further connection has listed, or is gone.
+    own: watch::Sender<u64>,
 }
 
 impl Shared {
+    /// Says when what some clients see beside the publication may have changed, as a level.
+    pub(crate) fn own(&self) -> watch::Receiver<u64> {
+        self.own.subscribe()
+    }
+
     /// The current snapshot.
     pub(crate) fn current(&self) -> Arc<Publication> {
         self.snapshot.load_full()
@@ -249,6 +306,7 @@ impl Publisher {
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::default(),
             version: watch::Sender::new(0),
+            own: watch::Sender::new(0),
         });
         (
             Self {
@@ -261,16 +319,9 @@ impl Publisher {
 
     /// Publishes a server's catalog. The same content again moves only its freshness; `Some(version)` when clients see
     /// something new.
-    pub(crate) fn publish(
-        &mut self,
-        slot: SlotId,
-        server: &str,
-        catalog: Arc<Catalog>,
-    ) -> Option<u64> {
-        let before = self
-            .servers
-            .insert(server.into(), (slot, Arc::clone(&catalog)));
-        if before.is_some_and(|(_, before)| before.same_content(&catalog)) {
+    pub(crate) fn publish(&mut self, server: &str, catalog: Arc<Catalog>) -> Option<u64> {
+        let before = self.servers.insert(server.into(), Arc::clone(&catalog));
+        if before.is_some_and(|before| before.same_content(&catalog)) {
             let current = self.shared.snapshot.load_full();
             self.swap(current.version);
             return None;
@@ -296,36 +347,31 @@ impl Publisher {
         version
     }
 
+    /// A further connection has listed, or is gone: what its clients see may be something else now.
+    pub(crate) fn own_changed(&self) {
+        self.shared.own.send_modify(|version| *version += 1);
+    }
+
     fn swap(&self, version: u64) {
-        let merged = |kind, list: fn(&Catalog) -> &ItemList| merge(&self.servers, kind, list);
-        self.shared.snapshot.store(Arc::new(Publication {
-            version,
-            tools: merged(ItemKind::Tool, |catalog| &catalog.tools),
-            prompts: merged(ItemKind::Prompt, |catalog| &catalog.prompts),
-            resources: merged(ItemKind::Resource, |catalog| &catalog.resources),
-            templates: merged(ItemKind::ResourceTemplate, |catalog| &catalog.templates),
-            servers: self
-                .servers
-                .iter()
-                .map(|(name, (_, catalog))| (name.clone(), Arc::clone(catalog)))
-                .collect(),
-        }));
+        let publication = Publication::merge(version, self.servers.clone());
+        self.shared.snapshot.store(Arc::new(publication));
     }
 }
 
 fn merge(
-    servers: &BTreeMap<Box<str>, (SlotId, Arc<Catalog>)>,
+    servers: &BTreeMap<Box<str>, Arc<Catalog>>,
     kind: ItemKind,
     list: fn(&Catalog) -> &ItemList,
 ) -> Listing {
     let mut raws: Vec<(&str, &RawItem)> = Vec::new();
     let mut entries = Vec::new();
     let mut hidden = Vec::new();
-    for (server, (slot, catalog)) in servers {
+    for (server, catalog) in servers {
         for item in &list(catalog).items {
             raws.push((server, item));
             entries.push(Entry {
-                slot: *slot,
+                // Each server has one catalog here.
+                slot: SlotId(0),
                 server,
                 name: &item.name,
             });

@@ -67,6 +67,8 @@ pub(crate) struct Slot {
     pub(crate) listed: ArcSwapOption<Catalog>,
     /// What is shown of it: the catalog of everybody but the driver, the listings and the store.
     pub(crate) catalog: ArcSwapOption<Catalog>,
+    /// Set once it has listed itself.
+    pub(crate) has_listed: watch::Sender<bool>,
     /// One for all connections of the server.
     pub(crate) admission: Arc<Admission>,
     /// Calls that wait for this connection of the server, or for others to end (F152).
@@ -131,6 +133,7 @@ impl Slot {
             view: View::blank(status),
             listed: ArcSwapOption::empty(),
             catalog: ArcSwapOption::empty(),
+            has_listed: watch::Sender::new(false),
             counters: Arc::default(),
             ledger: Arc::new(Ledger::new()),
             ids: Arc::new(AtomicU64::new(1)),
@@ -170,6 +173,7 @@ impl Slot {
             // Until it has listed itself, what the server listed elsewhere is the best there is.
             listed: ArcSwapOption::new(self.listed.load_full()),
             catalog: ArcSwapOption::new(self.catalog.load_full()),
+            has_listed: watch::Sender::new(false),
             admission: Arc::clone(&self.admission),
             waiting: AtomicUsize::new(0),
             events: Arc::new(self.events.of_connection(beside.number)),

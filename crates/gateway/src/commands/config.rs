@@ -101,7 +101,7 @@ fn no_config(error: &NoConfig) -> Stop {
 }
 
 /// There is one, and nothing in it can be used.
-fn refused(error: &ConfigError) -> Stop {
+pub(crate) fn refused(error: &ConfigError) -> Stop {
     let problems = error.problems();
     if problems.is_empty() {
         let text = error.to_string();

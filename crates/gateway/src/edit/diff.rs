@@ -137,7 +137,7 @@ fn collect<'n>(node: &'n Node, secret: bool, found: &mut Vec<&'n str>) {
                 collect(value, secret || keeps_secrets(name), found);
             }
         }
-        Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_) => {}
+        Node::Null | Node::Bool(_) | Node::Literal(_) | Node::Text(_) => {}
     }
 }
 

@@ -44,7 +44,7 @@ fn node(value: &Value<'_>) -> Node {
     match value {
         Value::NullKeyword(_) => Node::Null,
         Value::BooleanLit(lit) => Node::Bool(lit.value),
-        Value::NumberLit(lit) => Node::Number(lit.value.to_owned()),
+        Value::NumberLit(lit) => Node::Literal(lit.value.to_owned()),
         Value::StringLit(lit) => Node::Text(lit.value.to_string()),
         Value::Array(array) => Node::List(array.elements.iter().map(node).collect()),
         Value::Object(object) => Node::Map(
@@ -134,7 +134,7 @@ fn input(value: &Node) -> CstInputValue {
     match value {
         Node::Null => CstInputValue::Null,
         Node::Bool(yes) => CstInputValue::Bool(*yes),
-        Node::Number(text) => CstInputValue::Number(text.clone()),
+        Node::Literal(text) => CstInputValue::Number(text.clone()),
         Node::Text(text) => CstInputValue::String(text.clone()),
         Node::List(items) => CstInputValue::Array(items.iter().map(input).collect()),
         Node::Map(entries) => CstInputValue::Object(

@@ -125,7 +125,7 @@ fn an_entry_is_taken_out_with_its_comma() {
         read(Syntax::Jsonc, &after).unwrap(),
         Node::Map(vec![
             ("mcpServers".into(), Node::empty()),
-            ("other".into(), Node::Number("1.50e3".into())),
+            ("other".into(), Node::Literal("1.50e3".into())),
         ])
     );
     assert_eq!(
@@ -194,4 +194,214 @@ fn names_and_texts_of_any_kind_arrive_as_they_are() {
         tree.at(&["mcpServers".into(), odd.into()]),
         Some(&odd.into())
     );
+}
+
+#[track_caller]
+fn after(syntax: Syntax, text: &str, changes: &[Change]) -> String {
+    edit(syntax, text, changes).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+const CODEX: &str = r#"# my Codex
+model = "gpt-5" # fast
+
+[mcp_servers.time]
+command = "uvx"
+args = ["mcp-server-time"]
+
+# the company's
+[mcp_servers.github]
+url = 'https://example.org/mcp'
+timeout = 1_000
+
+[mcp_servers.github.env]
+A = "b"
+
+[profiles.x]
+y = 1.0
+"#;
+
+#[test]
+fn toml_gets_a_table_of_its_own_and_nothing_else_changes() {
+    let path = ["mcp_servers", "mainstay"];
+    let set = || Change::set(path, entry());
+    let added = after(Syntax::Toml, CODEX, &[set()]);
+    let table = "\n[mcp_servers.mainstay]\ncommand = \"mainstay\"\nargs = [\"stdio\"]\n";
+    assert!(added.contains(table), "{added}");
+    assert_eq!(added.replacen(table, "", 1), CODEX);
+    assert_eq!(after(Syntax::Toml, &added, &[Change::remove(path)]), CODEX);
+    let crlf = CODEX.replace('\n', "\r\n");
+    let added = after(Syntax::Toml, &crlf, &[set()]);
+    assert_eq!(added.replace("\r\n", "").find('\n'), None, "{added:?}");
+    assert_eq!(after(Syntax::Toml, &added, &[Change::remove(path)]), crlf);
+    let fresh = after(Syntax::Toml, "", &[set()]);
+    assert_eq!(fresh, table.trim_start());
+}
+
+#[test]
+fn toml_keeps_comments_of_what_is_taken_out_and_the_place_of_what_is_replaced() {
+    let gone = after(
+        Syntax::Toml,
+        CODEX,
+        &[Change::remove(["mcp_servers", "github"])],
+    );
+    assert!(
+        gone.contains("# the company's") && !gone.contains("example.org"),
+        "{gone}"
+    );
+    assert!(!gone.contains("A = "), "{gone}");
+    let replaced = after(
+        Syntax::Toml,
+        CODEX,
+        &[Change::set(["mcp_servers", "time"], entry())],
+    );
+    let at = |word: &str| replaced.find(word).unwrap();
+    assert!(
+        at("[mcp_servers.time]") < at("[mcp_servers.github]"),
+        "{replaced}"
+    );
+    let inline = "mcp_servers = { time = { command = \"uvx\" } }\n";
+    let added = after(
+        Syntax::Toml,
+        inline,
+        &[Change::set(["mcp_servers", "mainstay"], entry())],
+    );
+    assert_eq!(
+        added,
+        "mcp_servers = { time = { command = \"uvx\" }, mainstay = { command = \"mainstay\", args = [\"stdio\"] } }\n"
+    );
+    let error = edit(Syntax::Toml, "a = ", &[]).unwrap_err();
+    assert!(error.to_string().contains("line 1, column"), "{error}");
+    let error = edit(
+        Syntax::Toml,
+        "mcp_servers = 1",
+        &[Change::set(["mcp_servers", "a"], entry())],
+    );
+    assert_eq!(error, Err(EditError::NotAMap(vec!["mcp_servers".into()])));
+    let error = edit(
+        Syntax::Toml,
+        "",
+        &[Change::set(["a"], Node::List(vec![Node::Null]))],
+    );
+    assert!(matches!(error, Err(EditError::Unsafe { .. })), "{error:?}");
+}
+
+const HERMES: &str = r#"# hermes
+model: "x"   # the good one
+mcp_servers:   # mine
+  time:
+    command: uvx
+    args: ["mcp-server-time"]
+    env:
+      TZ: 'Europe/Berlin'
+
+  # the company's
+  github:
+    url: https://example.org/mcp
+    note: |
+      two
+      lines
+
+display:
+  skin: default
+"#;
+
+#[test]
+fn yaml_gets_lines_of_its_own_and_nothing_else_changes() {
+    let path = ["mcp_servers", "mainstay"];
+    let set = || Change::set(path, entry());
+    let lines = "  mainstay:\n    command: mainstay\n    args: [\"stdio\"]\n";
+    for text in [
+        HERMES.to_owned(),
+        HERMES.replace('\n', "\r\n"),
+        HERMES.replace("\n\ndisplay:\n  skin: default\n", ""),
+    ] {
+        let added = after(Syntax::Yaml, &text, &[set()]);
+        assert!(added.replace("\r\n", "\n").contains(lines), "{added}");
+        let gone = after(Syntax::Yaml, &added, &[Change::remove(path)]);
+        assert_eq!(gone.trim_end(), text.trim_end());
+        assert_eq!(gone.contains('\r'), text.contains('\r'));
+    }
+    let gone = after(
+        Syntax::Yaml,
+        HERMES,
+        &[Change::remove(["mcp_servers", "time"])],
+    );
+    assert!(gone.contains("# mine\n\n  # the company's\n"), "{gone}");
+    let none = after(
+        Syntax::Yaml,
+        &gone,
+        &[Change::remove(["mcp_servers", "github"])],
+    );
+    assert!(none.contains("mcp_servers: {}   # mine\n"), "{none}");
+    let again = after(Syntax::Yaml, &none, &[set()]);
+    assert!(
+        again.contains(&format!("mcp_servers:   # mine\n{lines}")),
+        "{again}"
+    );
+}
+
+#[test]
+fn yaml_of_every_shape_is_edited_or_refused() {
+    let set = || Change::set(["extensions", "mainstay"], entry());
+    let remove = || Change::remove(["extensions", "mainstay"]);
+    for text in [
+        "",
+        "# nothing yet\n",
+        "---\n",
+        "extensions:\n",
+        "extensions: {}\n",
+        "extensions: null # none\nx: 1\n",
+        "extensions: {a: {b: 1}}\n",
+        "extensions:\n    a:\n        b: [1, 2]\n",
+        "other: 1",
+        "extensions:\n  a: &x {b: 1}\n  c: *x\n",
+        "extensions:\n  a:\n    - one\n    - two: 2\n      three: 3\n# the end",
+        "{}",
+    ] {
+        let before = read(Syntax::Yaml, text).unwrap();
+        let added = after(Syntax::Yaml, text, &[set()]);
+        let at = ["extensions".into(), "mainstay".into()];
+        let tree = read(Syntax::Yaml, &added).unwrap();
+        assert_eq!(tree.at(&at), Some(&entry()), "{added}");
+        let gone = after(Syntax::Yaml, &added, &[remove()]);
+        let left = read(Syntax::Yaml, &gone).unwrap();
+        for (name, value) in before
+            .entries()
+            .iter()
+            .filter(|(name, _)| name != "extensions")
+        {
+            assert_eq!(left.get(name), Some(value), "{gone}");
+        }
+        for comment in ["# nothing yet", "# none", "# the end"] {
+            assert_eq!(text.contains(comment), gone.contains(comment), "{gone}");
+        }
+    }
+    for text in [
+        "a: 1\n---\nb: 2\n",
+        "extensions: [1]\n",
+        "extensions: text\n",
+        "extensions: !odd {a: 1}\n",
+        "a: [1\n",
+        "extensions:\n  a: 1\nextensions:\n  b: 1\n",
+    ] {
+        let error = edit(Syntax::Yaml, text, &[set()]).unwrap_err();
+        assert!(!error.hint().is_empty(), "{error}");
+    }
+    // What an alias needs is not taken away.
+    let needed = "a: &x {b: 1}\nc: *x\n";
+    let error = edit(Syntax::Yaml, needed, &[Change::remove(["a"])]).unwrap_err();
+    assert!(matches!(error, EditError::Unsafe { .. }), "{error}");
+    // Words that readers of YAML take for something else are quoted.
+    let odd = Node::Map(
+        ["yes", "1.5", "null", "-y", "a: b", "", "#x", "é\n"]
+            .iter()
+            .map(|text| (format!("k{text}"), (*text).into()))
+            .collect(),
+    );
+    let tree = read(
+        Syntax::Yaml,
+        &after(Syntax::Yaml, "", &[Change::set(["m"], odd.clone())]),
+    )
+    .unwrap();
+    assert_eq!(tree.get("m"), Some(&odd));
 }

@@ -19,6 +19,8 @@ use tokio::time::Instant;
 use super::Shared;
 use super::fault::{Fault, shown};
 use super::pages::{self, Page};
+use super::push::Told;
+use super::view::{self, Viewer};
 
 /// How often starting servers are looked at while a listing waits for them.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
@@ -48,21 +50,50 @@ impl Endpoint {
         }
     }
 
+    /// The servers behind it.
+    fn servers(&self, shared: &Shared) -> Vec<ServerHandle> {
+        match self {
+            Self::All => shared.manager.servers(),
+            Self::Server(server) => vec![server.clone()],
+        }
+    }
+
+    /// What a client sees of several servers at once.
+    fn publication(&self, shared: &Shared, who: &Viewer) -> Arc<Publication> {
+        view::of_all(shared, who)
+    }
+
+    /// Sees to it that it becomes known what the servers list to this client. Waits for nothing.
+    pub(crate) fn look(&self, shared: &Arc<Shared>, who: &Viewer) {
+        if who.may_differ() {
+            view::look(shared, &self.servers(shared), who);
+        }
+    }
+
+    /// Waits a moment for what is about to be known: the first listings of the first moments, and what the servers list to
+    /// clients of this kind if nobody knows it, because many clients list once and never again.
+    pub(crate) async fn ready(&self, shared: &Arc<Shared>, who: &Viewer) {
+        self.settled(shared).await;
+        if who.may_differ() {
+            let grace = Duration::from_millis(shared.settings.own_listing_ms);
+            view::looked(shared, &self.servers(shared), who, grace).await;
+        }
+    }
+
     /// A page of a listing; the first without a cursor. On one server's endpoint it is served while the server is away (law
     /// 22); a server that was never listed is waited for within the edge patience.
     pub(crate) async fn list(
         &self,
         shared: &Shared,
+        who: &Viewer,
         what: (ListKind, Era),
         cursor: Option<&str>,
     ) -> Result<Page, Fault> {
         match self {
-            Self::All => {
-                settle(shared).await;
-                pages::of_all(shared, &shared.manager.publication(), what, cursor)
-            }
+            Self::All => pages::of_all(shared, self, &self.publication(shared, who), what, cursor),
             Self::Server(server) => {
                 let catalog = catalog(shared, server).await?;
+                let catalog = who.own(server).unwrap_or(catalog);
                 pages::of_server(shared, server.name(), &catalog, what, cursor)
             }
         }
@@ -70,24 +101,54 @@ impl Endpoint {
 
     /// Whether a server that is not switched off has never listed.
     pub(crate) fn is_incomplete(&self, shared: &Shared, publication: &Publication) -> bool {
+        self.servers(shared)
+            .iter()
+            .any(|server| never_listed(publication, server))
+    }
+
+    /// The text of a tool as a client sees it, to check headers against its schema.
+    pub(crate) fn tool(&self, shared: &Shared, who: &Viewer, name: &str) -> Option<Bytes> {
         match self {
-            Self::All => shared
-                .manager
-                .servers()
-                .iter()
-                .any(|server| never_listed(publication, server)),
-            Self::Server(server) => never_listed(publication, server),
+            Self::All => {
+                let publication = self.publication(shared, who);
+                publication.tools.find(name).map(|tool| tool.raw.clone())
+            }
+            Self::Server(server) => {
+                let publication = shared.manager.publication();
+                let catalog = publication.servers.get(server.name())?;
+                let own = who.own(server);
+                let catalog = own.as_ref().unwrap_or(catalog);
+                catalog.tools.find(name).map(|tool| tool.raw.clone())
+            }
         }
     }
 
-    /// The text of a tool as clients see it, to check headers against its schema.
-    pub(crate) fn tool(&self, shared: &Shared, name: &str) -> Option<Bytes> {
-        let publication = shared.manager.publication();
+    /// What a client sees, as far as it can be told about changes. A server that is not published (disabled, never listed)
+    /// has nothing.
+    pub(crate) fn digests(&self, shared: &Shared, who: &Viewer) -> Told {
         match self {
-            Self::All => publication.tools.find(name).map(|tool| tool.raw.clone()),
+            Self::All => {
+                let publication = self.publication(shared, who);
+                Told {
+                    tools: Some(publication.tools.digest),
+                    prompts: Some(publication.prompts.digest),
+                    resources: Some(publication.resources.digest),
+                    templates: Some(publication.templates.digest),
+                }
+            }
             Self::Server(server) => {
-                let catalog = publication.servers.get(server.name())?;
-                catalog.tools.find(name).map(|tool| tool.raw.clone())
+                let publication = shared.manager.publication();
+                let Some(published) = publication.servers.get(server.name()) else {
+                    return Told::default();
+                };
+                let own = who.own(server);
+                let catalog = own.as_ref().unwrap_or(published);
+                Told {
+                    tools: Some(catalog.tools.digest),
+                    prompts: Some(catalog.prompts.digest),
+                    resources: Some(catalog.resources.digest),
+                    templates: Some(catalog.templates.digest),
+                }
             }
         }
     }
@@ -96,12 +157,13 @@ impl Endpoint {
     pub(crate) fn resource(
         &self,
         shared: &Shared,
+        who: &Viewer,
         uri: &str,
     ) -> Result<(ServerHandle, Box<str>), Fault> {
         match self {
             Self::Server(server) => Ok((server.clone(), uri.into())),
             Self::All => {
-                let publication = shared.manager.publication();
+                let publication = self.publication(shared, who);
                 let (owner, upstream) = publication.locate(uri).ok_or_else(|| no_resource(uri))?;
                 Ok((handle(shared, owner)?, upstream.into()))
             }
@@ -117,11 +179,17 @@ impl Endpoint {
     }
 
     /// Waits for the first listing of the server that a name on the aggregate can only belong to: a call that races the
-    /// first start waits like any other (F17), and is told why if there is nothing to wait for.
-    pub(crate) async fn listed(&self, shared: &Shared, message: &Message) -> Result<(), Fault> {
+    /// first start waits like any other (F17), and is told why if there is nothing to wait for. The same where it is not
+    /// known yet what the server lists to clients of this kind.
+    pub(crate) async fn listed(
+        &self,
+        shared: &Arc<Shared>,
+        who: &Viewer,
+        message: &Message,
+    ) -> Result<(), Fault> {
         let publication = match self {
             Self::Server(_) => return Ok(()),
-            Self::All => shared.manager.publication(),
+            Self::All => self.publication(shared, who),
         };
         let listing = match message.method() {
             Some(method::TOOLS_CALL) => &publication.tools,
@@ -134,25 +202,35 @@ impl Endpoint {
         if listing.find(&name).is_some() {
             return Ok(());
         }
-        let owner =
-            shared.manager.servers().into_iter().find(|server| {
-                never_listed(&publication, server) && could_own(server.name(), &name)
-            });
-        match owner {
-            Some(server) => catalog(shared, &server).await.map(drop),
-            None => Ok(()),
+        let mut owners = self.servers(shared);
+        owners.retain(|server| could_own(server.name(), &name));
+        let never = owners
+            .iter()
+            .find(|server| never_listed(&publication, server));
+        if let Some(server) = never {
+            catalog(shared, server).await?;
         }
+        if who.may_differ() {
+            let patience = Duration::from_millis(shared.settings.edge_patience_ms);
+            view::looked(shared, &owners, who, patience).await;
+        }
+        Ok(())
     }
 
     /// Finds the server of a request that is to be passed on, and translates names into its own.
-    pub(crate) fn route(&self, shared: &Shared, message: Message) -> Result<Routed, Fault> {
+    pub(crate) fn route(
+        &self,
+        shared: &Shared,
+        who: &Viewer,
+        message: Message,
+    ) -> Result<Routed, Fault> {
         match self {
             Self::Server(server) => Ok(Routed {
                 server: server.clone(),
                 request: request(message)?,
             }),
             Self::All => {
-                let publication = shared.manager.publication();
+                let publication = self.publication(shared, who);
                 match message.method().unwrap_or_default() {
                     method::TOOLS_CALL => named(shared, message, &["params", "name"], |name| {
                         publication

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use mainstay::ServerHandle;
+use mainstay::{ClientFace, ServerHandle};
 use mainstay_wire::views::{CallView, CancelledView, InitializeParams};
 use mainstay_wire::{Era, Id, Kind, ListKind, Message, Parts, codes, headers, method};
 
@@ -29,6 +29,7 @@ use super::push::{self, Told};
 use super::replay::Resume;
 use super::sessions::{NoSession, Opening, Session};
 use super::subscriptions::{self, Terms};
+use super::view::Viewer;
 use super::whence;
 
 /// How long a client's notification may take on its way to the server.
@@ -201,8 +202,13 @@ pub(crate) async fn open(
         Ok(params) => params,
         Err(error) => return (None, fault(id, &Fault::params(error.to_string()))),
     };
+    let face = ClientFace {
+        capabilities: (&*params.capabilities).into(),
+        era: Some(Era::Legacy),
+        ..ClientFace::default()
+    };
     // What the client knows is what was published before it asked.
-    let told = Told::now(shared, endpoint);
+    let told = Told::now(shared, endpoint, &Viewer::of(face));
     let face = endpoint.face(shared, Era::Legacy).await;
     let opening = Opening {
         server: endpoint.server_name().map(Into::into),
@@ -218,6 +224,8 @@ pub(crate) async fn open(
             return (None, fault(id, &wrong));
         }
     };
+    // It will list in a moment.
+    endpoint.look(shared, session.viewer());
     let instructions = face
         .instructions
         .map(|text| format!(",\"instructions\":{text}"))
@@ -335,10 +343,12 @@ async fn list(
         Ok(cursor) => cursor,
         Err(wrong) => return fault(id, &wrong),
     };
+    endpoint.ready(shared, session.viewer()).await;
     // Taken first: what changes while the items are read is told afterwards.
-    let told = Told::now(shared, endpoint);
+    let told = Told::now(shared, endpoint, session.viewer());
+    let what = (kind, Era::Legacy);
     match endpoint
-        .list(shared, (kind, Era::Legacy), cursor.as_deref())
+        .list(shared, session.viewer(), what, cursor.as_deref())
         .await
     {
         Ok(page) => {
@@ -405,10 +415,10 @@ async fn pass_on(
     let method = message.method().unwrap_or_default().into();
     let info = session.opening.client_info.as_deref();
     let origin = whence::origin(endpoint, info, &message, headers);
-    if let Err(wrong) = endpoint.listed(shared, &message).await {
+    if let Err(wrong) = endpoint.listed(shared, session.viewer(), &message).await {
         return fault(&id, &wrong);
     }
-    let routed = match endpoint.route(shared, message) {
+    let routed = match endpoint.route(shared, session.viewer(), message) {
         Ok(routed) => routed,
         Err(wrong) => return fault(&id, &wrong),
     };

@@ -14,6 +14,7 @@ use mainstay_wire::{Message, headers, meta, method, raw};
 use super::Shared;
 use super::body::Reply;
 use super::endpoint::Endpoint;
+use super::view::Viewer;
 
 /// A relay marks its requests with this header.
 pub const RELAY: HeaderName = HeaderName::from_static("mainstay-relay");
@@ -108,7 +109,7 @@ pub(crate) fn complete(shared: &Shared, endpoint: &Endpoint, head: &mut Parts, m
 fn params(shared: &Shared, endpoint: &Endpoint, headers: &mut HeaderMap, message: &Message) {
     let tool = message
         .string_member(&["params", "name"])
-        .and_then(|name| endpoint.tool(shared, &name));
+        .and_then(|name| endpoint.tool(shared, &Viewer::of_request(message), &name));
     let annotated = tool
         .as_deref()
         .and_then(|tool| std::str::from_utf8(tool).ok())

@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
-use mainstay::ClientFace;
 use mainstay::catalog::CacheHint;
 use mainstay_wire::views::{CallView, ListenFilter};
 use mainstay_wire::{
@@ -28,6 +27,7 @@ use super::fault::{Fault, LIMIT_REACHED, shown};
 use super::pages;
 use super::push::{self, Resources, Wanted};
 use super::subscriptions::{SUBSCRIPTIONS_MAX, Terms};
+use super::view::{Viewer, face_of};
 use super::whence;
 
 /// Answers one POST of a modern client.
@@ -182,7 +182,7 @@ fn check_params(
     }
     let Some(tool) = message
         .string_member(&["params", "name"])
-        .and_then(|name| endpoint.tool(shared, &name))
+        .and_then(|name| endpoint.tool(shared, &Viewer::of_request(message), &name))
     else {
         return Ok(());
     };
@@ -261,10 +261,9 @@ async fn list(
         Ok(cursor) => cursor,
         Err(wrong) => return fault(Some(id), &wrong),
     };
-    match endpoint
-        .list(shared, (kind, Era::Modern), cursor.as_deref())
-        .await
-    {
+    let (who, what) = (Viewer::of_request(message), (kind, Era::Modern));
+    endpoint.ready(shared, &who).await;
+    match endpoint.list(shared, &who, what, cursor.as_deref()).await {
         Ok(page) => {
             let info = endpoint.info(shared);
             let to = Recipient {
@@ -285,13 +284,15 @@ async fn listen(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: &Mes
         Err(error) => return fault(Some(&id), &Fault::params(error.to_string())),
     };
     // Acknowledged is what will be kept: what no server takes on is left out.
-    let resources = resources(shared, endpoint, filter.uris).await;
+    let who = Viewer::of_request(message);
+    let resources = resources(shared, endpoint, &who, filter.uris).await;
     let wanted = Wanted {
         tools: filter.tools && endpoint.offers(shared, "tools"),
         prompts: filter.prompts && endpoint.offers(shared, "prompts"),
         resources: filter.resources && endpoint.offers(shared, "resources"),
     };
-    match push::listen_stream(shared, endpoint.clone(), id.clone(), wanted, resources) {
+    let listener = (endpoint.clone(), who);
+    match push::listen_stream(shared, listener, id.clone(), wanted, resources) {
         Some(stream) => body::events(stream),
         None => fault(
             Some(&id),
@@ -300,7 +301,12 @@ async fn listen(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: &Mes
     }
 }
 
-async fn resources(shared: &Arc<Shared>, endpoint: &Endpoint, uris: Vec<String>) -> Resources {
+async fn resources(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    who: &Viewer,
+    uris: Vec<String>,
+) -> Resources {
     let mut resources = Resources::default();
     if uris.is_empty() {
         return resources;
@@ -314,7 +320,7 @@ async fn resources(shared: &Arc<Shared>, endpoint: &Endpoint, uris: Vec<String>)
         .collect();
     let words = resources
         .subscriber
-        .add(shared, endpoint, &asked, &Terms::Promise)
+        .add(shared, endpoint, &asked, &Terms::Promise(who.clone()))
         .await;
     for (uri, word) in asked.iter().zip(words) {
         match word {
@@ -334,20 +340,11 @@ async fn pass_on(
 ) -> Reply {
     let view = CallView::of(&message);
     let progress_token = view.progress_token.map(Into::into);
-    let face = ClientFace {
-        capabilities: message
-            .member(&meta::in_params(meta::CLIENT_CAPABILITIES))
-            .unwrap_or("{}")
-            .into(),
-        info: message
-            .member(&meta::in_params(meta::CLIENT_INFO))
-            .map(Into::into),
-        client: None,
-        era: Some(Era::Modern),
-    };
+    let face = face_of(&message);
+    let who = Viewer::of_request(&message);
     let origin = whence::origin(endpoint, face.info.as_deref(), &message, headers);
     let method = message.method().unwrap_or_default().into();
-    if let Err(wrong) = endpoint.listed(shared, &message).await {
+    if let Err(wrong) = endpoint.listed(shared, &who, &message).await {
         return fault(Some(&id), &modern_code(wrong));
     }
     let asked = bridge::modern::Request::of(shared, message.clone(), endpoint.server_name());
@@ -355,7 +352,7 @@ async fn pass_on(
         Ok(asked) => asked,
         Err(wrong) => return fault(Some(&id), &wrong),
     };
-    let routed = match endpoint.route(shared, message) {
+    let routed = match endpoint.route(shared, &who, message) {
         Ok(routed) => routed,
         Err(wrong) => return fault(Some(&id), &modern_code(wrong)),
     };

@@ -162,6 +162,7 @@ struct Size {
 /// A page of what all servers list together, for clients of an era.
 pub(crate) fn of_all(
     shared: &Shared,
+    endpoint: &Endpoint,
     publication: &Publication,
     (kind, era): (ListKind, Era),
     cursor: Option<&str>,
@@ -171,7 +172,7 @@ pub(crate) fn of_all(
     Ok(Page {
         items,
         next,
-        hint: hint_of_all(shared, publication, kind),
+        hint: hint_of_all(shared, endpoint, publication, kind),
     })
 }
 
@@ -310,7 +311,12 @@ fn hint_of(catalog: &Catalog, kind: ListKind) -> CacheHint {
 }
 
 /// The most cautious of all servers that have such things. A server that has never listed may do so at any moment.
-fn hint_of_all(shared: &Shared, publication: &Publication, kind: ListKind) -> CacheHint {
+fn hint_of_all(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    publication: &Publication,
+    kind: ListKind,
+) -> CacheHint {
     let capability = match kind {
         ListKind::Tools => "tools",
         ListKind::Prompts => "prompts",
@@ -324,7 +330,7 @@ fn hint_of_all(shared: &Shared, publication: &Publication, kind: ListKind) -> Ca
         })
         .map(|catalog| hint_of(catalog, kind));
     let hint = hints.reduce(CacheHint::and).unwrap_or(CacheHint::NONE);
-    if hint.ttl_ms > 0 && Endpoint::All.is_incomplete(shared, publication) {
+    if hint.ttl_ms > 0 && endpoint.is_incomplete(shared, publication) {
         return CacheHint { ttl_ms: 0, ..hint };
     }
     hint

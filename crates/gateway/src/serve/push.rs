@@ -21,6 +21,7 @@ use super::endpoint::Endpoint;
 use super::events;
 use super::sessions::StreamOpen;
 use super::subscriptions::Subscriber;
+use super::view::Viewer;
 
 /// The listings that a client was last told about, by their digests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,26 +33,9 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// What is published now at an endpoint. A server that is not published (disabled, never listed) has nothing.
-    pub(crate) fn now(shared: &Shared, endpoint: &Endpoint) -> Self {
-        let publication = shared.manager.publication();
-        match endpoint {
-            Endpoint::All => Self {
-                tools: Some(publication.tools.digest),
-                prompts: Some(publication.prompts.digest),
-                resources: Some(publication.resources.digest),
-                templates: Some(publication.templates.digest),
-            },
-            Endpoint::Server(server) => match publication.servers.get(server.name()) {
-                Some(catalog) => Self {
-                    tools: Some(catalog.tools.digest),
-                    prompts: Some(catalog.prompts.digest),
-                    resources: Some(catalog.resources.digest),
-                    templates: Some(catalog.templates.digest),
-                },
-                None => Self::default(),
-            },
-        }
+    /// What a client sees at an endpoint now.
+    pub(crate) fn now(shared: &Shared, endpoint: &Endpoint, who: &Viewer) -> Self {
+        endpoint.digests(shared, who)
     }
 
     /// Takes over what was seen of one kind.
@@ -118,20 +102,43 @@ enum Step {
 struct Common {
     shared: Arc<Shared>,
     endpoint: Endpoint,
+    who: Viewer,
     version: watch::Receiver<u64>,
+    /// What clients see beside the publication.
+    own: watch::Receiver<u64>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Common {
-    fn new(shared: &Arc<Shared>, endpoint: Endpoint) -> Option<Self> {
+    fn new(shared: &Arc<Shared>, endpoint: Endpoint, who: Viewer) -> Option<Self> {
         let permit = Arc::clone(&shared.push_streams).try_acquire_owned().ok()?;
-        let version = shared.manager.published();
         Some(Self {
             shared: Arc::clone(shared),
             endpoint,
-            version,
+            who,
+            version: shared.manager.published(),
+            own: shared.views.changes(),
             _permit: permit,
         })
+    }
+
+    /// What the client sees now. Whatever changes after this is noticed by [`Common::changed`].
+    fn now(&mut self) -> Told {
+        self.version.mark_unchanged();
+        self.own.mark_unchanged();
+        // Whether everybody's new listing means a new one for this client is to be found out.
+        self.endpoint.look(&self.shared, &self.who);
+        Told::now(&self.shared, &self.endpoint, &self.who)
+    }
+
+    /// Resolves when the client may see something else than it did; `false` if nothing will change any more. Cancel-safe: a
+    /// watch keeps what was not seen.
+    async fn changed(&mut self) -> bool {
+        tokio::select! {
+            // Cancel-safe, both of them: as above.
+            changed = self.version.changed() => changed.is_ok(),
+            changed = self.own.changed() => changed.is_ok(),
+        }
     }
 
     fn keep_alive(&self) -> Duration {
@@ -154,9 +161,8 @@ pub(crate) fn session_stream(
     async fn step(state: &mut State) -> Step {
         let silent_until = Instant::now() + state.common.keep_alive();
         loop {
-            state.common.version.mark_unchanged();
             state.changes.mark_unchanged();
-            let now = Told::now(&state.common.shared, &state.common.endpoint);
+            let now = state.common.now();
             if let Some(method) = due(&state.open, &now) {
                 return Step::Say(events::frame(Message::notification(method, None).into()));
             }
@@ -166,23 +172,24 @@ pub(crate) fn session_stream(
                 return Step::Say(events::frame(updated(&uri, None)));
             }
             let session = Arc::clone(state.open.session());
+            let ending = state.common.shared.ending.clone();
             tokio::select! {
                 // Cancel-safe: a watch keeps what was not seen.
-                changed = state.common.version.changed() => if changed.is_err() { return Step::End(None) },
+                goes_on = state.common.changed() => if !goes_on { return Step::End(None) },
                 // Cancel-safe: as above.
                 () = state.open.changed() => {}
                 // Cancel-safe: as above. Its sender lives in the session, which the stream holds.
                 _changed = state.changes.changed() => {}
                 // Cancel-safe: tokens and sleeps hold nothing.
                 () = session.ended() => return Step::End(None),
-                () = state.common.shared.ending.cancelled() => return Step::End(None),
+                () = ending.cancelled() => return Step::End(None),
                 () = tokio::time::sleep_until(silent_until) => return Step::Say(events::comment()),
             }
         }
     }
 
     let state = State {
-        common: Common::new(shared, endpoint)?,
+        common: Common::new(shared, endpoint, open.session().viewer().clone())?,
         changes: open.session().subscriber.changes(),
         open,
     };
@@ -207,7 +214,7 @@ pub(crate) struct Resources {
 /// `None` if there are too many streams.
 pub(crate) fn listen_stream(
     shared: &Arc<Shared>,
-    endpoint: Endpoint,
+    (endpoint, who): (Endpoint, Viewer),
     id: Id,
     wanted: Wanted,
     resources: Resources,
@@ -228,9 +235,8 @@ pub(crate) fn listen_stream(
         }
         let silent_until = Instant::now() + state.common.keep_alive();
         loop {
-            state.common.version.mark_unchanged();
             state.changes.mark_unchanged();
-            let now = Told::now(&state.common.shared, &state.common.endpoint);
+            let now = state.common.now();
             if let Some(method) = state.told.next(&now, state.wanted) {
                 let params = format!("{{\"_meta\":{}}}", subscription(&state.id));
                 return Step::Say(events::frame(
@@ -240,22 +246,23 @@ pub(crate) fn listen_stream(
             if let Some(uri) = state.subscriber.next() {
                 return Step::Say(events::frame(updated(&uri, Some(&state.id))));
             }
+            let ending = state.common.shared.ending.clone();
             tokio::select! {
                 // Cancel-safe: a watch keeps what was not seen.
-                changed = state.common.version.changed() => if changed.is_err() { return Step::End(Some(ended(&state.id))) },
+                goes_on = state.common.changed() => if !goes_on { return Step::End(Some(ended(&state.id))) },
                 // Cancel-safe: as above. Its sender lives in the subscriber, which the stream holds.
                 _changed = state.changes.changed() => {}
                 // Cancel-safe: tokens and sleeps hold nothing.
-                () = state.common.shared.ending.cancelled() => return Step::End(Some(ended(&state.id))),
+                () = ending.cancelled() => return Step::End(Some(ended(&state.id))),
                 () = tokio::time::sleep_until(silent_until) => return Step::Say(events::comment()),
             }
         }
     }
 
     // The baseline is taken before the acknowledgement: what changes from here on is told.
-    let told = Told::now(shared, &endpoint);
+    let told = Told::now(shared, &endpoint, &who);
     let state = State {
-        common: Common::new(shared, endpoint)?,
+        common: Common::new(shared, endpoint, who)?,
         acknowledgement: Some(acknowledgement(&id, wanted, resources.uris)),
         changes: resources.subscriber.changes(),
         subscriber: resources.subscriber,

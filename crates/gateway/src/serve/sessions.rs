@@ -11,7 +11,7 @@ mod table;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mainstay::ClientFace;
 use mainstay_wire::{Era, Id, ListKind, Revision};
@@ -23,6 +23,7 @@ use super::levels::SessionLevel;
 use super::push::Told;
 use super::replay::Replay;
 use super::subscriptions::Subscriber;
+use super::view::Viewer;
 
 pub(crate) use self::table::{NoSession, Sessions};
 
@@ -114,6 +115,8 @@ pub(crate) struct Session {
     client: Arc<str>,
     /// What the client said when it opened the session.
     pub(crate) opening: Opening,
+    /// The client as endpoints show themselves to it; made when it is wanted first.
+    viewer: OnceLock<Viewer>,
     /// What the client was asked and has not answered yet.
     pub(crate) asked: Asked,
     /// Which listings the client was last told about.
@@ -159,6 +162,11 @@ impl Session {
             client: Some(Arc::clone(&self.client)),
             era: Some(Era::Legacy),
         }
+    }
+
+    /// The client as endpoints show themselves to it.
+    pub(crate) fn viewer(&self) -> &Viewer {
+        self.viewer.get_or_init(|| Viewer::of(self.face()))
     }
 
     /// Remembers the level that the client asked for (an index into the protocol's eight levels).

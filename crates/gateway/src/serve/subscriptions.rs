@@ -22,6 +22,7 @@ use super::Shared;
 use super::endpoint::{Endpoint, catalog};
 use super::fault::{Fault, LIMIT_REACHED, shown};
 use super::sessions::Session;
+use super::view::Viewer;
 
 /// Different resources that one client may be subscribed to at the same time on one stream or in one session.
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 1_000;
@@ -292,7 +293,16 @@ pub(crate) enum Terms {
     /// connection of its own are asked on that one.
     Attempt(ClientFace),
     /// What is acknowledged is kept, so the server must have said that it can (modern era).
-    Promise,
+    Promise(Viewer),
+}
+
+impl Terms {
+    fn viewer(&self) -> Viewer {
+        match self {
+            Self::Attempt(face) => Viewer::of(face.clone()),
+            Self::Promise(who) => who.clone(),
+        }
+    }
 }
 
 /// One client: a legacy session or a modern listen stream. Dropping it ends its subscriptions.
@@ -380,11 +390,11 @@ impl Subscriber {
         if !endpoint.may_subscribe(shared) {
             return Err(Fault::no_method(method::SUBSCRIBE));
         }
-        let (server, upstream) = endpoint.resource(shared, uri)?;
+        let (server, upstream) = endpoint.resource(shared, &terms.viewer(), uri)?;
         let greeting = &catalog(shared, &server).await?.greeting;
         let offered = match terms {
             Terms::Attempt(_) => greeting.may_subscribe(),
-            Terms::Promise => greeting.can_subscribe(),
+            Terms::Promise(_) => greeting.can_subscribe(),
         };
         if !offered {
             return Err(Fault::params(format!(
@@ -400,7 +410,7 @@ impl Subscriber {
                 let client = face.client.as_deref().unwrap_or_default();
                 (format!("{}\n{client}", server.name()), own)
             }
-            Terms::Attempt(_) | Terms::Promise => (server.name().to_owned(), server),
+            Terms::Attempt(_) | Terms::Promise(_) => (server.name().to_owned(), server),
         };
         let uri: Arc<str> = uri.into();
         let watcher = Watcher {

@@ -53,6 +53,7 @@ impl GatewayConfig {
             shutdown_ms: ("shutdownMs", Now),
             input_ms: ("inputMs", Restart),
             start_gate: ("startGate", Restart),
+            dashboard: ("dashboard", Restart),
         } ignoring { limits });
         let change = |key: &str, applies| SettingChange {
             key: format!("mainstay.{key}"),

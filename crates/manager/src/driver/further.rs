@@ -326,6 +326,7 @@ impl Driver {
             && let Some(ledger) = self.further.servers.get_mut(&beside.server)
         {
             ledger.gone(slot.id);
+            self.setting.publisher.own_changed();
             self.further.looks.retain(|(_, look)| *look != slot.id);
             self.further.made_room.push(beside.server);
         }

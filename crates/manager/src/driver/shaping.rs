@@ -20,6 +20,7 @@ impl Driver {
     pub(super) fn publish(&mut self, slot: &Slot, generation: Generation, listed: Arc<Catalog>) {
         let shown = shape::shaped(&listed, &slot.config.load());
         let before = slot.listed.swap(Some(Arc::clone(&listed)));
+        slot.has_listed.send_replace(true);
         if slot.beside.is_none() {
             let what = before.as_ref().map_or_else(Vec::new, |before| {
                 listed.greeting.differences(&before.greeting)
@@ -70,13 +71,22 @@ impl Driver {
     /// listed is published.
     fn expose(&mut self, slot: &Slot, generation: Generation, shown: Arc<Catalog>, publish: bool) {
         let before = slot.catalog.swap(Some(Arc::clone(&shown)));
+        if let Some(beside) = &slot.beside {
+            // What everybody sees, and what is kept on disk, is what the shared connection listed.
+            let shared = self.slots.get(&beside.server);
+            let shared = shared.and_then(|shared| shared.catalog.load_full());
+            slot.family
+                .shown
+                .note(&beside.key, &shown, shared.as_deref());
+            self.setting.publisher.own_changed();
+        }
         if !publish {
             return;
         }
-        if let Some(version) =
-            self.setting
-                .publisher
-                .publish(slot.id, &slot.name, Arc::clone(&shown))
+        if let Some(version) = self
+            .setting
+            .publisher
+            .publish(&slot.name, Arc::clone(&shown))
         {
             let kind = EventKind::Published {
                 version,

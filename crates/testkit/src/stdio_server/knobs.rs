@@ -29,6 +29,7 @@ flags, all optional; N counts from 1 where nothing else is said
   --wishes               offer log levels and resource subscriptions, and ask for roots
   --asks                 have a tool `ask`, which puts a question to the client and answers with the client's answer, a
                          tool `inquire` that asks several things in several rounds, and a tool `log`
+  --more-if-declared     list a tool `with_CAPABILITY` for each capability that its client declares (legacy)
   --no-final-newline     leave out the newline after the last answer before an exit
 exits
   --exit-on METHOD       exit when this request or notification arrives, without answering
@@ -128,6 +129,7 @@ pub(crate) struct Knobs {
     pub(crate) no_final_newline: bool,
     pub(crate) wishes: bool,
     pub(crate) asks: bool,
+    pub(crate) more_if_declared: bool,
     pub(crate) exit_on: Option<String>,
     pub(crate) exit_after: Option<String>,
     pub(crate) exit_after_ms: Option<u64>,
@@ -186,6 +188,7 @@ impl Knobs {
             "--no-final-newline" => &mut self.no_final_newline,
             "--wishes" => &mut self.wishes,
             "--asks" => &mut self.asks,
+            "--more-if-declared" => &mut self.more_if_declared,
             "--runner" => &mut self.runner,
             "--escapee" => &mut self.escapee,
             "--silent-on-unknown" => &mut self.silent_on_unknown,

@@ -308,6 +308,7 @@ impl Server {
             }
             "initialize" => {
                 self.meet(params, "capabilities", "clientInfo");
+                self.add_for(&params["capabilities"]);
                 self.ledger().write(
                     "initialize",
                     params["protocolVersion"].as_str().unwrap_or("-"),
@@ -323,6 +324,16 @@ impl Server {
                 .write("call", params["name"].as_str().unwrap_or("-")),
             _ => self.ledger().write("request", method),
         }
+    }
+
+    /// Lists more to a client that can do more.
+    fn add_for(&self, capabilities: &Value) {
+        let declared = capabilities
+            .as_object()
+            .filter(|_| self.knobs().more_if_declared);
+        let names = declared.into_iter().flat_map(serde_json::Map::keys);
+        self.tools()
+            .extend(names.map(|name| format!("with_{name}")));
     }
 
     /// Notes what a client says of itself.

@@ -169,6 +169,7 @@ impl Sessions {
             text: fresh.text,
             client: id.to_string().into(),
             opening: fresh.opening,
+            viewer: std::sync::OnceLock::new(),
             asked: Asked::default(),
             told: Mutex::new(fresh.told),
             subscriber: Subscriber::default(),

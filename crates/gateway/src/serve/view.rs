@@ -1,0 +1,302 @@
+//! What one client sees: everybody's publication, or what servers list to clients that declare what it declares.
+//!
+//! Servers of the legacy era may list more to clients that declare more, on a connection of their own. What such a
+//! connection has listed is remembered by the manager; here it is merged into what the client sees on endpoints of several
+//! servers, and asked for when nobody knows it yet: beside the client's requests, once for all clients of a kind, and never
+//! by starting a server that is not running. Clients that declare nothing share one snapshot, at no cost.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use mainstay::{Audience, Catalog, ClientFace, Publication, ServerHandle};
+use mainstay_wire::{Era, Message, meta};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+
+/// Merged views that are kept. Clients of one kind share one; beyond it the one that was not used for longest is made anew
+/// when it is wanted.
+const MERGED_MAX: usize = 32;
+
+/// Kinds of clients that are asked about at the same time, for all servers together.
+const LOOKS_MAX: usize = 256;
+
+/// A server that could not be asked is asked again after this long at the earliest.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Who looks. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Viewer {
+    audience: Audience,
+    /// What to open a connection with. None: there is none to open.
+    face: Option<Arc<ClientFace>>,
+}
+
+impl Viewer {
+    pub(crate) fn of(face: ClientFace) -> Self {
+        let audience = Audience::of(&face);
+        let face = (!audience.is_plain()).then(|| Arc::new(face));
+        Self { audience, face }
+    }
+
+    /// The client of a modern request, by what the request says.
+    pub(crate) fn of_request(message: &Message) -> Self {
+        match message.member(&meta::in_params(meta::CLIENT_CAPABILITIES)) {
+            None | Some("{}") => Self::plain(),
+            Some(_) => Self::of(face_of(message)),
+        }
+    }
+
+    /// A client of the modern era that declares nothing. Costs nothing to make.
+    fn plain() -> Self {
+        static PLAIN: LazyLock<Viewer> = LazyLock::new(|| {
+            Viewer::of(ClientFace {
+                era: Some(Era::Modern),
+                ..ClientFace::default()
+            })
+        });
+        PLAIN.clone()
+    }
+
+    /// Whether servers may list something to this client that they do not list to everybody.
+    pub(crate) fn may_differ(&self) -> bool {
+        self.face.is_some()
+    }
+
+    /// What a server shows to this client where that is not its published catalog.
+    pub(crate) fn own(&self, server: &ServerHandle) -> Option<Arc<Catalog>> {
+        if self.face.is_none() && !server.is_per_client() {
+            return None;
+        }
+        server.listed_to(&self.audience).own()
+    }
+}
+
+/// What a modern request declares about its client.
+pub(crate) fn face_of(message: &Message) -> ClientFace {
+    ClientFace {
+        capabilities: message
+            .member(&meta::in_params(meta::CLIENT_CAPABILITIES))
+            .unwrap_or("{}")
+            .into(),
+        info: message
+            .member(&meta::in_params(meta::CLIENT_INFO))
+            .map(Into::into),
+        client: None,
+        era: Some(Era::Modern),
+    }
+}
+
+/// The views of all clients that see something else than everybody.
+#[derive(Debug)]
+pub(crate) struct Views {
+    merged: Mutex<Vec<Merged>>,
+    looks: Mutex<HashMap<(Box<str>, Audience), Look>>,
+    /// Whether any server keeps a connection for each client, of which publication.
+    per_client: ArcSwapOption<(Arc<Publication>, bool)>,
+    own: watch::Receiver<u64>,
+}
+
+/// What an audience sees, as long as neither the publication nor any further connection's listing has changed.
+#[derive(Debug)]
+struct Merged {
+    audience: Audience,
+    of: Arc<Publication>,
+    own_version: u64,
+    view: Arc<Publication>,
+}
+
+/// Somebody asks a server what it lists to an audience, or could not.
+#[derive(Debug, Clone)]
+enum Look {
+    Running {
+        since: Instant,
+        over: CancellationToken,
+    },
+    Failed(Instant),
+}
+
+impl Views {
+    /// `own` says when further connections have listed.
+    pub(crate) fn new(own: watch::Receiver<u64>) -> Self {
+        Self {
+            merged: Mutex::default(),
+            looks: Mutex::default(),
+            per_client: ArcSwapOption::empty(),
+            own,
+        }
+    }
+
+    /// Says when further connections have listed, as a level.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.own.clone()
+    }
+
+    fn any_per_client(&self, shared: &Shared, publication: &Arc<Publication>) -> bool {
+        if let Some(known) = &*self.per_client.load()
+            && Arc::ptr_eq(&known.0, publication)
+        {
+            return known.1;
+        }
+        let servers = publication.servers.keys();
+        let any = servers
+            .filter_map(|name| shared.manager.server(name))
+            .any(|server| server.is_per_client());
+        let known = Arc::new((Arc::clone(publication), any));
+        self.per_client.store(Some(known));
+        any
+    }
+}
+
+/// What a client sees of all servers.
+pub(crate) fn of_all(shared: &Shared, who: &Viewer) -> Arc<Publication> {
+    let publication = shared.manager.publication();
+    let views = &shared.views;
+    let per_client = (who.face.is_some() || who.audience.has_client())
+        && views.any_per_client(shared, &publication);
+    if who.face.is_none() && !per_client {
+        return publication;
+    }
+    let audience = if per_client {
+        who.audience.clone()
+    } else {
+        who.audience.at_large()
+    };
+    // Before anything is looked at: what changes meanwhile makes the view a stale one.
+    let own_version = *views.own.borrow();
+    let mut merged = lock(&views.merged);
+    let known = merged.iter().position(|merged| merged.audience == audience);
+    if let Some(at) = known {
+        let known = merged.remove(at);
+        if Arc::ptr_eq(&known.of, &publication) && known.own_version == own_version {
+            let view = Arc::clone(&known.view);
+            merged.push(known);
+            return view;
+        }
+    }
+    drop(merged);
+    let own: BTreeMap<Box<str>, Arc<Catalog>> = publication
+        .servers
+        .keys()
+        .filter_map(|name| {
+            let server = shared.manager.server(name)?;
+            Some((name.clone(), server.listed_to(&audience).own()?))
+        })
+        .collect();
+    let view = if own.is_empty() {
+        Arc::clone(&publication)
+    } else {
+        Arc::new(publication.with(&own))
+    };
+    let mut merged = lock(&views.merged);
+    merged.retain(|merged| merged.audience != audience);
+    if merged.len() >= MERGED_MAX {
+        merged.remove(0);
+    }
+    merged.push(Merged {
+        audience,
+        of: publication,
+        own_version,
+        view: Arc::clone(&view),
+    });
+    view
+}
+
+/// Sees to it that somebody asks the servers what they list to this client, where nobody knows. Waits for nothing.
+pub(crate) fn look(shared: &Arc<Shared>, servers: &[ServerHandle], who: &Viewer) {
+    for server in servers {
+        drop(begin(shared, server, who));
+    }
+}
+
+/// The same, and waits until they have answered, but at most `grace` from when they were asked first: a slow server costs
+/// clients of a kind that much once (law 27).
+pub(crate) async fn looked(
+    shared: &Arc<Shared>,
+    servers: &[ServerHandle],
+    who: &Viewer,
+    grace: Duration,
+) {
+    let running: Vec<_> = servers
+        .iter()
+        .filter_map(|server| begin(shared, server, who))
+        .collect();
+    for (since, over) in running {
+        tokio::select! {
+            // Cancel-safe: tokens and sleeps hold nothing.
+            () = over.cancelled() => {}
+            () = tokio::time::sleep_until(since + grace) => {}
+            () = shared.ending.cancelled() => return,
+        }
+    }
+}
+
+/// Begins to ask a server, if there is something to ask it: since when it is asked, and when that is over.
+fn begin(
+    shared: &Arc<Shared>,
+    server: &ServerHandle,
+    who: &Viewer,
+) -> Option<(Instant, CancellationToken)> {
+    let face = who.face.as_ref()?;
+    if !server.listed_to(&who.audience).is_doubtful() {
+        return None;
+    }
+    let audience = if server.is_per_client() {
+        who.audience.clone()
+    } else {
+        who.audience.at_large()
+    };
+    let key = (Box::from(server.name()), audience);
+    let mut looks = lock(&shared.views.looks);
+    match looks.get(&key) {
+        Some(Look::Running { since, over }) => return Some((*since, over.clone())),
+        Some(Look::Failed(at)) if at.elapsed() < LOOK_AGAIN => return None,
+        Some(Look::Failed(_)) | None => {}
+    }
+    looks.retain(|_, look| match look {
+        Look::Running { .. } => true,
+        Look::Failed(at) => at.elapsed() < LOOK_AGAIN,
+    });
+    // To list is no reason to start a server, and one that is parked is not helped by it.
+    let state = server.status().state;
+    if looks.len() >= LOOKS_MAX || !matches!(state, "connected" | "connecting" | "backoff") {
+        return None;
+    }
+    let (since, over) = (Instant::now(), CancellationToken::new());
+    let running = Look::Running {
+        since,
+        over: over.clone(),
+    };
+    looks.insert(key.clone(), running);
+    drop(looks);
+    let (shared, server, face) = (Arc::clone(shared), server.clone(), Arc::clone(face));
+    let audience = who.audience.clone();
+    let ends = over.clone().drop_guard();
+    shared.tasks.clone().spawn(async move {
+        tokio::select! {
+            // Cancel-safe: nobody waits for its outcome, only for its end.
+            learnt = server.learn(&face) => if let Err(error) = learnt {
+                tracing::debug!(server = server.name(), %error, "what it lists to a client could not be learnt");
+            },
+            // Cancel-safe: a token holds nothing.
+            () = shared.ending.cancelled() => {}
+        }
+        let mut looks = lock(&shared.views.looks);
+        if server.listed_to(&audience).is_doubtful() {
+            looks.insert(key, Look::Failed(Instant::now()));
+        } else {
+            looks.remove(&key);
+        }
+        drop(looks);
+        drop(ends);
+    });
+    Some((since, over))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
