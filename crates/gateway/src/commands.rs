@@ -14,6 +14,7 @@ mod local;
 mod logs;
 mod operate;
 mod paths;
+mod progress;
 mod records;
 mod replay;
 pub(crate) mod serve;
