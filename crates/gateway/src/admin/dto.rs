@@ -233,6 +233,12 @@ pub(super) struct Stopping {
     pub(super) pid: u32,
 }
 
+/// What happened, oldest first.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct EventList {
+    pub(super) events: Vec<Event>,
+}
+
 /// Lines of a server's stderr, oldest first.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct LogLines {

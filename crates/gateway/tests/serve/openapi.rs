@@ -58,6 +58,7 @@ const ASKS: &[Ask] = &[
     ask("getLogs", "/api/v1/servers/nope/logs", 404),
     ask("getLogs", "/api/v1/servers/gone/logs?follow=1", 200).events(1),
     ask("followEvents", "/api/v1/events?recent=1000", 200).events(4),
+    ask("followEvents", "/api/v1/events?recent=1000&follow=0", 200),
     ask("callTool", "/api/v1/servers/one/call", 200)
         .with(r#"{"tool":"echo","arguments":{"text":"hi"}}"#),
     ask("callTool", "/api/v1/servers/one/call", 200).with(r#"{"tool":"nope"}"#),
