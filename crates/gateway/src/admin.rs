@@ -16,6 +16,7 @@ mod calls;
 pub(crate) mod door;
 mod dto;
 mod follow;
+mod journal;
 mod openapi;
 mod socket;
 
@@ -269,13 +270,23 @@ async fn stop(State(gateway): State<Gateway>) -> Response {
     })
 }
 
+/// Does what blocks for a moment (looking at processes, reading files) where it holds nobody up.
+async fn aside(work: impl FnOnce() -> Response + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(response) => response,
+        Err(error) => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+        }
+    }
+}
+
 async fn status(State(gateway): State<Gateway>) -> Response {
-    json_of(&Overview::of(&gateway))
+    aside(move || json_of(&Overview::of(&gateway))).await
 }
 
 async fn server(State(gateway): State<Gateway>, Path(name): Path<String>) -> Response {
     match find(&gateway, &name) {
-        Ok(server) => json_of(&ServerDetail::of(&gateway, &server)),
+        Ok(server) => aside(move || json_of(&ServerDetail::of(&gateway, &server))).await,
         Err(problem) => problem.into_response(),
     }
 }

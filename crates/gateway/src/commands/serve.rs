@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mainstay::config::{GatewayConfig, Loaded, ServerConfig};
 use mainstay::store::Store;
-use mainstay::{Manager, ShutdownReport, wire_log};
+use mainstay::{Manager, ShutdownReport, journal, wire_log};
 use mainstay_gateway::record::{self, Recorder};
 use mainstay_gateway::serve::serve;
 use mainstay_gateway::{Gateway, GatewaySettings, admin};
@@ -59,6 +59,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     let recorder = recorder(&args, &config.servers)?;
     let manager = Manager::builder()
         .config(config)
+        .journal(state_dir.as_ref().map(|dir| dir.join(journal::DIR_NAME)))
         .state_dir(state_dir)
         .start()
         .await
