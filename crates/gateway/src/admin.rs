@@ -18,6 +18,7 @@ mod dto;
 mod follow;
 mod openapi;
 mod socket;
+mod tools;
 
 use axum::Router;
 use axum::body::Body;

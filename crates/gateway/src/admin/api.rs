@@ -17,6 +17,7 @@ const PARTS: &[&[Route]] = &[
     super::call::ROUTES,
     super::calls::ROUTES,
     super::openapi::ROUTES,
+    super::tools::ROUTES,
 ];
 
 /// All routes.

@@ -52,7 +52,10 @@ fn f250_every_member_that_a_model_decides_by_is_pinned_however_it_is_written() {
             "a",
             r#","description":"d","annotations":{"readOnlyHint":false}"#,
         ),
-        tool("a", r#","description":"d","annotations":{"readOnlyHint":true},"title":"t""#),
+        tool(
+            "a",
+            r#","description":"d","annotations":{"readOnlyHint":true},"title":"t""#,
+        ),
         tool(
             "a",
             r#","description":"d","annotations":{"readOnlyHint":true},"outputSchema":{}"#,
