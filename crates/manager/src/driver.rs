@@ -98,7 +98,7 @@ pub(crate) enum Verb {
     Derive(Box<Wanted>),
     /// Something happened to the whole machine; answered when every server has heard of it.
     Machine {
-        input: FleetInput,
+        input: Box<FleetInput>,
         done: oneshot::Sender<()>,
     },
     /// End everything.
@@ -110,6 +110,8 @@ struct Kept {
     task: tokio::task::Id,
     /// What it was opened by.
     config: Arc<ServerConfig>,
+    /// It only holds the place, until nothing is left of a former server of that name.
+    waits: bool,
     orders: watch::Sender<Orders>,
     runtime: Option<Arc<Runtime>>,
     staged: Option<Arc<Catalog>>,
@@ -374,7 +376,7 @@ impl Driver {
             }
             Verb::Derive(wanted) => self.derive(*wanted, effects),
             Verb::Machine { input, done } => {
-                self.step(input, effects);
+                self.step(*input, effects);
                 // The caller may have left; what happened to the machine has happened.
                 let _ = done.send(());
             }

@@ -4,7 +4,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mainstay_core::catalog::Diff;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::calls::{CallRecord, Calls, Ledger};
 use crate::catalog::unix_ms;
+use crate::journal::Journal;
 use crate::secrets::Hidden;
 
 /// One thing that happened to one server.
@@ -429,7 +430,8 @@ struct Stream {
     kept: usize,
     said: Mutex<Said>,
     calls: Calls,
-    hidden: Hidden,
+    hidden: Arc<Hidden>,
+    journal: OnceLock<Journal>,
     /// What records call a door that was not named.
     library: Arc<str>,
     arguments: bool,
@@ -452,7 +454,8 @@ impl Events {
                 kept: kept.max(1),
                 said: Mutex::default(),
                 calls: Calls::new(calls),
-                hidden: Hidden::default(),
+                hidden: Arc::default(),
+                journal: OnceLock::new(),
                 library: "library".into(),
                 arguments,
             }),
@@ -499,6 +502,9 @@ impl Events {
             generation,
             kind,
         };
+        if let Some(journal) = self.stream.journal.get() {
+            journal.event(&event);
+        }
         let mut recent = self
             .stream
             .recent
@@ -516,12 +522,25 @@ impl Events {
     /// A call ended: its record goes to its server's ledger, into the ring, and to the listeners. Never waits.
     pub(crate) fn call(&self, ledger: &Ledger, record: Arc<CallRecord>) {
         ledger.record(&record);
+        if let Some(journal) = self.stream.journal.get() {
+            journal.call(&record);
+        }
         self.stream.calls.record(&record);
     }
 
     /// The secrets that must not be told.
-    pub(crate) fn hidden(&self) -> &Hidden {
+    pub(crate) fn hidden(&self) -> &Arc<Hidden> {
         &self.stream.hidden
+    }
+
+    /// From now on everything is kept on disk too. The first journal stays.
+    pub(crate) fn keep_in(&self, journal: Journal) {
+        let _ = self.stream.journal.set(journal);
+    }
+
+    /// What keeps everything on disk, if something does.
+    pub(crate) fn journal(&self) -> Option<&Journal> {
+        self.stream.journal.get()
     }
 
     /// The records of calls.

@@ -11,7 +11,7 @@ use mainstay_wire::revision::Era;
 use tokio::time::Instant;
 
 use crate::call::Caller;
-use crate::calls::{CallRecord, Tally};
+use crate::calls::{CallRecord, Step, Tally};
 use crate::catalog::Catalog;
 use crate::config::Scope;
 use crate::driver::{Desk, Place};
@@ -75,8 +75,8 @@ impl ServerHandle {
     /// A refusal: the server is disabled, parked or not ready, what the client declares is no capabilities object, or there
     /// are too many connections ([`Refusal::TooManyConnections`], setting `connections.max`).
     pub async fn for_client(&self, face: &ClientFace) -> Result<Self, CallError> {
-        let found = self.way_of(face).await;
         let place = self.place();
+        let found = self.way_of(face).await;
         if let Err(error) = &found {
             let options = CallOptions::default();
             Tally::new(&place.slot, None, &options, Instant::now()).fail(error);
@@ -468,6 +468,12 @@ impl ServerHandle {
     #[must_use]
     pub fn recent_calls(&self) -> Vec<Arc<CallRecord>> {
         self.place().slot.ledger.recent()
+    }
+
+    /// The last changes of the server's state, oldest first.
+    #[must_use]
+    pub fn timeline(&self) -> Vec<Step> {
+        self.place().slot.ledger.steps()
     }
 
     /// The last lines that the newest process wrote to stderr; empty for servers that are no processes.

@@ -37,8 +37,6 @@ pub(crate) struct View {
     pub(crate) last_failure: Option<(Failure, Time)>,
     /// Mainstay is shutting down: nothing will become available any more.
     pub(crate) shutting_down: bool,
-    /// Nothing of the slot exists any more.
-    pub(crate) gone: bool,
 }
 
 impl View {
@@ -47,7 +45,6 @@ impl View {
             status,
             last_failure: None,
             shutting_down: false,
-            gone: false,
         })
     }
 }
@@ -72,7 +69,7 @@ pub(crate) struct Slot {
     pub(crate) held: ArcSwap<Holdback>,
     /// What was approved of the server's tools.
     pub(crate) pins: Arc<Pins>,
-    /// Set once it has listed itself.
+    /// Set once this connection has listed itself.
     pub(crate) has_listed: watch::Sender<bool>,
     /// One for all connections of the server.
     pub(crate) admission: Arc<Admission>,
@@ -88,7 +85,8 @@ pub(crate) struct Slot {
     pub(crate) era: EraMemory,
     /// What the library's user wants every generation to be told (law 25).
     pub(crate) wishes: Arc<Wishes>,
-    /// When a generation was last opened, on the driver's clock. Written by the driver only.
+    /// The newest generation that was opened, and when, on the driver's clock. Written by the driver only.
+    pub(crate) newest: AtomicU64,
     pub(crate) opened_ms: AtomicU64,
     /// The server spoke HTTP+SSE (2024-11-05) when it was last greeted; the store keeps it over restarts.
     over_sse: AtomicBool,
@@ -146,6 +144,7 @@ impl Slot {
             ids: Arc::new(AtomicU64::new(1)),
             era: EraMemory::default(),
             wishes,
+            newest: AtomicU64::new(0),
             opened_ms: AtomicU64::new(0),
             over_sse: AtomicBool::new(false),
             missing_module: MissingModule::default(),
@@ -197,6 +196,7 @@ impl Slot {
             ids: Arc::new(AtomicU64::new(1)),
             era,
             wishes,
+            newest: AtomicU64::new(0),
             opened_ms: AtomicU64::new(0),
             over_sse: AtomicBool::new(self.over_sse()),
             missing_module: MissingModule::default(),

@@ -9,9 +9,12 @@
 
 use std::collections::BTreeMap;
 
+use super::file_watch::{WatchOptions, WatchOrNot};
 use schemars::JsonSchema;
 
 use super::Template;
+use super::journal::JournalOptions;
+use super::profiles::{Discovery, ProfileOptions};
 use super::reader::Range;
 use super::tools::ToolOptions;
 
@@ -557,10 +560,22 @@ pub(super) struct GatewayOptions {
     /// How many servers may be starting at the same time. Default: twice the number of cores, at least 4.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) start_gate: Option<u64>,
+    /// What is kept on disk of events and calls, below the state directory.
+    pub(super) journal: Option<JournalOptions>,
     /// Whether the TCP port also has the dashboard at `/` and the admin API below `/api/v1/`. The local socket always has
     /// the API.
     #[schemars(extend("default" = true))]
     pub(super) dashboard: Option<bool>,
+    /// Whether this file is watched, and what changes in it is loaded while servers run; `false` turns it off. Without it,
+    /// `mainstay reload` and the signal HUP load it.
+    #[schemars(with = "Option<WatchOrNot>")]
+    pub(super) watch: Option<WatchOptions>,
+    /// Named parts of what all servers offer, each at `/profiles/NAME/mcp`, so that each client sees what it needs.
+    pub(super) profiles: Option<BTreeMap<String, ProfileOptions>>,
+    /// How clients find tools at `/mcp`, and in profiles that do not say otherwise: `list` shows all of them; `search` shows
+    /// a few tools that find, describe and call the others, for clients that take only so many.
+    #[schemars(extend("default" = "list"))]
+    pub(super) discovery: Option<Discovery>,
     /// The most of everything.
     pub(super) limits: Option<LimitOptions>,
     /// Settings for every server that does not set them itself.

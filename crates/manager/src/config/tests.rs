@@ -118,7 +118,8 @@ const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "catalog": {"debounceMs": 32, "intervalMs": 33, "recheckMs": 34, "items": 35, "itemBytes": 5004, "bytes": 5005}
           } },
           "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26, "shutdownMs": 31, "inputMs": 51,
-            "startGate": 27, "dashboard": false, "limits": {"messageBytes": 5000, "eventBytes": 5001, "depth": 28, "pages": 29,
+            "startGate": 27, "dashboard": false, "watch": {"pollMs": 52, "debounceMs": 53},
+            "journal": {"enabled": false, "bytes": 300000, "files": 52, "arguments": true}, "limits": {"messageBytes": 5000, "eventBytes": 5001, "depth": 28, "pages": 29,
             "stderrBytes": 5002, "sessions": 30, "subscriptions": 31, "noiseLines": 41, "requestsPerSecond": 42, "notices": 43,
             "queuedLines": 44, "events": 45, "parked": 49, "rounds": 50} } }"#;
 
@@ -276,6 +277,9 @@ fn every_setting_of_the_gateway_is_read() {
     assert_eq!(gateway.socket.as_deref(), Some(Path::new("/run/m.sock")));
     assert_eq!((gateway.edge_patience_ms, gateway.start_gate), (26, 27));
     assert_eq!(gateway.shutdown_ms, 31);
+    let journal = &gateway.journal;
+    assert_eq!((journal.enabled, journal.arguments), (false, true));
+    assert_eq!((journal.bytes, journal.files), (300_000, 52));
     let l = &gateway.limits;
     assert_eq!(
         [
@@ -301,6 +305,9 @@ fn every_setting_of_the_gateway_is_read() {
     );
     assert_eq!((l.parked, l.rounds, gateway.input_ms), (49, 50, 51));
     assert!(!gateway.dashboard);
+    let watch = gateway.watch.unwrap();
+    let [poll, debounce] = [52, 53].map(std::time::Duration::from_millis);
+    assert_eq!((watch.poll, watch.debounce), (Some(poll), debounce));
 }
 
 #[test]
@@ -509,7 +516,6 @@ fn law_28_changed_settings_leave_the_connection_alone() {
             with(&|server| server.keepalive = Some(Keepalive::default())),
         ),
         ("trust", with(&|server| server.trust_annotations = true)),
-        ("push", with(&|server| server.push = Push::Off)),
         ("poll", with(&|server| server.poll_ms = None)),
         (
             "replay",

@@ -201,6 +201,7 @@ impl Desk {
     /// Tells every server what happened to the machine; returns when it is in force.
     pub(crate) async fn machine(&self, input: FleetInput) -> Result<(), OperatorError> {
         let (done, in_force) = oneshot::channel();
+        let input = Box::new(input);
         self.send(Verb::Machine { input, done }, in_force).await
     }
 

@@ -12,6 +12,7 @@ use crate::catalog::{Catalog, tool_changes};
 use crate::config::ServerConfig;
 use crate::events::EventKind;
 use crate::pins::{Holdback, Pins};
+use crate::pool::Own;
 use crate::shape;
 use crate::slot::Slot;
 use crate::store::Store;
@@ -22,7 +23,6 @@ impl Driver {
         self.trust(slot, &listed);
         let shown = self.shaped(slot, generation, &listed);
         let before = slot.listed.swap(Some(Arc::clone(&listed)));
-        slot.has_listed.send_replace(true);
         if slot.beside.is_none() {
             let what = before.as_ref().map_or_else(Vec::new, |before| {
                 listed.greeting.differences(&before.greeting)
@@ -33,14 +33,30 @@ impl Driver {
             }
         }
         self.expose(slot, generation, shown, slot.beside.is_none());
+        slot.has_listed.send_replace(true);
+        if let Some(beside) = &slot.beside {
+            // What everybody sees, and what is kept on disk, is what the shared connection listed.
+            let everybodys = self.slots.get(&beside.server);
+            let everybodys = everybodys.and_then(|shared| shared.listed.load_full());
+            let shown = slot.catalog.load_full();
+            slot.family.shown.note(
+                &beside.key,
+                Own {
+                    listed: &listed,
+                    shown: shown.as_ref().unwrap_or(&listed),
+                },
+                everybodys.as_deref(),
+            );
+            self.setting.publisher.own_changed();
+        }
         let config = slot.config.load_full();
         // A generation that is about to be replaced may list once more, and what it lists is not the new one's.
-        let of_this = self.kept.get(&(slot.id, generation)).is_none_or(|kept| {
+        let is_of_config = self.kept.get(&(slot.id, generation)).is_none_or(|kept| {
             kept.config.fingerprints().connection == config.fingerprints().connection
         });
         if slot.beside.is_none()
             && !listed.remembered
-            && of_this
+            && is_of_config
             && let Some(store) = &self.setting.store
         {
             remember(&self.writes, Arc::clone(store), config, listed);
@@ -53,7 +69,6 @@ impl Driver {
         let Some(shared) = self.slots.get(&server).cloned() else {
             return;
         };
-        let everybody_saw = shared.catalog.load_full();
         for slot in std::iter::once(Arc::clone(&shared)).chain(self.further_of(server)) {
             let Some(listed) = slot.listed.load_full() else {
                 continue;
@@ -69,13 +84,13 @@ impl Driver {
                 self.expose(&slot, Generation::default(), shown, publish);
             }
         }
+        let config = shared.config.load_full();
         // What connections have listed that are gone is shown in the new shape as well, without opening them again.
-        if let (Some(before), Some(now)) = (everybody_saw, shared.catalog.load_full()) {
-            let config = shared.config.load();
-            let shape = |listed: &Arc<Catalog>| shape_apart(&shared.pins, &config, listed);
-            shared.family.shown.reshape(&before, &now, shape);
-            self.setting.publisher.own_changed();
-        }
+        shared
+            .family
+            .shown
+            .reshape(|listed| shape_apart(&shared.pins, &config, listed));
+        self.setting.publisher.own_changed();
     }
 
     /// Takes the first listing of a pinned server as approved.
@@ -118,16 +133,6 @@ impl Driver {
     /// listed is published.
     fn expose(&mut self, slot: &Slot, generation: Generation, shown: Arc<Catalog>, publish: bool) {
         let before = slot.catalog.swap(Some(Arc::clone(&shown)));
-        if let Some(beside) = &slot.beside {
-            // What everybody sees, and what is kept on disk, is what the shared connection listed.
-            let shared = self.slots.get(&beside.server);
-            let shared = shared.and_then(|shared| shared.catalog.load_full());
-            if let Some(listed) = slot.listed.load_full() {
-                let shared = shared.as_deref();
-                slot.family.shown.note(&beside.key, &listed, &shown, shared);
-            }
-            self.setting.publisher.own_changed();
-        }
         if !publish {
             return;
         }

@@ -11,6 +11,7 @@ mod fake;
 mod further;
 mod histories;
 mod panics;
+mod reload;
 mod reshape;
 mod script;
 mod stale;
