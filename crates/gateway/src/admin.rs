@@ -19,6 +19,7 @@ mod follow;
 mod journal;
 mod openapi;
 mod socket;
+mod tools;
 
 use axum::Router;
 use axum::body::Body;
