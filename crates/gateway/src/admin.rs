@@ -17,6 +17,7 @@ pub(crate) mod door;
 mod dto;
 mod follow;
 mod openapi;
+mod reload;
 mod socket;
 
 use axum::Router;

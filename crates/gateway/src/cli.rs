@@ -11,6 +11,7 @@ pub(crate) mod human;
 pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod output;
+pub(crate) mod reload;
 pub(crate) mod status;
 pub(crate) mod table;
 #[cfg(feature = "top")]
@@ -24,6 +25,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use self::calls::CallsArgs;
 pub(crate) use self::events::EventsArgs;
 pub(crate) use self::logs::LogsArgs;
+pub(crate) use self::reload::ReloadArgs;
 pub(crate) use self::status::StatusArgs;
 
 /// Keeps MCP servers standing: one endpoint for all of them, supervised.
@@ -94,6 +96,8 @@ pub(crate) enum Command {
     Enable(OperateArgs),
     /// Disable a server: it is stopped and its tools are unpublished.
     Disable(OperateArgs),
+    /// Read the configuration file again and make it true, while servers run; --dry-run only tells.
+    Reload(ReloadArgs),
     /// End the running Mainstay and all of its servers.
     Stop(StopArgs),
     /// Show what servers wrote to stderr last.
@@ -127,6 +131,7 @@ impl Command {
             Self::Tools(args) => args.json,
             Self::Call(args) => args.json,
             Self::Restart(args) | Self::Enable(args) | Self::Disable(args) => args.json,
+            Self::Reload(args) => args.json,
             Self::Stop(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Events(args) => args.json,
@@ -173,7 +178,10 @@ Examples:
   mainstay serve --config mcp.json --listen 127.0.0.1:9000 --log-format json
   mainstay serve --record wire.jsonl     keep every message, for `mainstay replay`
 
-Signals: the first SIGINT or SIGTERM stops gracefully, the second skips every grace period, the third leaves at once.")]
+Changes of the configuration file are loaded while servers run (see mainstay reload).
+
+Signals: the first SIGINT or SIGTERM stops gracefully, the second skips every grace period, the third leaves at once; SIGHUP
+reads the configuration file again.")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArg,

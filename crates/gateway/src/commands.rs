@@ -15,6 +15,7 @@ mod logs;
 mod operate;
 mod paths;
 mod records;
+mod reload;
 mod replay;
 pub(crate) mod serve;
 pub(crate) mod signals;
@@ -46,6 +47,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Restart(args) => operate::run(Order::Restart, args, output).await,
         Command::Enable(args) => operate::run(Order::Enable, args, output).await,
         Command::Disable(args) => operate::run(Order::Disable, args, output).await,
+        Command::Reload(args) => reload::run(args, output).await,
         Command::Stop(args) => stop::run(args, output).await,
         Command::Logs(args) => logs::run(args, output).await,
         Command::Events(args) => events::run(args, output).await,

@@ -17,6 +17,7 @@ const PARTS: &[&[Route]] = &[
     super::call::ROUTES,
     super::calls::ROUTES,
     super::openapi::ROUTES,
+    super::reload::ROUTES,
 ];
 
 /// All routes.
@@ -178,7 +179,6 @@ impl Route {
     }
 
     /// With a JSON body that may be left out.
-    #[allow(dead_code, reason = "the other form of `takes`, for routes to come")]
     pub(super) const fn may_take<T: JsonSchema>(mut self) -> Self {
         self.body = Some(schema::<T>());
         self

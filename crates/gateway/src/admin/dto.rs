@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::reload::ConfigBrief;
 use crate::serve::Gateway;
 
 /// Events of one server that its detail shows at most.
@@ -21,6 +22,9 @@ pub(super) struct Overview {
     /// Legacy sessions of clients.
     sessions: usize,
     publication: PublicationCounts,
+    /// The config file. Absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<ConfigBrief>,
     servers: Vec<ServerStatus>,
 }
 
@@ -49,6 +53,7 @@ impl Overview {
                 resources: publication.resources.items.len(),
                 templates: publication.templates.items.len(),
             },
+            config: ConfigBrief::of(gateway),
             servers: manager.full_status(),
         }
     }
