@@ -11,8 +11,9 @@
 //! | something in one server's entry: a wrong type, `command` and `url` at once, a name or key that occurs twice, a reference without a value | that server becomes [`Transport::Broken`] with its problems; the others run |
 //! | an unknown key, a setting without effect | a warning with its path and the nearest known key |
 //!
-//! An invalid config never replaces a valid one (law 28): a reload that ends in [`ConfigError`], or in [`Loaded`] with
-//! [`Loaded::has_errors`], keeps what runs. At start, broken servers are listed and the others run.
+//! An invalid config never replaces a valid one (law 28): a reload that ends in [`ConfigError`], or that would break a server
+//! that is not broken, keeps what runs. At start, broken servers are listed and the others run; so it is with a server that
+//! is new in a reload and whose references have no values.
 //!
 //! # Other clients' files
 //!
@@ -34,20 +35,25 @@ mod file_watch;
 mod filter;
 mod fingerprint;
 mod gateway;
+mod journal;
 #[cfg(test)]
 mod limits_doc;
 mod over;
 mod problem;
+mod profiles;
 mod read;
 mod read_objects;
 mod read_options;
 mod read_server;
 mod reader;
-mod schema;
+#[cfg(test)]
+mod reference_doc;
+pub(crate) mod schema;
 mod server;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tools;
 #[cfg(feature = "watch")]
 pub mod watch;
 
@@ -66,12 +72,14 @@ pub use self::{
     fingerprint::{Fingerprint, Fingerprints},
     gateway::{GatewayConfig, Limits},
     problem::{ConfigError, Origin, Problem, Severity},
+    profiles::{Discovery, Profile, Profiles},
     schema::json_schema,
     server::{
         CatalogSettings, Connections, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
         Suspicion, Timeouts, Transport,
     },
     template::{Reason, Template, Unset},
+    tools::{ByTool, ToolArguments, ToolRetry, ToolTimeouts, Tools},
 };
 
 /// All servers and the gateway's own settings.

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{GatewayConfig, ServerConfig};
 use crate::counters::Counters;
 use crate::events::Events;
+use crate::pins::{Holdback, Pins};
 use crate::pool::{Beside, Family, Holds};
 use crate::process::StderrRing;
 use crate::process::tree::Meter;
@@ -64,7 +65,11 @@ pub(crate) struct Slot {
     pub(crate) listed: ArcSwapOption<Catalog>,
     /// What is shown of it: the catalog of everybody but the driver, the listings and the store.
     pub(crate) catalog: ArcSwapOption<Catalog>,
-    /// Set once it has listed itself.
+    /// What of the listing is held back, because it is not as it was approved. Written by the driver only.
+    pub(crate) held: ArcSwap<Holdback>,
+    /// What was approved of the server's tools.
+    pub(crate) pins: Arc<Pins>,
+    /// Set once this connection has listed itself.
     pub(crate) has_listed: watch::Sender<bool>,
     /// One for all connections of the server.
     pub(crate) admission: Arc<Admission>,
@@ -131,6 +136,8 @@ impl Slot {
             view: View::blank(status),
             listed: ArcSwapOption::empty(),
             catalog: ArcSwapOption::empty(),
+            held: ArcSwap::default(),
+            pins: Pins::none(),
             has_listed: watch::Sender::new(false),
             counters: Arc::default(),
             ledger: Arc::new(Ledger::new()),
@@ -147,6 +154,12 @@ impl Slot {
             process: Mutex::default(),
             meter: Meter::default(),
         }
+    }
+
+    /// The same with what was approved of its tools.
+    pub(crate) fn with_pins(mut self, pins: Arc<Pins>) -> Self {
+        self.pins = pins;
+        self
     }
 
     /// A slot for a further connection of the same server: the same settings and limits, and a life of its own.
@@ -172,6 +185,8 @@ impl Slot {
             // Until it has listed itself, what the server listed elsewhere is the best there is.
             listed: ArcSwapOption::new(self.listed.load_full()),
             catalog: ArcSwapOption::new(self.catalog.load_full()),
+            held: ArcSwap::new(self.held.load_full()),
+            pins: Arc::clone(&self.pins),
             has_listed: watch::Sender::new(false),
             admission: Arc::clone(&self.admission),
             waiting: AtomicUsize::new(0),

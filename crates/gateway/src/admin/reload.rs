@@ -124,6 +124,8 @@ struct ConfigDetail {
     /// Whether the file is watched for changes.
     watched: bool,
     servers: Vec<Entry>,
+    /// The names of the profiles.
+    profiles: Vec<String>,
     loaded_at_unix_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_reload: Option<LastReload>,
@@ -223,9 +225,11 @@ async fn config(State(gateway): State<Gateway>) -> Response {
         Err(problem) => return problem.into_response(),
     };
     let state = life.state();
+    let settings = gateway.manager().settings();
     json_of(&ConfigDetail {
         path: shown(life.path()),
-        watched: gateway.manager().settings().watch.is_some(),
+        watched: settings.watch.is_some(),
+        profiles: settings.profiles.keys().cloned().collect(),
         servers: state.config.servers.iter().map(entry).collect(),
         loaded_at_unix_ms: state.loaded_at_unix_ms,
         last_reload: state.last.as_ref().map(LastReload::of),

@@ -1,6 +1,6 @@
 //! Finds and reads the configuration, and tells people what is wrong with it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mainstay::config::{
     Config, ConfigError, EXAMPLE, Loaded, NoConfig, Problem, Severity, find_default, process_env,
@@ -22,11 +22,19 @@ pub(crate) fn load(told: Option<&Path>) -> Result<Loaded, Stop> {
 /// # Errors
 /// As [`load`].
 pub(crate) fn load_text(told: Option<&Path>) -> Result<(Loaded, Vec<u8>), Stop> {
-    let path = find_default(told).map_err(|error| no_config(&error))?;
+    let path = find(told)?;
     let text = Config::bytes(&path).map_err(|error| refused(&error))?;
     let mut loaded = Config::parse_bytes(&text, &path).map_err(|error| refused(&error))?;
     loaded.check_references(&process_env);
     Ok((loaded, text))
+}
+
+/// Finds the configuration.
+///
+/// # Errors
+/// Exit 4 when there is none, with a working example.
+pub(crate) fn find(told: Option<&Path>) -> Result<PathBuf, Stop> {
+    find_default(told).map_err(|error| no_config(&error))
 }
 
 /// Says on stderr what was noticed while reading it.

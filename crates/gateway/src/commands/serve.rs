@@ -2,7 +2,6 @@
 
 mod life;
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::time::Duration;
 
 use mainstay::config::{Config, GatewayConfig, Loaded, ServerConfig};
 use mainstay::store::Store;
-use mainstay::{Manager, ShutdownReport, wire_log};
+use mainstay::{Manager, ShutdownReport, journal, wire_log};
 use mainstay_gateway::record::{self, Recorder};
 use mainstay_gateway::reload::ConfigLife;
 use mainstay_gateway::serve::serve;
@@ -21,9 +20,10 @@ use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
 use super::doors::{self, LocalSocket};
+use super::progress::{self, Progress};
 use super::signals::Signals;
 use super::{config, paths};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, Stderr, draw_progress};
 use crate::cli::{LogFormat, ServeArgs};
 use crate::exit::{Exit, Stop};
 
@@ -63,8 +63,10 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     settings.state_dir.clone_from(&state_dir);
     let recorder = recorder(&args, &config.servers)?;
     let loaded = config.clone();
+    let starters = progress::starters(&config);
     let manager = Manager::builder()
         .config(config)
+        .journal(state_dir.as_ref().map(|dir| dir.join(journal::DIR_NAME)))
         .state_dir(state_dir)
         .start()
         .await
@@ -84,11 +86,15 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
             .spawn(life::follow(life, manager.clone(), hangups, ending));
     }
     output.line(&ready_line(address, servers, socket.as_ref()))?;
+    let progress = show_progress(&args, &manager, starters, output);
     tokio::select! {
         // Cancel-safe: a signal stays pending in its stream.
         () = signals.next() => {}
         // Cancel-safe: a token holds nothing.
         () = stop_asked.cancelled() => {}
+    }
+    if let Some(progress) = progress {
+        progress.end().await;
     }
     let report = end(&manager, doors, &mut signals, output).await;
     drop(socket);
@@ -107,6 +113,20 @@ fn life(
     let path = loaded.source.clone().unwrap_or_default();
     let life = ConfigLife::new(&path, text, loaded, manager.clone(), recorder);
     Arc::new(life)
+}
+
+/// Shows the servers that start, to whoever sits there.
+fn show_progress(
+    args: &ServeArgs,
+    manager: &Manager,
+    starters: Vec<String>,
+    output: Output,
+) -> Option<Progress> {
+    let nobody = args.background || args.log_format == LogFormat::Json || starters.is_empty();
+    (!nobody).then(|| {
+        draw_progress();
+        Progress::of_all(manager, starters, output, true)
+    })
 }
 
 /// Starts the wire log that was asked for, before the first message.
@@ -270,7 +290,7 @@ fn log(args: &ServeArgs, output: Output) -> Result<(), Stop> {
     })?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Stderr)
         .with_ansi(output.color_err());
     match args.log_format {
         LogFormat::Text => log.with_target(false).init(),

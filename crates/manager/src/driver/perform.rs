@@ -17,6 +17,8 @@ use tokio::sync::watch;
 
 use super::opener::{Job, Remains, supervise};
 use super::{Driver, Kept};
+use crate::calls::Step;
+use crate::catalog::unix_ms;
 use crate::config::{ServerConfig, Transport};
 use crate::events::EventKind;
 use crate::runtime::keeper::Orders;
@@ -289,6 +291,15 @@ impl Driver {
             .as_ref()
             .map(|failure| failure.kind.word());
         let detail = transition.failure.as_ref().map(ToString::to_string);
+        if slot.beside.is_none() {
+            slot.ledger.moved(Step {
+                at_unix_ms: unix_ms(),
+                from,
+                to,
+                cause,
+                detail: detail.clone(),
+            });
+        }
         // The view is updated after the effects: it still says where the open stood.
         let before = slot.view.borrow().status.phase;
         let phase = before.filter(|_| transition.from == StateWord::Connecting);

@@ -99,6 +99,8 @@ impl Driver {
         );
         let gateway = self.setting.gateway.load().with_live(&config.gateway);
         self.setting.gateway.store(Arc::new(gateway));
+        // Profiles are a part of what clients see.
+        self.setting.publisher.own_changed();
         for name in &plan.remove {
             self.remove(name, effects);
         }
@@ -159,10 +161,10 @@ impl Driver {
             slot.set_over_sse(false);
             slot.family.modern_only.store(false, Ordering::Relaxed);
         }
-        slot.events.hidden().cover(&config);
         let config = Arc::new(config);
         let all = std::iter::once(Arc::clone(&slot)).chain(self.further_of(slot.id));
         for one in all.collect::<Vec<_>>() {
+            one.events.hidden().cover(&config);
             one.config.store(Arc::clone(&config));
             if was_enabled && !enabled {
                 // It is about to go, and opens nothing before.
