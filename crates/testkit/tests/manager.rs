@@ -22,6 +22,7 @@ mod manager {
     pub(crate) mod paper;
     pub(crate) mod pauses;
     pub(crate) mod push;
+    mod records;
     pub(crate) mod recovery;
     pub(crate) mod restore;
     pub(crate) mod routes;
