@@ -33,7 +33,8 @@ use serde::{Deserialize, Serialize};
 
 use self::api::{NO_SUCH_SERVER, Route, param, refusal};
 use self::dto::{
-    ErrorBody, ErrorDetail, LogLine, LogLines, Overview, ServerDetail, Stopping, Told, ToolList,
+    CatalogList, ErrorBody, ErrorDetail, EventList, LogLine, LogLines, Overview, ServerDetail,
+    Stopping, Told, ToolList,
 };
 use crate::serve::Gateway;
 use crate::serve::fault::shown;
@@ -95,12 +96,14 @@ const ROUTES: &[Route] = &[
     .refuses(&[NO_SUCH_SERVER]),
     Route::get("/api/v1/tools", "getTools", "All published tools, and what is hidden.", || get(tools))
         .json::<ToolList>(),
-    Route::get("/api/v1/events", "followEvents", "What happens, as it happens.", || get(events))
+    Route::get("/api/v1/events", "followEvents", "What happens, as it happens; with `follow=0` what happened, as one answer.", || get(events))
         .params(&[
             param::<usize>("recent", "How many past events come first. Default: none, or all with `since`."),
             param::<String>("server", "Only those of this server."),
             param::<u64>("since", "Only those since then, in milliseconds since 1970."),
+            param::<String>("follow", "`0` or `false`: one answer with those of the past, and no more."),
         ])
+        .json::<EventList>()
         .events::<Told>(),
 ];
 
@@ -334,6 +337,10 @@ async fn logs(
         }),
         Some(_) => follow::logs(&gateway, server, lines),
     }
+}
+
+async fn catalog(State(gateway): State<Gateway>) -> Response {
+    json_of(&CatalogList::of(&gateway))
 }
 
 async fn tools(State(gateway): State<Gateway>) -> Response {

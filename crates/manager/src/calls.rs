@@ -299,13 +299,14 @@ impl Refusal {
     fn cause_word(&self) -> &'static str {
         match self {
             Self::NoSuchServer(_) => "no-such-server",
-            Self::Disabled { .. } => "disabled",
             Self::Removed { .. } => "removed",
+            Self::Disabled { .. } => "disabled",
             Self::Parked(_) => "parked",
             Self::NotReady { .. } => "not-ready",
             Self::TooSoon { .. } => "too-soon",
             Self::TooManyWaiting { .. } => "too-many-waiting",
             Self::ToolChanged { .. } => "tool-changed",
+            Self::ToolHeld { .. } => "tool-held",
             Self::NotOffered { .. } => "not-offered",
             Self::TooManyInFlight { .. } => "too-many-in-flight",
             Self::TooManyConnections { .. } => "too-many-connections",

@@ -127,6 +127,30 @@ pub enum EventKind {
         /// How many tools differ in all.
         total: usize,
     },
+    /// What a pinned server lists is not what was approved: tools are held back, or are gone (F250). At most 20 names of each
+    /// kind.
+    ToolsHeld {
+        /// New ones, held back.
+        added: Vec<String>,
+        /// Those whose definition differs, held back.
+        changed: Vec<String>,
+        /// Approved ones that are gone.
+        removed: Vec<String>,
+        /// How many differ in all.
+        total: usize,
+        /// Why the record of what was approved cannot be used, if it cannot: then everything is held back.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        damaged: Option<String>,
+    },
+    /// Tools of a pinned server were approved as they are now.
+    ToolsApproved {
+        /// At most 20 names.
+        tools: Vec<String>,
+        /// How many in all.
+        total: usize,
+        /// Nobody did it: it is what the server listed first.
+        first: bool,
+    },
     /// A call met a tool whose definition had changed since its caller saw it, and `onToolChange` is `warn` or `refuse`.
     CallMetToolChange {
         /// The tool.
@@ -197,6 +221,16 @@ impl EventKind {
         })
     }
 
+    /// Tools that are approved from now on.
+    pub(crate) fn tools_approved(tools: Vec<String>, first: bool) -> Self {
+        const NAMES_MAX: usize = 20;
+        Self::ToolsApproved {
+            total: tools.len(),
+            tools: tools.into_iter().take(NAMES_MAX).collect(),
+            first,
+        }
+    }
+
     /// What kind of log line it is: lines of one kind are limited together (F232).
     fn class(&self) -> &'static str {
         match self {
@@ -205,6 +239,8 @@ impl EventKind {
             Self::Retracted { .. } => "retracted",
             Self::DiedTogether { .. } => "died together",
             Self::ToolsChanged { .. } => "tools changed",
+            Self::ToolsHeld { .. } => "tools held back",
+            Self::ToolsApproved { .. } => "tools approved",
             Self::CallMetToolChange { .. } => "call met tool change",
             Self::ListingFailed { .. } => "listing failed",
             Self::EmptyListing { .. } => "empty listing",
@@ -268,7 +304,19 @@ impl EventKind {
                 let what = what.join(", ");
                 tracing::info!(server, how, what, left_out, "config changed");
             }
+            Self::ToolsApproved { total, first, .. } => {
+                tracing::info!(
+                    server,
+                    connection,
+                    generation,
+                    total,
+                    first,
+                    left_out,
+                    "tools approved"
+                )
+            }
             Self::DiedTogether { .. }
+            | Self::ToolsHeld { .. }
             | Self::CallMetToolChange { .. }
             | Self::ListingFailed { .. }
             | Self::EmptyListing { .. }

@@ -24,6 +24,7 @@ mod manager {
     pub(crate) mod push;
     mod records;
     pub(crate) mod recovery;
+    mod reload;
     pub(crate) mod restore;
     pub(crate) mod routes;
     pub(crate) mod scope;

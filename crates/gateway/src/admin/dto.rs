@@ -148,6 +148,47 @@ struct ToolEntry {
     tool: Option<Box<RawValue>>,
 }
 
+/// All published prompts, resources and resource templates.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct CatalogList {
+    version: u64,
+    prompts: Vec<ItemEntry>,
+    resources: Vec<ItemEntry>,
+    templates: Vec<ItemEntry>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ItemEntry {
+    server: String,
+    /// The server's own name or uri for it.
+    name: String,
+    /// Its name or uri at `/mcp`.
+    exposed: String,
+    /// The definition as clients see it.
+    #[schemars(with = "serde_json::Value")]
+    item: Option<Box<RawValue>>,
+}
+
+impl CatalogList {
+    pub(super) fn of(gateway: &Gateway) -> Self {
+        let publication = gateway.manager().publication();
+        let entry = |item: &mainstay::publish::Published| ItemEntry {
+            server: item.server.to_string(),
+            name: item.upstream.to_string(),
+            exposed: item.exposed.to_string(),
+            item: std::str::from_utf8(&item.raw).ok().and_then(raw),
+        };
+        let entries =
+            |listing: &mainstay::publish::Listing| listing.items.iter().map(entry).collect();
+        Self {
+            version: publication.version,
+            prompts: entries(&publication.prompts),
+            resources: entries(&publication.resources),
+            templates: entries(&publication.templates),
+        }
+    }
+}
+
 impl ToolList {
     pub(super) fn of(gateway: &Gateway) -> Self {
         let publication = gateway.manager().publication();
@@ -190,6 +231,12 @@ pub(super) struct ErrorDetail {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Stopping {
     pub(super) pid: u32,
+}
+
+/// What happened, oldest first.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct EventList {
+    pub(super) events: Vec<Event>,
 }
 
 /// Lines of a server's stderr, oldest first.

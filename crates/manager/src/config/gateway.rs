@@ -9,6 +9,8 @@ use crate::journal::JournalConfig;
 
 use super::{
     file::{self, LimitOptions},
+    file_watch::WatchSettings,
+    profiles::{Discovery, Profiles},
     server::saturated,
 };
 
@@ -34,6 +36,12 @@ pub struct GatewayConfig {
     pub journal: JournalConfig,
     /// Whether the TCP port also has the dashboard and the admin API. Default: yes.
     pub dashboard: bool,
+    /// How the file is watched for changes; `None`: it is not. Default: it is.
+    pub watch: Option<WatchSettings>,
+    /// Named parts of what all servers offer. Default: none.
+    pub profiles: Profiles,
+    /// How clients find tools where no profile says otherwise. Default: they are listed.
+    pub discovery: Discovery,
     /// The most of everything.
     pub limits: Limits,
 }
@@ -88,6 +96,9 @@ impl Default for GatewayConfig {
             start_gate: (cores * 2).max(4),
             journal: JournalConfig::default(),
             dashboard: true,
+            watch: Some(WatchSettings::default()),
+            profiles: Profiles::new(),
+            discovery: Discovery::default(),
             limits: Limits::default(),
         }
     }
