@@ -65,9 +65,9 @@ async function filters({ mainstay, open }) {
   await browser.visit(mainstay);
   await row(page, 'two').getByText('Parked', { exact: true }).waitFor();
   assert.equal(await page.locator('table.servers tbody .name').first().textContent(), 'two', 'trouble comes first');
-  await page.getByLabel('State').selectOption('connected');
+  await page.getByRole('combobox', { name: 'State' }).selectOption('connected');
   await row(page, 'two').waitFor({ state: 'detached' });
-  await page.getByLabel('State').selectOption('');
+  await page.getByRole('combobox', { name: 'State' }).selectOption('');
   await page.getByLabel('Filter').fill('no-such-program');
   await row(page, 'one').waitFor({ state: 'detached' });
   await row(page, 'two').waitFor();
@@ -363,12 +363,12 @@ async function themes({ mainstay, open }) {
   await browser.visit(mainstay);
   const back = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const light = await back();
-  await page.getByLabel('Colours').selectOption('dark');
+  await page.getByRole('combobox', { name: 'Colours' }).selectOption('dark');
   const dark = await back();
   assert.notEqual(dark, light);
   await page.reload();
   assert.equal(await back(), dark, 'remembered');
-  await page.getByLabel('Colours').selectOption('');
+  await page.getByRole('combobox', { name: 'Colours' }).selectOption('');
   assert.equal(await back(), light, 'the system says so');
   await page.emulateMedia({ colorScheme: 'dark' });
   assert.equal(await back(), dark);

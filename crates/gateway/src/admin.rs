@@ -96,6 +96,13 @@ const ROUTES: &[Route] = &[
     .refuses(&[NO_SUCH_SERVER]),
     Route::get("/api/v1/tools", "getTools", "All published tools, and what is hidden.", || get(tools))
         .json::<ToolList>(),
+    Route::get(
+        "/api/v1/catalog",
+        "getCatalog",
+        "All published prompts, resources and resource templates.",
+        || get(catalog),
+    )
+    .json::<CatalogList>(),
     Route::get("/api/v1/events", "followEvents", "What happens, as it happens; with `follow=0` what happened, as one answer.", || get(events))
         .params(&[
             param::<usize>("recent", "How many past events come first. Default: none, or all with `since`."),

@@ -98,7 +98,8 @@ function framed(about, input, read, judge) {
       return message ? [{ control, message }] : [];
     },
   };
-  input.addEventListener('change', () => {
+  // While it is entered, and not when it is left: a message that goes away then would move the button under the mouse.
+  input.addEventListener('input', () => {
     if (input.hasAttribute('aria-invalid')) control.check();
   });
   return control;
