@@ -14,7 +14,9 @@ use jsonc_parser::{
 use super::{
     Config, ConfigError, Loaded,
     file::{self, DURATION_MS, DURATION_OR_ZERO_MS, GatewayOptions, LimitOptions, ServerOptions},
+    file_watch::{WatchSettings, read_watch},
     gateway::{GatewayConfig, Limits},
+    journal::JournalOptions,
     problem::quoted,
     profiles::{self, Named},
     read_options, read_server,
@@ -263,7 +265,11 @@ fn read_gateway(
             },
             sink,
         ),
+        journal: fields
+            .object("journal", sink)
+            .map(|group| JournalOptions::read(group, sink)),
         dashboard: fields.flag("dashboard", sink),
+        watch: read_watch(&mut fields, sink),
         profiles: None,
         discovery: profiles::read_discovery(&mut fields, sink),
         limits: fields
@@ -284,7 +290,9 @@ fn read_gateway(
     gateway.start_gate = options
         .start_gate
         .map_or(gateway.start_gate, super::server::saturated);
+    gateway.journal = options.journal.unwrap_or_default().resolved();
     gateway.dashboard = options.dashboard.unwrap_or(gateway.dashboard);
+    gateway.watch = WatchSettings::from_options(options.watch.as_ref());
     gateway.profiles = profiles;
     gateway.discovery = options.discovery.unwrap_or_default();
     gateway.limits = Limits::from_options(&options.limits.unwrap_or_default());

@@ -96,6 +96,13 @@ impl Shown {
         });
     }
 
+    /// Everything that was listed to others and not to everybody, as it was listed.
+    pub(crate) fn listed(&self) -> Vec<Arc<Catalog>> {
+        let known = self.0.load();
+        let own = known.values().filter_map(|known| known.own.as_ref());
+        own.map(|(listed, _)| Arc::clone(listed)).collect()
+    }
+
     /// For the driver: what was listed is shown in another shape now.
     pub(crate) fn reshape(&self, shaped: impl Fn(&Arc<Catalog>) -> Arc<Catalog>) {
         self.0.rcu(|known| {
