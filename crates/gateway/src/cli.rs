@@ -260,8 +260,11 @@ pub(crate) struct StdioArgs {
     #[command(flatten)]
     pub(crate) socket: SocketArg,
     /// Serve this server alone, with its own names, instead of all.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "profile")]
     pub(crate) server: Option<String>,
+    /// Serve this profile (`mainstay.profiles`) instead of everything.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
     /// Never start a Mainstay in the background.
     #[arg(long)]
     pub(crate) no_start: bool,
