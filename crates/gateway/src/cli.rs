@@ -15,6 +15,8 @@ pub(crate) mod import;
 pub(crate) mod install;
 pub(crate) mod logs;
 pub(crate) mod output;
+#[cfg(test)]
+mod reference;
 pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod table;

@@ -19,6 +19,7 @@ mod logs;
 mod operate;
 pub(crate) mod own;
 mod paths;
+mod progress;
 mod records;
 mod remove;
 mod replay;

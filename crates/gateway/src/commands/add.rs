@@ -254,7 +254,7 @@ async fn attempt(loaded: Loaded, args: &AddArgs, output: Output) -> Result<Optio
         output.note(&format!("trying `{}` …", args.name));
     }
     let started = Instant::now();
-    let tried = local::with_manager(config, async |manager| {
+    let tried = local::with_manager(config, output, async |manager| {
         let Some(status) = local::settled(&manager, &args.name, wait).await else {
             return Err(local::no_server(&args.name, std::iter::empty()));
         };

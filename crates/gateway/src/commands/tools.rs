@@ -133,7 +133,7 @@ async fn in_process(args: &ToolsArgs, output: Output) -> Result<Found, Stop> {
             config::plural(count, "server")
         ));
     }
-    local::with_manager(config, async |manager| {
+    local::with_manager(config, output, async |manager| {
         let mut found = Found::default();
         let handles = manager.servers();
         let settled = handles
