@@ -2,15 +2,22 @@
 //!
 //! Must not do any work: `commands` does it.
 
+pub(crate) mod add;
 pub(crate) mod calls;
 #[cfg(feature = "chaos")]
 pub(crate) mod chaos;
+pub(crate) mod completions;
+pub(crate) mod edit;
 pub(crate) mod env;
 pub(crate) mod events;
 pub(crate) mod human;
 pub(crate) mod import;
+pub(crate) mod install;
 pub(crate) mod logs;
 pub(crate) mod output;
+#[cfg(test)]
+mod reference;
+pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod table;
 #[cfg(feature = "top")]
@@ -104,6 +111,22 @@ pub(crate) enum Command {
     Calls(CallsArgs),
     /// Check a configuration without serving it.
     Check(CheckArgs),
+    /// Add a server to the configuration, after trying it.
+    Add(add::AddArgs),
+    /// Take a server out of the configuration.
+    Remove(add::RemoveArgs),
+    /// Edit the configuration; only a valid one is written.
+    Edit(edit::EditArgs),
+    /// Point apps at Mainstay, by one entry in their own configuration.
+    Install(install::InstallArgs),
+    /// Undo what `install` did to an app.
+    Uninstall(install::UninstallArgs),
+    /// Let Mainstay run in the background from login on.
+    Service(service::ServiceArgs),
+    /// Print the completions for a shell.
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write a page for every command.
+    Man(completions::ManArgs),
     /// Take over the MCP servers of the apps on this machine.
     Import(import::ImportArgs),
     /// Say again what the clients of a recording said, and tell how the answers differ.
@@ -134,6 +157,12 @@ impl Command {
             #[cfg(feature = "top")]
             Self::Top(_) => false,
             Self::Check(args) => args.json,
+            Self::Add(args) => args.json,
+            Self::Service(args) => args.prints_json(),
+            Self::Install(args) => args.json,
+            Self::Uninstall(args) => args.json,
+            Self::Remove(args) => args.json,
+            Self::Edit(_) | Self::Completions(_) | Self::Man(_) => false,
             Self::Import(args) => args.json,
             Self::Replay(args) => args.json,
             Self::Demo(args) => args.json,

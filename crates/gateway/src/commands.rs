@@ -1,23 +1,30 @@
 //! What each command does. One file per command; `client` reaches the running Mainstay, `local` does without one.
 
+mod add;
 mod call;
 mod calls;
 mod check;
 mod client;
+mod completions;
 mod config;
 mod describe;
 pub(crate) mod doors;
+mod edit;
 mod events;
 mod follow;
 mod import;
+mod install;
 mod local;
 mod logs;
 mod operate;
+pub(crate) mod own;
 mod paths;
 mod progress;
 mod records;
+mod remove;
 mod replay;
 pub(crate) mod serve;
+mod service;
 pub(crate) mod signals;
 mod status;
 mod stdio;
@@ -56,6 +63,14 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Check(args) => check::run(args, output).await,
         Command::Import(args) => import::run(&args, output),
         Command::Replay(args) => replay::run(args, output).await,
+        Command::Add(args) => add::run(args, output).await,
+        Command::Remove(args) => remove::run(args, output).await,
+        Command::Edit(args) => edit::run(args, output).await,
+        Command::Install(args) => install::run(&args, output),
+        Command::Uninstall(args) => install::uninstall(&args, output),
+        Command::Service(args) => service::run(args, output).await,
+        Command::Completions(args) => completions::shell(&args, output),
+        Command::Man(args) => completions::man(&args, output),
         Command::Demo(args) => demo::run(args, output).await,
         Command::DemoServer(args) => demo::server::run(args.kind).await.map(|()| Exit::Ok),
         #[cfg(feature = "chaos")]

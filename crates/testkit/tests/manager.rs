@@ -23,6 +23,7 @@ mod manager {
     pub(crate) mod pauses;
     pub(crate) mod push;
     pub(crate) mod recovery;
+    mod reload;
     pub(crate) mod restore;
     pub(crate) mod routes;
     pub(crate) mod scope;

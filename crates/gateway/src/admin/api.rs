@@ -16,6 +16,7 @@ const PARTS: &[&[Route]] = &[
     super::ROUTES,
     super::call::ROUTES,
     super::calls::ROUTES,
+    super::journal::ROUTES,
     super::openapi::ROUTES,
 ];
 

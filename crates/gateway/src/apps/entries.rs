@@ -286,29 +286,7 @@ pub(crate) fn detect(
         return Some((Shape::Awaken, &[]));
     }
     if has("mcpServers") {
-        let names: Vec<String> = path
-            .iter()
-            .map(|part| part.to_string_lossy().into_owned())
-            .collect();
-        let is_below = |directory: &str| names.iter().any(|name| name == directory);
-        let entries = tree.get("mcpServers").and_then(Value::as_object);
-        let has_key = |key: &str| {
-            entries.is_some_and(|map| map.values().any(|entry| entry.get(key).is_some()))
-        };
-        let shape = if is_below(".gemini") || is_below(".qwen") || has_key("httpUrl") {
-            Shape::Gemini
-        } else if has("projects") || path.ends_with(".claude.json") || path.ends_with(".mcp.json") {
-            Shape::ClaudeCode
-        } else if has_key("serverUrl") {
-            Shape::Windsurf
-        } else if has_key("alwaysAllow") {
-            Shape::Roo
-        } else if has_key("autoApprove") {
-            Shape::Cline
-        } else {
-            Shape::Common
-        };
-        return Some((shape, &["mcpServers"]));
+        return Some((of_common(path, tree), &["mcpServers"]));
     }
     if has("context_servers") {
         return Some((Shape::Zed, &["context_servers"]));
@@ -367,4 +345,26 @@ pub(crate) fn detect(
         },
         &[],
     ))
+}
+
+/// Which of the apps with a map `mcpServers` wrote this.
+fn of_common(path: &Path, tree: &Value) -> Shape {
+    let is_below = |directory: &str| path.iter().any(|part| part == directory);
+    let entries = tree.get("mcpServers").and_then(Value::as_object);
+    let has_key =
+        |key: &str| entries.is_some_and(|map| map.values().any(|entry| entry.get(key).is_some()));
+    let has_projects = tree.get("projects").is_some_and(Value::is_object);
+    if is_below(".gemini") || is_below(".qwen") || has_key("httpUrl") {
+        Shape::Gemini
+    } else if has_projects || path.ends_with(".claude.json") || path.ends_with(".mcp.json") {
+        Shape::ClaudeCode
+    } else if has_key("serverUrl") {
+        Shape::Windsurf
+    } else if has_key("alwaysAllow") {
+        Shape::Roo
+    } else if has_key("autoApprove") {
+        Shape::Cline
+    } else {
+        Shape::Common
+    }
 }

@@ -156,7 +156,6 @@ fn expand(base: &Path, path: &str) -> Vec<PathBuf> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 mod tests {
     use super::super::App;
     use super::*;

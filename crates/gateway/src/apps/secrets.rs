@@ -327,14 +327,15 @@ impl Vault {
                 return self.put(arg, &[variable_of(&format!("{server}-{flag}"))], taken);
             }
         }
-        if let Some((name, value)) = arg.split_once('=').filter(|(name, _)| is_variable(name)) {
-            if is_secret(name, value) {
-                let names = [
-                    variable_of_env(name),
-                    variable_of(&format!("{server}-{name}")),
-                ];
-                return format!("{name}={}", self.put(value, &names, taken));
-            }
+        if let Some((name, value)) = arg.split_once('=')
+            && is_variable(name)
+            && is_secret(name, value)
+        {
+            let names = [
+                variable_of_env(name),
+                variable_of(&format!("{server}-{name}")),
+            ];
+            return format!("{name}={}", self.put(value, &names, taken));
         }
         if arg.contains("://") {
             let (url, found) = self.url(server, arg);

@@ -181,24 +181,30 @@ impl Making {
 
     /// Its keys, those of NeMo's `server` (with their place) among them.
     fn flattened(&mut self) -> Vec<(String, Value)> {
+        let group = match self.shape {
+            Shape::Nemo => "server",
+            Shape::Hermes => "lifecycle",
+            Shape::Common
+            | Shape::ClaudeCode
+            | Shape::VsCode
+            | Shape::Windsurf
+            | Shape::Zed
+            | Shape::Codex
+            | Shape::Gemini
+            | Shape::Goose
+            | Shape::Cline
+            | Shape::Roo
+            | Shape::OpenCode
+            | Shape::Awaken => "",
+        };
         let mut keys = Vec::new();
         for (key, value) in std::mem::take(&mut self.raw.map) {
-            match value {
-                Value::Object(inner) if self.shape == Shape::Nemo && key == "server" => {
-                    keys.extend(
-                        inner
-                            .into_iter()
-                            .map(|(inner, value)| (format!("server.{inner}"), value)),
-                    );
+            match value.as_object().filter(|_| key == group) {
+                Some(inner) => {
+                    let inner = inner.clone().into_iter();
+                    keys.extend(inner.map(|(inner, value)| (format!("{key}.{inner}"), value)));
                 }
-                Value::Object(inner) if self.shape == Shape::Hermes && key == "lifecycle" => {
-                    keys.extend(
-                        inner
-                            .into_iter()
-                            .map(|(inner, value)| (format!("lifecycle.{inner}"), value)),
-                    );
-                }
-                value => keys.push((key, value)),
+                None => keys.push((key, value)),
             }
         }
         keys
@@ -278,29 +284,35 @@ impl Making {
             Fate::Overrides => self.overrides(key, value),
             Fate::Timeout { to, unit_ms } => self.timeout(key, to, unit_ms, value),
             Fate::OpenCodeTimeout => self.open_code_timeout(key, value),
-            Fate::Label => {
-                if let Some(label) = value.as_str().filter(|label| !label.is_empty()) {
-                    self.others.retain(|(other, _)| other != "label");
-                    self.others.push(("label".to_owned(), json!(label)));
-                    self.became(key, "label");
-                }
-            }
+            Fate::Label => self.label(key, value),
             Fate::Protocol => match value.as_str() {
                 Some("stateless") => self.other(key, "protocol", json!("modern")),
                 Some("legacy") => self.other(key, "protocol", json!("legacy")),
                 Some(_) | None => {}
             },
-            Fate::CaFile => match value {
-                Value::String(file) => self.other(key, "tls", json!({ "caFile": file })),
-                Value::Bool(true) => {}
-                _ => self.lose(
-                    key,
-                    "Mainstay always checks certificates; name their authority in `tls.caFile`",
-                ),
-            },
+            Fate::CaFile => self.ca_file(key, value),
             Fate::As(own) => self.other(key, own, value.clone()),
             Fate::Implied => {}
             Fate::Lost(why) => self.lose(key, why),
+        }
+    }
+
+    fn label(&mut self, key: &str, value: &Value) {
+        if let Some(label) = value.as_str().filter(|label| !label.is_empty()) {
+            self.others.retain(|(other, _)| other != "label");
+            self.others.push(("label".to_owned(), json!(label)));
+            self.became(key, "label");
+        }
+    }
+
+    fn ca_file(&mut self, key: &str, value: &Value) {
+        if let Some(file) = value.as_str() {
+            self.other(key, "tls", json!({ "caFile": file }));
+        } else if value.as_bool() != Some(true) {
+            self.lose(
+                key,
+                "Mainstay always checks certificates; name their authority in `tls.caFile`",
+            );
         }
     }
 
@@ -434,9 +446,9 @@ impl Making {
     }
 
     fn tool_list(&mut self, key: &str, list: &'static str, value: &Value) {
-        let names = match value {
-            Value::String(one) => Some(vec![one.clone()]),
-            value => strings(value),
+        let names = match value.as_str() {
+            Some(one) => Some(vec![one.to_owned()]),
+            None => strings(value),
         };
         let Some(names) = names else {
             self.lose(key, "expected a list of tools");

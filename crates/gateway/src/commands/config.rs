@@ -1,6 +1,6 @@
 //! Finds and reads the configuration, and tells people what is wrong with it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mainstay::config::{
     Config, ConfigError, EXAMPLE, Loaded, NoConfig, Problem, Severity, find_default,
@@ -14,8 +14,15 @@ use crate::exit::{Exit, Stop};
 /// # Errors
 /// Exit 4 when there is none, with a working example; 3 when it is refused as a whole, with every problem.
 pub(crate) fn load(told: Option<&Path>) -> Result<Loaded, Stop> {
-    let path = find_default(told).map_err(|error| no_config(&error))?;
-    Config::load(&path).map_err(|error| refused(&error))
+    Config::load(&find(told)?).map_err(|error| refused(&error))
+}
+
+/// Finds the configuration.
+///
+/// # Errors
+/// Exit 4 when there is none, with a working example.
+pub(crate) fn find(told: Option<&Path>) -> Result<PathBuf, Stop> {
+    find_default(told).map_err(|error| no_config(&error))
 }
 
 /// Says on stderr what was noticed while reading it.

@@ -157,6 +157,9 @@ fn written(file: &EditFile, merged: &Merged) -> Result<String, Stop> {
         )
         .hint(error.hint())
     };
+    if merged.additions.is_empty() {
+        return Ok(file.text().to_owned());
+    }
     let tree = edit::read(Syntax::Jsonc, file.text()).map_err(|error| cannot(&error))?;
     // Some editors call the map so, and a file has one of the two.
     let key = if tree.get("mcpServers").is_none() && tree.get("servers").is_some() {
@@ -176,7 +179,7 @@ fn written(file: &EditFile, merged: &Merged) -> Result<String, Stop> {
         })
         .collect();
     let text = edit::edit(Syntax::Jsonc, file.text(), &changes).map_err(|error| cannot(&error))?;
-    let text = if text.ends_with('\n') || changes.is_empty() {
+    let text = if text.ends_with('\n') {
         text
     } else {
         format!("{text}\n")

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mainstay::config::{GatewayConfig, Loaded, ServerConfig};
 use mainstay::store::Store;
-use mainstay::{Manager, ShutdownReport, wire_log};
+use mainstay::{Manager, ShutdownReport, journal, wire_log};
 use mainstay_gateway::record::{self, Recorder};
 use mainstay_gateway::serve::serve;
 use mainstay_gateway::{Gateway, GatewaySettings, admin};
@@ -60,6 +60,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     let starters = progress::starters(&config);
     let manager = Manager::builder()
         .config(config)
+        .journal(state_dir.as_ref().map(|dir| dir.join(journal::DIR_NAME)))
         .state_dir(state_dir)
         .start()
         .await

@@ -51,6 +51,7 @@ const ASKS: &[Ask] = &[
     ask("getServer", "/api/v1/servers/one", 200),
     ask("getServer", "/api/v1/servers/gone", 200),
     ask("getServer", "/api/v1/servers/nope", 404),
+    ask("getCatalog", "/api/v1/catalog", 200),
     ask("getTools", "/api/v1/tools", 200),
     ask("getLogs", "/api/v1/servers/gone/logs?lines=3", 200),
     ask("getLogs", "/api/v1/servers/gone/logs?lines=many", 400),
@@ -64,6 +65,15 @@ const ASKS: &[Ask] = &[
     ask("callTool", "/api/v1/servers/one/call", 400).with("[]"),
     ask("callTool", "/api/v1/servers/one/call", 504)
         .with(r#"{"tool":"slow","arguments":{"ms":60000},"timeoutMs":50}"#),
+    ask(
+        "getCalls",
+        "/api/v1/calls?recent=5&server=one&tool=echo&outcome=answered",
+        200,
+    ),
+    ask("getCalls", "/api/v1/calls?outcome=nope", 400),
+    ask("getCalls", "/api/v1/calls?follow=1&recent=2", 200).events(2),
+    ask("readJournal", "/api/v1/journal?kind=calls&server=one", 200),
+    ask("readJournal", "/api/v1/journal?kind=nope", 400),
     ask("callTool", "/api/v1/servers/nope/call", 404).with(r#"{"tool":"echo"}"#),
     ask("disableServer", "/api/v1/servers/one/disable", 200),
     ask("callTool", "/api/v1/servers/one/call", 503).with(r#"{"tool":"echo"}"#),

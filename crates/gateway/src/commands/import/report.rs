@@ -233,6 +233,10 @@ impl Report<'_> {
             if let Some(why) = verdict.reason() {
                 lines.push(format!("{}: {why}", verdict_words(verdict, self.dry_run)));
             }
+            if let Verdict::Renamed(_) = verdict {
+                let app = one.app.id;
+                lines.push(format!("another server has its name; `--prefer {app}` takes this one alone if Mainstay has none"));
+            }
             lines.extend(notes.iter().cloned());
             if let (Outcome::Server(server), Verdict::Added(_) | Verdict::Renamed(_)) =
                 (&entry.outcome, verdict)

@@ -1,0 +1,12 @@
+//! Getting in: the real binary for a user with apps, a home directory and a configuration of their own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on must fail"
+)]
+
+#[path = "setup/import.rs"]
+mod import;
+#[path = "setup/support.rs"]
+mod support;
