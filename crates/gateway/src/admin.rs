@@ -20,6 +20,7 @@ mod journal;
 mod openapi;
 mod reload;
 mod socket;
+mod tools;
 
 use axum::Router;
 use axum::body::Body;

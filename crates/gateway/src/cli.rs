@@ -21,6 +21,7 @@ pub(crate) mod reload;
 pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod table;
+pub(crate) mod tools;
 #[cfg(feature = "top")]
 pub(crate) mod top;
 
@@ -94,7 +95,7 @@ pub(crate) enum Command {
     #[cfg(feature = "top")]
     Top(top::TopArgs),
     /// List the tools of all servers, or of one.
-    Tools(ToolsArgs),
+    Tools(tools::ToolsArgs),
     /// Call one tool and print its answer.
     Call(CallArgs),
     /// Restart a server. Works from every state, parked included.
@@ -151,7 +152,7 @@ impl Command {
         match self {
             Self::Serve(_) | Self::Stdio(_) | Self::DemoServer(_) => false,
             Self::Status(args) => args.json,
-            Self::Tools(args) => args.json,
+            Self::Tools(args) => args.prints_json(),
             Self::Call(args) => args.json,
             Self::Restart(args) | Self::Enable(args) | Self::Disable(args) => args.json,
             Self::Reload(args) => args.json,
@@ -259,8 +260,11 @@ pub(crate) struct StdioArgs {
     #[command(flatten)]
     pub(crate) socket: SocketArg,
     /// Serve this server alone, with its own names, instead of all.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "profile")]
     pub(crate) server: Option<String>,
+    /// Serve this profile (`mainstay.profiles`) instead of everything.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
     /// Never start a Mainstay in the background.
     #[arg(long)]
     pub(crate) no_start: bool,
@@ -276,22 +280,6 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  mainstay tools
-  mainstay tools filesystem --json
-  mainstay tools --config mcp.json       without a running Mainstay: starts the servers, lists, stops them")]
-pub(crate) struct ToolsArgs {
-    /// Only the tools of this server.
-    pub(crate) server: Option<String>,
-    /// Print one JSON object with the tools as their servers describe them.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) reach: Reach,
 }
 
 /// How `tools` and `call` get at the servers.

@@ -119,6 +119,9 @@ impl Recorder {
         era: Era,
     ) -> Exchange {
         let endpoint = match endpoint {
+            Some(place) if crate::serve::profiles::name_of(place).is_some() => {
+                format!("/{place}/mcp")
+            }
             Some(name) => format!("/servers/{name}/mcp"),
             None => "/mcp".to_owned(),
         };

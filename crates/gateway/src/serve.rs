@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `/mcp` | all servers at once, tools and prompts as `{server}__{name}` |
 //! | `/servers/{name}/mcp` | one server, names untouched |
-//! | `/sse`, `/servers/{name}/sse`, `/messages` | the same for clients that only know HTTP+SSE of 2024-11-05 |
+//! | `/profiles/{name}/mcp` | a part of what all servers offer (`mainstay.profiles`), names as at `/mcp` |
+//! | `/sse`, `/servers/{name}/sse`, `/profiles/{name}/sse`, `/messages` | the same for clients that only know HTTP+SSE of 2024-11-05 |
 //! | `/`, `/api/v1/...` | the dashboard and the admin API (see `admin/door.rs`) |
 //! | `/healthz`, `/readyz`, `/metrics` | Mainstay itself |
 //!
@@ -16,6 +17,7 @@ pub(crate) mod batch;
 pub mod body;
 pub(crate) mod bridge;
 pub(crate) mod call;
+pub(crate) mod discovery;
 pub(crate) mod endpoint;
 pub(crate) mod events;
 pub mod fault;
@@ -30,6 +32,7 @@ pub(crate) mod modern;
 pub(crate) mod old;
 pub(crate) mod origin;
 pub(crate) mod pages;
+pub(crate) mod profiles;
 pub(crate) mod push;
 pub(crate) mod replay;
 pub(crate) mod seal;
@@ -264,6 +267,7 @@ impl Shared {
 enum Place<'p> {
     All(Face),
     Server(&'p str, Face),
+    Profile(&'p str, Face),
     /// Where clients of HTTP+SSE send their messages.
     Messages,
     Elsewhere,
@@ -456,6 +460,13 @@ impl Gateway {
                     );
                 }
             },
+            Place::Profile(name, face) => match profiles::find(shared, name) {
+                Some(endpoint) => (endpoint, face),
+                None => {
+                    let words = profiles::no_such_profile(shared, name);
+                    return body::plain(StatusCode::NOT_FOUND, words);
+                }
+            },
             Place::Messages => return old::post(shared, request).await,
             Place::Elsewhere => {
                 return match path {
@@ -464,7 +475,7 @@ impl Gateway {
                     "/metrics" => health::metrics(self),
                     _ => body::plain(
                         StatusCode::NOT_FOUND,
-                        "nothing is here; MCP is at /mcp and /servers/{name}/mcp",
+                        "nothing is here; MCP is at /mcp, /servers/{name}/mcp and /profiles/{name}/mcp",
                     ),
                 };
             }
@@ -491,14 +502,22 @@ fn place(path: &str) -> Place<'_> {
         "/sse" | "/sse/" => Place::All(Face::Old),
         "/messages" | "/messages/" => Place::Messages,
         _ => {
-            let inner = path
-                .strip_prefix("/servers/")
-                .map(|rest| rest.strip_suffix('/').unwrap_or(rest))
-                .and_then(|rest| rest.split_once('/'));
-            match inner {
-                Some((name, "mcp")) if !name.is_empty() => Place::Server(name, Face::Streamable),
-                Some((name, "sse")) if !name.is_empty() => Place::Server(name, Face::Old),
-                Some(_) | None => Place::Elsewhere,
+            let below = |prefix: &str| -> Option<(&str, Face)> {
+                let rest = path.strip_prefix(prefix)?;
+                let (name, face) = rest.strip_suffix('/').unwrap_or(rest).split_once('/')?;
+                match face {
+                    _ if name.is_empty() => None,
+                    "mcp" => Some((name, Face::Streamable)),
+                    "sse" => Some((name, Face::Old)),
+                    _ => None,
+                }
+            };
+            if let Some((name, face)) = below("/servers/") {
+                Place::Server(name, face)
+            } else if let Some((name, face)) = below("/profiles/") {
+                Place::Profile(name, face)
+            } else {
+                Place::Elsewhere
             }
         }
     }
