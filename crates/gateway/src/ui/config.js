@@ -13,7 +13,7 @@ const PLAN_WORDS = { add: ['will be added', 'good'], remove: ['will be removed',
 
 function planView(plan) {
   const named = (entry) => (typeof entry === 'string' ? entry : entry.name || entry.server || JSON.stringify(entry));
-  const why = (entry) => (typeof entry === 'object' && entry ? [entry.changed, entry.why, entry.keys].filter(Boolean).flat().join(', ') : '');
+  const why = (entry) => (plan.changes?.[named(entry)] ? plan.changes[named(entry)].join(', ') : typeof entry === 'object' && entry ? [entry.changed, entry.why, entry.keys].filter(Boolean).flat().join(', ') : '');
   const lines = Object.entries(PLAN_WORDS).flatMap(([kind, [words, tone]]) => (plan[kind] || []).map((entry) => el('li', {},
     el('span', { class: 'tag', 'data-tone': tone }, kind), ' ', el('strong', {}, named(entry)), ` ${words}`, why(entry) ? el('span', { class: 'sub' }, why(entry)) : null)));
   for (const setting of plan.gateway || []) {
