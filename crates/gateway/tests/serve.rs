@@ -44,6 +44,8 @@ mod replay;
 mod routing;
 #[path = "serve/sessions.rs"]
 mod sessions;
+#[path = "serve/shaping.rs"]
+mod shaping;
 #[path = "serve/slow.rs"]
 mod slow;
 #[path = "serve/subscriptions.rs"]
