@@ -106,20 +106,23 @@ async fn a_profile_shows_its_part_under_the_names_of_the_aggregate_and_nothing_e
     );
     let uris = listed(&mut session, "resources/list", "resources", "uri").await;
     assert!(!uris.contains(&"two:only".to_owned()), "{uris:?}");
+    let prompt = json!({"type": "ref/prompt", "name": "two__greet"});
     for (method, params) in [
         ("prompts/get", json!({"name": "two__greet"})),
-        ("resources/read", json!({"uri": "mainstay://two/two:only"})),
         (
             "completion/complete",
-            json!({"ref": {"type": "ref/prompt", "name": "two__greet"}, "argument": {"name": "a", "value": "v"}}),
-        ),
-        (
-            "resources/subscribe",
-            json!({"uri": "mainstay://two/two:only"}),
+            json!({"ref": prompt, "argument": {"name": "a", "value": "v"}}),
         ),
     ] {
         let refused = session.post(request(method, &params)).await.json();
         assert!(refused["error"].is_object(), "{method}: {refused}");
+    }
+    // Uris that nobody lists may be the only server's; they never go to one outside.
+    for uri in ["two:only", "mainstay://two/two:only"] {
+        for method in ["resources/read", "resources/subscribe"] {
+            session.post(request(method, &json!({ "uri": uri }))).await;
+            assert!(two.ledger().seen_of(method).is_empty(), "{method} {uri}");
+        }
     }
     assert_eq!(two.ledger().seen_of("tools/call").len(), 0);
     let mut none = world.session("/profiles/none/mcp").await;
