@@ -19,7 +19,9 @@ mod follow;
 mod journal;
 mod openapi;
 mod profiles;
+mod reload;
 mod socket;
+mod tools;
 
 use axum::Router;
 use axum::body::Body;

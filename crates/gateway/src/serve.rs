@@ -70,6 +70,7 @@ use self::view::Views;
 
 use crate::admin::door::{self, Way};
 use crate::record::Recorder;
+use crate::reload::ConfigLife;
 
 pub use self::listen::{ServeError, serve};
 
@@ -247,6 +248,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// Keeps the log of the wire, if one is kept.
     pub(crate) recorder: OnceLock<Recorder>,
+    /// What is known of the config file, if there is one.
+    config_life: OnceLock<Arc<ConfigLife>>,
     started: Instant,
 }
 
@@ -330,6 +333,7 @@ impl Gateway {
             hurry,
             tasks,
             recorder: OnceLock::new(),
+            config_life: OnceLock::new(),
             stop_asked: CancellationToken::new(),
             started: Instant::now(),
             manager,
@@ -349,6 +353,16 @@ impl Gateway {
     /// Shows every message of clients to a recorder from now on. The first one stays.
     pub fn record(&self, recorder: Recorder) {
         let _first = self.shared.recorder.set(recorder);
+    }
+
+    /// Lets the admin API show the config file and load it anew. The first one stays.
+    pub fn follow_config(&self, life: Arc<ConfigLife>) {
+        let _first = self.shared.config_life.set(life);
+    }
+
+    /// What is known of the config file, if there is one.
+    pub(crate) fn config_life(&self) -> Option<Arc<ConfigLife>> {
+        self.shared.config_life.get().cloned()
     }
 
     /// How many legacy sessions are open.

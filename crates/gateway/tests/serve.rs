@@ -22,6 +22,8 @@ mod dashboard;
 mod door;
 #[path = "serve/failing.rs"]
 mod failing;
+#[path = "serve/journal.rs"]
+mod journal;
 #[path = "serve/lazy.rs"]
 mod lazy;
 #[path = "serve/legacy.rs"]

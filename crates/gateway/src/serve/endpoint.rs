@@ -270,7 +270,7 @@ impl Endpoint {
                         publication
                             .tools
                             .find(name)
-                            .ok_or_else(|| unknown("tool", name, &publication.tools.hidden))
+                            .ok_or_else(|| unknown_tool(shared, name, &publication.tools.hidden))
                     }),
                     method::PROMPTS_GET => named(shared, message, &["params", "name"], |name| {
                         publication
@@ -519,6 +519,19 @@ fn request(message: Message) -> Result<Request, Fault> {
 fn handle(shared: &Shared, name: &str) -> Result<ServerHandle, Fault> {
     let gone = || Fault::from(&CallError::Refused(Refusal::NoSuchServer(name.into())));
     shared.manager.server(name).ok_or_else(gone)
+}
+
+/// A tool that is not published. One that is held back is refused as everywhere else.
+fn unknown_tool(shared: &Shared, name: &str, hidden: &[Hidden]) -> Fault {
+    let held = hidden.iter().find_map(|item| {
+        let is_it = mainstay_core::catalog::exposed_name(&item.server, &item.name) == name;
+        let server = is_it.then(|| shared.manager.server(&item.server))??;
+        server.holds_back(&item.name)
+    });
+    match held {
+        Some(refusal) => Fault::from(&CallError::Refused(refusal)),
+        None => unknown("tool", name, hidden),
+    }
 }
 
 /// A name that is not published; if it was hidden, the reason is told (law 24).
