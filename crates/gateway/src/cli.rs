@@ -5,6 +5,7 @@
 pub(crate) mod calls;
 #[cfg(feature = "chaos")]
 pub(crate) mod chaos;
+pub(crate) mod doctor;
 pub(crate) mod env;
 pub(crate) mod events;
 pub(crate) mod human;
@@ -104,6 +105,8 @@ pub(crate) enum Command {
     Calls(CallsArgs),
     /// Check a configuration without serving it.
     Check(CheckArgs),
+    /// Look for what is wrong with a set-up, and say what to do about it.
+    Doctor(doctor::DoctorArgs),
     /// Take over the MCP servers of the apps on this machine.
     Import(import::ImportArgs),
     /// Say again what the clients of a recording said, and tell how the answers differ.
@@ -134,6 +137,7 @@ impl Command {
             #[cfg(feature = "top")]
             Self::Top(_) => false,
             Self::Check(args) => args.json,
+            Self::Doctor(args) => args.json,
             Self::Import(args) => args.json,
             Self::Replay(args) => args.json,
             Self::Demo(args) => args.json,

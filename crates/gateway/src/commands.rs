@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod config;
 mod describe;
+mod doctor;
 pub(crate) mod doors;
 mod events;
 mod follow;
@@ -53,6 +54,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         #[cfg(feature = "top")]
         Command::Top(args) => top::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
+        Command::Doctor(args) => doctor::run(args, output).await,
         Command::Import(args) => import::run(&args, output),
         Command::Replay(args) => replay::run(args, output).await,
         Command::Demo(args) => demo::run(args, output).await,

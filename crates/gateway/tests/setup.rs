@@ -6,6 +6,8 @@
     reason = "a test that cannot go on must fail"
 )]
 
+#[path = "setup/doctor.rs"]
+mod doctor;
 #[path = "setup/import.rs"]
 mod import;
 #[path = "setup/support.rs"]
