@@ -16,8 +16,11 @@ mod calls;
 pub(crate) mod door;
 mod dto;
 mod follow;
+mod journal;
 mod openapi;
+mod reload;
 mod socket;
+mod tools;
 
 use axum::Router;
 use axum::body::Body;
@@ -32,7 +35,8 @@ use serde::{Deserialize, Serialize};
 
 use self::api::{NO_SUCH_SERVER, Route, param, refusal};
 use self::dto::{
-    ErrorBody, ErrorDetail, LogLine, LogLines, Overview, ServerDetail, Stopping, Told, ToolList,
+    CatalogList, ErrorBody, ErrorDetail, EventList, LogLine, LogLines, Overview, ServerDetail,
+    Stopping, Told, ToolList,
 };
 use crate::serve::Gateway;
 use crate::serve::fault::shown;
@@ -94,12 +98,21 @@ const ROUTES: &[Route] = &[
     .refuses(&[NO_SUCH_SERVER]),
     Route::get("/api/v1/tools", "getTools", "All published tools, and what is hidden.", || get(tools))
         .json::<ToolList>(),
-    Route::get("/api/v1/events", "followEvents", "What happens, as it happens.", || get(events))
+    Route::get(
+        "/api/v1/catalog",
+        "getCatalog",
+        "All published prompts, resources and resource templates.",
+        || get(catalog),
+    )
+    .json::<CatalogList>(),
+    Route::get("/api/v1/events", "followEvents", "What happens, as it happens; with `follow=0` what happened, as one answer.", || get(events))
         .params(&[
             param::<usize>("recent", "How many past events come first. Default: none, or all with `since`."),
             param::<String>("server", "Only those of this server."),
             param::<u64>("since", "Only those since then, in milliseconds since 1970."),
+            param::<String>("follow", "`0` or `false`: one answer with those of the past, and no more."),
         ])
+        .json::<EventList>()
         .events::<Told>(),
 ];
 
@@ -261,13 +274,23 @@ async fn stop(State(gateway): State<Gateway>) -> Response {
     })
 }
 
+/// Does what blocks for a moment (looking at processes, reading files) where it holds nobody up.
+async fn aside(work: impl FnOnce() -> Response + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(response) => response,
+        Err(error) => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+        }
+    }
+}
+
 async fn status(State(gateway): State<Gateway>) -> Response {
-    json_of(&Overview::of(&gateway))
+    aside(move || json_of(&Overview::of(&gateway))).await
 }
 
 async fn server(State(gateway): State<Gateway>, Path(name): Path<String>) -> Response {
     match find(&gateway, &name) {
-        Ok(server) => json_of(&ServerDetail::of(&gateway, &server)),
+        Ok(server) => aside(move || json_of(&ServerDetail::of(&gateway, &server))).await,
         Err(problem) => problem.into_response(),
     }
 }
@@ -323,6 +346,10 @@ async fn logs(
         }),
         Some(_) => follow::logs(&gateway, server, lines),
     }
+}
+
+async fn catalog(State(gateway): State<Gateway>) -> Response {
+    json_of(&CatalogList::of(&gateway))
 }
 
 async fn tools(State(gateway): State<Gateway>) -> Response {

@@ -80,6 +80,20 @@ pub(crate) enum Base {
     Nowhere,
 }
 
+impl Base {
+    /// Where that is, in words.
+    #[cfg(test)]
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Home => "home",
+            Self::Config => "`~/.config`",
+            Self::Desktop => "`~/.config`, on macOS `~/Library/Application Support`:",
+            Self::Project => "project",
+            Self::Nowhere => "where its variable says:",
+        }
+    }
+}
+
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {

@@ -2,18 +2,27 @@
 //!
 //! Must not do any work: `commands` does it.
 
+pub(crate) mod add;
 pub(crate) mod calls;
 #[cfg(feature = "chaos")]
 pub(crate) mod chaos;
+pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod edit;
 pub(crate) mod env;
 pub(crate) mod events;
 pub(crate) mod human;
 pub(crate) mod import;
+pub(crate) mod install;
 pub(crate) mod logs;
 pub(crate) mod output;
+#[cfg(test)]
+mod reference;
+pub(crate) mod reload;
+pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod table;
+pub(crate) mod tools;
 #[cfg(feature = "top")]
 pub(crate) mod top;
 
@@ -25,6 +34,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use self::calls::CallsArgs;
 pub(crate) use self::events::EventsArgs;
 pub(crate) use self::logs::LogsArgs;
+pub(crate) use self::reload::ReloadArgs;
 pub(crate) use self::status::StatusArgs;
 
 /// Keeps MCP servers standing: one endpoint for all of them, supervised.
@@ -86,7 +96,7 @@ pub(crate) enum Command {
     #[cfg(feature = "top")]
     Top(top::TopArgs),
     /// List the tools of all servers, or of one.
-    Tools(ToolsArgs),
+    Tools(tools::ToolsArgs),
     /// Call one tool and print its answer.
     Call(CallArgs),
     /// Restart a server. Works from every state, parked included.
@@ -95,6 +105,8 @@ pub(crate) enum Command {
     Enable(OperateArgs),
     /// Disable a server: it is stopped and its tools are unpublished.
     Disable(OperateArgs),
+    /// Read the configuration file again and make it true, while servers run; --dry-run only tells.
+    Reload(ReloadArgs),
     /// End the running Mainstay and all of its servers.
     Stop(StopArgs),
     /// Show what servers wrote to stderr last.
@@ -107,6 +119,22 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Look for what is wrong with a set-up, and say what to do about it.
     Doctor(doctor::DoctorArgs),
+    /// Add a server to the configuration, after trying it.
+    Add(add::AddArgs),
+    /// Take a server out of the configuration.
+    Remove(add::RemoveArgs),
+    /// Edit the configuration; only a valid one is written.
+    Edit(edit::EditArgs),
+    /// Point apps at Mainstay, by one entry in their own configuration.
+    Install(install::InstallArgs),
+    /// Undo what `install` did to an app.
+    Uninstall(install::UninstallArgs),
+    /// Let Mainstay run in the background from login on.
+    Service(service::ServiceArgs),
+    /// Print the completions for a shell.
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write a page for every command.
+    Man(completions::ManArgs),
     /// Take over the MCP servers of the apps on this machine.
     Import(import::ImportArgs),
     /// Say again what the clients of a recording said, and tell how the answers differ.
@@ -127,9 +155,10 @@ impl Command {
         match self {
             Self::Serve(_) | Self::Stdio(_) | Self::DemoServer(_) => false,
             Self::Status(args) => args.json,
-            Self::Tools(args) => args.json,
+            Self::Tools(args) => args.prints_json(),
             Self::Call(args) => args.json,
             Self::Restart(args) | Self::Enable(args) | Self::Disable(args) => args.json,
+            Self::Reload(args) => args.json,
             Self::Stop(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Events(args) => args.json,
@@ -138,6 +167,12 @@ impl Command {
             Self::Top(_) => false,
             Self::Check(args) => args.json,
             Self::Doctor(args) => args.json,
+            Self::Add(args) => args.json,
+            Self::Service(args) => args.prints_json(),
+            Self::Install(args) => args.json,
+            Self::Uninstall(args) => args.json,
+            Self::Remove(args) => args.json,
+            Self::Edit(_) | Self::Completions(_) | Self::Man(_) => false,
             Self::Import(args) => args.json,
             Self::Replay(args) => args.json,
             Self::Demo(args) => args.json,
@@ -177,7 +212,10 @@ Examples:
   mainstay serve --config mcp.json --listen 127.0.0.1:9000 --log-format json
   mainstay serve --record wire.jsonl     keep every message, for `mainstay replay`
 
-Signals: the first SIGINT or SIGTERM stops gracefully, the second skips every grace period, the third leaves at once.")]
+Changes of the configuration file are loaded while servers run (see mainstay reload).
+
+Signals: the first SIGINT or SIGTERM stops gracefully, the second skips every grace period, the third leaves at once; SIGHUP
+reads the configuration file again.")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArg,
@@ -226,8 +264,11 @@ pub(crate) struct StdioArgs {
     #[command(flatten)]
     pub(crate) socket: SocketArg,
     /// Serve this server alone, with its own names, instead of all.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "profile")]
     pub(crate) server: Option<String>,
+    /// Serve this profile (`mainstay.profiles`) instead of everything.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
     /// Never start a Mainstay in the background.
     #[arg(long)]
     pub(crate) no_start: bool,
@@ -243,22 +284,6 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  mainstay tools
-  mainstay tools filesystem --json
-  mainstay tools --config mcp.json       without a running Mainstay: starts the servers, lists, stops them")]
-pub(crate) struct ToolsArgs {
-    /// Only the tools of this server.
-    pub(crate) server: Option<String>,
-    /// Print one JSON object with the tools as their servers describe them.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) reach: Reach,
 }
 
 /// How `tools` and `call` get at the servers.

@@ -1,23 +1,32 @@
 //! What each command does. One file per command; `client` reaches the running Mainstay, `local` does without one.
 
+mod add;
 mod call;
 mod calls;
 mod check;
 mod client;
+mod completions;
 mod config;
 mod describe;
 mod doctor;
 pub(crate) mod doors;
+mod edit;
 mod events;
 mod follow;
 mod import;
+mod install;
 mod local;
 mod logs;
 mod operate;
+pub(crate) mod own;
 mod paths;
+mod progress;
 mod records;
+mod reload;
+mod remove;
 mod replay;
 pub(crate) mod serve;
+mod service;
 pub(crate) mod signals;
 mod status;
 mod stdio;
@@ -47,6 +56,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Restart(args) => operate::run(Order::Restart, args, output).await,
         Command::Enable(args) => operate::run(Order::Enable, args, output).await,
         Command::Disable(args) => operate::run(Order::Disable, args, output).await,
+        Command::Reload(args) => reload::run(args, output).await,
         Command::Stop(args) => stop::run(args, output).await,
         Command::Logs(args) => logs::run(args, output).await,
         Command::Events(args) => events::run(args, output).await,
@@ -57,6 +67,14 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Doctor(args) => doctor::run(args, output).await,
         Command::Import(args) => import::run(&args, output),
         Command::Replay(args) => replay::run(args, output).await,
+        Command::Add(args) => add::run(args, output).await,
+        Command::Remove(args) => remove::run(args, output).await,
+        Command::Edit(args) => edit::run(args, output).await,
+        Command::Install(args) => install::run(&args, output),
+        Command::Uninstall(args) => install::uninstall(&args, output),
+        Command::Service(args) => service::run(args, output).await,
+        Command::Completions(args) => completions::shell(&args, output),
+        Command::Man(args) => completions::man(&args, output),
         Command::Demo(args) => demo::run(args, output).await,
         Command::DemoServer(args) => demo::server::run(args.kind).await.map(|()| Exit::Ok),
         #[cfg(feature = "chaos")]

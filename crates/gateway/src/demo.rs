@@ -377,6 +377,8 @@ fn tell(board: &Board, event: Result<Event, broadcast::error::RecvError>) -> Res
         | EventKind::LimitExceeded { .. }
         | EventKind::ReplacementFailed { .. }
         | EventKind::Escaped { .. }
+        | EventKind::ToolsHeld { .. }
+        | EventKind::ToolsApproved { .. }
         | EventKind::DiedTogether { .. }
         | EventKind::RestoreFailed { .. } => Ok(()),
     }

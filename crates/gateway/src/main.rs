@@ -6,7 +6,6 @@ mod chaos;
 mod cli;
 mod commands;
 mod demo;
-#[allow(dead_code, reason = "used by commands that land next")]
 mod edit;
 mod exit;
 

@@ -14,7 +14,7 @@ use crate::catalog::Catalog;
 use crate::config::Scope;
 use crate::error::CallError;
 use crate::handle::ServerHandle;
-use crate::pool::{self, Declared, Key};
+use crate::pool::{self, Declared, Key, Own};
 use crate::request::ClientFace;
 use crate::slot::Slot;
 
@@ -124,12 +124,13 @@ impl ServerHandle {
         let era = pool::known_era(slot);
         let asked_as_legacy = pool::wants_legacy(audience.era, &slot.family);
         let greeted = (era != Some(Era::Legacy) && asked_as_legacy).then_some(Era::Legacy);
-        let Some(shared) = slot.catalog.load_full() else {
+        let (Some(shared), Some(listed)) = (slot.catalog.load_full(), slot.listed.load_full())
+        else {
             return Listed::Unknown;
         };
         let known = slot.family.shown.find(&audience.capabilities, greeted);
         // Modern servers are told with every request, and have no such listings.
-        let Some(known) = known.filter(|known| known.is_of_release(&shared)) else {
+        let Some(known) = known.filter(|known| known.is_of_release(&listed)) else {
             return match era {
                 Some(Era::Modern) => Listed::Shared,
                 Some(Era::Legacy) | None => Listed::Unknown,
@@ -138,7 +139,7 @@ impl ServerHandle {
         match known.own() {
             None => Listed::Shared,
             Some(own) if own.same_items(&shared) => Listed::Shared,
-            Some(own) if known.is_of(&shared) || is_connected(slot, audience, greeted) => {
+            Some(own) if known.is_of(&listed) || is_connected(slot, audience, greeted) => {
                 Listed::Own(Arc::clone(own))
             }
             Some(own) => Listed::Stale(Arc::clone(own)),
@@ -153,11 +154,11 @@ impl ServerHandle {
     /// # Errors
     /// What [`ServerHandle::for_client`] says.
     pub async fn learn(&self, face: &ClientFace) -> Result<(), CallError> {
-        let shared = self.place();
-        let Some(way) = pool::way(&shared, face).await? else {
+        let place = self.place();
+        let Some(way) = pool::way(&place, face).await? else {
             return Ok(());
         };
-        let held = pool::connect(&shared, self.desk(), &way).await?;
+        let held = pool::connect(&place, self.desk(), &way).await?;
         let slot = &held.place().slot;
         let mut listed = slot.has_listed.subscribe();
         let mut view = slot.view.subscribe();
@@ -173,10 +174,16 @@ impl ServerHandle {
             _failed = failed => false,
             () = tokio::time::sleep(within) => false,
         };
-        if let (true, Some(own)) = (known, slot.catalog.load_full()) {
+        if let (true, Some(listed), Some(shown)) =
+            (known, slot.listed.load_full(), slot.catalog.load_full())
+        {
             // It may have listed when nothing was known of everybody's listing, or of another release of the server.
-            let shared = shared.slot.catalog.load_full();
-            slot.family.shown.note(&way.key, &own, shared.as_deref());
+            let own = Own {
+                listed: &listed,
+                shown: &shown,
+            };
+            let everybodys = place.slot.listed.load_full();
+            slot.family.shown.note(&way.key, own, everybodys.as_deref());
         }
         Ok(())
     }

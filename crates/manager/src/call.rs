@@ -20,13 +20,15 @@ use tokio::time::Instant;
 
 use crate::admission::Permit;
 use crate::calls::{Course, Tally};
-use crate::config::{OnToolChange, Replay};
+use crate::config::{OnToolChange, Replay, ToolRetry};
 use crate::error::{CallError, Lost, ParkedRefusal, Refusal};
 use crate::events::EventKind;
 use crate::request::{Answer, CallOptions, Request};
 use crate::runtime::leases::Lease;
 use crate::runtime::report::Reports;
 use crate::runtime::{Cut, Limits, Miss, Runtime};
+use crate::shape;
+use crate::shape::call::ToolCall;
 use crate::slot::Slot;
 
 /// How often one call is sent at most. Each attempt needs a new generation or a refused session, so this only bounds
@@ -49,6 +51,8 @@ pub(crate) struct Caller<'a> {
     total: Duration,
     /// The definition of the tool that the caller decided by, as far as that matters (law 20).
     seen: Option<Digest>,
+    /// The call as the server is to get it, where the config says something of it, or why it gets none.
+    tool: Result<Option<Box<ToolCall>>, Refusal>,
 }
 
 /// A call that waits for its server; counted, so that an outage cannot pile up calls without limit (F152).
@@ -90,6 +94,7 @@ impl<'a> Caller<'a> {
             idle,
             total,
             seen: None,
+            tool: shape::call::tool_call(&config, request).map(|call| call.map(Box::new)),
         };
         if request.method() == method::TOOLS_CALL && config.on_tool_change != OnToolChange::Allow {
             caller.seen = options.expected.or_else(|| caller.definition());
@@ -121,13 +126,22 @@ impl<'a> Caller<'a> {
     /// Runs the call to its one outcome, counts it and records it; also if it is dropped on the way.
     pub(crate) async fn run(self) -> Result<Answer, CallError> {
         let mut tally = Tally::new(self.slot, Some(self.request), self.options, self.started);
+        if let Ok(Some(call)) = &self.tool {
+            tally.is_of(&call.own);
+        }
         let outcome = self.attempts(tally.course()).await;
         tally.end(&outcome);
         outcome
     }
 
     async fn attempts(&self, course: &mut Course) -> Result<Answer, CallError> {
-        self.check_offered().map_err(CallError::Refused)?;
+        let sent = match &self.tool {
+            Ok(call) => call.as_ref().and_then(|call| call.request.as_ref()),
+            Err(refusal) => return Err(CallError::Refused(refusal.clone())),
+        };
+        let request = sent.unwrap_or(self.request);
+        // Before it waits for anything, and again when it is known what serves.
+        self.check_held().map_err(CallError::Refused)?;
         // Law 19: the limit is per server, and waiting for it is our time, not the server's.
         let _permit = self.admit().await?;
         let mut listed_anew = false;
@@ -139,6 +153,7 @@ impl<'a> Caller<'a> {
                 self.keep_pause(until).await.map_err(CallError::Refused)?;
                 continue;
             }
+            self.check_held().map_err(CallError::Refused)?;
             self.check_definition(lease.runtime().generation)
                 .map_err(CallError::Refused)?;
             course.begins(lease.runtime().generation);
@@ -147,12 +162,14 @@ impl<'a> Caller<'a> {
                 idle: self.idle,
             };
             let runtime = lease.runtime();
-            let answered = runtime.exchange(self.request, self.options, limits).await;
+            let answered = runtime.exchange(request, self.options, limits).await;
             course.ends();
             let miss = match answered {
                 Ok(message) => {
                     // F136: refused before it ran, because our listing is old. Once; a second refusal is the answer.
-                    if !listed_anew && runtime.wants_other_headers(self.request.method(), &message)
+                    if !listed_anew
+                        && self.retry() != Some(ToolRetry::Never)
+                        && runtime.wants_other_headers(self.request.method(), &message)
                     {
                         listed_anew = true;
                         if runtime.list_anew(self.deadline).await {
@@ -214,19 +231,25 @@ impl<'a> Caller<'a> {
         })
     }
 
-    /// A tool that the config leaves out is not called either.
-    fn check_offered(&self) -> Result<(), Refusal> {
-        let config = self.slot.config.load();
-        if config.tools.is_open() || self.request.method() != method::TOOLS_CALL {
+    /// A tool that is not as it was approved is not called (F250).
+    fn check_held(&self) -> Result<(), Refusal> {
+        let Ok(Some(call)) = &self.tool else {
+            return Ok(());
+        };
+        if !self.slot.config.load().tools.pin {
             return Ok(());
         }
-        match self.tool_name() {
-            Some(tool) if !config.tools.allows(&tool) => Err(Refusal::NotOffered {
-                server: self.name(),
-                tool: tool.into(),
-            }),
-            Some(_) | None => Ok(()),
-        }
+        let shown = self.tool_name().unwrap_or_default();
+        let refusal = self
+            .slot
+            .pins
+            .refuses(&call.own, &shown, &self.slot.held.load());
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// What the operator says of sending this call again.
+    fn retry(&self) -> Option<ToolRetry> {
+        self.tool.as_ref().ok()?.as_ref()?.retry
     }
 
     /// Law 20: a tool that changed between the caller's view and now is what the policy says it is.
@@ -331,9 +354,9 @@ impl<'a> Caller<'a> {
         })
     }
 
+    /// The tool that is called, as the caller names it.
     fn tool_name(&self) -> Option<String> {
-        let raw = self.request.effective_member(&["params", "name"])?;
-        serde_json::from_str(raw).ok()
+        shape::call::shown_name(self.request)
     }
 
     async fn admit(&self) -> Result<Permit<'a>, CallError> {
@@ -475,10 +498,16 @@ impl<'a> Caller<'a> {
     }
 
     /// Law 16: refused and rejected requests may be sent again; a lost one only if the tool is read-only or idempotent on
-    /// a server whose annotations are trusted. Never guessed from names (F178).
+    /// a server whose annotations are trusted, or by the operator's own word (`tools.retry`). Never guessed from names (F178).
     fn may_send_again(&self, miss: &Miss) -> bool {
         match miss {
             Miss::NotSent(Cut::Ended(_)) => true,
+            // The operator's word is stricter than what is provable.
+            Miss::Rejected(_) | Miss::Doubted(_) | Miss::Lost(_)
+                if self.retry() == Some(ToolRetry::Never) =>
+            {
+                false
+            }
             // F106: what the server itself refused for its session was not run; what only somebody refused may have been.
             Miss::Rejected(failure) if failure.kind == FailureKind::SessionLost => {
                 self.replay() != Replay::Never
@@ -510,6 +539,12 @@ impl<'a> Caller<'a> {
     fn safe_to_repeat(&self) -> bool {
         match self.request.method() {
             method::TOOLS_CALL => {
+                match self.retry() {
+                    Some(ToolRetry::Never) => return false,
+                    // The operator knows it, whatever the server says.
+                    Some(ToolRetry::ReadOnly | ToolRetry::Idempotent) => return true,
+                    None => {}
+                }
                 let config = self.slot.config.load();
                 if !config.trust_annotations {
                     return false;

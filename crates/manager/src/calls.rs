@@ -27,6 +27,9 @@ pub(crate) use self::tally::{Course, Tally};
 /// Records of one server that its own ring keeps, so that a busy server pushes out no other's.
 const OF_SERVER: usize = 20;
 
+/// Changes of its state that a server keeps.
+const STEPS_MAX: usize = 50;
+
 /// Characters of a name that a record holds at most.
 pub(crate) const NAME_CHARS_MAX: usize = 128;
 
@@ -196,6 +199,24 @@ impl Calls {
     }
 }
 
+/// One change of a server's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// When, in milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// The state before.
+    pub from: &'static str,
+    /// The state after.
+    pub to: &'static str,
+    /// Why, as one stable word, when there is a cause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<&'static str>,
+    /// Why, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
 /// The records of one server, over all of its connections.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -204,6 +225,8 @@ pub(crate) struct Ledger {
     pub(crate) latency: Latency,
     /// Why calls failed. As many entries as there are cause words.
     causes: Mutex<BTreeMap<&'static str, u64>>,
+    /// The last changes of the shared connection's state.
+    steps: Mutex<VecDeque<Step>>,
 }
 
 impl Ledger {
@@ -212,6 +235,7 @@ impl Ledger {
             recent: Mutex::default(),
             latency: Latency::default(),
             causes: Mutex::default(),
+            steps: Mutex::default(),
         }
     }
 
@@ -225,6 +249,20 @@ impl Ledger {
     /// The last records, oldest first.
     pub(crate) fn recent(&self) -> Vec<Arc<CallRecord>> {
         locked(&self.recent).iter().cloned().collect()
+    }
+
+    /// The state of the shared connection changed.
+    pub(crate) fn moved(&self, step: Step) {
+        let mut steps = locked(&self.steps);
+        if steps.len() >= STEPS_MAX {
+            steps.pop_front();
+        }
+        steps.push_back(step);
+    }
+
+    /// The last changes, oldest first.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        locked(&self.steps).iter().cloned().collect()
     }
 
     /// How often calls failed, by cause.
@@ -261,13 +299,14 @@ impl Refusal {
     fn cause_word(&self) -> &'static str {
         match self {
             Self::NoSuchServer(_) => "no-such-server",
-            Self::Disabled { .. } => "disabled",
             Self::Removed { .. } => "removed",
+            Self::Disabled { .. } => "disabled",
             Self::Parked(_) => "parked",
             Self::NotReady { .. } => "not-ready",
             Self::TooSoon { .. } => "too-soon",
             Self::TooManyWaiting { .. } => "too-many-waiting",
             Self::ToolChanged { .. } => "tool-changed",
+            Self::ToolHeld { .. } => "tool-held",
             Self::NotOffered { .. } => "not-offered",
             Self::TooManyInFlight { .. } => "too-many-in-flight",
             Self::TooManyConnections { .. } => "too-many-connections",

@@ -11,8 +11,9 @@
 //! | something in one server's entry: a wrong type, `command` and `url` at once, a name or key that occurs twice, a reference without a value | that server becomes [`Transport::Broken`] with its problems; the others run |
 //! | an unknown key, a setting without effect | a warning with its path and the nearest known key |
 //!
-//! An invalid config never replaces a valid one (law 28): a reload that ends in [`ConfigError`], or in [`Loaded`] with
-//! [`Loaded::has_errors`], keeps what runs. At start, broken servers are listed and the others run.
+//! An invalid config never replaces a valid one (law 28): a reload that ends in [`ConfigError`], or that would break a server
+//! that is not broken, keeps what runs. At start, broken servers are listed and the others run; so it is with a server that
+//! is new in a reload and whose references have no values.
 //!
 //! # Other clients' files
 //!
@@ -30,23 +31,31 @@
 mod changes;
 mod discover;
 mod file;
+mod file_watch;
 mod filter;
 mod fingerprint;
 mod gateway;
+mod journal;
 #[cfg(test)]
 mod limits_doc;
 mod over;
 mod problem;
+mod profiles;
 mod read;
 mod read_objects;
 mod read_options;
 mod read_server;
 mod reader;
-mod schema;
+#[cfg(test)]
+mod reference_doc;
+pub(crate) mod schema;
 mod server;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tools;
+#[cfg(feature = "watch")]
+pub mod watch;
 
 use std::{
     fs,
@@ -58,16 +67,19 @@ pub use self::{
     changes::{Applies, SettingChange},
     discover::{EXAMPLE, NoConfig, find_default},
     file::{EnvPolicy, OnToolChange, Protocol, Push, Replay, Scope, Startup},
+    file_watch::WatchSettings,
     filter::{Glob, ToolFilter},
     fingerprint::{Fingerprint, Fingerprints},
     gateway::{GatewayConfig, Limits},
     problem::{ConfigError, Origin, Problem, Severity},
+    profiles::{Discovery, Profile, Profiles},
     schema::json_schema,
     server::{
         CatalogSettings, Connections, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
         Suspicion, Timeouts, Transport,
     },
     template::{Reason, Template, Unset},
+    tools::{ByTool, ToolArguments, ToolRetry, ToolTimeouts, Tools},
 };
 
 /// All servers and the gateway's own settings.
@@ -101,6 +113,19 @@ impl Config {
     ///
     /// When the file is refused as a whole: see the table in the [module documentation](self).
     pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+        let mut loaded = read::read(&Config::bytes(path)?, path)?;
+        loaded.check_references(&process_env);
+        Ok(loaded)
+    }
+
+    /// Reads what stands in a file, as far as a config may reach, for [`Config::parse_bytes`].
+    ///
+    /// Blocks on the file system.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn bytes(path: &Path) -> Result<Vec<u8>, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable {
             path: path.to_owned(),
             source,
@@ -111,9 +136,7 @@ impl Config {
         file.take(read::FILE_BYTES_MAX as u64 + 1)
             .read_to_end(&mut bytes)
             .map_err(unreadable)?;
-        let mut loaded = read::read(&bytes, path)?;
-        loaded.check_references(&process_env);
-        Ok(loaded)
+        Ok(bytes)
     }
 
     /// Reads the text of a config. `path` only names it, in problems and for relative paths. Touches neither the file system
@@ -124,6 +147,15 @@ impl Config {
     /// When the text is refused as a whole: see the table in the [module documentation](self).
     pub fn parse(text: &str, path: &Path) -> Result<Loaded, ConfigError> {
         read::read(text.as_bytes(), path)
+    }
+
+    /// As [`Config::parse`], for what stands in a file: it need not be text.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Config::parse`].
+    pub fn parse_bytes(bytes: &[u8], path: &Path) -> Result<Loaded, ConfigError> {
+        read::read(bytes, path)
     }
 
     /// A config made of servers built in code, with default settings for the gateway. Of two with one name the later wins.

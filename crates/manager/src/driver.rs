@@ -39,12 +39,15 @@ use self::further::Further;
 use self::opener::Opener;
 use self::reload::Formers;
 pub(crate) use self::reload::Reload;
+#[cfg(test)]
+pub(crate) use self::simulation::a_catalog;
 use self::wake::Wake;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::{GatewayConfig, ServerConfig};
 use crate::counters::Announcer;
 use crate::events::{EventKind, Events};
+use crate::pins::PinBook;
 use crate::pool::Wanted;
 use crate::publish::Publisher;
 use crate::runtime::Runtime;
@@ -95,7 +98,7 @@ pub(crate) enum Verb {
     Derive(Box<Wanted>),
     /// Something happened to the whole machine; answered when every server has heard of it.
     Machine {
-        input: FleetInput,
+        input: Box<FleetInput>,
         done: oneshot::Sender<()>,
     },
     /// End everything.
@@ -107,6 +110,8 @@ struct Kept {
     task: tokio::task::Id,
     /// What it was opened by.
     config: Arc<ServerConfig>,
+    /// It only holds the place, until nothing is left of a former server of that name.
+    waits: bool,
     orders: watch::Sender<Orders>,
     runtime: Option<Arc<Runtime>>,
     staged: Option<Arc<Catalog>>,
@@ -146,6 +151,8 @@ pub(crate) struct Driver {
     next_slot: u32,
     further: Further,
     former: Formers,
+    /// What was approved of the servers' tools.
+    pins: Arc<PinBook>,
     /// The leader of the generation that is being stepped is dead: a kill only sweeps what it left.
     sweeping: bool,
     ending: Option<Ending>,
@@ -162,10 +169,13 @@ impl Driver {
         let (report_sender, reports) = mpsc::channel(REPORTS);
         let (shut_down, ended) = watch::channel(None);
         let directory = Arc::new(Directory::default());
+        let dir = setting.store.as_ref().map(|store| store.dir().to_owned());
+        let pins = Arc::new(PinBook::new(dir));
         let desk = Desk::new(
             verb_sender,
             ended,
             Arc::clone(&directory),
+            Arc::clone(&pins),
             report_sender.clone(),
         );
         let driver = Self {
@@ -186,6 +196,7 @@ impl Driver {
             next_slot: 0,
             further: Further::default(),
             former: Formers::default(),
+            pins,
             sweeping: false,
             ending: None,
             left: Vec::new(),
@@ -365,7 +376,7 @@ impl Driver {
             }
             Verb::Derive(wanted) => self.derive(*wanted, effects),
             Verb::Machine { input, done } => {
-                self.step(input, effects);
+                self.step(*input, effects);
                 // The caller may have left; what happened to the machine has happened.
                 let _ = done.send(());
             }
@@ -400,16 +411,20 @@ impl Driver {
             .status(self.setting.clock.now());
         let wishes = self.former.wishes(&name);
         let open_interval_ms = config.restart.open_interval_ms;
-        let slot = Arc::new(Slot::new(
-            id,
-            config,
-            Arc::clone(&self.setting.gateway),
-            // Whoever holds a handle of a server of that name that was there before wishes the same of this one (law 20).
-            wishes.unwrap_or_else(|| Arc::new(Wishes::new(self.setting.subscriptions_max))),
-            Arc::clone(&self.setting.events),
-            self.setting.clock,
-            blank,
-        ));
+        let pins = self.pins.of(&name);
+        let slot = Arc::new(
+            Slot::new(
+                id,
+                config,
+                Arc::clone(&self.setting.gateway),
+                // Whoever holds a handle of a server of that name that was there before wishes the same of this one (law 20).
+                wishes.unwrap_or_else(|| Arc::new(Wishes::new(self.setting.subscriptions_max))),
+                Arc::clone(&self.setting.events),
+                self.setting.clock,
+                blank,
+            )
+            .with_pins(pins),
+        );
         slot.counters.announce_to(Announcer {
             server: Arc::clone(&slot.name),
             events: Arc::clone(&self.setting.events),

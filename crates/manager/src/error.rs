@@ -101,6 +101,18 @@ pub enum Refusal {
         /// The tool's name.
         tool: Box<str>,
     },
+    /// The tool is not what an operator approved (`tools.pin`), and nobody approved what it is now.
+    #[error(
+        "tool `{tool}` of `{server}` is held back: {why}; look at it with `mainstay tools diff {server}`, and approve it with `mainstay tools approve {server}`"
+    )]
+    ToolHeld {
+        /// The server's name.
+        server: Box<str>,
+        /// The tool's name, as the caller knows it.
+        tool: Box<str>,
+        /// Why.
+        why: &'static str,
+    },
     /// The server's config entry leaves this tool out.
     #[error("tool `{tool}` of `{server}` is left out by `tools` in the server's config entry")]
     NotOffered {

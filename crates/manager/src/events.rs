@@ -4,7 +4,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mainstay_core::catalog::Diff;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::calls::{CallRecord, Calls, Ledger};
 use crate::catalog::unix_ms;
+use crate::journal::Journal;
 use crate::secrets::Hidden;
 
 /// One thing that happened to one server.
@@ -126,6 +127,30 @@ pub enum EventKind {
         /// How many tools differ in all.
         total: usize,
     },
+    /// What a pinned server lists is not what was approved: tools are held back, or are gone (F250). At most 20 names of each
+    /// kind.
+    ToolsHeld {
+        /// New ones, held back.
+        added: Vec<String>,
+        /// Those whose definition differs, held back.
+        changed: Vec<String>,
+        /// Approved ones that are gone.
+        removed: Vec<String>,
+        /// How many differ in all.
+        total: usize,
+        /// Why the record of what was approved cannot be used, if it cannot: then everything is held back.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        damaged: Option<String>,
+    },
+    /// Tools of a pinned server were approved as they are now.
+    ToolsApproved {
+        /// At most 20 names.
+        tools: Vec<String>,
+        /// How many in all.
+        total: usize,
+        /// Nobody did it: it is what the server listed first.
+        first: bool,
+    },
     /// A call met a tool whose definition had changed since its caller saw it, and `onToolChange` is `warn` or `refuse`.
     CallMetToolChange {
         /// The tool.
@@ -196,6 +221,16 @@ impl EventKind {
         })
     }
 
+    /// Tools that are approved from now on.
+    pub(crate) fn tools_approved(tools: Vec<String>, first: bool) -> Self {
+        const NAMES_MAX: usize = 20;
+        Self::ToolsApproved {
+            total: tools.len(),
+            tools: tools.into_iter().take(NAMES_MAX).collect(),
+            first,
+        }
+    }
+
     /// What kind of log line it is: lines of one kind are limited together (F232).
     fn class(&self) -> &'static str {
         match self {
@@ -204,6 +239,8 @@ impl EventKind {
             Self::Retracted { .. } => "retracted",
             Self::DiedTogether { .. } => "died together",
             Self::ToolsChanged { .. } => "tools changed",
+            Self::ToolsHeld { .. } => "tools held back",
+            Self::ToolsApproved { .. } => "tools approved",
             Self::CallMetToolChange { .. } => "call met tool change",
             Self::ListingFailed { .. } => "listing failed",
             Self::EmptyListing { .. } => "empty listing",
@@ -267,7 +304,19 @@ impl EventKind {
                 let what = what.join(", ");
                 tracing::info!(server, how, what, left_out, "config changed");
             }
+            Self::ToolsApproved { total, first, .. } => {
+                tracing::info!(
+                    server,
+                    connection,
+                    generation,
+                    total,
+                    first,
+                    left_out,
+                    "tools approved"
+                )
+            }
             Self::DiedTogether { .. }
+            | Self::ToolsHeld { .. }
             | Self::CallMetToolChange { .. }
             | Self::ListingFailed { .. }
             | Self::EmptyListing { .. }
@@ -381,7 +430,8 @@ struct Stream {
     kept: usize,
     said: Mutex<Said>,
     calls: Calls,
-    hidden: Hidden,
+    hidden: Arc<Hidden>,
+    journal: OnceLock<Journal>,
     /// What records call a door that was not named.
     library: Arc<str>,
     arguments: bool,
@@ -404,7 +454,8 @@ impl Events {
                 kept: kept.max(1),
                 said: Mutex::default(),
                 calls: Calls::new(calls),
-                hidden: Hidden::default(),
+                hidden: Arc::default(),
+                journal: OnceLock::new(),
                 library: "library".into(),
                 arguments,
             }),
@@ -451,6 +502,9 @@ impl Events {
             generation,
             kind,
         };
+        if let Some(journal) = self.stream.journal.get() {
+            journal.event(&event);
+        }
         let mut recent = self
             .stream
             .recent
@@ -468,12 +522,25 @@ impl Events {
     /// A call ended: its record goes to its server's ledger, into the ring, and to the listeners. Never waits.
     pub(crate) fn call(&self, ledger: &Ledger, record: Arc<CallRecord>) {
         ledger.record(&record);
+        if let Some(journal) = self.stream.journal.get() {
+            journal.call(&record);
+        }
         self.stream.calls.record(&record);
     }
 
     /// The secrets that must not be told.
-    pub(crate) fn hidden(&self) -> &Hidden {
+    pub(crate) fn hidden(&self) -> &Arc<Hidden> {
         &self.stream.hidden
+    }
+
+    /// From now on everything is kept on disk too. The first journal stays.
+    pub(crate) fn keep_in(&self, journal: Journal) {
+        let _ = self.stream.journal.set(journal);
+    }
+
+    /// What keeps everything on disk, if something does.
+    pub(crate) fn journal(&self) -> Option<&Journal> {
+        self.stream.journal.get()
     }
 
     /// The records of calls.

@@ -11,15 +11,18 @@ use mainstay_wire::revision::Era;
 use tokio::time::Instant;
 
 use crate::call::Caller;
-use crate::calls::{CallRecord, Tally};
+use crate::calls::{CallRecord, Step, Tally};
 use crate::catalog::Catalog;
 use crate::config::Scope;
 use crate::driver::{Desk, Place};
 use crate::error::{CallError, OperatorError, Refusal};
+use crate::events::EventKind;
+use crate::pins::{Current, Holdback, PinError, ToolChange};
 use crate::pool::{self, Way};
 use crate::process::StderrRing;
 use crate::process::tree::Processes;
 use crate::request::{Answer, CallOptions, ClientFace, Request};
+use crate::shape;
 use crate::slot::Slot;
 use crate::status::ServerStatus;
 use crate::wishes::{Declined, LogLevel, Root, Updates, WishError, Wishes};
@@ -72,8 +75,8 @@ impl ServerHandle {
     /// A refusal: the server is disabled, parked or not ready, what the client declares is no capabilities object, or there
     /// are too many connections ([`Refusal::TooManyConnections`], setting `connections.max`).
     pub async fn for_client(&self, face: &ClientFace) -> Result<Self, CallError> {
-        let found = self.way_of(face).await;
         let place = self.place();
+        let found = self.way_of(face).await;
         if let Err(error) = &found {
             let options = CallOptions::default();
             Tally::new(&place.slot, None, &options, Instant::now()).fail(error);
@@ -148,7 +151,8 @@ impl ServerHandle {
         &self.made_for.slot.name
     }
 
-    /// Calls a tool by the server's own name for it, with the config's time limits.
+    /// Calls a tool by the name that it is shown under, which is the server's own unless the config renames it, with the
+    /// config's time limits.
     ///
     /// Dropping the future cancels the call: the server is told, nobody else notices (law 1, law 18).
     ///
@@ -189,6 +193,9 @@ impl ServerHandle {
             )));
         }
         let place = self.place();
+        let config = place.slot.config.load();
+        let options = shape::call::with_limits(&config, &request, options);
+        drop(config);
         let Some(way) = &self.way else {
             return Caller::new(&place.slot, &place.reports, &request, &options)
                 .run()
@@ -233,16 +240,93 @@ impl ServerHandle {
         key.map_or(0, |key| self.place().slot.family.waiting(key))
     }
 
-    /// How long one call may take in all, by the config: its one deadline over waiting, all attempts and the answer.
+    /// How long this request may take in all, by the config: its one deadline over waiting, all attempts and the answer.
     #[must_use]
-    pub fn call_total(&self) -> Duration {
-        Duration::from_millis(self.place().slot.config.load().timeouts.call_total_ms)
+    pub fn call_total(&self, request: &Request) -> Duration {
+        let config = self.place().slot.config.load();
+        let options = shape::call::with_limits(&config, request, CallOptions::default());
+        let usual = Duration::from_millis(config.timeouts.call_total_ms);
+        options.total.unwrap_or(usual)
     }
 
     /// The last good catalog: what the server listed last, possibly read from disk and not confirmed yet (law 22).
     #[must_use]
     pub fn catalog(&self) -> Option<Arc<Catalog>> {
         self.slot().catalog.load_full()
+    }
+
+    /// What of the server's tools is not as it was approved (`tools.pin`), over all of its connections: tools that are held
+    /// back, and approved ones that are gone.
+    #[must_use]
+    pub fn tool_changes(&self) -> Vec<ToolChange> {
+        let shared = &self.place().slot;
+        if !shared.config.load().tools.pin {
+            return Vec::new();
+        }
+        let mut changes = shared.pins.changes(&shared.held.load());
+        let open = shared.family.all().into_iter();
+        let open = open.map(|place| place.slot.held.load_full());
+        let apart = |listed: Arc<Catalog>| {
+            Arc::new(shared.pins.judge(&listed, false, &Holdback::default()))
+        };
+        let closed = shared.family.shown.listed().into_iter().map(apart);
+        for held in open.chain(closed) {
+            for change in shared.pins.changes(&held) {
+                let is_known = changes.iter().any(|known| known.tool == change.tool);
+                if !is_known {
+                    changes.push(change);
+                }
+            }
+        }
+        changes
+    }
+
+    /// Approves the server's tools as they are now (`tools.pin`): all of them, or those with these names, the server's own.
+    /// Returns the names that were not as approved before. What was held back is shown and can be called when this returns.
+    ///
+    /// Dropping the future does not take it back.
+    ///
+    /// # Errors
+    /// [`PinError`]; nothing is approved then.
+    pub async fn approve(&self, tools: Option<Vec<String>>) -> Result<Vec<String>, PinError> {
+        let place = self.place().into_owned();
+        let shared = &place.slot;
+        let server = || Box::<str>::from(&*shared.name);
+        if !shared.config.load().tools.pin {
+            return Err(PinError::NotPinned { server: server() });
+        }
+        let Some(listed) = shared.listed.load_full() else {
+            return Err(PinError::NotListed { server: server() });
+        };
+        let mut current = Current::default();
+        current.add(&listed, true);
+        for place in shared.family.all() {
+            if let Some(listed) = place.slot.listed.load_full() {
+                current.add(&listed, false);
+            }
+        }
+        for listed in shared.family.shown.listed() {
+            current.add(&listed, false);
+        }
+        let pins = Arc::clone(&shared.pins);
+        let approved =
+            tokio::task::spawn_blocking(move || pins.approve(&current, tools.as_deref()));
+        let approved = approved.await.map_err(|_panicked| OperatorError::Ended)??;
+        if !approved.is_empty() {
+            let kind = EventKind::tools_approved(approved.clone(), false);
+            shared.events.emit(&shared.name, 0, kind);
+        }
+        self.desk.reshape(&place).await?;
+        Ok(approved)
+    }
+
+    /// Why a call of a tool would be refused for not being approved; the tool is named as clients name it.
+    #[must_use]
+    pub fn holds_back(&self, tool: &str) -> Option<Refusal> {
+        let slot = self.slot();
+        let config = slot.config.load();
+        let own = config.tools.own_name(tool).filter(|_| config.tools.pin)?;
+        slot.pins.refuses(own, tool, &slot.held.load())
     }
 
     /// Sets the level from which on the server is to send log messages, on this connection and on every later one (law
@@ -384,6 +468,12 @@ impl ServerHandle {
     #[must_use]
     pub fn recent_calls(&self) -> Vec<Arc<CallRecord>> {
         self.place().slot.ledger.recent()
+    }
+
+    /// The last changes of the server's state, oldest first.
+    #[must_use]
+    pub fn timeline(&self) -> Vec<Step> {
+        self.place().slot.ledger.steps()
     }
 
     /// The last lines that the newest process wrote to stderr; empty for servers that are no processes.

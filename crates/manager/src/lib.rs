@@ -36,11 +36,15 @@ pub mod config;
 mod counters;
 mod driver;
 pub mod error;
+#[cfg(test)]
+mod error_doc;
 pub mod events;
 mod handle;
+pub mod journal;
 mod latency;
 pub mod limits;
 mod manager;
+pub mod pins;
 pub mod plan;
 mod pool;
 pub mod preflight;

@@ -18,6 +18,7 @@ use crate::driver::{Desk, Driver, Setting, ShutdownReport};
 use crate::error::{OperatorError, StartError};
 use crate::events::{Event, Events};
 use crate::handle::ServerHandle;
+use crate::journal::{self, Journal, JournalStatus};
 use crate::plan::{self, Plan};
 use crate::process::Guardian;
 use crate::process::tree::Processes;
@@ -61,6 +62,7 @@ pub struct Manager {
 pub struct ManagerBuilder {
     config: Config,
     state_dir: Option<PathBuf>,
+    journal: Option<PathBuf>,
 }
 
 impl ManagerBuilder {
@@ -75,6 +77,14 @@ impl ManagerBuilder {
     #[must_use]
     pub fn state_dir(mut self, dir: Option<PathBuf>) -> Self {
         self.state_dir = dir;
+        self
+    }
+
+    /// Where events and records of calls are kept, see [`journal`](crate::journal): a directory of their own, within the
+    /// bounds of the config's `mainstay.journal`. `enabled: false` there wins. Default: nowhere.
+    #[must_use]
+    pub fn journal(mut self, dir: Option<PathBuf>) -> Self {
+        self.journal = dir;
         self
     }
 
@@ -109,8 +119,19 @@ impl ManagerBuilder {
         let events = Arc::new(Events::with(
             limits.events,
             limits.events.saturating_mul(CALLS_PER_EVENT),
-            false,
+            self.config.gateway.journal.arguments,
         ));
+        let journal = self.journal.filter(|_| self.config.gateway.journal.enabled);
+        let journal = journal.and_then(|dir| {
+            Journal::start(
+                dir,
+                &self.config.gateway.journal,
+                Arc::clone(events.hidden()),
+            )
+        });
+        if let Some(journal) = journal {
+            events.keep_in(journal);
+        }
         let clock = Clock::start();
         let start_gate = self.config.gateway.start_gate;
         let gateway = Arc::new(ArcSwap::from_pointee(self.config.gateway));
@@ -282,6 +303,18 @@ impl Manager {
         self.events.calls().made()
     }
 
+    /// How the journal is doing; `None` without one.
+    #[must_use]
+    pub fn journal_status(&self) -> Option<JournalStatus> {
+        self.events.journal().map(Journal::status)
+    }
+
+    /// Looks back in the journal; see [`journal::read`]. `None` without one. Blocks on the disk.
+    pub fn read_journal(&self, query: &journal::Query) -> Option<std::io::Result<journal::Page>> {
+        let journal = self.events.journal()?;
+        Some(journal::read(journal.dir(), query))
+    }
+
     /// Tells Mainstay that the machine slept for `asleep`: deadlines begin anew, connections are probed one after the
     /// other, and what the sleep broke is not charged (law 12). Only needed where Mainstay cannot notice it: on Linux and
     /// macOS it does. Returns when every server has heard of it; being told twice does no harm.
@@ -303,7 +336,11 @@ impl Manager {
     /// before that is killed. New calls are refused as shutting down from the first moment on (F222). Idempotent: every
     /// caller gets the same report. Dropping the future does not stop the shutdown.
     pub async fn shutdown(&self) -> ShutdownReport {
-        self.desk.shutdown(false).await
+        let report = self.desk.shutdown(false).await;
+        if let Some(journal) = self.events.journal() {
+            journal.close().await;
+        }
+        report
     }
 
     /// Skips what is left of the grace: everything is killed now. For a second signal; does not wait.

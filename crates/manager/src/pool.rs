@@ -29,7 +29,7 @@ use self::lanes::Lanes;
 pub(crate) use self::ledger::Ledger;
 use self::seat::era_of;
 pub(crate) use self::seat::{connect, seat, too_many};
-pub(crate) use self::shown::Shown;
+pub(crate) use self::shown::{Own, Shown};
 use crate::config::Scope;
 use crate::driver::Place;
 use crate::error::{CallError, Refusal};
@@ -50,10 +50,10 @@ pub(crate) struct Family {
     pub(crate) modern_only: AtomicBool,
     /// Switched off by an operator, from the moment of the order: what is left of the server only goes (law 5).
     pub(crate) off: AtomicBool,
-    /// Taken out of the config, for good: its name may come back as another server, with a family of its own.
-    pub(crate) removed: AtomicBool,
     /// What further connections have listed.
     pub(crate) shown: Shown,
+    /// Taken out of the config, for good: its name may come back as another server, with a family of its own.
+    pub(crate) removed: AtomicBool,
     /// The further connections.
     connections: ArcSwap<BTreeMap<Key, Arc<Place>>>,
     /// By keys with lane 0. Entries are no more than there are connections and calls.

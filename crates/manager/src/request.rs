@@ -87,6 +87,35 @@ impl Request {
         }
     }
 
+    /// Whether a pending edit changes something inside the member at `path`.
+    pub(crate) fn has_edits_inside(&self, path: &[&str]) -> bool {
+        let inside = |edit: &Edit| {
+            edit.path.len() > path.len()
+                && edit
+                    .path
+                    .iter()
+                    .zip(path)
+                    .all(|(part, wanted)| part == wanted)
+        };
+        self.edits.iter().any(inside)
+    }
+
+    /// The same request with its edits made. `None` if they cannot be made: whoever sends it is told then.
+    pub(crate) fn settled(&self) -> Option<Self> {
+        let mut editor = self.message.edit();
+        for edit in &self.edits {
+            let path: Vec<&str> = edit.path.iter().map(String::as_str).collect();
+            editor = match &edit.value {
+                Some(value) => editor.set(&path, value.as_str()),
+                None => editor.remove(&path),
+            };
+        }
+        Some(Self {
+            message: editor.apply().ok()?,
+            edits: Vec::new(),
+        })
+    }
+
     /// The request's method.
     #[must_use]
     pub fn method(&self) -> &str {

@@ -87,6 +87,18 @@ impl Secrets {
         secrets
     }
 
+    /// These and others: what was a secret stays one.
+    #[must_use]
+    pub fn and(mut self, others: &Secrets) -> Self {
+        for secret in &others.0 {
+            if !self.0.contains(secret) {
+                self.0.push(secret.clone());
+            }
+        }
+        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        self
+    }
+
     /// Hides one value.
     fn add(&mut self, value: &str) {
         let value = value.trim();

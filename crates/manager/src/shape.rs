@@ -2,34 +2,167 @@
 //!
 //! A slot keeps both: what the server listed, which is what the store remembers and what listings are compared with, and
 //! what is shown, which is all that handles, clients and events ever see. So a changed word takes effect without asking
-//! the server anything (F214). Must not build JSON trees: items are spliced.
+//! the server anything (F214). The way back, from what a caller says to what the server understands, is [`call`]'s; both
+//! follow from the config alone, never from what happens to be listed. Must not build JSON trees: items are spliced.
 
+pub(crate) mod call;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use mainstay_wire::envelope::Message;
+use mainstay_wire::listing::{self, ListKind, RawItem};
+use mainstay_wire::raw;
+use mainstay_wire::splice::json_string;
+
 use crate::catalog::{Catalog, Hidden, ItemList};
-use crate::config::ServerConfig;
+use crate::config::{ServerConfig, Tools};
+use crate::pins::{ChangeKind, Holdback};
 
 /// The catalog that is shown for a listing; the listing itself where the config has nothing to say.
-pub(crate) fn shaped(listed: &Arc<Catalog>, config: &ServerConfig) -> Arc<Catalog> {
-    if config.tools.is_open() {
+pub(crate) fn shaped(
+    listed: &Arc<Catalog>,
+    config: &ServerConfig,
+    held: &Holdback,
+) -> Arc<Catalog> {
+    let tools = &config.tools;
+    if tools.shows_all_as_listed() {
         return Arc::clone(listed);
     }
     let mut hidden = listed.hidden.clone();
-    let mut tools = Vec::with_capacity(listed.tools.items.len());
+    let mut hide = |name: &str, reason: String| {
+        hidden.push(Hidden {
+            server: config.name.clone(),
+            name: name.to_owned(),
+            reason,
+        });
+    };
+    let mut shown = Vec::with_capacity(listed.tools.items.len());
     for tool in &listed.tools.items {
-        if config.tools.allows(&tool.name) {
-            tools.push(tool.clone());
-        } else {
-            hidden.push(Hidden {
-                server: config.name.clone(),
-                name: tool.name.clone(),
-                reason: "left out by `tools` in the server's config entry".to_owned(),
-            });
+        match shape(tool, tools) {
+            Ok(item) => match why_held(&tool.name, held, &config.name) {
+                // Under the name that clients would call it by.
+                Some(reason) => hide(&item.name, reason),
+                None => shown.push(item),
+            },
+            Err(reason) => hide(&tool.name, reason),
         }
     }
+    for (name, key) in strangers(listed, tools) {
+        hide(
+            name,
+            format!("`tools.{key}` names it, but the server lists no such tool"),
+        );
+    }
     Arc::new(Catalog {
-        tools: ItemList::new(tools).with_hint(listed.tools.hint),
+        tools: ItemList::new(shown).with_hint(listed.tools.hint),
         hidden,
         ..Catalog::clone(listed)
     })
 }
+
+/// Why a tool is held back, if it is.
+fn why_held(own: &str, held: &Holdback, server: &str) -> Option<String> {
+    let change = held.tools.get(own)?;
+    let why = match (&held.damaged, change.kind) {
+        (Some(_), _) => "the record of approved tools cannot be read",
+        (None, ChangeKind::Added) => "it is new",
+        (None, ChangeKind::Changed | ChangeKind::Removed) => {
+            "its definition has changed since it was approved"
+        }
+    };
+    Some(format!(
+        "held back: {why}; `mainstay tools diff {server}` shows it, `mainstay tools approve {server}` approves it"
+    ))
+}
+
+/// One tool as it is shown, or why it is not.
+fn shape(tool: &RawItem, tools: &Tools) -> Result<RawItem, String> {
+    let own = tool.name.as_str();
+    if !tools.allows(own) {
+        return Err("left out by `tools` in the server's config entry".to_owned());
+    }
+    let name = tools.shown_name(own);
+    // Whom a call of that name reaches decides, so that no tool that a server adds can take the name of another.
+    if let Some(other) = tools.own_name(name).filter(|other| *other != own) {
+        return Err(format!(
+            "its name is given to `{other}` by `tools.rename` in the server's config entry"
+        ));
+    }
+    let described = described(tool, tools)?;
+    if name == own {
+        return Ok(described);
+    }
+    parse(listing::renamed(&described, name).into_bytes())
+}
+
+/// A tool with the operator's description, and without those among its required arguments that calls get anyway.
+fn described(tool: &RawItem, tools: &Tools) -> Result<RawItem, String> {
+    let words = tools.describe.get(&tool.name);
+    let required = required(tool, tools);
+    if words.is_none() && required.is_none() {
+        return Ok(tool.clone());
+    }
+    let carrier = Message::notification("tool", Some(tool.as_str()));
+    let mut editor = carrier.edit();
+    if let Some(words) = words {
+        editor = editor.set(&["params", "description"], json_string(words));
+    }
+    const REQUIRED: &[&str] = &["params", "inputSchema", "required"];
+    match required {
+        Some(names) if names.is_empty() => editor = editor.remove(REQUIRED),
+        Some(names) => editor = editor.set(REQUIRED, format!("[{}]", names.join(","))),
+        None => {}
+    }
+    let edited = editor
+        .apply()
+        .map_err(|error| format!("it cannot be described as `tools` says: {error}"))?;
+    let text = edited.params().unwrap_or_default();
+    parse(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+/// The names (raw JSON) that are still required of a caller; `None` if nothing is changed by the defaults.
+fn required<'t>(tool: &'t RawItem, tools: &Tools) -> Option<Vec<&'t str>> {
+    if tools.arguments.is_empty() {
+        return None;
+    }
+    let defaults = tools.defaults_of(&tool.name);
+    let names = raw::elements(raw::member(tool.as_str(), &["inputSchema", "required"])?)?;
+    let mut left = names.clone();
+    left.retain(|name| {
+        let name = raw::string(name);
+        defaults
+            .iter()
+            .all(|(given, _)| name.as_deref() != Some(given))
+    });
+    (left.len() < names.len()).then_some(left)
+}
+
+fn parse(text: Bytes) -> Result<RawItem, String> {
+    RawItem::parse(ListKind::Tools, text)
+}
+
+/// Tools that the config speaks of by name and the server does not have, and the key that does.
+fn strangers<'c>(
+    listed: &Catalog,
+    tools: &'c Tools,
+) -> impl Iterator<Item = (&'c str, &'static str)> {
+    let known: BTreeSet<&str> = listed
+        .tools
+        .items
+        .iter()
+        .map(|tool| tool.name.as_str())
+        .collect();
+    let named = |names: &'c std::collections::BTreeMap<String, String>, key| {
+        names.keys().map(move |name| (name.as_str(), key))
+    };
+    let all: Vec<_> = named(&tools.rename, "rename")
+        .chain(named(&tools.describe, "describe"))
+        .filter(|(name, _)| !known.contains(name))
+        .collect();
+    all.into_iter()
+}
+
+#[cfg(test)]
+mod tests;

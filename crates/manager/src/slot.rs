@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{GatewayConfig, ServerConfig};
 use crate::counters::Counters;
 use crate::events::Events;
+use crate::pins::{Holdback, Pins};
 use crate::pool::{Beside, Family, Holds};
 use crate::process::StderrRing;
 use crate::process::tree::Meter;
@@ -36,8 +37,6 @@ pub(crate) struct View {
     pub(crate) last_failure: Option<(Failure, Time)>,
     /// Mainstay is shutting down: nothing will become available any more.
     pub(crate) shutting_down: bool,
-    /// Nothing of the slot exists any more.
-    pub(crate) gone: bool,
 }
 
 impl View {
@@ -46,7 +45,6 @@ impl View {
             status,
             last_failure: None,
             shutting_down: false,
-            gone: false,
         })
     }
 }
@@ -67,7 +65,11 @@ pub(crate) struct Slot {
     pub(crate) listed: ArcSwapOption<Catalog>,
     /// What is shown of it: the catalog of everybody but the driver, the listings and the store.
     pub(crate) catalog: ArcSwapOption<Catalog>,
-    /// Set once it has listed itself.
+    /// What of the listing is held back, because it is not as it was approved. Written by the driver only.
+    pub(crate) held: ArcSwap<Holdback>,
+    /// What was approved of the server's tools.
+    pub(crate) pins: Arc<Pins>,
+    /// Set once this connection has listed itself.
     pub(crate) has_listed: watch::Sender<bool>,
     /// One for all connections of the server.
     pub(crate) admission: Arc<Admission>,
@@ -83,7 +85,8 @@ pub(crate) struct Slot {
     pub(crate) era: EraMemory,
     /// What the library's user wants every generation to be told (law 25).
     pub(crate) wishes: Arc<Wishes>,
-    /// When a generation was last opened, on the driver's clock. Written by the driver only.
+    /// The newest generation that was opened, and when, on the driver's clock. Written by the driver only.
+    pub(crate) newest: AtomicU64,
     pub(crate) opened_ms: AtomicU64,
     /// The server spoke HTTP+SSE (2024-11-05) when it was last greeted; the store keeps it over restarts.
     over_sse: AtomicBool,
@@ -133,12 +136,15 @@ impl Slot {
             view: View::blank(status),
             listed: ArcSwapOption::empty(),
             catalog: ArcSwapOption::empty(),
+            held: ArcSwap::default(),
+            pins: Pins::none(),
             has_listed: watch::Sender::new(false),
             counters: Arc::default(),
             ledger: Arc::new(Ledger::new()),
             ids: Arc::new(AtomicU64::new(1)),
             era: EraMemory::default(),
             wishes,
+            newest: AtomicU64::new(0),
             opened_ms: AtomicU64::new(0),
             over_sse: AtomicBool::new(false),
             missing_module: MissingModule::default(),
@@ -148,6 +154,12 @@ impl Slot {
             process: Mutex::default(),
             meter: Meter::default(),
         }
+    }
+
+    /// The same with what was approved of its tools.
+    pub(crate) fn with_pins(mut self, pins: Arc<Pins>) -> Self {
+        self.pins = pins;
+        self
     }
 
     /// A slot for a further connection of the same server: the same settings and limits, and a life of its own.
@@ -173,6 +185,8 @@ impl Slot {
             // Until it has listed itself, what the server listed elsewhere is the best there is.
             listed: ArcSwapOption::new(self.listed.load_full()),
             catalog: ArcSwapOption::new(self.catalog.load_full()),
+            held: ArcSwap::new(self.held.load_full()),
+            pins: Arc::clone(&self.pins),
             has_listed: watch::Sender::new(false),
             admission: Arc::clone(&self.admission),
             waiting: AtomicUsize::new(0),
@@ -182,6 +196,7 @@ impl Slot {
             ids: Arc::new(AtomicU64::new(1)),
             era,
             wishes,
+            newest: AtomicU64::new(0),
             opened_ms: AtomicU64::new(0),
             over_sse: AtomicBool::new(self.over_sse()),
             missing_module: MissingModule::default(),

@@ -1,6 +1,6 @@
 //! What is going on with a server, for people and programs: one flat record, made from the lifecycle's own account.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -64,6 +64,8 @@ pub struct ServerStatus {
     pub resources: usize,
     /// Items that the server listed and that are not shown.
     pub hidden: usize,
+    /// Tools that are held back until somebody approves them (`tools.pin`), over all connections.
+    pub pending_tools: usize,
     /// Age of the last good catalog in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catalog_age_ms: Option<u64>,
@@ -395,6 +397,7 @@ impl ServerStatus {
                 .as_ref()
                 .map_or(0, |catalog| catalog.resources.items.len()),
             hidden: catalog.as_ref().map_or(0, |catalog| catalog.hidden.len()),
+            pending_tools: pending_tools(slot),
             catalog_age_ms: catalog
                 .as_ref()
                 .map(|catalog| unix_ms().saturating_sub(catalog.listed_at_unix_ms)),
@@ -473,4 +476,16 @@ fn words(status: &Status, last_failure: Option<&Failure>) -> String {
         StateWord::Backoff => because("waiting before the next attempt"),
         StateWord::Parked => because("parked"),
     }
+}
+/// How many tools are held back on this connection and the further ones.
+fn pending_tools(slot: &Slot) -> usize {
+    let own = slot.held.load_full();
+    let others = slot.family.all().into_iter();
+    let others: Vec<_> = others.map(|place| place.slot.held.load_full()).collect();
+    let held = std::iter::once(&own).chain(&others);
+    let names: BTreeSet<&str> = held
+        .flat_map(|held| held.tools.keys())
+        .map(|name| &**name)
+        .collect();
+    names.len()
 }

@@ -190,7 +190,7 @@ impl Store {
             part: "catalog",
             source,
         })?;
-        let head = head(text.as_bytes());
+        let head = head(FORMAT, text.as_bytes());
         let bytes = (head.len() + text.len()) as u64;
         if bytes > CATALOG_BYTES_MAX {
             return Err(StoreError::TooLarge {
@@ -200,19 +200,12 @@ impl Store {
             });
         }
         let path = self.path(server);
-        let write = || -> io::Result<()> {
-            let mut file = unfinished(&self.dir)?;
-            file.write_all(head.as_bytes())?;
-            file.write_all(text.as_bytes())?;
-            // The content must be on the disk before the name points to it, or a power cut leaves an empty file.
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)?;
-            Ok(())
-        };
-        write().map_err(|source| StoreError::Unwritable {
-            server: server.to_owned(),
-            path: path.clone(),
-            source,
+        replace(&self.dir, &path, FORMAT, text.as_bytes()).map_err(|source| {
+            StoreError::Unwritable {
+                server: server.to_owned(),
+                path: path.clone(),
+                source,
+            }
         })
     }
 
@@ -258,21 +251,8 @@ impl Store {
         }
     }
 
-    /// A file name that every file system takes, whatever the server is called: readable characters of the name for people,
-    /// and a hash of all of it to tell names apart (also on file systems that ignore case).
     fn path(&self, server: &str) -> PathBuf {
-        const READABLE_CHARS_MAX: usize = 40;
-        let plain = |c: char| {
-            if c.is_ascii_alphanumeric() || c == '-' || c == '_' {
-                c.to_ascii_lowercase()
-            } else {
-                '_'
-            }
-        };
-        let readable: String = server.chars().take(READABLE_CHARS_MAX).map(plain).collect();
-        let digest = Sha256::digest(server.as_bytes());
-        self.dir
-            .join(format!("catalog-{readable}-{}.json", hex(&digest[..8])))
+        file_of(&self.dir, "catalog", server)
     }
 }
 
@@ -330,27 +310,60 @@ impl StoredCatalog {
     }
 }
 
-fn head(body: &[u8]) -> String {
-    format!("{FORMAT} {}\n", hex(&Sha256::digest(body)))
+/// The file of one kind for one server: a name that every file system takes, whatever the server is called. Readable
+/// characters of the name for people, and a hash of all of it to tell names apart (also on file systems that ignore case).
+pub(crate) fn file_of(dir: &Path, kind: &str, server: &str) -> PathBuf {
+    const READABLE_CHARS_MAX: usize = 40;
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' || c == '_' {
+            c.to_ascii_lowercase()
+        } else {
+            '_'
+        }
+    };
+    let readable: String = server.chars().take(READABLE_CHARS_MAX).map(plain).collect();
+    let digest = Sha256::digest(server.as_bytes());
+    dir.join(format!("{kind}-{readable}-{}.json", hex(&digest[..8])))
 }
 
-fn parse(bytes: &[u8]) -> io::Result<Body> {
+/// Puts a file into the place of another, or of none: after a crash at any moment there is the old one or the new one. For
+/// this user alone.
+pub(crate) fn replace(dir: &Path, path: &Path, format: &str, body: &[u8]) -> io::Result<()> {
+    let mut file = unfinished(dir)?;
+    file.write_all(head(format, body).as_bytes())?;
+    file.write_all(body)?;
+    // The content must be on the disk before the name points to it, or a power cut leaves an empty file.
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+fn head(format: &str, body: &[u8]) -> String {
+    format!("{format} {}\n", hex(&Sha256::digest(body)))
+}
+
+/// What a file holds behind its first line, if that is right.
+pub(crate) fn checked<'b>(bytes: &'b [u8], format: &str) -> io::Result<&'b [u8]> {
     let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let end = bytes
         .iter()
         .position(|byte| *byte == b'\n')
         .ok_or_else(|| damaged("the first line is missing"))?;
     let (first, body) = bytes.split_at(end + 1);
-    if !first.starts_with(FORMAT.as_bytes()) {
+    if !first.starts_with(format.as_bytes()) {
         return Err(damaged("the format is not known"));
     }
-    if first != head(body).as_bytes() {
+    if first != head(format, body).as_bytes() {
         return Err(damaged("the file was cut short or changed"));
     }
-    Ok(serde_json::from_slice(body)?)
+    Ok(body)
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+fn parse(bytes: &[u8]) -> io::Result<Body> {
+    Ok(serde_json::from_slice(checked(bytes, FORMAT)?)?)
+}
+
+pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?
         .take(CATALOG_BYTES_MAX + 1)
@@ -407,7 +420,7 @@ fn create_private(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.

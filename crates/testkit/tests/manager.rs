@@ -22,7 +22,9 @@ mod manager {
     pub(crate) mod paper;
     pub(crate) mod pauses;
     pub(crate) mod push;
+    mod records;
     pub(crate) mod recovery;
+    mod reload;
     pub(crate) mod restore;
     pub(crate) mod routes;
     pub(crate) mod scope;

@@ -108,16 +108,10 @@ struct Wanted {
 
 impl Wanted {
     fn of(query: &CallsQuery) -> Result<Self, Problem> {
-        let words = query.outcome.as_deref().unwrap_or_default();
-        let outcomes: Result<Vec<Outcome>, Problem> = words
-            .split(',')
-            .filter(|word| !word.is_empty())
-            .map(|word| Outcome::parse(word).ok_or_else(|| no_outcome(word)))
-            .collect();
         Ok(Self {
             server: query.server.clone(),
             tool: query.tool.clone(),
-            outcomes: outcomes?,
+            outcomes: outcomes(query.outcome.as_deref())?,
         })
     }
 
@@ -147,6 +141,16 @@ impl Wanted {
         found.drain(..found.len().saturating_sub(most));
         found
     }
+}
+
+/// The outcomes that a list of words names.
+pub(super) fn outcomes(words: Option<&str>) -> Result<Vec<Outcome>, Problem> {
+    words
+        .unwrap_or_default()
+        .split(',')
+        .filter(|word| !word.is_empty())
+        .map(|word| Outcome::parse(word).ok_or_else(|| no_outcome(word)))
+        .collect()
 }
 
 fn no_outcome(word: &str) -> Problem {

@@ -1,11 +1,15 @@
 //! The answers of the admin API as plain data. Member names are part of the API.
 
+use mainstay::calls::Step;
 use mainstay::catalog::{Hidden, ItemList};
+use mainstay::journal::JournalStatus;
 use mainstay::{Catalog, Event, ServerHandle, ServerStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::calls::Record;
+use super::reload::ConfigBrief;
 use crate::serve::Gateway;
 
 /// Events of one server that its detail shows at most.
@@ -21,6 +25,12 @@ pub(super) struct Overview {
     /// Legacy sessions of clients.
     sessions: usize,
     publication: PublicationCounts,
+    /// The config file. Absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<ConfigBrief>,
+    /// How the journal is doing; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal: Option<JournalStatus>,
     servers: Vec<ServerStatus>,
 }
 
@@ -49,6 +59,8 @@ impl Overview {
                 resources: publication.resources.items.len(),
                 templates: publication.templates.items.len(),
             },
+            config: ConfigBrief::of(gateway),
+            journal: manager.journal_status(),
             servers: manager.full_status(),
         }
     }
@@ -59,7 +71,13 @@ impl Overview {
 pub(super) struct ServerDetail {
     status: ServerStatus,
     catalog: Option<CatalogDetail>,
+    /// Its last events, oldest first.
     events: Vec<Event>,
+    /// The last changes of its state, oldest first.
+    timeline: Vec<Step>,
+    /// Its last calls, oldest first.
+    #[schemars(with = "Vec<mainstay::CallRecord>")]
+    calls: Vec<Record>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -90,6 +108,8 @@ impl ServerDetail {
             status: server.full_status(),
             catalog: server.catalog().as_deref().map(CatalogDetail::of),
             events,
+            timeline: server.timeline(),
+            calls: server.recent_calls().into_iter().map(Record).collect(),
         }
     }
 }
@@ -131,6 +151,47 @@ struct ToolEntry {
     /// The definition as clients see it.
     #[schemars(with = "serde_json::Value")]
     tool: Option<Box<RawValue>>,
+}
+
+/// All published prompts, resources and resource templates.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct CatalogList {
+    version: u64,
+    prompts: Vec<ItemEntry>,
+    resources: Vec<ItemEntry>,
+    templates: Vec<ItemEntry>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ItemEntry {
+    server: String,
+    /// The server's own name or uri for it.
+    name: String,
+    /// Its name or uri at `/mcp`.
+    exposed: String,
+    /// The definition as clients see it.
+    #[schemars(with = "serde_json::Value")]
+    item: Option<Box<RawValue>>,
+}
+
+impl CatalogList {
+    pub(super) fn of(gateway: &Gateway) -> Self {
+        let publication = gateway.manager().publication();
+        let entry = |item: &mainstay::publish::Published| ItemEntry {
+            server: item.server.to_string(),
+            name: item.upstream.to_string(),
+            exposed: item.exposed.to_string(),
+            item: std::str::from_utf8(&item.raw).ok().and_then(raw),
+        };
+        let entries =
+            |listing: &mainstay::publish::Listing| listing.items.iter().map(entry).collect();
+        Self {
+            version: publication.version,
+            prompts: entries(&publication.prompts),
+            resources: entries(&publication.resources),
+            templates: entries(&publication.templates),
+        }
+    }
 }
 
 impl ToolList {
@@ -175,6 +236,12 @@ pub(super) struct ErrorDetail {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Stopping {
     pub(super) pid: u32,
+}
+
+/// What happened, oldest first.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct EventList {
+    pub(super) events: Vec<Event>,
 }
 
 /// Lines of a server's stderr, oldest first.

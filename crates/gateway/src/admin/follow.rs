@@ -19,7 +19,8 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::dto::{Lagged, LogLine};
+use super::dto::{EventList, Lagged, LogLine};
+use super::json_of;
 use crate::serve::{Gateway, events};
 
 /// A silent stream says something after this long.
@@ -149,7 +150,7 @@ fn line_event(line: &str) -> Parts {
     )
 }
 
-/// The last `recent` events, then every new one.
+/// The last `recent` events, then every new one unless nobody wants it.
 pub(super) fn events(gateway: &Gateway, query: &EventsQuery) -> Response {
     // Subscribed first: what happens in between is told twice rather than not at all.
     let live = gateway.manager().events();
@@ -163,6 +164,9 @@ pub(super) fn events(gateway: &Gateway, query: &EventsQuery) -> Response {
         None => 0,
     });
     past.drain(..past.len().saturating_sub(most));
+    if matches!(query.follow.as_deref(), Some("0" | "false")) {
+        return json_of(&EventList { events: past });
+    }
     records(gateway, past, live, wanted, json_line)
 }
 
@@ -172,6 +176,7 @@ pub(super) struct EventsQuery {
     recent: Option<usize>,
     server: Option<String>,
     since: Option<u64>,
+    follow: Option<String>,
 }
 
 impl EventsQuery {

@@ -3,7 +3,9 @@
 //! The only place of the binary that writes to the two streams.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
+use indicatif::MultiProgress;
 use serde::Serialize;
 
 use super::{ColorWhen, env};
@@ -70,6 +72,44 @@ impl Paint {
     }
 }
 
+/// What is drawn on the terminal of stderr, over which lines must not be written.
+static DRAWN: OnceLock<MultiProgress> = OnceLock::new();
+
+/// Lets progress be drawn on stderr, if it is a terminal that can be drawn on. Until then [`drawn`] has nothing.
+pub(crate) fn draw_progress() {
+    let can = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    if can && io::stderr().is_terminal() {
+        DRAWN.get_or_init(MultiProgress::new);
+    }
+}
+
+/// What progress is drawn on.
+pub(crate) fn drawn() -> Option<&'static MultiProgress> {
+    DRAWN.get()
+}
+
+/// Writes while nothing is drawn where it writes.
+fn aside<T>(write: impl FnOnce() -> T) -> T {
+    match drawn() {
+        Some(drawn) => drawn.suspend(write),
+        None => write(),
+    }
+}
+
+/// Stderr for whoever writes whole lines, beside what is drawn there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        aside(|| io::stderr().lock().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
+    }
+}
+
 impl Output {
     /// Looks at the flags, at NO_COLOR and at the two streams.
     pub(crate) fn new(when: ColorWhen) -> Self {
@@ -107,8 +147,11 @@ impl Output {
     /// # Errors
     /// A reader that has left (`mainstay tools | head`) ends the command quietly with exit code 0.
     pub(crate) fn raw(self, text: &str) -> Result<(), Stop> {
-        let mut out = io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        let written = aside(|| {
+            let mut out = io::stdout().lock();
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        });
+        match written {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Stop::silent(Exit::Ok)),
             Err(error) => Err(Stop::unexpected("cannot write to stdout", error)),
@@ -134,7 +177,7 @@ impl Output {
 
     /// Says something beside the data, on stderr. A stderr that is gone is no reason to fail.
     pub(crate) fn note(self, text: &str) {
-        let _gone = writeln!(io::stderr().lock(), "{text}");
+        let _gone = aside(|| writeln!(io::stderr().lock(), "{text}"));
     }
 
     /// Warns on stderr, with what to do about it.

@@ -7,8 +7,9 @@ use mainstay::{CallError, CallOptions, Request};
 use serde_json::{Value, json};
 
 use super::client::{AdminClient, Reply, segment};
+use super::progress::Progress;
 use super::{describe, local, paths};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, draw_progress};
 use crate::cli::{CallArgs, Reach};
 use crate::exit::{Exit, Stop};
 
@@ -26,7 +27,12 @@ pub(crate) async fn run(args: CallArgs, output: Output) -> Result<Exit, Stop> {
     let wait = Duration::from_secs(args.reach.timeout);
     let ended = match running(&args.reach).await? {
         Some(client) => {
-            let ended = remote(&client, &args, arguments, wait).await?;
+            draw_progress();
+            // A call waits while its server starts.
+            let progress = Progress::of_remote(&client, &args.server, output);
+            let ended = remote(&client, &args, arguments, wait).await;
+            progress.end().await;
+            let ended = ended?;
             if ended.is_failure() {
                 explain(&client, &args).await?;
             }
@@ -156,7 +162,7 @@ async fn in_process(
     output: Output,
 ) -> Result<Ended, Stop> {
     let config = local::load(args.reach.config.as_deref(), Some(&args.server), output)?;
-    local::with_manager(config, async |manager| {
+    local::with_manager(config, output, async |manager| {
         let began = tokio::time::Instant::now();
         let status = local::settled(&manager, &args.server, wait).await;
         let status = status.ok_or_else(|| local::no_server(&args.server, std::iter::empty()))?;

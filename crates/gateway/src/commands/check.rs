@@ -65,7 +65,13 @@ pub(crate) async fn run(args: CheckArgs, output: Output) -> Result<Exit, Stop> {
         .unwrap_or_default();
     let mut checked: Vec<Checked> = config.servers.iter().map(look_at).collect();
     if args.start {
-        start(config, &mut checked, Duration::from_secs(args.timeout)).await?;
+        start(
+            config,
+            &mut checked,
+            Duration::from_secs(args.timeout),
+            output,
+        )
+        .await?;
     }
     let has = |verdict| checked.iter().any(|server| server.verdict == verdict);
     let exit = if has(Verdict::Invalid)
@@ -163,7 +169,12 @@ fn look_at(server: &mainstay::config::ServerConfig) -> Checked {
 }
 
 /// Starts what looks good, asks for its tools, and ends it again.
-async fn start(mut config: Config, checked: &mut [Checked], wait: Duration) -> Result<(), Stop> {
+async fn start(
+    mut config: Config,
+    checked: &mut [Checked],
+    wait: Duration,
+    output: Output,
+) -> Result<(), Stop> {
     let good = |name: &str| {
         checked
             .iter()
@@ -173,7 +184,7 @@ async fn start(mut config: Config, checked: &mut [Checked], wait: Duration) -> R
     for server in &mut config.servers {
         server.startup = mainstay::config::Startup::Eager;
     }
-    local::with_manager(config, async |manager| {
+    local::with_manager(config, output, async |manager| {
         let handles = manager.servers();
         let settled = handles
             .iter()

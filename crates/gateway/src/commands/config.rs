@@ -1,9 +1,9 @@
 //! Finds and reads the configuration, and tells people what is wrong with it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mainstay::config::{
-    Config, ConfigError, EXAMPLE, Loaded, NoConfig, Problem, Severity, find_default,
+    Config, ConfigError, EXAMPLE, Loaded, NoConfig, Problem, Severity, find_default, process_env,
 };
 
 use crate::cli::output::{Output, Paint};
@@ -14,8 +14,27 @@ use crate::exit::{Exit, Stop};
 /// # Errors
 /// Exit 4 when there is none, with a working example; 3 when it is refused as a whole, with every problem.
 pub(crate) fn load(told: Option<&Path>) -> Result<Loaded, Stop> {
-    let path = find_default(told).map_err(|error| no_config(&error))?;
-    Config::load(&path).map_err(|error| refused(&error))
+    load_text(told).map(|(loaded, _text)| loaded)
+}
+
+/// As [`load`], and what was read.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_text(told: Option<&Path>) -> Result<(Loaded, Vec<u8>), Stop> {
+    let path = find(told)?;
+    let text = Config::bytes(&path).map_err(|error| refused(&error))?;
+    let mut loaded = Config::parse_bytes(&text, &path).map_err(|error| refused(&error))?;
+    loaded.check_references(&process_env);
+    Ok((loaded, text))
+}
+
+/// Finds the configuration.
+///
+/// # Errors
+/// Exit 4 when there is none, with a working example.
+pub(crate) fn find(told: Option<&Path>) -> Result<PathBuf, Stop> {
+    find_default(told).map_err(|error| no_config(&error))
 }
 
 /// Says on stderr what was noticed while reading it.

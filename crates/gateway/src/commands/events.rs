@@ -1,5 +1,8 @@
 //! `mainstay events`: what happened, and what happens.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::client::AdminClient;
@@ -25,8 +28,9 @@ pub(crate) async fn run(args: EventsArgs, output: Output) -> Result<Exit, Stop> 
         holds: &|_| true,
     };
     query.known().await?;
+    let mut told = Told::default();
     if args.follow {
-        let show = |event: &Value| print(event, true, args.json, output);
+        let show = |event: &Value| print(&mut told, event, true, args.json, output);
         return query.follow(output, show).await;
     }
     let events = query.past(output).await?;
@@ -34,21 +38,49 @@ pub(crate) async fn run(args: EventsArgs, output: Output) -> Result<Exit, Stop> 
         output.note("nothing happened in that time");
     }
     for event in &events {
-        print(event, false, args.json, output)?;
+        print(&mut told, event, false, args.json, output)?;
     }
     Ok(Exit::Ok)
 }
 
 /// One event as a line. Of what happens now the time counts, of what happened how long ago it was.
-fn print(event: &Value, live: bool, as_json: bool, output: Output) -> Result<(), Stop> {
+fn print(
+    told: &mut Told,
+    event: &Value,
+    live: bool,
+    as_json: bool,
+    output: Output,
+) -> Result<(), Stop> {
     if as_json {
         return output.line(&event.to_string());
     }
     let width = output.is_terminal().then(terminal_width);
-    for line in lines(event, live, now_unix_ms(), width, output.color()) {
+    let event = told.shortened(event);
+    for line in lines(&event, live, now_unix_ms(), width, output.color()) {
         output.line(&line)?;
     }
     Ok(())
+}
+
+/// What was told last of each server. One failure takes a server through several states: its words are told once.
+#[derive(Debug, Default)]
+pub(crate) struct Told(BTreeMap<String, String>);
+
+impl Told {
+    /// The event without the words that were the last ones about its server.
+    pub(crate) fn shortened<'v>(&mut self, event: &'v Value) -> Cow<'v, Value> {
+        let server = event["server"].as_str().unwrap_or_default();
+        let Some(detail) = event["detail"].as_str() else {
+            return Cow::Borrowed(event);
+        };
+        if self.0.get(server).is_some_and(|last| last == detail) {
+            let mut event = event.clone();
+            event["detail"] = Value::Null;
+            return Cow::Owned(event);
+        }
+        self.0.insert(server.to_owned(), detail.to_owned());
+        Cow::Borrowed(event)
+    }
 }
 
 /// An event in words, broken at the width.
@@ -100,6 +132,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_failure_is_told_once() {
+        let mut told = Told::default();
+        let event = |server, detail| json!({ "server": server, "type": "transition", "from": "a", "to": "b", "detail": detail });
+        let mut words = |event: &Value| describe::happened(&told.shortened(event));
+        assert_eq!(words(&event("x", "killed")), "a -> b: killed");
+        assert_eq!(words(&event("x", "killed")), "a -> b");
+        assert_eq!(words(&event("y", "killed")), "a -> b: killed");
+        assert_eq!(words(&event("x", "starved")), "a -> b: starved");
+    }
 
     #[test]
     fn an_event_is_one_line_that_says_when_who_and_what() {

@@ -9,8 +9,9 @@ use mainstay::config::{Config, Loaded};
 use mainstay::{Manager, ServerStatus};
 
 use super::config;
+use super::progress::{self, Progress};
 use super::signals::Signals;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, draw_progress};
 use crate::exit::{Exit, Stop};
 
 /// Reads the configuration and keeps only `server` of it, or everything.
@@ -67,23 +68,28 @@ pub(crate) fn load(
 /// Those of `work`.
 pub(crate) async fn with_manager<T, F>(
     config: Config,
+    output: Output,
     work: impl FnOnce(Manager) -> F,
 ) -> Result<T, Stop>
 where
     F: Future<Output = Result<T, Stop>>,
 {
     let mut signals = Signals::listen()?;
+    let starters = progress::starters(&config);
     let manager = Manager::builder()
         .config(config)
         .start()
         .await
         .map_err(|error| Stop::unexpected("cannot start the servers", error))?;
+    draw_progress();
+    let progress = Progress::of_all(&manager, starters, output, false);
     let worked = tokio::select! {
         // Cancel-safe: dropping the work cancels its calls, and nothing else depends on it.
         worked = work(manager.clone()) => worked,
         // Cancel-safe: a signal that was not taken stays pending.
         () = signals.next() => Err(Stop::new(Exit::Interrupted, "interrupted")),
     };
+    progress.end().await;
     let ending = manager.shutdown();
     tokio::pin!(ending);
     loop {

@@ -1,14 +1,17 @@
 //! `mainstay serve`: everything up, until told to stop.
 
-use std::io;
+mod life;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay::config::{GatewayConfig, Loaded, ServerConfig};
+use mainstay::config::{Config, GatewayConfig, Loaded, ServerConfig};
 use mainstay::store::Store;
-use mainstay::{Manager, ShutdownReport, wire_log};
+use mainstay::{Manager, ShutdownReport, journal, wire_log};
 use mainstay_gateway::record::{self, Recorder};
+use mainstay_gateway::reload::ConfigLife;
 use mainstay_gateway::serve::serve;
 use mainstay_gateway::{Gateway, GatewaySettings, admin};
 use tokio::net::{TcpListener, UnixListener};
@@ -17,9 +20,10 @@ use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
 use super::doors::{self, LocalSocket};
+use super::progress::{self, Progress};
 use super::signals::Signals;
 use super::{config, paths};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, Stderr, draw_progress};
 use crate::cli::{LogFormat, ServeArgs};
 use crate::exit::{Exit, Stop};
 
@@ -29,9 +33,10 @@ use crate::exit::{Exit, Stop};
 /// Everything that prevents the start, each with its own exit code. One bad server does not.
 pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     log(&args, output)?;
+    let (loaded, text) = config::load_text(args.config.config.as_deref())?;
     let Loaded {
         config, problems, ..
-    } = config::load(args.config.config.as_deref())?;
+    } = loaded;
     config::tell(output, &problems);
     let wanted = args.listen.unwrap_or(config.gateway.listen);
     let (listener, (local, socket)) = if args.background {
@@ -57,29 +62,71 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     settings.listen = address;
     settings.state_dir.clone_from(&state_dir);
     let recorder = recorder(&args, &config.servers)?;
+    let loaded = config.clone();
+    let starters = progress::starters(&config);
     let manager = Manager::builder()
         .config(config)
+        .journal(state_dir.as_ref().map(|dir| dir.join(journal::DIR_NAME)))
         .state_dir(state_dir)
         .start()
         .await
         .map_err(|error| Stop::unexpected("cannot start the servers", error))?;
     let gateway = Gateway::new(manager.clone(), settings);
-    recorder
-        .into_iter()
-        .for_each(|recorder| gateway.record(recorder));
+    if let Some(recorder) = &recorder {
+        gateway.record(recorder.clone());
+    }
+    let life = life(loaded, text, &manager, recorder);
+    gateway.follow_config(Arc::clone(&life));
     let stop_asked = gateway.stop_asked();
     let doors = Doors::open(gateway, listener, local);
+    if let Some(hangups) = signals.hangups() {
+        let ending = doors.closing.clone();
+        doors
+            .tasks
+            .spawn(life::follow(life, manager.clone(), hangups, ending));
+    }
     output.line(&ready_line(address, servers, socket.as_ref()))?;
+    let progress = show_progress(&args, &manager, starters, output);
     tokio::select! {
         // Cancel-safe: a signal stays pending in its stream.
         () = signals.next() => {}
         // Cancel-safe: a token holds nothing.
         () = stop_asked.cancelled() => {}
     }
+    if let Some(progress) = progress {
+        progress.end().await;
+    }
     let report = end(&manager, doors, &mut signals, output).await;
     drop(socket);
     output.line(&last_line(&report))?;
     Ok(Exit::Ok)
+}
+
+/// What is known of the config file from now on.
+fn life(
+    loaded: Config,
+    text: Vec<u8>,
+    manager: &Manager,
+    recorder: Option<Recorder>,
+) -> Arc<ConfigLife> {
+    // Everything that is served was read from a file.
+    let path = loaded.source.clone().unwrap_or_default();
+    let life = ConfigLife::new(&path, text, loaded, manager.clone(), recorder);
+    Arc::new(life)
+}
+
+/// Shows the servers that start, to whoever sits there.
+fn show_progress(
+    args: &ServeArgs,
+    manager: &Manager,
+    starters: Vec<String>,
+    output: Output,
+) -> Option<Progress> {
+    let nobody = args.background || args.log_format == LogFormat::Json || starters.is_empty();
+    (!nobody).then(|| {
+        draw_progress();
+        Progress::of_all(manager, starters, output, true)
+    })
 }
 
 /// Starts the wire log that was asked for, before the first message.
@@ -243,7 +290,7 @@ fn log(args: &ServeArgs, output: Output) -> Result<(), Stop> {
     })?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Stderr)
         .with_ansi(output.color_err());
     match args.log_format {
         LogFormat::Text => log.with_target(false).init(),

@@ -34,8 +34,9 @@ pub(crate) const COLUMNS: [Column; 14] = [
 pub(crate) struct View<'v>(pub(crate) &'v Value);
 
 /// The classes of failed calls, as the API and as people call them.
-const CLASSES: [(&str, &str); 4] = [
+const CLASSES: [(&str, &str); 5] = [
     ("toolError", "tool"),
+    ("serverError", "error"),
     ("refused", "refused"),
     ("rejected", "rejected"),
     ("unknown", "unknown"),
@@ -135,9 +136,15 @@ impl<'v> View<'v> {
         }
     }
 
-    /// One of the latencies, in milliseconds.
+    /// One of the latencies, in milliseconds. What was never measured is not zero.
     pub(crate) fn latency_of(self, key: &str) -> Option<f64> {
-        self.0["calls"][key].as_f64()
+        let calls = &self.0["calls"];
+        // A finer one where there is one.
+        let fine = key
+            .strip_suffix("Ms")
+            .and_then(|key| calls[format!("{key}Us")].as_f64());
+        let ms = fine.map(|us| us / 1_000.0).or(calls[key].as_f64());
+        ms.filter(|_| self.calls() > 0)
     }
 
     fn failures_of(self, class: &str) -> u64 {
@@ -186,7 +193,11 @@ impl<'v> View<'v> {
         let line = self.0["progress"]["line"].as_str().unwrap_or_default();
         match state {
             "connecting" => {
-                parts.push(self.text("word").replacen("connecting ", "", 1));
+                parts.push(
+                    self.text("word")
+                        .replacen("connecting (", "", 1)
+                        .replacen(')', "", 1),
+                );
                 parts.push(line.to_owned());
             }
             "connected" if self.in_doubt() => parts.push(self.text("word").to_owned()),

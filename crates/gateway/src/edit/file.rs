@@ -88,10 +88,7 @@ impl EditFile {
         if let Some(dir) = parent(&self.target) {
             make_dir(dir).map_err(unwritable)?;
         }
-        let kept = match &self.before {
-            Some(before) => self.keep(before, backup).map_err(unwritable)?,
-            None => None,
-        };
+        let kept = self.keep(backup)?;
         let metadata = self.before.as_ref().map(|before| &before.metadata);
         let fresh = prepare(&self.target, text, metadata).map_err(unwritable)?;
         self.unchanged()?;
@@ -102,15 +99,25 @@ impl EditFile {
         Ok(kept)
     }
 
-    fn keep(&self, before: &Before, backup: Backup) -> io::Result<Option<PathBuf>> {
-        let path = match backup {
-            Backup::None => return Ok(None),
-            Backup::Last(end) => with_end(&self.target, end),
-            Backup::New(end) => unused(&self.target, end)?,
+    /// Keeps the former text beside the file, and says where. A file that does not exist has none.
+    ///
+    /// # Errors
+    /// Exit 10.
+    pub(crate) fn keep(&self, backup: Backup) -> Result<Option<PathBuf>, Stop> {
+        let Some(before) = &self.before else {
+            return Ok(None);
         };
-        let fresh = prepare(&path, &before.text, Some(&before.metadata))?;
-        fresh.persist(&path).map_err(|error| error.error)?;
-        Ok(Some(path))
+        let keep = || -> io::Result<Option<PathBuf>> {
+            let path = match backup {
+                Backup::None => return Ok(None),
+                Backup::Last(end) => with_end(&self.target, end),
+                Backup::New(end) => unused(&self.target, end)?,
+            };
+            let fresh = prepare(&path, &before.text, Some(&before.metadata))?;
+            fresh.persist(&path).map_err(|error| error.error)?;
+            Ok(Some(path))
+        };
+        keep().map_err(|error| unwritable(&self.told, error))
     }
 
     /// Somebody else (the app itself, an editor) may have written it meanwhile.
@@ -165,13 +172,14 @@ fn unreadable(path: &Path, error: io::Error) -> Stop {
 }
 
 fn unwritable(path: &Path, error: io::Error) -> Stop {
-    let hint = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "free some space there, then run the command again"
-        }
-        io::ErrorKind::ReadOnlyFilesystem => "it is on a disk that cannot be written",
-        // Not an enum of ours: whatever else the system says, it is about the place.
-        _ => "check that you may write to the directory that it is in",
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kind = error.kind();
+    let hint = if [StorageFull, QuotaExceeded, FileTooLarge].contains(&kind) {
+        "free some space there, then run the command again"
+    } else if kind == ReadOnlyFilesystem {
+        "it is on a disk that cannot be written"
+    } else {
+        "check that you may write to the directory that it is in"
     };
     Stop::new(
         Exit::NotWritable,
@@ -186,13 +194,27 @@ fn unwritable(path: &Path, error: io::Error) -> Stop {
 /// # Errors
 /// Exit 10; what was there before is still there.
 pub(crate) fn put(path: &Path, text: &str) -> Result<(), Stop> {
+    put_as(path, text, NEW_MODE)
+}
+
+/// The same for a file that others may read.
+///
+/// # Errors
+/// As [`put`].
+pub(crate) fn put_for_all(path: &Path, text: &str) -> Result<(), Stop> {
+    put_as(path, text, 0o644)
+}
+
+fn put_as(path: &Path, text: &str, mode: u32) -> Result<(), Stop> {
     let write = || {
         if let Some(dir) = parent(path) {
             make_dir(dir)?;
         }
-        prepare(path, text, None)?
-            .persist(path)
-            .map_err(|error| error.error)?;
+        let fresh = prepare(path, text, None)?;
+        fresh
+            .as_file()
+            .set_permissions(Permissions::from_mode(mode))?;
+        fresh.persist(path).map_err(|error| error.error)?;
         sync_dir(path);
         Ok(())
     };

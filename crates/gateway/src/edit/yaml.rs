@@ -48,6 +48,10 @@ pub(super) fn read(text: &str) -> Result<Node, EditError> {
     Ok(spots(text)?.map_or(Node::Null, |spot| spot.node))
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the parser's events; all others begin a value"
+)]
 /// The one document of a text; `None` when there is nothing but comments.
 fn spots(text: &str) -> Result<Option<Spot>, EditError> {
     let mut reader = Reader {
@@ -108,6 +112,10 @@ impl<'t> Reader<'t> {
         marker.byte_offset().unwrap_or(0).min(self.text.len())
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the parser's events; only these are values"
+    )]
     fn value(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Spot, EditError> {
         let (from, to) = (self.offset(&span.start), self.offset(&span.end));
         if depth > DEPTH_MAX {

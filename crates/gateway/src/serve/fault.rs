@@ -169,7 +169,9 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             name(server, data);
             data.insert("limit".into(), json!(limit));
         }
-        Refusal::NotOffered { server, tool } | Refusal::ToolChanged { server, tool } => {
+        Refusal::NotOffered { server, tool }
+        | Refusal::ToolChanged { server, tool }
+        | Refusal::ToolHeld { server, tool, .. } => {
             name(server, data);
             data.insert("tool".into(), (**tool).into());
         }

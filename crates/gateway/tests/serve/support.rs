@@ -71,6 +71,8 @@ pub(crate) struct World {
     pub(crate) manager: Manager,
     pub(crate) gateway: Gateway,
     pub(crate) address: SocketAddr,
+    /// Where the journal is kept.
+    _state: tempfile::TempDir,
     ending: CancellationToken,
     served: JoinHandle<()>,
 }
@@ -93,7 +95,9 @@ impl World {
         change: impl FnOnce(&mut GatewaySettings),
     ) -> Self {
         let config = Config::from_servers(servers);
-        let manager = Manager::builder().config(config).start().await.unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let builder = Manager::builder().journal(Some(state.path().join("journal")));
+        let manager = builder.config(config).start().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut settings = GatewaySettings::new(address);
@@ -108,6 +112,7 @@ impl World {
             manager,
             gateway,
             address,
+            _state: state,
             ending,
             served,
         }

@@ -19,6 +19,7 @@ use crate::catalog::unix_ms;
 use crate::error::CallError;
 use crate::latency::Sample;
 use crate::request::{Answer, CallOptions, Request};
+use crate::secrets::Hidden;
 use crate::slot::Slot;
 
 /// Watches one call.
@@ -29,6 +30,8 @@ pub(crate) struct Tally<'a> {
     options: &'a CallOptions,
     started: Instant,
     course: Course,
+    /// The server's own name of what is called, where callers know it by another.
+    own: Option<&'a str>,
     is_told: bool,
 }
 
@@ -82,6 +85,7 @@ impl<'a> Tally<'a> {
             options,
             started,
             course: Course::default(),
+            own: None,
             is_told: false,
         }
     }
@@ -103,6 +107,11 @@ impl<'a> Tally<'a> {
             Err(error) => failed(error),
         };
         self.tell(&end);
+    }
+
+    /// The server has a name of its own for what is called.
+    pub(crate) fn is_of(&mut self, own: &'a str) {
+        self.own = Some(own);
     }
 
     /// It failed before it got anywhere.
@@ -140,7 +149,10 @@ impl<'a> Tally<'a> {
     fn record(&self, end: &End, queued: Duration, served: Duration) -> CallRecord {
         let origin = self.options.origin.as_deref();
         let trace = origin.and_then(|origin| origin.trace.as_ref());
-        let names = self.request.map(Names::of).unwrap_or_default();
+        let names = self
+            .request
+            .map(|request| Names::of(request, self.own))
+            .unwrap_or_default();
         CallRecord {
             at_unix_ms: unix_ms(),
             server: Arc::clone(&self.slot.name),
@@ -169,7 +181,7 @@ impl<'a> Tally<'a> {
             arguments: self
                 .request
                 .filter(|_| self.slot.events.keeps_arguments())
-                .and_then(arguments),
+                .and_then(|request| arguments(request, self.slot.events.hidden())),
         }
     }
 }
@@ -261,26 +273,27 @@ struct Names {
 }
 
 impl Names {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, own: Option<&str>) -> Self {
         const PATH: [&str; 2] = ["params", "name"];
         if !matches!(request.method(), method::TOOLS_CALL | method::PROMPTS_GET) {
             return Self::default();
         }
         let plain =
             |raw: &str| mainstay_wire::raw::string(raw).map(|name| shown(&name).into_boxed_str());
-        let own = request.effective_member(&PATH);
-        let came = request.message.member(&PATH);
+        let named = request.effective_member(&PATH).and_then(plain);
+        let own = own.map(|own| shown(own).into_boxed_str()).or(named);
+        let came = request.message.member(&PATH).and_then(plain);
         Self {
-            own: own.and_then(plain),
-            exposed: came.filter(|came| Some(*came) != own).and_then(plain),
+            exposed: came.filter(|came| Some(came) != own.as_ref()),
+            own,
         }
     }
 }
 
-fn arguments(request: &Request) -> Option<Box<RawValue>> {
+fn arguments(request: &Request, hidden: &Hidden) -> Option<Box<RawValue>> {
     let raw = request.effective_member(&["params", "arguments"])?;
     let kept = if raw.len() <= ARGUMENTS_BYTES_MAX {
-        raw.to_owned()
+        hidden.scrub(raw)
     } else {
         format!("\"{} bytes\"", raw.len())
     };

@@ -53,7 +53,11 @@ impl GatewayConfig {
             shutdown_ms: ("shutdownMs", Now),
             input_ms: ("inputMs", Restart),
             start_gate: ("startGate", Restart),
+            journal: ("journal", Restart),
+            profiles: ("profiles", Now),
+            discovery: ("discovery", Now),
             dashboard: ("dashboard", Restart),
+            watch: ("watch", Now),
         } ignoring { limits });
         let change = |key: &str, applies| SettingChange {
             key: format!("mainstay.{key}"),
@@ -73,6 +77,9 @@ impl GatewayConfig {
         GatewayConfig {
             edge_patience_ms: new.edge_patience_ms,
             shutdown_ms: new.shutdown_ms,
+            watch: new.watch,
+            profiles: new.profiles.clone(),
+            discovery: new.discovery,
             ..self.clone()
         }
     }

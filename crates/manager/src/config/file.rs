@@ -9,10 +9,14 @@
 
 use std::collections::BTreeMap;
 
+use super::file_watch::{WatchOptions, WatchOrNot};
 use schemars::JsonSchema;
 
 use super::Template;
+use super::journal::JournalOptions;
+use super::profiles::{Discovery, ProfileOptions};
 use super::reader::Range;
+use super::tools::ToolOptions;
 
 /// Longest duration that may be set: 30 days, in milliseconds.
 pub(super) const DURATION_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
@@ -119,7 +123,7 @@ pub(super) struct ServerOptions {
     pub(super) scope: Option<Scope>,
     /// The connections to the server beside the shared one (see `scope`): how many, and for how long.
     pub(super) connections: Option<ConnectionOptions>,
-    /// Which tools are exposed.
+    /// What is done with its tools: which are shown, under which names, and how they are called. Changes take effect live.
     pub(super) tools: Option<ToolOptions>,
     /// How long things may take.
     pub(super) timeouts: Option<TimeoutOptions>,
@@ -354,22 +358,6 @@ pub(super) const ITEMS_MAX: u64 = 100_000;
 pub(super) const ITEM_BYTES: u64 = mainstay_wire::listing::ITEM_BYTES_MAX as u64;
 pub(super) const CATALOG_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Which tools of a server are exposed. Patterns may use `*` (any characters) and `?` (one character).
-#[derive(Debug, Clone, Default, JsonSchema)]
-#[schemars(rename_all = "camelCase")]
-pub(super) struct ToolOptions {
-    /// Only tools that match one of these. Default: all.
-    pub(super) include: Option<Vec<String>>,
-    /// Never tools that match one of these, also when included.
-    pub(super) exclude: Option<Vec<String>>,
-    /// Reserved for other names for tools. Has no effect yet.
-    pub(super) rename: Option<Reserved>,
-    /// Reserved for other descriptions of tools. Has no effect yet.
-    pub(super) describe: Option<Reserved>,
-    /// Reserved for pinning definitions of tools. Has no effect yet.
-    pub(super) pin: Option<Reserved>,
-}
-
 /// How long things may take, in milliseconds.
 #[derive(Debug, Clone, Default, JsonSchema)]
 #[schemars(rename_all = "camelCase")]
@@ -572,10 +560,22 @@ pub(super) struct GatewayOptions {
     /// How many servers may be starting at the same time. Default: twice the number of cores, at least 4.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) start_gate: Option<u64>,
+    /// What is kept on disk of events and calls, below the state directory.
+    pub(super) journal: Option<JournalOptions>,
     /// Whether the TCP port also has the dashboard at `/` and the admin API below `/api/v1/`. The local socket always has
     /// the API.
     #[schemars(extend("default" = true))]
     pub(super) dashboard: Option<bool>,
+    /// Whether this file is watched, and what changes in it is loaded while servers run; `false` turns it off. Without it,
+    /// `mainstay reload` and the signal HUP load it.
+    #[schemars(with = "Option<WatchOrNot>")]
+    pub(super) watch: Option<WatchOptions>,
+    /// Named parts of what all servers offer, each at `/profiles/NAME/mcp`, so that each client sees what it needs.
+    pub(super) profiles: Option<BTreeMap<String, ProfileOptions>>,
+    /// How clients find tools at `/mcp`, and in profiles that do not say otherwise: `list` shows all of them; `search` shows
+    /// a few tools that find, describe and call the others, for clients that take only so many.
+    #[schemars(extend("default" = "list"))]
+    pub(super) discovery: Option<Discovery>,
     /// The most of everything.
     pub(super) limits: Option<LimitOptions>,
     /// Settings for every server that does not set them itself.

@@ -1,4 +1,4 @@
-//! Which tools of a server are exposed.
+//! Patterns for names, and which names they let through.
 
 use std::fmt;
 
@@ -59,26 +59,31 @@ impl fmt::Debug for Glob {
     }
 }
 
-/// Which tools of a server are exposed. The default exposes all.
+/// Which of some names are exposed. The default exposes all.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ToolFilter {
-    /// Only tools that match one of these; `None`: all. An empty list exposes nothing.
+    /// Only names that match one of these; `None`: all. An empty list exposes nothing.
     pub include: Option<Vec<Glob>>,
-    /// Never tools that match one of these, also when included.
+    /// Never names that match one of these, also when included.
     pub exclude: Vec<Glob>,
 }
 
 impl ToolFilter {
-    /// Whether a tool with this (upstream) name is exposed.
+    /// Whether this name is exposed.
     pub fn allows(&self, name: &str) -> bool {
-        let any = |patterns: &[Glob]| patterns.iter().any(|pattern| pattern.matches(name));
-        self.include.as_deref().is_none_or(any) && !any(&self.exclude)
+        allowed(self.include.as_deref(), &self.exclude, name)
     }
 
-    /// Whether every tool is exposed.
+    /// Whether every name is exposed.
     pub fn is_open(&self) -> bool {
         self.include.is_none() && self.exclude.is_empty()
     }
+}
+
+/// Whether a name is among those included, if only some are, and not among those excluded.
+pub(super) fn allowed(include: Option<&[Glob]>, exclude: &[Glob], name: &str) -> bool {
+    let any = |patterns: &[Glob]| patterns.iter().any(|pattern| pattern.matches(name));
+    include.is_none_or(any) && !any(exclude)
 }
 
 #[cfg(test)]

@@ -5,8 +5,12 @@ use std::{
     path::PathBuf,
 };
 
+use crate::journal::JournalConfig;
+
 use super::{
     file::{self, LimitOptions},
+    file_watch::WatchSettings,
+    profiles::{Discovery, Profiles},
     server::saturated,
 };
 
@@ -28,8 +32,16 @@ pub struct GatewayConfig {
     pub input_ms: u64,
     /// Servers that may be starting at the same time. Default: twice the number of cores, at least 4.
     pub start_gate: usize,
+    /// What is kept on disk of events and calls.
+    pub journal: JournalConfig,
     /// Whether the TCP port also has the dashboard and the admin API. Default: yes.
     pub dashboard: bool,
+    /// How the file is watched for changes; `None`: it is not. Default: it is.
+    pub watch: Option<WatchSettings>,
+    /// Named parts of what all servers offer. Default: none.
+    pub profiles: Profiles,
+    /// How clients find tools where no profile says otherwise. Default: they are listed.
+    pub discovery: Discovery,
     /// The most of everything.
     pub limits: Limits,
 }
@@ -82,7 +94,11 @@ impl Default for GatewayConfig {
             shutdown_ms: file::SHUTDOWN_MS,
             input_ms: file::INPUT_MS,
             start_gate: (cores * 2).max(4),
+            journal: JournalConfig::default(),
             dashboard: true,
+            watch: Some(WatchSettings::default()),
+            profiles: Profiles::new(),
+            discovery: Discovery::default(),
             limits: Limits::default(),
         }
     }

@@ -84,8 +84,19 @@ const QUEUES: &[Row] = &[
     ),
     row(
         "mainstay.limits.events",
-        "The oldest event is forgotten; a listener that is further behind is told how many it missed.",
+        "The oldest event is forgotten; a listener that is further behind is told how many it missed. Of calls, four times as \
+         many are kept.",
         "the listener is told",
+    ),
+    row(
+        "mainstay.journal.bytes",
+        "The oldest file of the journal is removed.",
+        "the first record that is left",
+    ),
+    row(
+        "mainstay.journal.files",
+        "The same.",
+        "the first record that is left",
     ),
     row(
         "mainstay.limits.sessions",
@@ -275,6 +286,7 @@ fn described(schema: &Value, key: &str) -> (String, String) {
         None => ("ServerEntry", key),
         Some(("mainstay", key)) => ("GatewayOptions", key),
         Some(("mainstay.limits", key)) => ("LimitOptions", key),
+        Some(("mainstay.journal", key)) => ("JournalOptions", key),
         Some(("timeouts", key)) => ("TimeoutOptions", key),
         Some(("connections", key)) => ("ConnectionOptions", key),
         Some(("restart", key)) => ("RestartOptions", key),

@@ -1,6 +1,7 @@
 //! Which of two places says what: the settings of a server lie over the defaults, key by key.
 
 use super::file::*;
+use super::tools::ToolOptions;
 
 /// The field-wise merge of two groups of settings: what is set above wins over what is set below.
 macro_rules! over {
@@ -38,6 +39,9 @@ impl ServerOptions {
                     exclude,
                     rename,
                     describe,
+                    arguments,
+                    timeouts,
+                    retry,
                     pin
                 }
             )

@@ -14,8 +14,11 @@ use jsonc_parser::{
 use super::{
     Config, ConfigError, Loaded,
     file::{self, DURATION_MS, DURATION_OR_ZERO_MS, GatewayOptions, LimitOptions, ServerOptions},
+    file_watch::{WatchSettings, read_watch},
     gateway::{GatewayConfig, Limits},
+    journal::JournalOptions,
     problem::quoted,
+    profiles::{self, Named},
     read_options, read_server,
     reader::{Fields, Place, Range, Sink, report_twice},
 };
@@ -139,9 +142,9 @@ fn read_root(root: Option<&Value<'_>>, path: &Path, sink: &mut Sink<'_>) -> Opti
     let editors = root.take("servers", sink);
     let gateway = root.object("mainstay", sink);
     root.tolerate(&["$schema", "inputs"]);
-    let (gateway, defaults) = match gateway {
+    let (gateway, defaults, named) = match gateway {
         Some(fields) => read_gateway(fields, path, sink),
-        None => (GatewayConfig::default(), ServerOptions::default()),
+        None => Default::default(),
     };
     if standard.is_none() && editors.is_none() {
         report_no_servers(object.properties.as_slice(), &root_place, sink);
@@ -158,6 +161,7 @@ fn read_root(root: Option<&Value<'_>>, path: &Path, sink: &mut Sink<'_>) -> Opti
     let entries = [standard, editors].into_iter().flatten();
     let servers = read_servers(entries.collect(), &defaults, sink);
     let servers = servers.filter(|_| file_errors == 0)?;
+    named.check(&servers, sink);
     Some(Config {
         gateway,
         servers,
@@ -234,7 +238,7 @@ fn read_gateway(
     mut fields: Fields<'_, '_>,
     path: &Path,
     sink: &mut Sink<'_>,
-) -> (GatewayConfig, ServerOptions) {
+) -> (GatewayConfig, ServerOptions, Named) {
     let defaults = match fields.object("defaults", sink) {
         Some(mut group) => {
             let options = read_options::read_options(&mut group, sink);
@@ -261,12 +265,19 @@ fn read_gateway(
             },
             sink,
         ),
+        journal: fields
+            .object("journal", sink)
+            .map(|group| JournalOptions::read(group, sink)),
         dashboard: fields.flag("dashboard", sink),
+        watch: read_watch(&mut fields, sink),
+        profiles: None,
+        discovery: profiles::read_discovery(&mut fields, sink),
         limits: fields
             .object("limits", sink)
             .map(|group| read_limits(group, sink)),
         defaults: None,
     };
+    let (profiles, named) = profiles::read_profiles(&mut fields, sink);
     fields.finish(sink);
     let mut gateway = GatewayConfig::default();
     let beside = |name: String| path.parent().unwrap_or(Path::new("")).join(name);
@@ -279,9 +290,13 @@ fn read_gateway(
     gateway.start_gate = options
         .start_gate
         .map_or(gateway.start_gate, super::server::saturated);
+    gateway.journal = options.journal.unwrap_or_default().resolved();
     gateway.dashboard = options.dashboard.unwrap_or(gateway.dashboard);
+    gateway.watch = WatchSettings::from_options(options.watch.as_ref());
+    gateway.profiles = profiles;
+    gateway.discovery = options.discovery.unwrap_or_default();
     gateway.limits = Limits::from_options(&options.limits.unwrap_or_default());
-    (gateway, defaults)
+    (gateway, defaults, named)
 }
 
 /// A limit that counts things.

@@ -17,11 +17,16 @@ pub(super) fn read_objects(
             wrong_type(element, "an object", &place, sink);
             continue;
         }
-        let mut text = String::new();
-        write(element, &mut text);
-        objects.push(text.into());
+        objects.push(json_text(element).into());
     }
     Some(objects)
+}
+
+/// A value as JSON text. Numbers keep theirs.
+pub(super) fn json_text(value: &Value<'_>) -> String {
+    let mut text = String::new();
+    write(value, &mut text);
+    text
 }
 
 /// The parser has limited the depth.

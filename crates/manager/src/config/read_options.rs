@@ -6,11 +6,12 @@ use super::{
         COUNT_MAX, CatalogOptions, ConnectionOptions, DURATION_MS, DURATION_OR_ZERO_MS, EnvPolicy,
         KeepaliveGroup, KeepaliveOptions, OnToolChange, Protocol, Push, Replay, Reserved,
         RestartOptions, RetryOptions, Scope, ServerOptions, Startup, StopOptions, SuspicionOptions,
-        TimeoutOptions, TlsOptions, ToolOptions,
+        TimeoutOptions, TlsOptions,
     },
     read_objects::read_objects,
     read_server::read_template,
     reader::{Fields, Range, Sink, kind, list, text},
+    tools::read_tools,
 };
 
 #[expect(clippy::too_many_lines, reason = "one flat record, read key by key")]
@@ -172,51 +173,6 @@ fn read_connections(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> Connecti
     };
     fields.finish(sink);
     options
-}
-
-fn read_tools(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<ToolOptions> {
-    let (value, place) = fields.take("tools", sink)?;
-    // Some clients write the list of tools to include right here.
-    if value.as_array().is_some() {
-        let include = read_texts(value, &place, sink);
-        return Some(ToolOptions {
-            include,
-            ..ToolOptions::default()
-        });
-    }
-    let mut group = fields.object("tools", sink)?;
-    let include = group
-        .take("include", sink)
-        .and_then(|(value, place)| read_texts(value, &place, sink));
-    let exclude = group
-        .take("exclude", sink)
-        .and_then(|(value, place)| read_texts(value, &place, sink));
-    let rename = read_reserved(
-        "rename",
-        "renaming tools is not supported yet",
-        &mut group,
-        sink,
-    );
-    let describe = read_reserved(
-        "describe",
-        "describing tools is not supported yet",
-        &mut group,
-        sink,
-    );
-    let pin = read_reserved(
-        "pin",
-        "pinning tools is not supported yet",
-        &mut group,
-        sink,
-    );
-    group.finish(sink);
-    Some(ToolOptions {
-        include,
-        exclude,
-        rename,
-        describe,
-        pin,
-    })
 }
 
 pub(super) fn read_texts(

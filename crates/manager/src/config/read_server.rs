@@ -8,7 +8,7 @@ use jsonc_parser::{
 use super::server::HttpKind;
 use super::{
     ServerConfig, Template, Transport,
-    file::{ServerOptions, ToolOptions},
+    file::ServerOptions,
     problem::quoted,
     read_options::{contradictions, read_options, read_texts},
     reader::{
@@ -205,7 +205,9 @@ fn read_aliases(fields: &mut Fields<'_, '_>, options: &mut ServerOptions, sink: 
             let Some(patterns) = read_texts(value, &place, sink) else {
                 continue;
             };
-            let tools = options.tools.get_or_insert_with(ToolOptions::default);
+            let tools = options
+                .tools
+                .get_or_insert_with(super::tools::ToolOptions::default);
             let list = if includes {
                 &mut tools.include
             } else {

@@ -10,7 +10,7 @@ pub fn json_schema() -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
     use serde_json::Value;
@@ -25,7 +25,7 @@ pub(super) mod tests {
     }
 
     /// Compares a generated file with what is checked in; `UPDATE_DOCS=1` writes it instead.
-    pub(in crate::config) fn check_in(name: &str, generated: &str) {
+    pub(crate) fn check_in(name: &str, generated: &str) {
         if std::env::var_os("UPDATE_DOCS").is_some() {
             fs::write(docs(name), generated).unwrap();
         }
@@ -68,10 +68,10 @@ pub(super) mod tests {
             };
             found.insert(path.clone());
             paths(root, value, &path, found);
-            // A map of servers: one of them, called `s`.
+            // A map of servers or profiles: one of them, called `s`.
             if let Some(entry) = value
                 .get("additionalProperties")
-                .filter(|_| path.ends_with("ervers"))
+                .filter(|_| path.ends_with("ervers") || path.ends_with("rofiles"))
             {
                 paths(root, entry, &format!("{path}.s"), found);
             }
@@ -88,7 +88,7 @@ pub(super) mod tests {
         let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "suspicion": {}, "stop": {}, "tls": {}, "catalog": {}, "connections": {}"#;
         let text = format!(
             r#"{{ "mcpServers": {{ "s": {{ "command": "x", {groups} }} }},
-                 "mainstay": {{ "limits": {{}}, "defaults": {{ {groups} }} }} }}"#
+                 "mainstay": {{ "limits": {{}}, "watch": {{}}, "journal": {{}}, "profiles": {{ "s": {{ "tools": {{}} }} }}, "defaults": {{ {groups} }} }} }}"#
         );
         let asked = read::asked_of(&text);
         assert!(asked.len() > 80, "{asked:?}");
@@ -130,6 +130,8 @@ pub(super) mod tests {
         );
         let mut gateway = group("GatewayOptions");
         gateway["limits"] = group("LimitOptions");
+        gateway["watch"] = group("WatchGroup");
+        gateway["journal"] = group("JournalOptions");
         let text =
             serde_json::json!({ "mcpServers": { "s": server }, "mainstay": gateway }).to_string();
         let path = Path::new("mcp.json");

@@ -7,10 +7,10 @@ use super::{
         self, EnvPolicy, KeepaliveOptions, OnToolChange, Protocol, Push, Replay, Scope,
         ServerOptions, Startup,
     },
-    filter::{Glob, ToolFilter},
     fingerprint::{Fingerprint, Fingerprints, Hashed},
     problem::Problem,
     template::Template,
+    tools::Tools,
 };
 
 /// One server as configured. Made by [`ServerConfig::stdio`], [`ServerConfig::http`] or by reading a file.
@@ -45,8 +45,8 @@ pub struct ServerConfig {
     pub scope: Scope,
     /// The connections beside the shared one.
     pub connections: Connections,
-    /// Which tools are exposed. Default: all.
-    pub tools: ToolFilter,
+    /// What is done with its tools. Default: all are shown as they are.
+    pub tools: Tools,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// How it is started again after failures.
@@ -483,8 +483,6 @@ impl ServerConfig {
             Some(KeepaliveOptions::On(group)) => Some(Keepalive::from_options(group)),
             None => matches!(transport, Transport::Http { .. }).then(Keepalive::default),
         };
-        let tools = options.tools.clone().unwrap_or_default();
-        let globs = |patterns: Vec<String>| patterns.into_iter().map(Glob::new).collect();
         ServerConfig {
             name,
             label,
@@ -497,10 +495,11 @@ impl ServerConfig {
             connections: Connections::from_options(
                 &options.connections.clone().unwrap_or_default(),
             ),
-            tools: ToolFilter {
-                include: tools.include.map(globs),
-                exclude: tools.exclude.map(globs).unwrap_or_default(),
-            },
+            tools: options
+                .tools
+                .as_ref()
+                .map(Tools::from_options)
+                .unwrap_or_default(),
             timeouts: Timeouts::from_options(&options.timeouts.clone().unwrap_or_default()),
             restart: Restart::from_options(&options.restart.clone().unwrap_or_default()),
             keepalive,

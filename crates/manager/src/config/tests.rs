@@ -101,7 +101,9 @@ fn the_map_of_editors_is_read_with_a_note() {
 
 const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "command": "x", "enabled": false, "required": true, "startup": "lazy", "idleShutdownMs": 1,
-            "protocol": "modern", "scope": "session", "connections": {"max": 46, "idleMs": 47, "lanes": 48, "keep": [{"sampling": {"tools": [1.10, "x"]}}]}, "tools": {"include": ["a*"], "exclude": ["ab"]},
+            "protocol": "modern", "scope": "session", "connections": {"max": 46, "idleMs": 47, "lanes": 48, "keep": [{"sampling": {"tools": [1.10, "x"]}}]}, "tools": {"include": ["a*"], "exclude": ["ab"],
+              "rename": {"ac": "c"}, "describe": {"ac": "D"}, "arguments": {"a?": {"n": 1.10, "o": {"p": null}}},
+              "timeouts": {"a*": {"callIdleMs": 52}, "ac": {"callTotalMs": 53}}, "retry": {"ac": "readOnly", "*": "never"}, "pin": true},
             "timeouts": {"callIdleMs": 2, "callTotalMs": 3, "connectMs": 4, "spawnMs": 5, "greetMs": 6, "listMs": 7,
                          "probeMs": 8, "edgePatienceMs": 9, "runnerMs": 36, "pushIdleMs": 31},
             "restart": {"budget": 10, "backoffBaseMs": 11, "backoffCapMs": 12, "openIntervalMs": 13, "stableMs": 14,
@@ -116,7 +118,8 @@ const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "catalog": {"debounceMs": 32, "intervalMs": 33, "recheckMs": 34, "items": 35, "itemBytes": 5004, "bytes": 5005}
           } },
           "mainstay": { "listen": "localhost:1", "stateDir": "state", "socket": "/run/m.sock", "edgePatienceMs": 26, "shutdownMs": 31, "inputMs": 51,
-            "startGate": 27, "dashboard": false, "limits": {"messageBytes": 5000, "eventBytes": 5001, "depth": 28, "pages": 29,
+            "startGate": 27, "dashboard": false, "watch": {"pollMs": 52, "debounceMs": 53},
+            "journal": {"enabled": false, "bytes": 300000, "files": 52, "arguments": true}, "limits": {"messageBytes": 5000, "eventBytes": 5001, "depth": 28, "pages": 29,
             "stderrBytes": 5002, "sessions": 30, "subscriptions": 31, "noiseLines": 41, "requestsPerSecond": 42, "notices": 43,
             "queuedLines": 44, "events": 45, "parked": 49, "rounds": 50} } }"#;
 
@@ -160,6 +163,27 @@ fn f106_f133_settings_of_push_polling_and_replay_are_read() {
         (Push::Off, None, 31)
     );
     assert_eq!(server.replay_after_session_loss, Replay::Never);
+}
+
+#[test]
+fn what_is_said_of_tools_is_read() {
+    let loaded = read(EVERY_SETTING);
+    let server = loaded.config.server("s").unwrap();
+    assert_eq!(server.tools.own_name("c"), Some("ac"));
+    assert_eq!(server.tools.describe["ac"], "D");
+    let arguments = server.tools.defaults_of("ac");
+    assert_eq!(arguments, [("n", "1.10"), ("o", r#"{"p":null}"#)]);
+    let limits: Vec<_> = server.tools.timeouts.matching("ac").collect();
+    assert_eq!(
+        (limits[0].call_total_ms, limits[1].call_idle_ms),
+        (Some(53), Some(52))
+    );
+    let retry = |tool| server.tools.retry.matching(tool).next();
+    assert_eq!(
+        (retry("ac"), retry("b")),
+        (Some(&ToolRetry::ReadOnly), Some(&ToolRetry::Never))
+    );
+    assert!(server.tools.pin);
 }
 
 #[test]
@@ -253,6 +277,9 @@ fn every_setting_of_the_gateway_is_read() {
     assert_eq!(gateway.socket.as_deref(), Some(Path::new("/run/m.sock")));
     assert_eq!((gateway.edge_patience_ms, gateway.start_gate), (26, 27));
     assert_eq!(gateway.shutdown_ms, 31);
+    let journal = &gateway.journal;
+    assert_eq!((journal.enabled, journal.arguments), (false, true));
+    assert_eq!((journal.bytes, journal.files), (300_000, 52));
     let l = &gateway.limits;
     assert_eq!(
         [
@@ -278,6 +305,9 @@ fn every_setting_of_the_gateway_is_read() {
     );
     assert_eq!((l.parked, l.rounds, gateway.input_ms), (49, 50, 51));
     assert!(!gateway.dashboard);
+    let watch = gateway.watch.unwrap();
+    let [poll, debounce] = [52, 53].map(std::time::Duration::from_millis);
+    assert_eq!((watch.poll, watch.debounce), (Some(poll), debounce));
 }
 
 #[test]
@@ -474,6 +504,11 @@ fn law_28_changed_settings_leave_the_connection_alone() {
             "tools",
             with(&|server| server.tools.exclude.push(Glob::new("x"))),
         ),
+        (
+            "renamed tools",
+            with(&|server| drop(server.tools.rename.insert("a".into(), "b".into()))),
+        ),
+        ("pinned tools", with(&|server| server.tools.pin = true)),
         ("timeouts", with(&|server| server.timeouts.probe_ms += 1)),
         ("restart", with(&|server| server.restart.budget += 1)),
         (
@@ -481,7 +516,6 @@ fn law_28_changed_settings_leave_the_connection_alone() {
             with(&|server| server.keepalive = Some(Keepalive::default())),
         ),
         ("trust", with(&|server| server.trust_annotations = true)),
-        ("push", with(&|server| server.push = Push::Off)),
         ("poll", with(&|server| server.poll_ms = None)),
         (
             "replay",

@@ -13,6 +13,7 @@ use super::{Reload, ShutdownReport, Verb};
 use crate::catalog::Catalog;
 use crate::config::{Config, ServerConfig};
 use crate::error::{OperatorError, Refusal};
+use crate::pins::PinBook;
 use crate::plan::Plan;
 use crate::pool::{Hold, Key, Wanted, Way};
 use crate::runtime::report::{Addressed, Reports};
@@ -89,6 +90,7 @@ pub(crate) struct Desk {
     verbs: mpsc::Sender<Verb>,
     ended: watch::Receiver<Option<ShutdownReport>>,
     directory: Arc<Directory>,
+    pins: Arc<PinBook>,
     // Kept so that the driver's inbox never closes while somebody holds the desk.
     _reports: mpsc::Sender<Addressed>,
 }
@@ -98,12 +100,14 @@ impl Desk {
         verbs: mpsc::Sender<Verb>,
         ended: watch::Receiver<Option<ShutdownReport>>,
         directory: Arc<Directory>,
+        pins: Arc<PinBook>,
         reports: mpsc::Sender<Addressed>,
     ) -> Self {
         Self {
             verbs,
             ended,
             directory,
+            pins,
             _reports: reports,
         }
     }
@@ -119,6 +123,7 @@ impl Desk {
         config: ServerConfig,
         catalog: Option<Arc<Catalog>>,
     ) -> Result<(), OperatorError> {
+        self.pins.load(vec![config.name.clone()]).await;
         let (done, added) = oneshot::channel();
         self.send(
             Verb::Add {
@@ -161,6 +166,8 @@ impl Desk {
         config: Config,
         catalogs: BTreeMap<String, Arc<Catalog>>,
     ) -> Result<Plan, OperatorError> {
+        let names = config.servers.iter().map(|server| server.name.clone());
+        self.pins.load(names.collect()).await;
         let (done, in_force) = oneshot::channel();
         let reload = Verb::Reload(Box::new(Reload {
             config,
@@ -185,7 +192,6 @@ impl Desk {
     }
 
     /// Has a server's listing shaped anew; returns when what differs is published.
-    #[cfg_attr(not(test), expect(dead_code, reason = "approvals will order it"))]
     pub(crate) async fn reshape(&self, place: &Place) -> Result<(), OperatorError> {
         let (done, in_force) = oneshot::channel();
         let slot = place.slot.id;
@@ -195,6 +201,7 @@ impl Desk {
     /// Tells every server what happened to the machine; returns when it is in force.
     pub(crate) async fn machine(&self, input: FleetInput) -> Result<(), OperatorError> {
         let (done, in_force) = oneshot::channel();
+        let input = Box::new(input);
         self.send(Verb::Machine { input, done }, in_force).await
     }
 

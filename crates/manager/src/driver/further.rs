@@ -318,10 +318,8 @@ impl Driver {
     /// Nothing of a slot exists any more.
     pub(super) fn further_gone(&mut self, slot: &Slot) {
         // Whoever still looks at it must not wait for anything.
-        slot.view.send_modify(|view| {
-            view.status.state = StateWord::Disabled;
-            view.gone = true;
-        });
+        slot.view
+            .send_modify(|view| view.status.state = StateWord::Disabled);
         if let Some(beside) = &slot.beside
             && let Some(ledger) = self.further.servers.get_mut(&beside.server)
         {

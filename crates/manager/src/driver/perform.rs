@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use mainstay_core::event::Transition;
 use mainstay_core::failure::Failure;
 use mainstay_core::fleet::{DeathsTogether, FleetEffect, FleetInput};
@@ -18,6 +17,8 @@ use tokio::sync::watch;
 
 use super::opener::{Job, Remains, supervise};
 use super::{Driver, Kept};
+use crate::calls::Step;
+use crate::catalog::unix_ms;
 use crate::config::{ServerConfig, Transport};
 use crate::events::EventKind;
 use crate::runtime::keeper::Orders;
@@ -111,25 +112,25 @@ impl Driver {
     fn open(&mut self, slot: &Arc<Slot>, generation: Generation, mode: OpenMode) {
         let (orders, receiver) = watch::channel(Orders::default());
         slot.counters.opened();
+        slot.newest.store(generation.0, Ordering::Relaxed);
         slot.opened_ms
             .store(self.setting.clock.now().0, Ordering::Relaxed);
         let reports = Reports::new(slot.id, self.report_sender.clone(), self.setting.clock);
         let remains = Remains::default();
         let config = slot.config.load_full();
-        let former = self.in_the_way(slot, &config);
-        let waiting_for = (!former.is_empty()).then(|| (former, receiver.clone()));
-        let keeping = self.setting.opener.keep(Job {
-            slot: Arc::clone(slot),
-            config: Arc::clone(&config),
-            generation,
-            mode,
-            reports: reports.clone(),
-            orders: receiver,
-            remains: remains.clone(),
-        });
-        let keeping = match waiting_for {
-            Some((former, orders)) => when_gone(former, orders, keeping).boxed(),
-            None => keeping,
+        let waits = self.is_in_the_way(slot, &config);
+        let keeping = if waits {
+            until_stopped(receiver).boxed()
+        } else {
+            self.setting.opener.keep(Job {
+                slot: Arc::clone(slot),
+                config: Arc::clone(&config),
+                generation,
+                mode,
+                reports: reports.clone(),
+                orders: receiver,
+                remains: remains.clone(),
+            })
         };
         // The keeper's first report comes through the inbox, so it cannot overtake this entry.
         let supervised = supervise(keeping, generation, reports, remains);
@@ -139,6 +140,7 @@ impl Driver {
             Kept {
                 task,
                 config,
+                waits,
                 orders,
                 runtime: None,
                 staged: None,
@@ -146,17 +148,32 @@ impl Driver {
         );
     }
 
-    /// Law 2: what is left of a server of this name that was removed before, where only one may be there at a time.
-    fn in_the_way(&self, slot: &Slot, config: &ServerConfig) -> Vec<Arc<Slot>> {
-        if slot.beside.is_some() || matches!(config.transport, Transport::Http { .. }) {
-            return Vec::new();
+    /// Law 2: whether something is left of a server of this name that was removed before, where only one may be there at a
+    /// time.
+    fn is_in_the_way(&self, slot: &Slot, config: &ServerConfig) -> bool {
+        let exclusive = !matches!(config.transport, Transport::Http { .. });
+        let mut removed = self.slots.values().filter(|other| other.is_removed());
+        exclusive
+            && slot.beside.is_none()
+            && removed.any(|other| {
+                other.beside.is_none() && other.name == slot.name && other.id != slot.id
+            })
+    }
+
+    /// What was in the way of a server that came back under its name is gone.
+    pub(super) fn make_way(&mut self, name: &str) {
+        let Some(slot) = self.directory.find(name).map(|place| place.slot) else {
+            return;
+        };
+        let mut kept = self.kept.iter();
+        let waits = kept.any(|((of, _), kept)| *of == slot.id && kept.waits);
+        if waits && !self.is_in_the_way(&slot, &slot.config.load()) {
+            // A generation of its own, so that the interval between two opens counts from the one that is one (law 10).
+            self.answers.push_back(FleetInput::Slot {
+                slot: slot.id,
+                input: Input::Restart,
+            });
         }
-        let removed = self.slots.values().filter(|other| other.is_removed());
-        removed
-            .filter(|other| other.name == slot.name && other.id != slot.id)
-            .filter(|other| other.beside.is_none())
-            .cloned()
-            .collect()
     }
 
     fn fence(&mut self, slot: &Slot, generation: Generation) {
@@ -274,6 +291,15 @@ impl Driver {
             .as_ref()
             .map(|failure| failure.kind.word());
         let detail = transition.failure.as_ref().map(ToString::to_string);
+        if slot.beside.is_none() {
+            slot.ledger.moved(Step {
+                at_unix_ms: unix_ms(),
+                from,
+                to,
+                cause,
+                detail: detail.clone(),
+            });
+        }
         // The view is updated after the effects: it still says where the open stood.
         let before = slot.view.borrow().status.phase;
         let phase = before.filter(|_| transition.from == StateWord::Connecting);
@@ -299,23 +325,8 @@ impl Driver {
     }
 }
 
-/// Keeps a generation once nothing of its server's former slots exists any more, unless it is told to stop before that.
-async fn when_gone(
-    former: Vec<Arc<Slot>>,
-    mut orders: watch::Receiver<Orders>,
-    keeping: BoxFuture<'static, ()>,
-) {
-    let gone = async {
-        for slot in former {
-            // The slot is held here, so its view lives.
-            let _ = slot.view.subscribe().wait_for(|view| view.gone).await;
-        }
-    };
-    tokio::select! {
-        // Cancel-safe: levels.
-        () = gone => {}
-        // Cancel-safe: a level. A driver that is gone counts as an order to stop.
-        _stopped = orders.wait_for(|orders| orders.stop.is_some()) => return,
-    }
-    keeping.await;
+/// What stands in for a generation that must not be opened yet: it ends when it is told to.
+async fn until_stopped(mut orders: watch::Receiver<Orders>) {
+    // A driver that is gone counts as an order.
+    let _ = orders.wait_for(|orders| orders.stop.is_some()).await;
 }

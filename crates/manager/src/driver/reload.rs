@@ -55,11 +55,16 @@ impl Formers {
         if self.0.len() >= FORMERS_MAX {
             self.0.pop_first();
         }
-        let left = Left {
+        let mut left = Left {
             wishes: Arc::downgrade(&slot.wishes),
-            newest: slot.view.borrow().status.generation,
+            newest: Generation(slot.newest.load(Ordering::Relaxed)),
             opened_ms: slot.opened_ms.load(Ordering::Relaxed),
         };
+        // One that was never opened leaves what it took over.
+        if let Some(before) = self.0.get(&*slot.name) {
+            left.newest = left.newest.max(before.newest);
+            left.opened_ms = left.opened_ms.max(before.opened_ms);
+        }
         self.0.insert(slot.name.as_ref().into(), left);
     }
 
@@ -94,6 +99,8 @@ impl Driver {
         );
         let gateway = self.setting.gateway.load().with_live(&config.gateway);
         self.setting.gateway.store(Arc::new(gateway));
+        // Profiles are a part of what clients see.
+        self.setting.publisher.own_changed();
         for name in &plan.remove {
             self.remove(name, effects);
         }
@@ -157,6 +164,7 @@ impl Driver {
         let config = Arc::new(config);
         let all = std::iter::once(Arc::clone(&slot)).chain(self.further_of(slot.id));
         for one in all.collect::<Vec<_>>() {
+            one.events.hidden().cover(&config);
             one.config.store(Arc::clone(&config));
             if was_enabled && !enabled {
                 // It is about to go, and opens nothing before.
@@ -164,6 +172,8 @@ impl Driver {
             }
             self.step(changed(&one, &config, anew), effects);
         }
+        // Before it goes: what is disabled is not shown anyway.
+        self.reshape(slot.id);
         if was_enabled != enabled {
             let order = if enabled {
                 Input::Enable
@@ -196,6 +206,7 @@ impl Driver {
         if slot.beside.is_none() {
             self.directory.remove(&slot.name, id);
             self.further_ended(id);
+            self.make_way(&slot.name);
         }
     }
 }

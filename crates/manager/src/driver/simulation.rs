@@ -11,6 +11,7 @@ mod fake;
 mod further;
 mod histories;
 mod panics;
+mod reload;
 mod reshape;
 mod script;
 mod stale;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
+pub(crate) use self::fake::of_tools as a_catalog;
 pub(super) use self::script::{Calls, End, Obeys, Opening, Rng, Script};
 pub(super) use self::world::World;
 use super::opener::Opener;

@@ -26,8 +26,8 @@ pub(crate) struct Shown(ArcSwap<BTreeMap<Whose, Remembered>>);
 /// One kind of clients was listed this.
 #[derive(Debug, Clone)]
 pub(crate) struct Remembered {
-    /// None: the same as everybody else.
-    own: Option<Arc<Catalog>>,
+    /// As it was listed, and as it is shown; none if it is the same as everybody's.
+    own: Option<(Arc<Catalog>, Arc<Catalog>)>,
     /// What everybody was listed at that time.
     basis: Option<[Digest; 4]>,
     /// What the server said of itself to everybody at that time.
@@ -35,20 +35,29 @@ pub(crate) struct Remembered {
     listed_at_unix_ms: u64,
 }
 
+/// What a further connection has listed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own<'c> {
+    /// As it was listed.
+    pub(crate) listed: &'c Arc<Catalog>,
+    /// As it is shown.
+    pub(crate) shown: &'c Arc<Catalog>,
+}
+
 impl Remembered {
-    /// The listing, if it is another one than everybody's.
+    /// What is shown, if another thing was listed than everybody's.
     pub(crate) fn own(&self) -> Option<&Arc<Catalog>> {
-        self.own.as_ref()
+        self.own.as_ref().map(|(_listed, shown)| shown)
     }
 
-    /// Whether the server lists the same to everybody as it did then.
-    pub(crate) fn is_of(&self, shared: &Catalog) -> bool {
-        self.basis == Some(shared.digests()) && self.is_of_release(shared)
+    /// Whether the server lists this to everybody, as it did then.
+    pub(crate) fn is_of(&self, everybodys: &Catalog) -> bool {
+        self.basis == Some(everybodys.digests()) && self.is_of_release(everybodys)
     }
 
     /// Whether the server is the same program, as far as it says.
-    pub(crate) fn is_of_release(&self, shared: &Catalog) -> bool {
-        self.greeting.as_ref() == Some(&shared.greeting)
+    pub(crate) fn is_of_release(&self, everybodys: &Catalog) -> bool {
+        self.greeting.as_ref() == Some(&everybodys.greeting)
     }
 }
 
@@ -61,14 +70,15 @@ impl Shown {
 
     /// A further connection has listed this. What a connection of one client alone lists may be about that client, and stands
     /// for others only while nothing better is known.
-    pub(crate) fn note(&self, key: &Key, catalog: &Arc<Catalog>, shared: Option<&Catalog>) {
+    pub(crate) fn note(&self, key: &Key, own: Own<'_>, everybodys: Option<&Catalog>) {
         let whose = (Arc::clone(&key.capabilities), key.era);
-        let is_same = shared.is_some_and(|shared| shared.same_items(catalog));
+        let Own { listed, shown } = own;
+        let is_same = everybodys.is_some_and(|everybodys| everybodys.same_items(listed));
         let remembered = Remembered {
-            listed_at_unix_ms: catalog.listed_at_unix_ms,
-            own: (!is_same).then(|| Arc::clone(catalog)),
-            basis: shared.map(Catalog::digests),
-            greeting: shared.map(|shared| shared.greeting.clone()),
+            listed_at_unix_ms: listed.listed_at_unix_ms,
+            own: (!is_same).then(|| (Arc::clone(listed), Arc::clone(shown))),
+            basis: everybodys.map(Catalog::digests),
+            greeting: everybodys.map(|everybodys| everybodys.greeting.clone()),
         };
         self.0.rcu(|known| {
             if key.client.is_some() && known.contains_key(&whose) {
@@ -86,9 +96,21 @@ impl Shown {
         });
     }
 
-    /// For the driver: nothing that was listed so far holds any more.
-    #[expect(dead_code, reason = "for changes of the settings at run time")]
-    pub(crate) fn forget(&self) {
-        self.0.store(Arc::default());
+    /// Everything that was listed to others and not to everybody, as it was listed.
+    pub(crate) fn listed(&self) -> Vec<Arc<Catalog>> {
+        let known = self.0.load();
+        let own = known.values().filter_map(|known| known.own.as_ref());
+        own.map(|(listed, _)| Arc::clone(listed)).collect()
+    }
+
+    /// For the driver: what was listed is shown in another shape now.
+    pub(crate) fn reshape(&self, shaped: impl Fn(&Arc<Catalog>) -> Arc<Catalog>) {
+        self.0.rcu(|known| {
+            let mut all = BTreeMap::clone(known);
+            for (listed, shown) in all.values_mut().filter_map(|known| known.own.as_mut()) {
+                *shown = shaped(listed);
+            }
+            Arc::new(all)
+        });
     }
 }

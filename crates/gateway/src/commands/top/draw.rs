@@ -216,12 +216,14 @@ impl Pen {
             .take(wanted)
             .collect();
         let mut lines = Vec::new();
+        let mut told = events::Told::default();
         for event in shown.into_iter().rev() {
+            let event = told.shortened(event);
             let paint = match event["to"].as_str().map(state_paint) {
                 Some(paint @ (Paint::Bad | Paint::Warn | Paint::Good)) => paint,
                 Some(_) | None => Paint::Plain,
             };
-            for line in events::lines(event, false, model.now_unix_ms, Some(self.width), false) {
+            for line in events::lines(&event, false, model.now_unix_ms, Some(self.width), false) {
                 lines.push(self.line(&line, paint));
             }
         }

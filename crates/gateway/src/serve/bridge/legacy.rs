@@ -89,7 +89,7 @@ impl Course {
     }
 
     async fn run(&mut self, request: Request) -> Fitted {
-        let deadline = Instant::now() + self.server.call_total();
+        let deadline = Instant::now() + self.server.call_total(&request);
         self.deadline = Some(deadline);
         let asked = self.session.asked.clone();
         let open = asked.begin_call(self.server.name());

@@ -337,6 +337,34 @@ const BAD_SERVER: &[(&str, &str)] = &[
         "mcp.json:2:37: error: expected an object or `false`, found a number (at mcpServers.s.keepalive)",
     ),
     (
+        r#"{"command": "x", "tools": {"rename": {"a": "c", "b": "c"}}}"#,
+        "mcp.json:2:60: error: two tools are renamed to `c`: this one, and `a` on line 2 (at mcpServers.s.tools.rename.b)\n    help: choose another name for one of them",
+    ),
+    (
+        r#"{"command": "x", "tools": {"rename": {"a": "c"}, "describe": {"c": "x"}}}"#,
+        "mcp.json:2:50: error: `c` is the name of another tool of the server, by other keys of `tools` (at mcpServers.s.tools.rename.a)\n    help: choose another name, or rename the other tool too",
+    ),
+    (
+        r#"{"command": "x", "tools": {"rename": {"a": "c d", "": "e", "f": 1}}}"#,
+        "mcp.json:2:50: error: `c d` is no name for a tool (at mcpServers.s.tools.rename.a)\n    help: write 1 to 128 characters of `A-Z a-z 0-9 _ - .`\nmcp.json:2:61: error: a tool without a name cannot be renamed (at mcpServers.s.tools.rename.\"\")\n    help: write the server's own name of the tool in front of the colon\nmcp.json:2:71: error: expected a string, found a number (at mcpServers.s.tools.rename.f)",
+    ),
+    (
+        r#"{"command": "x", "tools": {"arguments": {"a": [1]}}}"#,
+        "mcp.json:2:53: error: expected an object of arguments, such as `{\"limit\": 10}`, found a list (at mcpServers.s.tools.arguments.a)",
+    ),
+    (
+        r#"{"command": "x", "tools": {"arguments": {"a": {"b": 1, "b": 2}}}}"#,
+        "mcp.json:2:53: error: `b` occurs twice (at mcpServers.s.tools.arguments.a)\n    help: keep one of the two",
+    ),
+    (
+        r#"{"command": "x", "tools": {"timeouts": {"a": {"callTotalMs": 0}, "b": 5}}}"#,
+        "mcp.json:2:68: error: `0` is not a number that fits here (at mcpServers.s.tools.timeouts.a.callTotalMs)\n    help: write a whole number from 1 to 2592000000\nmcp.json:2:77: error: expected an object, found a number (at mcpServers.s.tools.timeouts.b)",
+    ),
+    (
+        r#"{"command": "x", "tools": {"retry": {"a": "readonly", "b": "x"}, "pin": "yes"}}"#,
+        "mcp.json:2:49: error: `readonly` does not say when to send a call again (at mcpServers.s.tools.retry.a)\n    help: did you mean `readOnly`?\nmcp.json:2:66: error: `x` does not say when to send a call again (at mcpServers.s.tools.retry.b)\n    help: write one of: never, readOnly, idempotent\nmcp.json:2:79: error: expected `true` or `false`, found a string (at mcpServers.s.tools.pin)",
+    ),
+    (
         r#"{"command": "x", "tools": "a"}"#,
         "mcp.json:2:33: error: expected an object, found a string (at mcpServers.s.tools)",
     ),
@@ -412,8 +440,11 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     (
         r#"{"command": "x", "auth": "oauth", "tools": {"rename": {}}}"#,
         "mcp.json:2:32: warning: logging in to servers is not supported yet: `auth` has no effect (at \
-             mcpServers.s.auth)\nmcp.json:2:61: warning: renaming tools is not supported yet: `rename` has no effect (at \
-             mcpServers.s.tools.rename)",
+             mcpServers.s.auth)",
+    ),
+    (
+        r#"{"command": "x", "tools": {"rename": {"a": "a"}}}"#,
+        "mcp.json:2:50: warning: renaming a tool to its own name has no effect (at mcpServers.s.tools.rename.a)\n    help: remove it",
     ),
     (
         r#"{"command": "x", "envFile": ".env"}"#,

@@ -417,9 +417,15 @@ fn greeting() -> Greeting {
 /// What every fake lists.
 pub(crate) fn catalog(name: &str) -> Catalog {
     let tool = format!("{{\"name\":\"work\",\"description\":\"of {name}\",\"inputSchema\":{{}}}}");
+    of_tools(&[&tool])
+}
+
+/// A catalog of these tools.
+pub(crate) fn of_tools(tools: &[&str]) -> Catalog {
+    let item = |tool: &&str| RawItem::parse(ListKind::Tools, (*tool).to_owned().into()).unwrap();
     Catalog {
         greeting: greeting(),
-        tools: ItemList::new(vec![RawItem::parse(ListKind::Tools, tool.into()).unwrap()]),
+        tools: ItemList::new(tools.iter().map(item).collect()),
         prompts: ItemList::default(),
         resources: ItemList::default(),
         templates: ItemList::default(),
