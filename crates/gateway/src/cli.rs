@@ -22,6 +22,7 @@ pub(crate) mod status;
 pub(crate) mod table;
 #[cfg(feature = "top")]
 pub(crate) mod top;
+pub(crate) mod wrap;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
