@@ -18,7 +18,9 @@ mod dto;
 mod follow;
 mod journal;
 mod openapi;
+mod reload;
 mod socket;
+mod tools;
 
 use axum::Router;
 use axum::body::Body;

@@ -17,9 +17,11 @@ pub(crate) mod logs;
 pub(crate) mod output;
 #[cfg(test)]
 mod reference;
+pub(crate) mod reload;
 pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod table;
+pub(crate) mod tools;
 #[cfg(feature = "top")]
 pub(crate) mod top;
 
@@ -31,6 +33,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use self::calls::CallsArgs;
 pub(crate) use self::events::EventsArgs;
 pub(crate) use self::logs::LogsArgs;
+pub(crate) use self::reload::ReloadArgs;
 pub(crate) use self::status::StatusArgs;
 
 /// Keeps MCP servers standing: one endpoint for all of them, supervised.
@@ -92,7 +95,7 @@ pub(crate) enum Command {
     #[cfg(feature = "top")]
     Top(top::TopArgs),
     /// List the tools of all servers, or of one.
-    Tools(ToolsArgs),
+    Tools(tools::ToolsArgs),
     /// Call one tool and print its answer.
     Call(CallArgs),
     /// Restart a server. Works from every state, parked included.
@@ -101,6 +104,8 @@ pub(crate) enum Command {
     Enable(OperateArgs),
     /// Disable a server: it is stopped and its tools are unpublished.
     Disable(OperateArgs),
+    /// Read the configuration file again and make it true, while servers run; --dry-run only tells.
+    Reload(ReloadArgs),
     /// End the running Mainstay and all of its servers.
     Stop(StopArgs),
     /// Show what servers wrote to stderr last.
@@ -147,9 +152,10 @@ impl Command {
         match self {
             Self::Serve(_) | Self::Stdio(_) | Self::DemoServer(_) => false,
             Self::Status(args) => args.json,
-            Self::Tools(args) => args.json,
+            Self::Tools(args) => args.prints_json(),
             Self::Call(args) => args.json,
             Self::Restart(args) | Self::Enable(args) | Self::Disable(args) => args.json,
+            Self::Reload(args) => args.json,
             Self::Stop(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Events(args) => args.json,
@@ -202,7 +208,10 @@ Examples:
   mainstay serve --config mcp.json --listen 127.0.0.1:9000 --log-format json
   mainstay serve --record wire.jsonl     keep every message, for `mainstay replay`
 
-Signals: the first SIGINT or SIGTERM stops gracefully, the second skips every grace period, the third leaves at once.")]
+Changes of the configuration file are loaded while servers run (see mainstay reload).
+
+Signals: the first SIGINT or SIGTERM stops gracefully, the second skips every grace period, the third leaves at once; SIGHUP
+reads the configuration file again.")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArg,
@@ -251,8 +260,11 @@ pub(crate) struct StdioArgs {
     #[command(flatten)]
     pub(crate) socket: SocketArg,
     /// Serve this server alone, with its own names, instead of all.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "profile")]
     pub(crate) server: Option<String>,
+    /// Serve this profile (`mainstay.profiles`) instead of everything.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
     /// Never start a Mainstay in the background.
     #[arg(long)]
     pub(crate) no_start: bool,
@@ -268,22 +280,6 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  mainstay tools
-  mainstay tools filesystem --json
-  mainstay tools --config mcp.json       without a running Mainstay: starts the servers, lists, stops them")]
-pub(crate) struct ToolsArgs {
-    /// Only the tools of this server.
-    pub(crate) server: Option<String>,
-    /// Print one JSON object with the tools as their servers describe them.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) reach: Reach,
 }
 
 /// How `tools` and `call` get at the servers.

@@ -1,4 +1,6 @@
-//! `mainstay tools`: the tools of all servers, or of one.
+//! `mainstay tools`: the tools of all servers, or of one; and what is approved of them.
+
+mod pins;
 
 use std::time::Duration;
 
@@ -8,9 +10,9 @@ use serde_json::Value;
 use super::call::running;
 use super::client::AdminClient;
 use super::{config, local};
-use crate::cli::ToolsArgs;
 use crate::cli::output::{Output, Paint};
 use crate::cli::table::{Sheet, terminal_width};
+use crate::cli::tools::{ToolsAction, ToolsArgs};
 use crate::exit::{Exit, Stop};
 
 /// One tool, as listed.
@@ -47,6 +49,11 @@ struct Unavailable {
 /// # Errors
 /// Exit 6 when there is no such server, 25 when the one that was asked for did not start.
 pub(crate) async fn run(args: ToolsArgs, output: Output) -> Result<Exit, Stop> {
+    match args.action {
+        Some(ToolsAction::Diff(args)) => return pins::diff(args, output).await,
+        Some(ToolsAction::Approve(args)) => return pins::approve(args, output).await,
+        None => {}
+    }
     let mut found = match running(&args.reach).await? {
         Some(client) => remote(&client, args.server.as_deref()).await?,
         None => in_process(&args, output).await?,

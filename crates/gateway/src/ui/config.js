@@ -107,7 +107,7 @@ const changesView = {
   mount(main) {
     this.box = el('div', {});
     put(main, [el('div', { class: 'head' }, el('h1', { tabindex: '-1' }, 'Tools held back')),
-      el('p', { class: 'lead' }, 'Tools of servers with `pin` whose definition changed. Clients get the approved one, or none, until you approve.'), this.box]);
+      el('p', { class: 'lead' }, 'Tools of servers with “pin” whose definition changed. Clients get the approved one, or none, until you approve.'), this.box]);
     this.load();
   },
 
@@ -188,9 +188,9 @@ const profilesView = {
       ...(live.status?.servers || []).map((server) => ({ name: server.name, endpoint: `/servers/${encodeURIComponent(server.name)}/mcp`, tools: server.tools, single: true })),
     ];
     fill(this.box, why ? el('p', { class: 'hint' }, why) : null,
-      profiles.length ? null : el('p', { class: 'lead' }, 'No profiles are configured: with `mainstay.profiles` an app gets the servers and tools that it needs.'),
+      profiles.length ? null : el('p', { class: 'lead' }, 'No profiles are configured: with mainstay.profiles an app gets the servers and tools that it needs.'),
       el('div', { class: 'sheet' }, el('table', {}, el('caption', { class: 'hidden' }, 'Endpoints for clients'),
-        el('thead', {}, el('tr', {}, ['Name', 'Endpoint', 'Tools', 'Discovery', ''].map((head) => el('th', { scope: 'col' }, head || el('span', { class: 'hidden' }, 'Copy'))))),
+        el('thead', {}, el('tr', {}, [['Name'], ['Endpoint'], ['Tools', 'num'], ['Discovery'], ['']].map(([head, kind]) => el('th', { scope: 'col', class: kind || null }, head || el('span', { class: 'hidden' }, 'Copy'))))),
         el('tbody', {}, all.map((one) => el('tr', {},
           el('th', { scope: 'row' }, one.name, el('span', { class: 'sub' }, one.single ? 'one server, names untouched' : one.servers ? one.servers.join(', ') : '')),
           el('td', {}, el('code', {}, one.endpoint)), el('td', { class: 'num' }, count(one.tools)), el('td', {}, one.discovery || ''),

@@ -8,11 +8,33 @@ const AROUND: usize = 3;
 /// Pairs of lines that are compared at most; beyond it everything old is shown as gone and everything new as come.
 const PAIRS_MAX: usize = 4_000_000;
 
-/// A JSON text on lines of their own. Numbers keep their text.
+/// A JSON text on lines of their own. Numbers keep their text. What cannot be seen is shown as an escape: words that are
+/// hidden from people are what they must see before they approve them.
 pub(super) fn pretty(text: &str) -> String {
     let mut out = String::new();
     write(text, 0, &mut out);
-    out
+    if !out.contains(is_unseen) {
+        return out;
+    }
+    let mut visible = String::with_capacity(out.len());
+    for c in out.chars() {
+        if is_unseen(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                visible.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            visible.push(c);
+        }
+    }
+    visible
+}
+
+/// Controls, marks of direction, joiners, tags and the like. Line breaks inside texts are escapes already.
+fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn write(text: &str, depth: usize, out: &mut String) {
@@ -149,6 +171,13 @@ mod tests {
         let text = r#"{"a":[1.10,{}],"b":{"c":"x\ny"},"d":[]}"#;
         let lines = "{\n  \"a\": [\n    1.10,\n    {}\n  ],\n  \"b\": {\n    \"c\": \"x\\ny\"\n  },\n  \"d\": []\n}";
         assert_eq!(pretty(text), lines);
+    }
+
+    #[test]
+    fn f250_words_that_nobody_can_see_are_shown() {
+        let hidden = "{\"a\":\"x\u{200b}\u{202e}\u{e0041}é\u{9b}\"}";
+        let lines = "{\n  \"a\": \"x\\u200b\\u202e\\udb40\\udc41é\\u009b\"\n}";
+        assert_eq!(pretty(hidden), lines);
     }
 
     #[test]
