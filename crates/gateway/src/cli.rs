@@ -17,6 +17,7 @@ pub(crate) mod logs;
 pub(crate) mod output;
 #[cfg(test)]
 mod reference;
+pub(crate) mod reload;
 pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod table;
@@ -32,6 +33,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use self::calls::CallsArgs;
 pub(crate) use self::events::EventsArgs;
 pub(crate) use self::logs::LogsArgs;
+pub(crate) use self::reload::ReloadArgs;
 pub(crate) use self::status::StatusArgs;
 
 /// Keeps MCP servers standing: one endpoint for all of them, supervised.
@@ -102,6 +104,8 @@ pub(crate) enum Command {
     Enable(OperateArgs),
     /// Disable a server: it is stopped and its tools are unpublished.
     Disable(OperateArgs),
+    /// Read the configuration file again and make it true, while servers run; --dry-run only tells.
+    Reload(ReloadArgs),
     /// End the running Mainstay and all of its servers.
     Stop(StopArgs),
     /// Show what servers wrote to stderr last.
@@ -151,6 +155,7 @@ impl Command {
             Self::Tools(args) => args.prints_json(),
             Self::Call(args) => args.json,
             Self::Restart(args) | Self::Enable(args) | Self::Disable(args) => args.json,
+            Self::Reload(args) => args.json,
             Self::Stop(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Events(args) => args.json,
@@ -203,7 +208,10 @@ Examples:
   mainstay serve --config mcp.json --listen 127.0.0.1:9000 --log-format json
   mainstay serve --record wire.jsonl     keep every message, for `mainstay replay`
 
-Signals: the first SIGINT or SIGTERM stops gracefully, the second skips every grace period, the third leaves at once.")]
+Changes of the configuration file are loaded while servers run (see mainstay reload).
+
+Signals: the first SIGINT or SIGTERM stops gracefully, the second skips every grace period, the third leaves at once; SIGHUP
+reads the configuration file again.")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArg,
@@ -252,8 +260,11 @@ pub(crate) struct StdioArgs {
     #[command(flatten)]
     pub(crate) socket: SocketArg,
     /// Serve this server alone, with its own names, instead of all.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "profile")]
     pub(crate) server: Option<String>,
+    /// Serve this profile (`mainstay.profiles`) instead of everything.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
     /// Never start a Mainstay in the background.
     #[arg(long)]
     pub(crate) no_start: bool,

@@ -21,6 +21,7 @@ pub(crate) mod own;
 mod paths;
 mod progress;
 mod records;
+mod reload;
 mod remove;
 mod replay;
 pub(crate) mod serve;
@@ -54,6 +55,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Restart(args) => operate::run(Order::Restart, args, output).await,
         Command::Enable(args) => operate::run(Order::Enable, args, output).await,
         Command::Disable(args) => operate::run(Order::Disable, args, output).await,
+        Command::Reload(args) => reload::run(args, output).await,
         Command::Stop(args) => stop::run(args, output).await,
         Command::Logs(args) => logs::run(args, output).await,
         Command::Events(args) => events::run(args, output).await,

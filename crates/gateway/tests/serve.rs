@@ -22,6 +22,8 @@ mod dashboard;
 mod door;
 #[path = "serve/failing.rs"]
 mod failing;
+#[path = "serve/journal.rs"]
+mod journal;
 #[path = "serve/legacy.rs"]
 mod legacy;
 #[path = "serve/listings.rs"]

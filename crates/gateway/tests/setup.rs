@@ -6,7 +6,13 @@
     reason = "a test that cannot go on must fail"
 )]
 
+#[path = "setup/add.rs"]
+mod add;
 #[path = "setup/import.rs"]
 mod import;
+#[path = "setup/install.rs"]
+mod install;
+#[path = "setup/service.rs"]
+mod service;
 #[path = "setup/support.rs"]
 mod support;

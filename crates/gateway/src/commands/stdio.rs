@@ -138,9 +138,10 @@ impl Plan {
 
 /// Finds the running Mainstay or starts one.
 async fn attach(plan: Plan, args: &StdioArgs) -> Result<Home, Stop> {
-    let path = match &args.server {
-        Some(server) => format!("/servers/{}/mcp", segment(server)),
-        None => "/mcp".to_owned(),
+    let path = match (&args.server, &args.profile) {
+        (Some(server), _) => format!("/servers/{}/mcp", segment(server)),
+        (None, Some(profile)) => format!("/profiles/{}/mcp", segment(profile)),
+        (None, None) => "/mcp".to_owned(),
     };
     let link = Link::new(plan.socket.clone(), path);
     let starter = match plan.starter {
@@ -157,7 +158,11 @@ async fn attach(plan: Plan, args: &StdioArgs) -> Result<Home, Stop> {
     let home = Home::new(link, starter, Duration::from_secs(args.patience));
     let deadline = Instant::now() + home.patience();
     drop(home.connect(May::Start, deadline).await?);
-    if let Some(server) = &args.server {
+    if let Some(profile) = &args.profile {
+        let admin = AdminClient::new(plan.socket);
+        let path = format!("/api/v1/profiles/{}", segment(profile));
+        admin.get(&path).await?.ok()?;
+    } else if let Some(server) = &args.server {
         let admin = AdminClient::new(plan.socket);
         let path = format!("/api/v1/servers/{}", segment(server));
         admin.get(&path).await?.ok()?;

@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use mainstay::config::Profile;
 use mainstay::{Audience, Catalog, ClientFace, Publication, ServerHandle};
 use mainstay_wire::{Era, Message, meta};
 use tokio::sync::watch;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::discovery::index::Index;
 
 /// Merged views that are kept. Clients of one kind share one; beyond it the one that was not used for longest is made anew
 /// when it is wanted.
@@ -52,7 +54,7 @@ impl Viewer {
     }
 
     /// A client of the modern era that declares nothing. Costs nothing to make.
-    fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         static PLAIN: LazyLock<Viewer> = LazyLock::new(|| {
             Viewer::of(ClientFace {
                 era: Some(Era::Modern),
@@ -95,6 +97,9 @@ pub(crate) fn face_of(message: &Message) -> ClientFace {
 #[derive(Debug)]
 pub(crate) struct Views {
     merged: Mutex<Vec<Merged>>,
+    parts: Mutex<Vec<Part>>,
+    /// For finding tools in them.
+    pub(super) indexes: Mutex<Vec<Arc<Index>>>,
     looks: Mutex<HashMap<(Box<str>, Audience), Look>>,
     /// Whether any server keeps a connection for each client, of which publication.
     per_client: ArcSwapOption<(Arc<Publication>, bool)>,
@@ -107,6 +112,15 @@ struct Merged {
     audience: Audience,
     of: Arc<Publication>,
     own_version: u64,
+    view: Arc<Publication>,
+}
+
+/// What an audience sees of a profile, as long as it sees the same of all servers.
+#[derive(Debug)]
+struct Part {
+    profile: Arc<Profile>,
+    audience: Option<Audience>,
+    of: Arc<Publication>,
     view: Arc<Publication>,
 }
 
@@ -125,6 +139,8 @@ impl Views {
     pub(crate) fn new(own: watch::Receiver<u64>) -> Self {
         Self {
             merged: Mutex::default(),
+            parts: Mutex::default(),
+            indexes: Mutex::default(),
             looks: Mutex::default(),
             per_client: ArcSwapOption::empty(),
             own,
@@ -152,19 +168,61 @@ impl Views {
     }
 }
 
+/// Clients of which kind see what this one sees; none if that is what everybody sees.
+fn kind_of(shared: &Shared, publication: &Arc<Publication>, who: &Viewer) -> Option<Audience> {
+    let per_client = (who.face.is_some() || who.audience.has_client())
+        && shared.views.any_per_client(shared, publication);
+    match (per_client, &who.face) {
+        (true, _) => Some(who.audience.clone()),
+        (false, Some(_)) => Some(who.audience.at_large()),
+        (false, None) => None,
+    }
+}
+
+/// What a client sees of a profile.
+pub(crate) fn of_profile(
+    shared: &Shared,
+    who: &Viewer,
+    profile: &Arc<Profile>,
+) -> Arc<Publication> {
+    let audience = kind_of(shared, &shared.manager.publication(), who);
+    let of = of_all(shared, who);
+    let is_it = |part: &Part| part.audience == audience && *part.profile == **profile;
+    let mut parts = lock(&shared.views.parts);
+    if let Some(at) = parts.iter().position(is_it) {
+        let known = parts.remove(at);
+        if Arc::ptr_eq(&known.of, &of) {
+            let view = Arc::clone(&known.view);
+            parts.push(known);
+            return view;
+        }
+    }
+    drop(parts);
+    let part = of.part(
+        |server| profile.has_server(server),
+        |tool| profile.has_tool(tool),
+    );
+    let view = Arc::new(part);
+    let mut parts = lock(&shared.views.parts);
+    parts.retain(|part| !is_it(part));
+    if parts.len() >= MERGED_MAX {
+        parts.remove(0);
+    }
+    parts.push(Part {
+        profile: Arc::clone(profile),
+        audience,
+        of,
+        view: Arc::clone(&view),
+    });
+    view
+}
+
 /// What a client sees of all servers.
 pub(crate) fn of_all(shared: &Shared, who: &Viewer) -> Arc<Publication> {
     let publication = shared.manager.publication();
     let views = &shared.views;
-    let per_client = (who.face.is_some() || who.audience.has_client())
-        && views.any_per_client(shared, &publication);
-    if who.face.is_none() && !per_client {
+    let Some(audience) = kind_of(shared, &publication, who) else {
         return publication;
-    }
-    let audience = if per_client {
-        who.audience.clone()
-    } else {
-        who.audience.at_large()
     };
     // Before anything is looked at: what changes meanwhile makes the view a stale one.
     let own_version = *views.own.borrow();

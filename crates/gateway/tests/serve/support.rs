@@ -72,7 +72,7 @@ pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) address: SocketAddr,
     /// Where the journal is kept.
-    state: tempfile::TempDir,
+    _state: tempfile::TempDir,
     ending: CancellationToken,
     served: JoinHandle<()>,
 }
@@ -112,7 +112,7 @@ impl World {
             manager,
             gateway,
             address,
-            state,
+            _state: state,
             ending,
             served,
         }

@@ -161,7 +161,6 @@ impl Driver {
             slot.set_over_sse(false);
             slot.family.modern_only.store(false, Ordering::Relaxed);
         }
-        slot.events.hidden().cover(&config);
         let config = Arc::new(config);
         let all = std::iter::once(Arc::clone(&slot)).chain(self.further_of(slot.id));
         for one in all.collect::<Vec<_>>() {

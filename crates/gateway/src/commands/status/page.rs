@@ -211,7 +211,7 @@ mod tests {
             "legacy 2025-11-25",
             "stdio",
             "1.2k",
-            "<1 ms/12 ms",
+            "0.4 ms/12 ms",
             "3 tool, 1 unknown",
             "39 MiB",
             "1.2 %",
