@@ -497,10 +497,7 @@ pub(crate) fn happened(event: &Value) -> String {
             format!("published {tools} {}", plural(tools, "tool"))
         }
         "retracted" => "unpublished".to_owned(),
-        "configChanged" => {
-            let keys = texts(event, "what").join(", ");
-            let keys = match &*keys {
-                "" => keys,
+        "" => keys,
                 _ => format!(" ({keys})"),
             };
             format!(
