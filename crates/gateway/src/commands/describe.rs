@@ -497,14 +497,6 @@ pub(crate) fn happened(event: &Value) -> String {
             format!("published {tools} {}", plural(tools, "tool"))
         }
         "retracted" => "unpublished".to_owned(),
-        "" => keys,
-                _ => format!(" ({keys})"),
-            };
-            format!(
-                "{} by a change of the configuration{keys}",
-                text(event, "how")
-            )
-        }
         "diedTogether" => format!(
             "died within {} of others ({}): look for one cause",
             soon("withinMs"),
