@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 const MAINSTAY: &str = env!("CARGO_BIN_EXE_mainstay");
 /// Generous: the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[track_caller]
 fn wait_until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
