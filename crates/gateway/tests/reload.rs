@@ -197,7 +197,7 @@ fn pid_of(server: &Value) -> u64 {
 }
 
 #[test]
-fn law_28_f213_an_edit_replaces_one_process_and_leaves_the_others_and_their_calls_alone() {
+fn law_28_f213_f218_an_edit_replaces_one_process_and_leaves_the_others_and_their_calls_alone() {
     let home = Home::serving(&json!({"a": {}, "b": {}, "c": {}}), &json!(true), &[]);
     let [a, b, c] = ["a", "b", "c"].map(|name| pid_of(&home.connected(name, 1)));
     // F215: it runs while its server is replaced.
