@@ -7,6 +7,7 @@ pub(crate) mod calls;
 #[cfg(feature = "chaos")]
 pub(crate) mod chaos;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod edit;
 pub(crate) mod env;
 pub(crate) mod events;
@@ -17,12 +18,14 @@ pub(crate) mod logs;
 pub(crate) mod output;
 #[cfg(test)]
 mod reference;
+pub(crate) mod reload;
 pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod tools;
 #[cfg(feature = "top")]
 pub(crate) mod top;
+pub(crate) mod wrap;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,6 +35,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use self::calls::CallsArgs;
 pub(crate) use self::events::EventsArgs;
 pub(crate) use self::logs::LogsArgs;
+pub(crate) use self::reload::ReloadArgs;
 pub(crate) use self::status::StatusArgs;
 
 /// Keeps MCP servers standing: one endpoint for all of them, supervised.
@@ -102,6 +106,8 @@ pub(crate) enum Command {
     Enable(OperateArgs),
     /// Disable a server: it is stopped and its tools are unpublished.
     Disable(OperateArgs),
+    /// Read the configuration file again and make it true, while servers run; --dry-run only tells.
+    Reload(ReloadArgs),
     /// End the running Mainstay and all of its servers.
     Stop(StopArgs),
     /// Show what servers wrote to stderr last.
@@ -112,6 +118,8 @@ pub(crate) enum Command {
     Calls(CallsArgs),
     /// Check a configuration without serving it.
     Check(CheckArgs),
+    /// Look for what is wrong with a set-up, and say what to do about it.
+    Doctor(doctor::DoctorArgs),
     /// Add a server to the configuration, after trying it.
     Add(add::AddArgs),
     /// Take a server out of the configuration.
@@ -151,6 +159,7 @@ impl Command {
             Self::Tools(args) => args.prints_json(),
             Self::Call(args) => args.json,
             Self::Restart(args) | Self::Enable(args) | Self::Disable(args) => args.json,
+            Self::Reload(args) => args.json,
             Self::Stop(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Events(args) => args.json,
@@ -158,6 +167,7 @@ impl Command {
             #[cfg(feature = "top")]
             Self::Top(_) => false,
             Self::Check(args) => args.json,
+            Self::Doctor(args) => args.json,
             Self::Add(args) => args.json,
             Self::Service(args) => args.prints_json(),
             Self::Install(args) => args.json,
@@ -203,7 +213,10 @@ Examples:
   mainstay serve --config mcp.json --listen 127.0.0.1:9000 --log-format json
   mainstay serve --record wire.jsonl     keep every message, for `mainstay replay`
 
-Signals: the first SIGINT or SIGTERM stops gracefully, the second skips every grace period, the third leaves at once.")]
+Changes of the configuration file are loaded while servers run (see mainstay reload).
+
+Signals: the first SIGINT or SIGTERM stops gracefully, the second skips every grace period, the third leaves at once; SIGHUP
+reads the configuration file again.")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArg,
@@ -252,8 +265,11 @@ pub(crate) struct StdioArgs {
     #[command(flatten)]
     pub(crate) socket: SocketArg,
     /// Serve this server alone, with its own names, instead of all.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "profile")]
     pub(crate) server: Option<String>,
+    /// Serve this profile (`mainstay.profiles`) instead of everything.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
     /// Never start a Mainstay in the background.
     #[arg(long)]
     pub(crate) no_start: bool,

@@ -8,6 +8,7 @@ mod client;
 mod completions;
 mod config;
 mod describe;
+mod doctor;
 pub(crate) mod doors;
 mod edit;
 mod events;
@@ -21,6 +22,7 @@ pub(crate) mod own;
 mod paths;
 mod progress;
 mod records;
+mod reload;
 mod remove;
 mod replay;
 pub(crate) mod serve;
@@ -54,6 +56,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Restart(args) => operate::run(Order::Restart, args, output).await,
         Command::Enable(args) => operate::run(Order::Enable, args, output).await,
         Command::Disable(args) => operate::run(Order::Disable, args, output).await,
+        Command::Reload(args) => reload::run(args, output).await,
         Command::Stop(args) => stop::run(args, output).await,
         Command::Logs(args) => logs::run(args, output).await,
         Command::Events(args) => events::run(args, output).await,
@@ -61,6 +64,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         #[cfg(feature = "top")]
         Command::Top(args) => top::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
+        Command::Doctor(args) => doctor::run(args, output).await,
         Command::Import(args) => import::run(&args, output),
         Command::Replay(args) => replay::run(args, output).await,
         Command::Add(args) => add::run(args, output).await,

@@ -114,6 +114,14 @@ impl Node {
         }
     }
 
+    /// The text, if it is one.
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Null | Self::Bool(_) | Self::Literal(_) | Self::List(_) | Self::Map(_) => None,
+        }
+    }
+
     /// With every map sorted by name.
     fn sorted(&self) -> Self {
         match self {

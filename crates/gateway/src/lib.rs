@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod record;
+pub mod reload;
 pub mod serve;
 pub(crate) mod telemetry;
 pub(crate) mod ui;

@@ -10,9 +10,9 @@
 mod file;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderValue};
@@ -36,6 +36,7 @@ pub struct Recorder {
 
 #[derive(Debug)]
 struct Inner {
+    secrets: Arc<Mutex<Secrets>>,
     entries: SyncSender<Entry>,
     /// Bytes that wait.
     waiting: Arc<AtomicUsize>,
@@ -76,19 +77,28 @@ impl Recorder {
     pub fn start(file: &Path, bytes_max: u64, secrets: Secrets) -> std::io::Result<Self> {
         let (entries, waiting_entries) = sync_channel(WAITING_MAX);
         let (waiting, dropped) = (Arc::<AtomicUsize>::default(), Arc::<AtomicU64>::default());
-        let log = file::Log::open(file, bytes_max, secrets)?;
+        let secrets = Arc::new(Mutex::new(secrets));
+        let log = file::Log::open(file, bytes_max, Arc::clone(&secrets))?;
         let (counted, missed) = (Arc::clone(&waiting), Arc::clone(&dropped));
         std::thread::Builder::new()
             .name("wire-log".to_owned())
             .spawn(move || log.write(&waiting_entries, &counted, &missed))?;
         Ok(Self {
             inner: Arc::new(Inner {
+                secrets,
                 entries,
                 waiting,
                 dropped,
                 exchanges: AtomicU64::new(0),
             }),
         })
+    }
+
+    /// Hides these secrets too, from now on.
+    pub fn hide(&self, more: &Secrets) {
+        let mut secrets = locked(&self.inner.secrets);
+        let known = std::mem::take(&mut *secrets);
+        *secrets = known.and(more);
     }
 
     fn send(&self, entry: Entry) {
@@ -109,6 +119,9 @@ impl Recorder {
         era: Era,
     ) -> Exchange {
         let endpoint = match endpoint {
+            Some(place) if crate::serve::profiles::name_of(place).is_some() => {
+                format!("/{place}/mcp")
+            }
             Some(name) => format!("/servers/{name}/mcp"),
             None => "/mcp".to_owned(),
         };
@@ -176,6 +189,10 @@ impl Exchange {
             text,
         });
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn now_us() -> u64 {

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `/mcp` | all servers at once, tools and prompts as `{server}__{name}` |
 //! | `/servers/{name}/mcp` | one server, names untouched |
-//! | `/sse`, `/servers/{name}/sse`, `/messages` | the same for clients that only know HTTP+SSE of 2024-11-05 |
+//! | `/profiles/{name}/mcp` | a part of what all servers offer (`mainstay.profiles`), names as at `/mcp` |
+//! | `/sse`, `/servers/{name}/sse`, `/profiles/{name}/sse`, `/messages` | the same for clients that only know HTTP+SSE of 2024-11-05 |
 //! | `/`, `/api/v1/...` | the dashboard and the admin API (see `admin/door.rs`) |
 //! | `/healthz`, `/readyz`, `/metrics` | Mainstay itself |
 //!
@@ -16,6 +17,7 @@ pub(crate) mod batch;
 pub mod body;
 pub(crate) mod bridge;
 pub(crate) mod call;
+pub(crate) mod discovery;
 pub(crate) mod endpoint;
 pub(crate) mod events;
 pub mod fault;
@@ -30,6 +32,7 @@ pub(crate) mod modern;
 pub(crate) mod old;
 pub(crate) mod origin;
 pub(crate) mod pages;
+pub(crate) mod profiles;
 pub(crate) mod push;
 pub(crate) mod replay;
 pub(crate) mod seal;
@@ -67,6 +70,7 @@ use self::view::Views;
 
 use crate::admin::door::{self, Way};
 use crate::record::Recorder;
+use crate::reload::ConfigLife;
 
 pub use self::listen::{ServeError, serve};
 
@@ -244,6 +248,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// Keeps the log of the wire, if one is kept.
     pub(crate) recorder: OnceLock<Recorder>,
+    /// What is known of the config file, if there is one.
+    config_life: OnceLock<Arc<ConfigLife>>,
     started: Instant,
 }
 
@@ -261,6 +267,7 @@ impl Shared {
 enum Place<'p> {
     All(Face),
     Server(&'p str, Face),
+    Profile(&'p str, Face),
     /// Where clients of HTTP+SSE send their messages.
     Messages,
     Elsewhere,
@@ -326,6 +333,7 @@ impl Gateway {
             hurry,
             tasks,
             recorder: OnceLock::new(),
+            config_life: OnceLock::new(),
             stop_asked: CancellationToken::new(),
             started: Instant::now(),
             manager,
@@ -345,6 +353,16 @@ impl Gateway {
     /// Shows every message of clients to a recorder from now on. The first one stays.
     pub fn record(&self, recorder: Recorder) {
         let _first = self.shared.recorder.set(recorder);
+    }
+
+    /// Lets the admin API show the config file and load it anew. The first one stays.
+    pub fn follow_config(&self, life: Arc<ConfigLife>) {
+        let _first = self.shared.config_life.set(life);
+    }
+
+    /// What is known of the config file, if there is one.
+    pub(crate) fn config_life(&self) -> Option<Arc<ConfigLife>> {
+        self.shared.config_life.get().cloned()
     }
 
     /// How many legacy sessions are open.
@@ -442,6 +460,13 @@ impl Gateway {
                     );
                 }
             },
+            Place::Profile(name, face) => match profiles::find(shared, name) {
+                Some(endpoint) => (endpoint, face),
+                None => {
+                    let words = profiles::no_such_profile(shared, name);
+                    return body::plain(StatusCode::NOT_FOUND, words);
+                }
+            },
             Place::Messages => return old::post(shared, request).await,
             Place::Elsewhere => {
                 return match path {
@@ -450,7 +475,7 @@ impl Gateway {
                     "/metrics" => health::metrics(self),
                     _ => body::plain(
                         StatusCode::NOT_FOUND,
-                        "nothing is here; MCP is at /mcp and /servers/{name}/mcp",
+                        "nothing is here; MCP is at /mcp, /servers/{name}/mcp and /profiles/{name}/mcp",
                     ),
                 };
             }
@@ -477,14 +502,22 @@ fn place(path: &str) -> Place<'_> {
         "/sse" | "/sse/" => Place::All(Face::Old),
         "/messages" | "/messages/" => Place::Messages,
         _ => {
-            let inner = path
-                .strip_prefix("/servers/")
-                .map(|rest| rest.strip_suffix('/').unwrap_or(rest))
-                .and_then(|rest| rest.split_once('/'));
-            match inner {
-                Some((name, "mcp")) if !name.is_empty() => Place::Server(name, Face::Streamable),
-                Some((name, "sse")) if !name.is_empty() => Place::Server(name, Face::Old),
-                Some(_) | None => Place::Elsewhere,
+            let below = |prefix: &str| -> Option<(&str, Face)> {
+                let rest = path.strip_prefix(prefix)?;
+                let (name, face) = rest.strip_suffix('/').unwrap_or(rest).split_once('/')?;
+                match face {
+                    _ if name.is_empty() => None,
+                    "mcp" => Some((name, Face::Streamable)),
+                    "sse" => Some((name, Face::Old)),
+                    _ => None,
+                }
+            };
+            if let Some((name, face)) = below("/servers/") {
+                Place::Server(name, face)
+            } else if let Some((name, face)) = below("/profiles/") {
+                Place::Profile(name, face)
+            } else {
+                Place::Elsewhere
             }
         }
     }

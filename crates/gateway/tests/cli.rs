@@ -6,10 +6,21 @@
     reason = "a test that cannot go on must fail"
 )]
 
+#[cfg(target_os = "linux")]
+#[path = "cli/pty.rs"]
+mod pty;
+#[path = "cli/records.rs"]
+mod records;
+#[cfg(target_os = "linux")]
+#[path = "cli/screen.rs"]
+mod screen;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -42,7 +53,12 @@ impl User {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(MAINSTAY);
+        self.program(MAINSTAY, args)
+    }
+
+    /// Any program, as this user runs it.
+    fn program(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(args)
             .current_dir(self.home.path())
@@ -50,6 +66,7 @@ impl User {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.home.path())
             .env("XDG_RUNTIME_DIR", self.path("run"))
+            .env("TZ", "UTC")
             .stdin(Stdio::null());
         fs::create_dir_all(self.path("run")).unwrap();
         command
@@ -68,12 +85,14 @@ impl User {
             .spawn()
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = collected(child.stderr.take().unwrap());
         let mut ready = String::new();
         stdout.read_line(&mut ready).unwrap();
         Serving {
             child,
             ready,
             stdout: Some(stdout),
+            stderr,
             ended: false,
         }
     }
@@ -131,7 +150,22 @@ struct Serving {
     child: Child,
     ready: String,
     stdout: Option<BufReader<ChildStdout>>,
+    /// What it wrote to stderr, and the thread that reads it.
+    stderr: (Arc<Mutex<Vec<u8>>>, JoinHandle<()>),
     ended: bool,
+}
+
+/// Reads a stream to its end, beside the test.
+fn collected(mut stream: impl Read + Send + 'static) -> (Arc<Mutex<Vec<u8>>>, JoinHandle<()>) {
+    let text = Arc::new(Mutex::new(Vec::new()));
+    let kept = text.clone();
+    let reader = std::thread::spawn(move || {
+        let mut bytes = [0; 4_096];
+        while let Ok(count @ 1..) = stream.read(&mut bytes) {
+            kept.lock().unwrap().extend_from_slice(&bytes[..count]);
+        }
+    });
+    (text, reader)
 }
 
 impl Serving {
@@ -139,6 +173,17 @@ impl Serving {
         let from = self.ready.find("http://").unwrap() + "http://".len();
         let rest = &self.ready[from..];
         &rest[..rest.find('/').unwrap()]
+    }
+
+    /// What it wrote to stderr so far.
+    fn told(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.0.lock().unwrap()).into_owned()
+    }
+
+    /// Waits until it has written that to stderr.
+    #[track_caller]
+    fn hears(&self, part: &str) {
+        wait_until(part, || self.told().contains(part));
     }
 
     fn signal(&self, signal: Signal) {
@@ -156,13 +201,12 @@ impl Serving {
         if let Some(mut rest) = self.stdout.take() {
             rest.read_to_string(&mut out).unwrap();
         }
-        let mut err = String::new();
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut err)
-            .unwrap();
+        // What is in the pipe is read soon; a stray child may hold its other end open.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !self.stderr.1.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let err = self.told();
         Ended { code, out, err }
     }
 }
@@ -201,7 +245,7 @@ fn nothing_to_do_is_a_usage_error_and_help_is_not() {
     user.run(&["demo", "--seconds", "many"]).exit(2);
     for command in [
         "serve", "stdio", "status", "tools", "call", "restart", "enable", "disable", "stop",
-        "logs", "check", "demo",
+        "logs", "check", "demo", "events", "calls", "top",
     ] {
         let help = user.run(&[command, "--help"]).exit(0);
         assert!(help.out.contains("Examples:"), "{help:#?}");

@@ -22,6 +22,10 @@ mod dashboard;
 mod door;
 #[path = "serve/failing.rs"]
 mod failing;
+#[path = "serve/journal.rs"]
+mod journal;
+#[path = "serve/lazy.rs"]
+mod lazy;
 #[path = "serve/legacy.rs"]
 mod legacy;
 #[path = "serve/listings.rs"]
@@ -32,6 +36,8 @@ mod modern;
 mod old;
 #[path = "serve/openapi.rs"]
 mod openapi;
+#[path = "serve/profiles.rs"]
+mod profiles;
 #[path = "serve/push.rs"]
 mod push;
 #[path = "serve/refused.rs"]
@@ -40,6 +46,8 @@ mod refused;
 mod replay;
 #[path = "serve/routing.rs"]
 mod routing;
+#[path = "serve/search.rs"]
+mod search;
 #[path = "serve/sessions.rs"]
 mod sessions;
 #[path = "serve/shaping.rs"]

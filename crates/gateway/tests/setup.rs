@@ -6,7 +6,15 @@
     reason = "a test that cannot go on must fail"
 )]
 
+#[path = "setup/add.rs"]
+mod add;
+#[path = "setup/doctor.rs"]
+mod doctor;
 #[path = "setup/import.rs"]
 mod import;
+#[path = "setup/install.rs"]
+mod install;
+#[path = "setup/service.rs"]
+mod service;
 #[path = "setup/support.rs"]
 mod support;

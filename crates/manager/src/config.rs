@@ -11,8 +11,9 @@
 //! | something in one server's entry: a wrong type, `command` and `url` at once, a name or key that occurs twice, a reference without a value | that server becomes [`Transport::Broken`] with its problems; the others run |
 //! | an unknown key, a setting without effect | a warning with its path and the nearest known key |
 //!
-//! An invalid config never replaces a valid one (law 28): a reload that ends in [`ConfigError`], or in [`Loaded`] with
-//! [`Loaded::has_errors`], keeps what runs. At start, broken servers are listed and the others run.
+//! An invalid config never replaces a valid one (law 28): a reload that ends in [`ConfigError`], or that would break a server
+//! that is not broken, keeps what runs. At start, broken servers are listed and the others run; so it is with a server that
+//! is new in a reload and whose references have no values.
 //!
 //! # Other clients' files
 //!

@@ -7,8 +7,8 @@
 //!
 //! A line: `{"kind":"event"|"call"|"journal", "atUnixMs":.., ..}`; the rest is the event, the record, or what the journal has
 //! to say of itself: `started`, and `lost` with how many `records`. A line that was torn by a crash is skipped by readers.
-//! Lines are not forced to the disk one by one: what the system had not written yet is lost with the machine, not with the
-//! process.
+//! Lines are gathered for a moment (20 ms), and not forced to the disk one by one: a process that is killed loses that
+//! moment, a machine what its system had not written yet.
 
 mod read;
 mod segments;
@@ -31,7 +31,7 @@ use crate::secrets::Hidden;
 pub use self::read::{Kind, Page, Query, RECORDS_MAX, read};
 
 /// Records that wait to be written; more are lost.
-const WAITING_MAX: usize = 4_096;
+const WAITING_MAX: usize = 8_192;
 
 /// How long the end of Mainstay waits for what is still to be written.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -125,6 +125,7 @@ pub(crate) struct Journal {
     face: Arc<Face>,
     dir: PathBuf,
     ended: watch::Receiver<bool>,
+    thread: std::thread::Thread,
 }
 
 impl Journal {
@@ -140,15 +141,19 @@ impl Journal {
             writer.run(&waiting);
             end.send_replace(true);
         });
-        if let Err(error) = started {
-            tracing::warn!(%error, "going on without a journal");
-            return None;
-        }
+        let thread = match started {
+            Ok(handle) => handle.thread().clone(),
+            Err(error) => {
+                tracing::warn!(%error, "going on without a journal");
+                return None;
+            }
+        };
         Some(Self {
             entries,
             face,
             dir,
             ended,
+            thread,
         })
     }
 
@@ -196,6 +201,7 @@ impl Journal {
         self.face.closing.store(true, Ordering::Release);
         // A full queue means that the thread is awake, and will look by itself.
         let _ = self.entries.try_send(Entry::Wake);
+        self.thread.unpark();
         let mut ended = self.ended.clone();
         let ending = ended.wait_for(|ended| *ended);
         if tokio::time::timeout(CLOSING, ending).await.is_err() {

@@ -22,6 +22,7 @@ mod manager {
     pub(crate) mod paper;
     pub(crate) mod pauses;
     pub(crate) mod push;
+    mod records;
     pub(crate) mod recovery;
     mod reload;
     pub(crate) mod restore;

@@ -18,7 +18,9 @@ const PARTS: &[&[Route]] = &[
     super::calls::ROUTES,
     super::journal::ROUTES,
     super::openapi::ROUTES,
+    super::profiles::ROUTES,
     super::tools::ROUTES,
+    super::reload::ROUTES,
 ];
 
 /// All routes.
@@ -180,7 +182,6 @@ impl Route {
     }
 
     /// With a JSON body that may be left out.
-    #[allow(dead_code, reason = "the other form of `takes`, for routes to come")]
     pub(super) const fn may_take<T: JsonSchema>(mut self) -> Self {
         self.body = Some(schema::<T>());
         self

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::calls::Record;
+use super::reload::ConfigBrief;
 use crate::serve::Gateway;
 
 /// Events of one server that its detail shows at most.
@@ -24,6 +25,9 @@ pub(super) struct Overview {
     /// Legacy sessions of clients.
     sessions: usize,
     publication: PublicationCounts,
+    /// The config file. Absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<ConfigBrief>,
     /// How the journal is doing; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     journal: Option<JournalStatus>,
@@ -55,6 +59,7 @@ impl Overview {
                 resources: publication.resources.items.len(),
                 templates: publication.templates.items.len(),
             },
+            config: ConfigBrief::of(gateway),
             journal: manager.journal_status(),
             servers: manager.full_status(),
         }

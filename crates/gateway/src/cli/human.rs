@@ -43,10 +43,12 @@ pub(crate) fn since(at_unix_ms: u64, now_unix_ms: u64) -> String {
     ago(now_unix_ms.saturating_sub(at_unix_ms))
 }
 
-/// A time that a call took: `<1 ms`, `12 ms`, `1.4 s`, then as [`duration`].
+/// A time that a call took: `<1 ms`, `0.4 ms`, `12 ms`, `1.4 s`, then as [`duration`].
 pub(crate) fn latency(ms: f64) -> String {
-    if ms < 1.0 {
+    if ms < 0.05 {
         "<1 ms".to_owned()
+    } else if ms < 9.95 && ms.fract() > 0.0 {
+        format!("{ms:.1} ms")
     } else if ms < 999.5 {
         format!("{ms:.0} ms")
     } else if ms < 59_950.0 {
@@ -216,7 +218,9 @@ mod tests {
             assert_eq!(ago(ms), text);
         }
         for (ms, text) in [
-            (0.3, "<1 ms"),
+            (0.0, "<1 ms"),
+            (0.32, "0.3 ms"),
+            (3.0, "3 ms"),
             (12.4, "12 ms"),
             (999.7, "1.0 s"),
             (61_000.0, "1m 1s"),

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::own::{Own, Running, place};
 use super::{config, local};
+use crate::apps::secrets::{Vault, is_secret};
 use crate::cli::add::AddArgs;
 use crate::cli::output::{Output, Paint};
 use crate::cli::table::plain;
-use crate::edit::diff::keeps_secrets;
 use crate::edit::{Change, Node};
 use crate::exit::{Exit, Stop};
 
@@ -173,7 +173,7 @@ fn warn_of_secrets(args: &AddArgs, output: Output) {
                 continue;
             };
             let (name, value) = (name.trim(), value.trim());
-            if value.contains("${") || !(keeps_secrets(name) || looks_secret(value)) {
+            if value.contains("${") || !is_secret(name, value) {
                 continue;
             }
             let variable: String = name
@@ -196,33 +196,12 @@ fn warn_of_secrets(args: &AddArgs, output: Output) {
             );
         }
     }
-    if args.command.iter().any(|word| looks_secret(word)) {
+    if Vault::new(false).args(&args.name, &args.command).0 != args.command {
         output.warn(
             "an argument looks like a secret, and will stand in the file for all to read",
             Some("keep it in the environment of Mainstay and write '${NAME}' there"),
         );
     }
-}
-
-/// Whether a text has the form that well-known tokens have.
-fn looks_secret(text: &str) -> bool {
-    const BEGINNINGS: [&str; 12] = [
-        "sk-",
-        "pk-",
-        "ghp_",
-        "gho_",
-        "ghs_",
-        "github_pat_",
-        "glpat-",
-        "xoxb-",
-        "xoxp-",
-        "AKIA",
-        "eyJ",
-        "AIza",
-    ];
-    let text = text.rsplit([' ', '=']).next().unwrap_or(text);
-    const SECRET_CHARS_MIN: usize = 16;
-    text.len() >= SECRET_CHARS_MIN && BEGINNINGS.iter().any(|begins| text.starts_with(begins))
 }
 
 /// Tells what is wrong with the new entry. Whether it can be tried.

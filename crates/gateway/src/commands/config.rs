@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mainstay::config::{
-    Config, ConfigError, EXAMPLE, Loaded, NoConfig, Problem, Severity, find_default,
+    Config, ConfigError, EXAMPLE, Loaded, NoConfig, Problem, Severity, find_default, process_env,
 };
 
 use crate::cli::output::{Output, Paint};
@@ -14,7 +14,19 @@ use crate::exit::{Exit, Stop};
 /// # Errors
 /// Exit 4 when there is none, with a working example; 3 when it is refused as a whole, with every problem.
 pub(crate) fn load(told: Option<&Path>) -> Result<Loaded, Stop> {
-    Config::load(&find(told)?).map_err(|error| refused(&error))
+    load_text(told).map(|(loaded, _text)| loaded)
+}
+
+/// As [`load`], and what was read.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_text(told: Option<&Path>) -> Result<(Loaded, Vec<u8>), Stop> {
+    let path = find(told)?;
+    let text = Config::bytes(&path).map_err(|error| refused(&error))?;
+    let mut loaded = Config::parse_bytes(&text, &path).map_err(|error| refused(&error))?;
+    loaded.check_references(&process_env);
+    Ok((loaded, text))
 }
 
 /// Finds the configuration.

@@ -15,8 +15,8 @@ pub(crate) use self::entry::program;
 use self::record::{Record, Records, digest};
 pub(crate) use self::remove::run as uninstall;
 use self::report::{Done, tell_all};
+use super::local;
 use super::own::{self, new_place};
-use super::{config, local};
 use crate::apps::gather;
 use crate::apps::merge::{Verdict, merge};
 use crate::apps::secrets::Vault;
@@ -150,7 +150,11 @@ impl Pointer {
     fn of(args: &InstallArgs) -> Result<Self, Stop> {
         let file = own::place(args.config.config.as_deref())?;
         let loaded = match file.exists() {
-            true => Some(config::load(Some(&file))?.config),
+            // Without looking at the environment: a variable that is not set here makes no server another one.
+            true => {
+                let own = own::Own::open_unread(&file)?;
+                Some(own.parsed(own.file().text())?.config)
+            }
             // It may come later; without one `mainstay stdio` says what is missing.
             false => None,
         };
@@ -252,17 +256,18 @@ fn one(
         )
         .hint(format!("rename it in {}", file.path.display())));
     }
-    let taken = match (args.replace, &pointer.config) {
-        (false, _) => Vec::new(),
-        (true, Some(config)) => replaceable(app, &file, config, around)?,
-        (true, None) => {
-            return Err(Stop::new(
+    let taken =
+        match (args.replace, &pointer.config) {
+            (false, _) => Vec::new(),
+            (true, Some(config)) => replaceable(app, &file, config, around)?,
+            (true, None) => {
+                return Err(Stop::new(
                 Exit::NoConfig,
                 "there is no configuration that the app's servers could have been imported into",
             )
-            .hint(format!("import them first: mainstay import {}", app.id)));
-        }
-    };
+            .hint(format!("import them first: mainstay import --app {}", app.id)));
+            }
+        };
     let mut changes = vec![Change::set(path.clone(), pointer.entry(app)?)];
     changes.extend(taken.iter().map(|name| {
         let mut path = keys.clone();

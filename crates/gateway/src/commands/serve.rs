@@ -1,13 +1,17 @@
 //! `mainstay serve`: everything up, until told to stop.
 
+mod life;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay::config::{GatewayConfig, Loaded, ServerConfig};
+use mainstay::config::{Config, GatewayConfig, Loaded, ServerConfig};
 use mainstay::store::Store;
 use mainstay::{Manager, ShutdownReport, journal, wire_log};
 use mainstay_gateway::record::{self, Recorder};
+use mainstay_gateway::reload::ConfigLife;
 use mainstay_gateway::serve::serve;
 use mainstay_gateway::{Gateway, GatewaySettings, admin};
 use tokio::net::{TcpListener, UnixListener};
@@ -29,9 +33,10 @@ use crate::exit::{Exit, Stop};
 /// Everything that prevents the start, each with its own exit code. One bad server does not.
 pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     log(&args, output)?;
+    let (loaded, text) = config::load_text(args.config.config.as_deref())?;
     let Loaded {
         config, problems, ..
-    } = config::load(args.config.config.as_deref())?;
+    } = loaded;
     config::tell(output, &problems);
     let wanted = args.listen.unwrap_or(config.gateway.listen);
     let (listener, (local, socket)) = if args.background {
@@ -57,6 +62,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     settings.listen = address;
     settings.state_dir.clone_from(&state_dir);
     let recorder = recorder(&args, &config.servers)?;
+    let loaded = config.clone();
     let starters = progress::starters(&config);
     let manager = Manager::builder()
         .config(config)
@@ -66,11 +72,19 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
         .await
         .map_err(|error| Stop::unexpected("cannot start the servers", error))?;
     let gateway = Gateway::new(manager.clone(), settings);
-    recorder
-        .into_iter()
-        .for_each(|recorder| gateway.record(recorder));
+    if let Some(recorder) = &recorder {
+        gateway.record(recorder.clone());
+    }
+    let life = life(loaded, text, &manager, recorder);
+    gateway.follow_config(Arc::clone(&life));
     let stop_asked = gateway.stop_asked();
     let doors = Doors::open(gateway, listener, local);
+    if let Some(hangups) = signals.hangups() {
+        let ending = doors.closing.clone();
+        doors
+            .tasks
+            .spawn(life::follow(life, manager.clone(), hangups, ending));
+    }
     output.line(&ready_line(address, servers, socket.as_ref()))?;
     let progress = show_progress(&args, &manager, starters, output);
     tokio::select! {
@@ -86,6 +100,19 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     drop(socket);
     output.line(&last_line(&report))?;
     Ok(Exit::Ok)
+}
+
+/// What is known of the config file from now on.
+fn life(
+    loaded: Config,
+    text: Vec<u8>,
+    manager: &Manager,
+    recorder: Option<Recorder>,
+) -> Arc<ConfigLife> {
+    // Everything that is served was read from a file.
+    let path = loaded.source.clone().unwrap_or_default();
+    let life = ConfigLife::new(&path, text, loaded, manager.clone(), recorder);
+    Arc::new(life)
 }
 
 /// Shows the servers that start, to whoever sits there.

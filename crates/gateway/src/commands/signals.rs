@@ -9,8 +9,22 @@ use crate::exit::Stop;
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// Held so that a closed terminal does not end us; a reload is not offered yet.
-    _hangup: Signal,
+    /// Held so that a closed terminal does not end us.
+    hangup: Option<Signal>,
+}
+
+/// The signals that ask us to read the configuration file again.
+#[derive(Debug)]
+pub(crate) struct Hangups(Signal);
+
+impl Hangups {
+    /// Waits for the next one. Cancel-safe: a signal is not lost, though several may count as one.
+    pub(crate) async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            // There will be none any more.
+            std::future::pending().await
+        }
+    }
 }
 
 impl Signals {
@@ -22,8 +36,13 @@ impl Signals {
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
-            _hangup: listen(SignalKind::hangup())?,
+            hangup: Some(listen(SignalKind::hangup())?),
         })
+    }
+
+    /// The signals that ask for a reload, for whoever does that. `None`: somebody else has them.
+    pub(crate) fn hangups(&mut self) -> Option<Hangups> {
+        self.hangup.take().map(Hangups)
     }
 
     /// Waits for the next one. Cancel-safe: a signal is not lost, though several may count as one.

@@ -138,9 +138,10 @@ impl Plan {
 
 /// Finds the running Mainstay or starts one.
 async fn attach(plan: Plan, args: &StdioArgs) -> Result<Home, Stop> {
-    let path = match &args.server {
-        Some(server) => format!("/servers/{}/mcp", segment(server)),
-        None => "/mcp".to_owned(),
+    let path = match (&args.server, &args.profile) {
+        (Some(server), _) => format!("/servers/{}/mcp", segment(server)),
+        (None, Some(profile)) => format!("/profiles/{}/mcp", segment(profile)),
+        (None, None) => "/mcp".to_owned(),
     };
     let link = Link::new(plan.socket.clone(), path);
     let starter = match plan.starter {
@@ -157,10 +158,31 @@ async fn attach(plan: Plan, args: &StdioArgs) -> Result<Home, Stop> {
     let home = Home::new(link, starter, Duration::from_secs(args.patience));
     let deadline = Instant::now() + home.patience();
     drop(home.connect(May::Start, deadline).await?);
-    if let Some(server) = &args.server {
+    if let Some(profile) = &args.profile {
+        let known = AdminClient::new(plan.socket)
+            .get("/api/v1/profiles")
+            .await?;
+        is_profile(profile, &known.ok()?)?;
+    } else if let Some(server) = &args.server {
         let admin = AdminClient::new(plan.socket);
         let path = format!("/api/v1/servers/{}", segment(server));
         admin.get(&path).await?.ok()?;
     }
     Ok(home)
+}
+
+/// Says which profiles there are if this is none of them.
+fn is_profile(name: &str, known: &serde_json::Value) -> Result<(), Stop> {
+    let profiles = known["profiles"].as_array().into_iter().flatten();
+    let names: Vec<&str> = profiles
+        .filter_map(|profile| profile["name"].as_str())
+        .collect();
+    if names.contains(&name) {
+        return Ok(());
+    }
+    let hint = match names.as_slice() {
+        [] => "there are none; define one under `mainstay.profiles` in the config".to_owned(),
+        names => format!("configured are: {}", names.join(", ")),
+    };
+    Err(Stop::new(Exit::NotFound, format!("no profile is named `{name}`")).hint(hint))
 }

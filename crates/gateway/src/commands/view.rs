@@ -138,7 +138,13 @@ impl<'v> View<'v> {
 
     /// One of the latencies, in milliseconds. What was never measured is not zero.
     pub(crate) fn latency_of(self, key: &str) -> Option<f64> {
-        self.0["calls"][key].as_f64().filter(|_| self.calls() > 0)
+        let calls = &self.0["calls"];
+        // A finer one where there is one.
+        let fine = key
+            .strip_suffix("Ms")
+            .and_then(|key| calls[format!("{key}Us")].as_f64());
+        let ms = fine.map(|us| us / 1_000.0).or(calls[key].as_f64());
+        ms.filter(|_| self.calls() > 0)
     }
 
     fn failures_of(self, class: &str) -> u64 {

@@ -1,6 +1,7 @@
 //! What an edit changes, as lines for people. Secrets in it are not shown (law 31).
 
 use super::Node;
+use crate::apps::secrets::{Vault, is_secret};
 
 /// Lines around a change that are shown with it.
 const CONTEXT: usize = 2;
@@ -110,11 +111,11 @@ fn middle<'t>(gone: &[&'t str], come: &[&'t str], all: &mut Vec<Line<'t>>) {
     }
 }
 
-/// `text` with every literal that `trees` keep where people keep secrets replaced by dots.
+/// `text` with every secret of `trees` replaced by dots: what stands where people keep secrets, and what looks like one.
 pub(crate) fn without_secrets(text: &str, trees: &[&Node]) -> String {
     let mut secrets = Vec::new();
     for tree in trees {
-        collect(tree, false, &mut secrets);
+        collect(tree, "", false, &mut secrets);
     }
     // The longest first: one may be a part of another.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -124,46 +125,50 @@ pub(crate) fn without_secrets(text: &str, trees: &[&Node]) -> String {
         .fold(text.to_owned(), |text, secret| text.replace(*secret, "…"))
 }
 
-fn collect<'n>(node: &'n Node, secret: bool, found: &mut Vec<&'n str>) {
+fn collect<'n>(node: &'n Node, name: &str, hidden: bool, found: &mut Vec<&'n str>) {
     match node {
-        Node::Text(text)
-            if secret && text.chars().count() >= SECRET_CHARS_MIN && !text.contains("${") =>
-        {
-            found.push(text);
-        }
-        Node::List(items) => items.iter().for_each(|item| collect(item, secret, found)),
-        Node::Map(entries) => {
-            for (name, value) in entries {
-                collect(value, secret || keeps_secrets(name), found);
+        Node::Text(text) => {
+            let looks = || is_secret(name, text) || leaves(text, |vault| vault.url(name, text).0);
+            if text.chars().count() >= SECRET_CHARS_MIN
+                && !text.contains("${")
+                && (hidden || looks())
+            {
+                found.push(text);
             }
         }
-        Node::Null | Node::Bool(_) | Node::Literal(_) | Node::Text(_) => {}
+        Node::List(items) => {
+            let texts: Vec<&str> = items.iter().filter_map(Node::as_text).collect();
+            let owned: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            let cleaned = Vault::new(false).args(name, &owned).0;
+            let differing = texts
+                .iter()
+                .zip(&cleaned)
+                .filter(|(a, b)| **a != b.as_str());
+            found.extend(differing.map(|(text, _)| *text));
+            for item in items {
+                collect(item, name, hidden, found);
+            }
+        }
+        Node::Map(entries) => {
+            for (name, value) in entries {
+                collect(value, name, hidden || is_for_secrets(name), found);
+            }
+        }
+        Node::Null | Node::Bool(_) | Node::Literal(_) => {}
     }
 }
 
-/// Whether people keep secrets under a key of that name.
-pub(crate) fn keeps_secrets(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
+/// Whether the vault would take something out of a text.
+fn leaves(text: &str, clean: impl FnOnce(&mut Vault) -> String) -> bool {
+    clean(&mut Vault::new(false)) != text
+}
+
+/// Whether all that stands below a key of that name is for the program or the server alone.
+fn is_for_secrets(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name.to_ascii_lowercase().as_str(),
         "env" | "envs" | "environment" | "headers" | "http_headers" | "httpheaders"
-    ) || [
-        "token",
-        "secret",
-        "password",
-        "passwd",
-        "apikey",
-        "api_key",
-        "api-key",
-        "authorization",
-        "credential",
-        "cookie",
-        "bearer",
-    ]
-    .iter()
-    .any(|word| name.contains(word))
-        || name.ends_with("_key")
-        || name.ends_with("-key")
+    )
 }
 
 #[cfg(test)]
@@ -185,11 +190,13 @@ mod tests {
 
     #[test]
     fn law_31_a_diff_shows_no_secret() {
-        let text = r#"{"s": {"command": "npx", "env": {"A": "hunter2-hunter2"}, "apiKey": "k-123456", "note": "fine"}}"#;
+        let text = r#"{"s": {"command": "npx", "env": {"A": "hunter2-hunter2"}, "apiKey": "k-12345678901234567890", "args": ["--token", "abcd-maps"], "url": "https://u:pass-word@host/", "note": "fine"}}"#;
         let tree = read(Syntax::Jsonc, text).unwrap();
         let shown = without_secrets(text, &[&tree]);
         assert!(
-            !shown.contains("hunter2") && !shown.contains("k-123456"),
+            !["hunter2", "k-1234", "abcd-maps", "pass-word"]
+                .iter()
+                .any(|secret| shown.contains(secret)),
             "{shown}"
         );
         assert!(shown.contains("npx") && shown.contains("fine"), "{shown}");

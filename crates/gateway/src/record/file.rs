@@ -7,11 +7,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 
 use mainstay_wire::ndjson::into_line;
 use mainstay_wire::{Era, Parts, SseDecoder, SseItem, json_string, raw};
 
-use super::{Entry, Peer, now_us};
+use super::{Entry, Peer, locked, now_us};
 use mainstay::secrets::{HIDDEN, Secrets};
 
 /// The file and what is known about it.
@@ -20,13 +21,17 @@ pub(super) struct Log {
     file: BufWriter<File>,
     bytes: u64,
     bytes_max: u64,
-    secrets: Secrets,
+    secrets: Arc<Mutex<Secrets>>,
     /// Session ids are credentials: the log names them by a hash with a key of this process.
     names: RandomState,
 }
 
 impl Log {
-    pub(super) fn open(path: &Path, bytes_max: u64, secrets: Secrets) -> io::Result<Self> {
+    pub(super) fn open(
+        path: &Path,
+        bytes_max: u64,
+        secrets: Arc<Mutex<Secrets>>,
+    ) -> io::Result<Self> {
         let file = open(path)?;
         let bytes = file.metadata()?.len();
         Ok(Self {
@@ -70,7 +75,7 @@ impl Log {
         }
         let head = self.head(&entry);
         for message in messages(entry.text) {
-            let text = self.secrets.scrub(message.trim());
+            let text = locked(&self.secrets).scrub(message.trim());
             // A secret that stood outside of a string takes the message with it.
             let text = if raw::is_json(&text) {
                 text

@@ -1,6 +1,6 @@
-//! The two kinds of endpoint, and where a request on them goes.
+//! The kinds of endpoint, and where a request on them goes.
 //!
-//! The aggregate maps exposed names to a server and its own name for the thing; one server's endpoint leaves names and
+//! The aggregate and profiles map exposed names to a server and its own name for the thing; one server's endpoint leaves names and
 //! unknown methods untouched. Nothing here knows HTTP or the era of the client.
 
 pub(crate) mod others;
@@ -10,15 +10,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay::catalog::Hidden;
+use mainstay::config::Discovery;
 use mainstay::publish::Published;
-use mainstay::{CallError, CallOptions, Catalog, Publication, Refusal, Request, ServerHandle};
+use mainstay::{
+    CallError, CallOptions, Catalog, Origin, Publication, Refusal, Request, ServerHandle,
+};
 use mainstay_wire::{Era, ListKind, Message, json_string, method, raw};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::Shared;
+use super::discovery;
 use super::fault::{Fault, shown};
 use super::pages::{self, Page};
+use super::profiles::{self, AtProfile};
 use super::push::Told;
 use super::view::{self, Viewer};
 
@@ -30,6 +35,8 @@ const SETTLE_STEP: Duration = Duration::from_millis(50);
 pub(crate) enum Endpoint {
     /// All servers, under exposed names.
     All,
+    /// A part of what all servers offer, under the same names.
+    Profile(Arc<AtProfile>),
     /// One server, names untouched.
     Server(ServerHandle),
 }
@@ -42,11 +49,20 @@ pub(crate) struct Routed {
 }
 
 impl Endpoint {
-    /// The name of the one server, or none for the aggregate.
-    pub(crate) fn server_name(&self) -> Option<&str> {
+    /// What it is called: the name of the one server, `profiles/NAME`, or nothing for the aggregate.
+    pub(crate) fn place(&self) -> Option<&str> {
         match self {
             Self::All => None,
+            Self::Profile(at) => Some(at.place()),
             Self::Server(server) => Some(server.name()),
+        }
+    }
+
+    /// Whether it was taken away since it was found.
+    pub(crate) fn is_gone(&self, shared: &Shared) -> bool {
+        match self {
+            Self::All | Self::Server(_) => false,
+            Self::Profile(at) => at.now(shared).is_none(),
         }
     }
 
@@ -54,13 +70,20 @@ impl Endpoint {
     fn servers(&self, shared: &Shared) -> Vec<ServerHandle> {
         match self {
             Self::All => shared.manager.servers(),
+            Self::Profile(at) => profiles::servers_at(shared, at.name()),
             Self::Server(server) => vec![server.clone()],
         }
     }
 
-    /// What a client sees of several servers at once.
-    fn publication(&self, shared: &Shared, who: &Viewer) -> Arc<Publication> {
-        view::of_all(shared, who)
+    /// What a client sees of several servers at once. For the endpoint of one server that is what it sees of all.
+    pub(crate) fn publication(&self, shared: &Shared, who: &Viewer) -> Arc<Publication> {
+        match self {
+            Self::All | Self::Server(_) => view::of_all(shared, who),
+            Self::Profile(at) => match at.now(shared) {
+                Some(profile) => view::of_profile(shared, who, &profile),
+                None => Arc::default(),
+            },
+        }
     }
 
     /// Sees to it that it becomes known what the servers list to this client. Waits for nothing.
@@ -73,9 +96,12 @@ impl Endpoint {
     /// Waits a moment for what is about to be known: the first listings of the first moments, and what the servers list to
     /// clients of this kind if nobody knows it, because many clients list once and never again.
     pub(crate) async fn ready(&self, shared: &Arc<Shared>, who: &Viewer) {
+        let grace = Duration::from_millis(shared.settings.own_listing_ms);
+        if matches!(self, Self::All | Self::Profile(_)) && !view::all_listed(shared) {
+            view::started(shared, &self.servers(shared), grace).await;
+        }
         self.settled(shared).await;
         if who.may_differ() {
-            let grace = Duration::from_millis(shared.settings.own_listing_ms);
             view::looked(shared, &self.servers(shared), who, grace).await;
         }
     }
@@ -90,7 +116,12 @@ impl Endpoint {
         cursor: Option<&str>,
     ) -> Result<Page, Fault> {
         match self {
-            Self::All => pages::of_all(shared, self, &self.publication(shared, who), what, cursor),
+            Self::All | Self::Profile(_) if searched(shared, self, what.0) => {
+                discovery::page(cursor)
+            }
+            Self::All | Self::Profile(_) => {
+                pages::of_all(shared, self, &self.publication(shared, who), what, cursor)
+            }
             Self::Server(server) => {
                 let catalog = catalog(shared, server).await?;
                 let catalog = who.own(server).unwrap_or(catalog);
@@ -109,7 +140,7 @@ impl Endpoint {
     /// The text of a tool as a client sees it, to check headers against its schema.
     pub(crate) fn tool(&self, shared: &Shared, who: &Viewer, name: &str) -> Option<Bytes> {
         match self {
-            Self::All => {
+            Self::All | Self::Profile(_) => {
                 let publication = self.publication(shared, who);
                 publication.tools.find(name).map(|tool| tool.raw.clone())
             }
@@ -127,10 +158,15 @@ impl Endpoint {
     /// has nothing.
     pub(crate) fn digests(&self, shared: &Shared, who: &Viewer) -> Told {
         match self {
-            Self::All => {
+            Self::All | Self::Profile(_) => {
                 let publication = self.publication(shared, who);
+                let searched = searched(shared, self, ListKind::Tools);
                 Told {
-                    tools: Some(publication.tools.digest),
+                    tools: Some(if searched {
+                        discovery::digest()
+                    } else {
+                        publication.tools.digest
+                    }),
                     prompts: Some(publication.prompts.digest),
                     resources: Some(publication.resources.digest),
                     templates: Some(publication.templates.digest),
@@ -162,7 +198,7 @@ impl Endpoint {
     ) -> Result<(ServerHandle, Box<str>), Fault> {
         match self {
             Self::Server(server) => Ok((server.clone(), uri.into())),
-            Self::All => {
+            Self::All | Self::Profile(_) => {
                 let publication = self.publication(shared, who);
                 let (owner, upstream) = publication.locate(uri).ok_or_else(|| no_resource(uri))?;
                 Ok((handle(shared, owner)?, upstream.into()))
@@ -173,7 +209,7 @@ impl Endpoint {
     /// Waits for the first listings of the first moments, where that says more than not to wait.
     pub(crate) async fn settled(&self, shared: &Shared) {
         match self {
-            Self::All => settle(shared).await,
+            Self::All | Self::Profile(_) => self.settle(shared).await,
             Self::Server(_) => {}
         }
     }
@@ -189,7 +225,7 @@ impl Endpoint {
     ) -> Result<(), Fault> {
         let publication = match self {
             Self::Server(_) => return Ok(()),
-            Self::All => self.publication(shared, who),
+            Self::All | Self::Profile(_) => self.publication(shared, who),
         };
         let listing = match message.method() {
             Some(method::TOOLS_CALL) => &publication.tools,
@@ -229,7 +265,7 @@ impl Endpoint {
                 server: server.clone(),
                 request: request(message)?,
             }),
-            Self::All => {
+            Self::All | Self::Profile(_) => {
                 let publication = self.publication(shared, who);
                 match message.method().unwrap_or_default() {
                     method::TOOLS_CALL => named(shared, message, &["params", "name"], |name| {
@@ -249,6 +285,9 @@ impl Endpoint {
                     other => {
                         let owner =
                             others::owner(&shared.task_owners, &publication, &message, other)?;
+                        if !publication.servers.contains_key(&owner) {
+                            return Err(Fault::no_method(other));
+                        }
                         Ok(Routed {
                             server: handle(shared, &owner)?,
                             request: request(message)?,
@@ -258,6 +297,37 @@ impl Endpoint {
             }
         }
     }
+
+    /// Waits until every server that is on its way for the first time has listed, but only in the first moments of the
+    /// gateway: many clients list once and never again, and a list that is asked for while everything starts should not be
+    /// empty (F15, F16). A slow server costs a client this grace at most once, and delays nobody after it (law 27).
+    async fn settle(&self, shared: &Shared) {
+        let grace = Duration::from_millis(shared.settings.startup_grace_ms);
+        let mut version = shared.manager.published();
+        while shared.started.elapsed() < grace {
+            version.mark_unchanged();
+            let publication = shared.manager.publication();
+            let on_its_way = |server: &ServerHandle| {
+                !publication.servers.contains_key(server.name())
+                    && matches!(server.status().state, "connecting" | "draining" | "backoff")
+            };
+            if !self.servers(shared).iter().any(on_its_way) {
+                return;
+            }
+            tokio::select! {
+                // Cancel-safe: a watch keeps what was not seen.
+                changed = version.changed() => if changed.is_err() { return },
+                // Cancel-safe: sleeps and tokens hold nothing. The step notices servers that park instead of listing.
+                () = tokio::time::sleep(SETTLE_STEP) => {}
+                () = shared.ending.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// Whether tools are not listed here but searched for.
+fn searched(shared: &Shared, endpoint: &Endpoint, kind: ListKind) -> bool {
+    kind == ListKind::Tools && profiles::discovery(shared, endpoint) == Discovery::Search
 }
 
 /// A server that is switched off has no items at all (law 5): what it had is as unknown as anything else.
@@ -271,32 +341,6 @@ fn could_own(server: &str, exposed: &str) -> bool {
     sample
         .strip_suffix('x')
         .is_some_and(|prefix| prefix.ends_with("__") && exposed.starts_with(prefix))
-}
-
-/// Waits until every server that is on its way for the first time has listed, but only in the first moments of the
-/// gateway: many clients list once and never again, and a list that is asked for while everything starts should not be
-/// empty (F15, F16). A slow server costs a client this grace at most once, and delays nobody after it (law 27).
-async fn settle(shared: &Shared) {
-    let grace = Duration::from_millis(shared.settings.startup_grace_ms);
-    let mut version = shared.manager.published();
-    while shared.started.elapsed() < grace {
-        version.mark_unchanged();
-        let publication = shared.manager.publication();
-        let on_its_way = |server: &ServerHandle| {
-            !publication.servers.contains_key(server.name())
-                && matches!(server.status().state, "connecting" | "draining" | "backoff")
-        };
-        if !shared.manager.servers().iter().any(on_its_way) {
-            return;
-        }
-        tokio::select! {
-            // Cancel-safe: a watch keeps what was not seen.
-            changed = version.changed() => if changed.is_err() { return },
-            // Cancel-safe: sleeps and tokens hold nothing. The step notices servers that park instead of listing.
-            () = tokio::time::sleep(SETTLE_STEP) => {}
-            () = shared.ending.cancelled() => return,
-        }
-    }
 }
 
 /// The catalog of one server that clients may see. `Err` says why there is none: a server that is switched off has no
@@ -347,7 +391,11 @@ async fn wake(server: &ServerHandle) {
     if server.status().state == "idle" {
         let asked = Request::new(method::TOOLS_LIST, Some("{}"));
         // Whatever it answers: its catalog comes from its own listing.
-        drop(server.request(asked, CallOptions::default()).await);
+        let options = CallOptions {
+            origin: Some(Arc::new(Origin::new("gateway"))),
+            ..CallOptions::default()
+        };
+        drop(server.request(asked, options).await);
     }
     std::future::pending().await
 }

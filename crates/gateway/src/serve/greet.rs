@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 
+use mainstay::config::Discovery;
 use mainstay::{Catalog, Publication};
 use mainstay_wire::{Era, Revision, json_string, raw};
 
 use super::Shared;
 use super::endpoint::{Endpoint, catalog};
 use super::fault::Fault;
+use super::view::Viewer;
+use super::{discovery, profiles};
 
 /// Instructions of one server on the aggregate, and of all of them together, in bytes.
 const INSTRUCTIONS_OF_ONE_BYTES_MAX: usize = 4 * 1024;
@@ -45,14 +48,18 @@ impl Endpoint {
     /// clients ask again and get a precise error instead of nothing.
     pub(crate) async fn face(&self, shared: &Shared, era: Era) -> Face {
         match self {
-            Self::All => {
+            Self::All | Self::Profile(_) => {
                 // In the first moments: most clients ask once, and what is declared then stays for them.
                 self.settled(shared).await;
-                let publication = shared.manager.publication();
+                let publication = self.publication(shared, &Viewer::plain());
+                let advice = match profiles::discovery(shared, self) {
+                    Discovery::Search => Some(discovery::ADVICE),
+                    Discovery::List => None,
+                };
                 Face {
                     capabilities: aggregate(&publication, era),
                     info: own_info().to_owned(),
-                    instructions: joined_instructions(&publication),
+                    instructions: joined_instructions(&publication, advice),
                 }
             }
             Self::Server(server) => match catalog(shared, server).await {
@@ -65,7 +72,7 @@ impl Endpoint {
     /// The info object that results carry towards modern clients.
     pub(crate) fn info(&self, shared: &Shared) -> String {
         match self {
-            Self::All => own_info().to_owned(),
+            Self::All | Self::Profile(_) => own_info().to_owned(),
             Self::Server(server) => shared
                 .manager
                 .publication()
@@ -78,10 +85,12 @@ impl Endpoint {
 
     /// Whether it makes sense to subscribe to a resource here. A server that was not greeted yet may come to offer it.
     pub(crate) fn may_subscribe(&self, shared: &Shared) -> bool {
-        let publication = shared.manager.publication();
+        let publication = self.publication(shared, &Viewer::plain());
         let mut catalogs = publication.servers.values();
         match self {
-            Self::All => catalogs.any(|catalog| catalog.greeting.may_subscribe()),
+            Self::All | Self::Profile(_) => {
+                catalogs.any(|catalog| catalog.greeting.may_subscribe())
+            }
             Self::Server(server) => publication
                 .servers
                 .get(server.name())
@@ -92,7 +101,7 @@ impl Endpoint {
     /// Whether changes of a kind of listing (`tools`, `prompts`, `resources`) can happen here at all.
     pub(crate) fn offers(&self, shared: &Shared, kind: &str) -> bool {
         match self {
-            Self::All => true,
+            Self::All | Self::Profile(_) => true,
             Self::Server(server) => match shared.manager.publication().servers.get(server.name()) {
                 Some(catalog) => catalog.greeting.declares(kind),
                 // Not greeted yet: it may come to offer anything.
@@ -136,8 +145,11 @@ fn aggregate(publication: &Publication, era: Era) -> String {
 }
 
 /// What the servers advise, each under its name. What finds no room is left out, visibly.
-fn joined_instructions(publication: &Publication) -> Option<String> {
+fn joined_instructions(publication: &Publication, advice: Option<&str>) -> Option<String> {
     let mut joined = String::new();
+    if let Some(advice) = advice {
+        joined.push_str(&format!("{advice}\n\n"));
+    }
     let mut left_out = 0;
     for (server, catalog) in &publication.servers {
         let Some(text) = catalog

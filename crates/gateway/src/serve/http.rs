@@ -59,7 +59,7 @@ where
             return match shared.recorder.get() {
                 None => reply,
                 Some(recorder) => recorder
-                    .exchange(endpoint.server_name(), headers, Era::Legacy)
+                    .exchange(endpoint.place(), headers, Era::Legacy)
                     .answered(reply),
             };
         }
@@ -82,7 +82,7 @@ where
     let message = match read(body, shared.settings.limits.message_bytes_max, pace).await {
         Ok(text) if batch::is_array(&text) && !claims_modern(headers) => {
             let exchange = shared.recorder.get().map(|recorder| {
-                let exchange = recorder.exchange(endpoint.server_name(), headers, Era::Legacy);
+                let exchange = recorder.exchange(endpoint.place(), headers, Era::Legacy);
                 exchange.came(text.clone());
                 exchange
             });
@@ -102,7 +102,7 @@ where
     let headers = &head.headers;
     let era = era(headers, &message);
     let exchange = shared.recorder.get().map(|recorder| {
-        let exchange = recorder.exchange(endpoint.server_name(), headers, era);
+        let exchange = recorder.exchange(endpoint.place(), headers, era);
         exchange.came(&message);
         exchange
     });

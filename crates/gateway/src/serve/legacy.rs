@@ -20,6 +20,7 @@ use super::adapt::Recipient;
 use super::body::{self, Reply, TextStream};
 use super::bridge::legacy::Client;
 use super::call::{self, Caller};
+use super::discovery::{self, Met};
 use super::endpoint::Endpoint;
 use super::endpoint::others::Issuer;
 use super::fault::{Fault, LIMIT_REACHED};
@@ -181,9 +182,7 @@ fn find(
     headers: &HeaderMap,
 ) -> Result<Arc<Session>, Lost> {
     let header = headers.get(headers::SESSION_ID).ok_or(Lost::Missing)?;
-    let found = shared
-        .sessions
-        .find(header.as_bytes(), endpoint.server_name());
+    let found = shared.sessions.find(header.as_bytes(), endpoint.place());
     let session = found.map_err(Lost::NoRoom)?.ok_or(Lost::Unknown)?;
     subscriptions::revive(shared, endpoint, &session);
     Ok(session)
@@ -211,7 +210,7 @@ pub(crate) async fn open(
     let told = Told::now(shared, endpoint, &Viewer::of(face));
     let face = endpoint.face(shared, Era::Legacy).await;
     let opening = Opening {
-        server: endpoint.server_name().map(Into::into),
+        server: endpoint.place().map(Into::into),
         revision: params.negotiated(),
         client_info: params.client_info.map(|info| info.raw.into()),
         client_capabilities: params.capabilities.into(),
@@ -411,6 +410,12 @@ async fn pass_on(
     id: Id,
     message: Message,
 ) -> Reply {
+    let who = (session.viewer(), Era::Legacy);
+    let message = match discovery::meet(shared, endpoint, who, message) {
+        Ok(Met::Goes(message)) => message,
+        Ok(Met::Answered(result)) => return answer(&id, &result),
+        Err(wrong) => return fault(&id, &wrong),
+    };
     let progress_token = CallView::of(&message).progress_token.map(Into::into);
     let method = message.method().unwrap_or_default().into();
     let info = session.opening.client_info.as_deref();

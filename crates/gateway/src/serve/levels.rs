@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::endpoint::Routed;
 use super::fault::Fault;
+use super::profiles;
 use super::sessions::Session;
 
 /// What a server is told when nobody wants a level any more, and what a session hears that never asked for one once
@@ -228,7 +229,8 @@ pub(crate) struct SessionLevel(Mutex<Held>);
 
 #[derive(Debug, Default)]
 struct Held {
-    lease: Option<LevelLease>,
+    /// One for each server that is to be told; one without a name for all of them.
+    leases: Vec<LevelLease>,
     ended: bool,
 }
 
@@ -241,7 +243,7 @@ impl SessionLevel {
     pub(crate) fn close(&self) {
         let mut held = self.lock();
         held.ended = true;
-        held.lease = None;
+        held.leases.clear();
     }
 }
 
@@ -274,12 +276,27 @@ fn wrong(place: &str) -> Fault {
 }
 
 fn hold(shared: &Arc<Shared>, session: &Session, level: LogLevel) {
+    let place = session.opening.server.as_deref();
+    let wanted: Vec<Option<Box<str>>> = match place.and_then(profiles::name_of) {
+        Some(profile) => {
+            let servers = profiles::servers_at(shared, profile).into_iter();
+            servers.map(|server| Some(server.name().into())).collect()
+        }
+        None => vec![place.map(Into::into)],
+    };
     let mut held = session.level.lock();
-    if !held.ended && held.lease.as_ref().is_none_or(|lease| lease.level != level) {
-        let server = session.opening.server.as_deref();
-        // The new one first: the server is not told of a level in between.
-        let lease = LevelLease::new(shared, server, level, false);
-        held.lease = Some(lease);
+    let there = held.leases.iter();
+    let is_there = there
+        .clone()
+        .all(|lease| lease.level == level && !lease.lingers)
+        && there.map(|lease| &lease.server).eq(wanted.iter());
+    if !held.ended && !is_there {
+        // The new ones first: no server is told of a level in between.
+        let leases = wanted
+            .iter()
+            .map(|server| LevelLease::new(shared, server.as_deref(), level, false))
+            .collect();
+        held.leases = leases;
     }
 }
 

@@ -21,6 +21,7 @@ use super::adapt::Recipient;
 use super::body::{self, Reply};
 use super::bridge;
 use super::call::{self, Caller};
+use super::discovery::{self, Met};
 use super::endpoint::Endpoint;
 use super::endpoint::others::Issuer;
 use super::fault::{Fault, LIMIT_REACHED, shown};
@@ -338,16 +339,24 @@ async fn pass_on(
     id: Id,
     message: Message,
 ) -> Reply {
+    let who = Viewer::of_request(&message);
+    let message = match discovery::meet(shared, endpoint, (&who, Era::Modern), message) {
+        Ok(Met::Goes(message)) => message,
+        Ok(Met::Answered(result)) => {
+            let answer = Message::result_of(&id, &result);
+            return body::json(StatusCode::OK, Parts::from(answer));
+        }
+        Err(wrong) => return fault(Some(&id), &wrong),
+    };
     let view = CallView::of(&message);
     let progress_token = view.progress_token.map(Into::into);
     let face = face_of(&message);
-    let who = Viewer::of_request(&message);
     let origin = whence::origin(endpoint, face.info.as_deref(), &message, headers);
     let method = message.method().unwrap_or_default().into();
     if let Err(wrong) = endpoint.listed(shared, &who, &message).await {
         return fault(Some(&id), &modern_code(wrong));
     }
-    let asked = bridge::modern::Request::of(shared, message.clone(), endpoint.server_name());
+    let asked = bridge::modern::Request::of(shared, message.clone(), endpoint.place());
     let asked = match asked {
         Ok(asked) => asked,
         Err(wrong) => return fault(Some(&id), &wrong),

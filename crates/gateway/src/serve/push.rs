@@ -162,6 +162,9 @@ pub(crate) fn session_stream(
         let silent_until = Instant::now() + state.common.keep_alive();
         loop {
             state.changes.mark_unchanged();
+            if state.common.endpoint.is_gone(&state.common.shared) {
+                return Step::End(None);
+            }
             let now = state.common.now();
             if let Some(method) = due(&state.open, &now) {
                 return Step::Say(events::frame(Message::notification(method, None).into()));
@@ -236,6 +239,9 @@ pub(crate) fn listen_stream(
         let silent_until = Instant::now() + state.common.keep_alive();
         loop {
             state.changes.mark_unchanged();
+            if state.common.endpoint.is_gone(&state.common.shared) {
+                return Step::End(Some(ended(&state.id)));
+            }
             let now = state.common.now();
             if let Some(method) = state.told.next(&now, state.wanted) {
                 let params = format!("{{\"_meta\":{}}}", subscription(&state.id));

@@ -22,6 +22,7 @@ pub(crate) fn origin(
 ) -> Arc<Origin> {
     let door = match endpoint {
         Endpoint::All => "/mcp".to_owned(),
+        Endpoint::Profile(at) => format!("/profiles/{}/mcp", at.name()),
         Endpoint::Server(server) => format!("/servers/{}/mcp", server.name()),
     };
     let mut origin = Origin::new(door);

@@ -125,7 +125,11 @@ function route() {
   fill(main);
   view = next;
   next.mount(main, inner, new URLSearchParams(query || ''));
-  for (const link of byId('places').querySelectorAll('a')) setAttribute(link, 'aria-current', link.parentElement.dataset.place === entry[0] ? 'page' : null);
+  for (const link of byId('places').querySelectorAll('a')) {
+    const here = link.parentElement.dataset.place === entry[0];
+    setAttribute(link, 'aria-current', here ? 'page' : null);
+    if (here) link.scrollIntoView({ block: 'nearest', inline: 'center' });
+  }
   window.scrollTo(0, 0);
   // Whoever moved by keyboard is told where they are now; on the first page the browser says it itself.
   if (!first) main.querySelector('h1')?.focus({ preventScroll: true });

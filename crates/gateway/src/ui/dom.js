@@ -59,26 +59,27 @@ function setAttribute(element, name, value) {
 
 /** Keeps the children of `parent` in step with `items`, each known by a key, without touching what stays. */
 function keyed(parent, items, keyOf, make, update) {
+  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
+  const wanted = new Set(items.map((item) => String(keyOf(item))));
   const there = new Map();
-  for (const child of parent.children) there.set(child.dataset.key, child);
+  for (const child of [...parent.children]) {
+    if (wanted.has(child.dataset.key)) there.set(child.dataset.key, child);
+    else child.remove();
+  }
   let place = parent.firstElementChild;
   for (const item of items) {
     const key = String(keyOf(item));
     let child = there.get(key);
-    if (child) {
-      there.delete(key);
-    } else {
+    if (!child) {
       child = make(item);
       child.dataset.key = key;
     }
     if (update) update(child, item);
-    if (child === place) {
-      place = place.nextElementSibling;
-    } else {
-      parent.insertBefore(child, place);
-    }
+    if (child === place) place = place.nextElementSibling;
+    else parent.insertBefore(child, place);
   }
-  for (const gone of there.values()) gone.remove();
+  // What was moved has lost the focus.
+  if (focused?.isConnected && document.activeElement !== focused) focused.focus({ preventScroll: true });
 }
 
 function button(words, action, attributes) {

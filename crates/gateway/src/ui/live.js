@@ -2,24 +2,32 @@
 
 const ROWS_MAX = 300;
 
+const CALL_HEADS = [['Time', ''], ['Server', ''], ['What', ''], ['Client', 'c-client'], ['Outcome', ''], ['Queue', 'num c-queue'], ['Server time', 'num'], ['Size', 'num c-size']];
+
+function headRow(heads) {
+  return el('thead', {}, el('tr', {}, heads.map(([words, kind]) => el('th', { scope: 'col', class: kind || null }, words))));
+}
+
 function callTable(records, withServer) {
-  const heads = ['Time', withServer ? 'Server' : null, 'What', 'Client', 'Outcome', 'Queue', 'Server time', 'Size'].filter(Boolean);
-  return el('div', { class: 'sheet' }, el('table', { class: 'calls' }, el('caption', { class: 'hidden' }, 'Calls, newest first'),
-    el('thead', {}, el('tr', {}, heads.map((head) => el('th', { scope: 'col' }, head)))),
-    el('tbody', {}, records.map((record) => callRow(record, withServer)))));
+  return el('table', { class: 'calls' }, el('caption', { class: 'hidden' }, 'Calls, newest first'),
+    headRow(CALL_HEADS.filter(([words]) => withServer || words !== 'Server')),
+    el('tbody', {}, records.map((record) => callRow(record, withServer))));
 }
 
 function callRow(record, withServer) {
+  const sub = (text) => (text ? el('span', { class: 'sub' }, text) : null);
+  // A tool error has no other cause than itself.
+  const cause = record.cause && record.cause.replaceAll('-', '').toLowerCase() !== record.outcome.toLowerCase() ? record.cause : '';
   return el('tr', {},
     el('td', { class: 'nowrap' }, when(record.atUnixMs)),
     withServer ? el('td', {}, el('a', { href: `#/servers/${encodeURIComponent(record.server)}` }, record.server)) : null,
-    el('td', {}, el('span', { class: 'strong' }, record.tool || record.method), record.traceId ? el('span', { class: 'sub' }, `trace ${record.traceId}`) : null,
+    el('td', {}, el('span', { class: 'strong' }, record.tool || record.method), sub(record.traceId ? `trace ${record.traceId}` : ''),
       record.arguments !== undefined && record.arguments !== null ? el('span', { class: 'sub code' }, JSON.stringify(record.arguments)) : null),
-    el('td', {}, record.client || '–', el('span', { class: 'sub' }, record.endpoint)),
-    el('td', {}, outcomeChip(record.outcome), record.cause ? el('span', { class: 'sub' }, record.cause) : null, record.attempts > 1 ? el('span', { class: 'sub' }, `${record.attempts} attempts`) : null),
-    el('td', { class: 'num' }, span(record.queuedMs)),
+    el('td', { class: 'c-client' }, record.client || '', sub(record.endpoint)),
+    el('td', {}, outcomeChip(record.outcome), sub(cause), sub(record.attempts > 1 ? `${record.attempts} attempts` : '')),
+    el('td', { class: 'num c-queue' }, span(record.queuedMs)),
     el('td', { class: 'num' }, span(record.servedMs)),
-    el('td', { class: 'num' }, bytes(record.resultBytes)));
+    el('td', { class: 'num c-size' }, bytes(record.resultBytes)));
 }
 
 /** A view of a stream: rows on top, a filter, a stop for reading. */
@@ -42,7 +50,7 @@ function streamView({ title, path, nothing, server, text, row, heads, past }) {
           this.show();
         })), this.pause),
         el('div', { class: 'sheet' }, el('table', { class: 'calls' }, el('caption', { class: 'hidden' }, `${title}, newest first`),
-          el('thead', {}, el('tr', {}, heads.map((head) => el('th', { scope: 'col' }, head)))), this.body)),
+          headRow(heads), this.body)),
         this.none,
       ]);
       this.start();
@@ -114,7 +122,7 @@ const callsView = streamView({
   path: '/api/v1/calls?follow=1',
   past: async () => (await api.get('/api/v1/calls?recent=200')).calls || [],
   nothing: 'Calls of clients show up here as they end.',
-  heads: ['Time', 'Server', 'What', 'Client', 'Outcome', 'Queue', 'Server time', 'Size'],
+  heads: CALL_HEADS,
   text: (record) => `${record.server} ${record.tool || ''} ${record.method} ${record.client || ''} ${record.outcome} ${record.endpoint}`,
   row: (record) => callRow(record, true),
 });
@@ -123,7 +131,7 @@ const eventsView = streamView({
   title: 'Events',
   path: '/api/v1/events?recent=300',
   nothing: 'What happens to servers shows up here.',
-  heads: ['Time', 'Server', 'What'],
+  heads: [['Time'], ['Server'], ['What']],
   text: (event) => `${event.server || ''} ${event.type} ${eventWords(event)}`,
   row: (event) => el('tr', {},
     el('td', { class: 'nowrap' }, event.atUnixMs ? when(event.atUnixMs) : ''),

@@ -22,7 +22,7 @@ const serverView = {
     this.restart = button('Restart', () => this.order('restart', `Restart ${name}?`, 'Calls that are running get the drain time to end. Clients keep their tools and wait.', 'Restart'));
     this.toggle = button('Disable', () => this.switch());
     put(this.orders, [this.restart, this.toggle]);
-    const card = (title, ...inner) => el('section', { class: title === 'Status' ? 'card tall' : 'card', 'aria-label': title }, el('h2', {}, title), inner);
+    const card = (title, ...inner) => el('section', { class: { Status: 'card tall', 'Recent calls': 'card wide' }[title] || 'card', 'aria-label': title }, el('h2', {}, title), inner);
     put(main, [
       el('nav', { class: 'crumbs', 'aria-label': 'Where you are' }, el('a', { href: '#/servers' }, 'Servers'), ' / ', name),
       el('div', { class: 'head' }, el('h1', { tabindex: '-1' }, name), this.chip, this.orders),
@@ -31,8 +31,8 @@ const serverView = {
         card('Status', this.facts),
         card('Timeline', this.timeline, this.history),
         card('What it offers', this.catalog),
-        card('Recent calls', this.calls),
-        card('Connections', this.connections)),
+        card('Connections', this.connections),
+        card('Recent calls', this.calls)),
       el('section', { class: 'card', 'aria-label': 'Log' }, el('div', { class: 'row spread' }, el('h2', {}, 'Log (stderr)'), this.logEnd), this.log),
     ]);
     this.stream = new Stream(() => {
@@ -122,7 +122,7 @@ const serverView = {
       ['Generation', `${server.generation}${server.proven ? ', proven healthy' : ''}`],
       ['Process', server.process ? `${server.process.pid ?? server.pid ?? '–'}: ${server.process.processes > 1 ? `${server.process.processes} processes` : 'one process'}, ${bytes(server.process.rssBytes)}, ${Number(server.process.cpuPercent || 0).toFixed(0)} % CPU` : server.pid ? String(server.pid) : '–'],
       ['Calls', `${count(callsOf(server))}${calls.perMinute !== undefined ? `, ${count(Math.round(calls.perMinute))} per minute` : ''}${server.inFlight ? `, ${server.inFlight} in flight` : ''}${server.waiting ? `, ${server.waiting} waiting` : ''}`],
-      ['Time', calls.p50Ms === undefined || calls.p50Ms === null ? '–' : `p50 ${span(calls.p50Ms)}, p95 ${span(calls.p95Ms)}, in queue ${span(calls.p50QueueMs)}`],
+      ['Time', !callsOf(server) || calls.p50Ms === undefined || calls.p50Ms === null ? '–' : `p50 ${span(calls.p50Ms)}, p95 ${span(calls.p95Ms)}, in queue ${span(calls.p50QueueMs)}`],
       ['Data', calls.bytesIn === undefined ? null : `${bytes(calls.bytesIn)} in, ${bytes(calls.bytesOut)} out`],
       ['Failures', failed.length ? failed.join(', ') : 'none'],
       ['Restarts', count(restartsOf(server))],
@@ -157,7 +157,7 @@ const serverView = {
       fill(this.calls, el('p', { class: 'dim' }, `${count(callsOf(live.servers.get(this.name) || {}))} answered. Single calls are not kept here.`));
       return;
     }
-    fill(this.calls, records.length ? callTable([...records].reverse(), false) : el('p', { class: 'dim' }, 'No calls yet.'));
+    fill(this.calls, records.length ? el('div', { class: 'sheet recent', tabindex: '0', role: 'region', 'aria-label': 'Recent calls' }, callTable([...records].reverse(), false)) : el('p', { class: 'dim' }, 'No calls yet.'));
   },
 
   showCatalog(catalog) {

@@ -187,7 +187,7 @@ function updateRow(row, server) {
   setText(parts.calls.firstElementChild, count(callsOf(server)) + (server.inFlight ? ` (${server.inFlight} now)` : ''));
   drawSpark(parts.spark, live.pulse.get(server.name) || []);
   const calls = server.calls || {};
-  setText(parts.time, calls.p50Ms === undefined || calls.p50Ms === null ? '–' : `${span(calls.p50Ms)} / ${span(calls.p95Ms)}`);
+  setText(parts.time, !callsOf(server) || calls.p50Ms === undefined || calls.p50Ms === null ? '–' : `${span(calls.p50Ms)} / ${span(calls.p95Ms)}`);
   const failures = sumOf(failuresOf(server));
   setText(parts.failures, count(failures));
   setAttribute(parts.failures, 'data-some', failures > 0 ? 'yes' : null);

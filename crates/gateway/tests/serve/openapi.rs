@@ -58,6 +58,7 @@ const ASKS: &[Ask] = &[
     ask("approveTools", "/api/v1/servers/one/approve", 409),
     ask("approveTools", "/api/v1/servers/one/approve", 400).with("[]"),
     ask("approveTools", "/api/v1/servers/nope/approve", 404),
+    ask("getProfiles", "/api/v1/profiles", 200),
     ask("getLogs", "/api/v1/servers/gone/logs?lines=3", 200),
     ask("getLogs", "/api/v1/servers/gone/logs?lines=many", 400),
     ask("getLogs", "/api/v1/servers/nope/logs", 404),

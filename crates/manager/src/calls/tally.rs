@@ -19,6 +19,7 @@ use crate::catalog::unix_ms;
 use crate::error::CallError;
 use crate::latency::Sample;
 use crate::request::{Answer, CallOptions, Request};
+use crate::secrets::Hidden;
 use crate::slot::Slot;
 
 /// Watches one call.
@@ -180,7 +181,7 @@ impl<'a> Tally<'a> {
             arguments: self
                 .request
                 .filter(|_| self.slot.events.keeps_arguments())
-                .and_then(arguments),
+                .and_then(|request| arguments(request, self.slot.events.hidden())),
         }
     }
 }
@@ -289,10 +290,10 @@ impl Names {
     }
 }
 
-fn arguments(request: &Request) -> Option<Box<RawValue>> {
+fn arguments(request: &Request, hidden: &Hidden) -> Option<Box<RawValue>> {
     let raw = request.effective_member(&["params", "arguments"])?;
     let kept = if raw.len() <= ARGUMENTS_BYTES_MAX {
-        raw.to_owned()
+        hidden.scrub(raw)
     } else {
         format!("\"{} bytes\"", raw.len())
     };

@@ -21,7 +21,6 @@ const NAME_CHARS_MAX: usize = 64;
 /// How clients find tools on an endpoint of several servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
-#[non_exhaustive]
 pub enum Discovery {
     /// All tools are listed.
     #[default]

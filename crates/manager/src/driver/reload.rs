@@ -161,7 +161,6 @@ impl Driver {
             slot.set_over_sse(false);
             slot.family.modern_only.store(false, Ordering::Relaxed);
         }
-        slot.events.hidden().cover(&config);
         let config = Arc::new(config);
         let all = std::iter::once(Arc::clone(&slot)).chain(self.further_of(slot.id));
         for one in all.collect::<Vec<_>>() {
@@ -187,7 +186,10 @@ impl Driver {
                 self.step(changed(&slot, &config, anew), effects);
             }
         }
-        self.open_kept(slot.id, effects);
+        if !anew && slot.current.load().is_some() {
+            // What is to stand ready may be more than before. A new connection opens what it needs itself.
+            self.open_kept(slot.id, effects);
+        }
         // What is known of it is shown as the new entry has it, whether or not it is connected anew (F214).
         self.reshape(slot.id);
     }

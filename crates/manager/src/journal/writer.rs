@@ -11,12 +11,15 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::segments::{Bounds, LINE_BYTES_MAX, Open};
-use super::{Entry, Face, JournalConfig};
+use super::{Entry, Face, JournalConfig, WAITING_MAX};
 use crate::catalog::unix_ms;
 use crate::secrets::Hidden;
 
 /// What is written in one piece at most, beyond one line.
 const BATCH_BYTES: usize = 64 * 1024;
+
+/// From the first record on, more of them are waited for this long: what a kill costs at most.
+const GATHERING: Duration = Duration::from_millis(20);
 
 /// A disk that failed is tried again after this long, and then ever more rarely.
 const AGAIN_MIN: Duration = Duration::from_secs(1);
@@ -79,11 +82,12 @@ impl Writer {
         self.flush();
         while let Ok(entry) = entries.recv() {
             self.take(&entry);
-            while self.batch.len() < BATCH_BYTES {
-                match entries.try_recv() {
-                    Ok(entry) => self.take(&entry),
-                    Err(_) => break,
-                }
+            if !self.face.closing.load(Ordering::Acquire) {
+                // While it sleeps nobody has to wake it, which is what a record costs its caller most.
+                std::thread::park_timeout(GATHERING);
+            }
+            for entry in entries.try_iter().take(WAITING_MAX) {
+                self.take(&entry);
             }
             self.flush();
             if self.face.closing.load(Ordering::Acquire) {

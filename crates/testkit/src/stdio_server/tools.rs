@@ -145,6 +145,11 @@ pub(crate) fn call(server: &Server, id: &Value, params: &Value) -> Option<Answer
         "ask" => server.ask(id, &arguments["text"])?,
         "touch" => touch(server, &arguments["uri"]),
         "set_tools" => set_tools(server, &arguments["names"]),
+        // Not listed unless somebody sets it.
+        "fail" => {
+            let content = json!([{"type": "text", "text": "it failed"}]);
+            return Some(Ok(json!({"content": content, "isError": true})));
+        }
         "inquire" if params["_meta"][META_VERSION].is_string() => {
             return Some(Ok(asks::modern(params)));
         }

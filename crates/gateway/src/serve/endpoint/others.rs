@@ -93,7 +93,7 @@ impl Issuer {
     pub(crate) fn of(shared: &Arc<Shared>, endpoint: &Endpoint, routed: &Routed) -> Option<Self> {
         match endpoint {
             Endpoint::Server(_) => return None,
-            Endpoint::All => {}
+            Endpoint::All | Endpoint::Profile(_) => {}
         }
         let publication = shared.manager.publication();
         let server = routed.server.name();
