@@ -50,6 +50,8 @@ mod routing;
 mod search;
 #[path = "serve/sessions.rs"]
 mod sessions;
+#[path = "serve/shaping.rs"]
+mod shaping;
 #[path = "serve/slow.rs"]
 mod slow;
 #[path = "serve/subscriptions.rs"]

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use mainstay::catalog::Hidden;
 use mainstay::config::Discovery;
 use mainstay::publish::Published;
-use mainstay::{CallError, CallOptions, Catalog, Publication, Refusal, Request, ServerHandle};
+use mainstay::{
+    CallError, CallOptions, Catalog, Origin, Publication, Refusal, Request, ServerHandle,
+};
 use mainstay_wire::{Era, ListKind, Message, json_string, method, raw};
 use serde_json::json;
 use tokio::time::Instant;
@@ -389,7 +391,11 @@ async fn wake(server: &ServerHandle) {
     if server.status().state == "idle" {
         let asked = Request::new(method::TOOLS_LIST, Some("{}"));
         // Whatever it answers: its catalog comes from its own listing.
-        drop(server.request(asked, CallOptions::default()).await);
+        let options = CallOptions {
+            origin: Some(Arc::new(Origin::new("gateway"))),
+            ..CallOptions::default()
+        };
+        drop(server.request(asked, options).await);
     }
     std::future::pending().await
 }
