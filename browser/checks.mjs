@@ -24,11 +24,12 @@ async function settled(page) {
   await page.waitForFunction(() => live.status !== null && document.querySelector('#main').textContent.length > 40);
 }
 
-const noSidewaysScroll = (page) => page.evaluate(() => {
+/** What sticks out of the page, by name; empty if the page cannot be scrolled sideways. */
+const sticksOut = (page) => page.evaluate(() => {
   const root = document.documentElement;
-  return root.scrollWidth <= root.clientWidth ? [] : [...document.querySelectorAll('body *')]
-    .filter((one) => one.getBoundingClientRect().right > root.clientWidth + 1 && !one.closest('.sheet, .places, pre, .finder'))
-    .map((one) => `${one.tagName}.${one.className}`).slice(0, 5);
+  if (root.scrollWidth <= root.clientWidth) return [];
+  const out = [...document.querySelectorAll('body *')].filter((one) => one.getBoundingClientRect().right > root.clientWidth + 1);
+  return [`${root.scrollWidth} wide`, ...out.map((one) => `${one.tagName}.${one.className}`).slice(0, 5)];
 });
 
 async function statesChange({ mainstay, open, dir }) {
@@ -352,7 +353,7 @@ async function narrowAndWide({ mainstay, open }) {
     for (const view of [...VIEWS, `servers/${long}`]) {
       await browser.visit(mainstay, `#/${view}`);
       await settled(browser.page);
-      assert.deepEqual(await noSidewaysScroll(browser.page), [], `${view} at ${width}`);
+      assert.deepEqual(await sticksOut(browser.page), [], `${view} at ${width}`);
     }
   }
 }

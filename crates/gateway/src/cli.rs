@@ -25,6 +25,7 @@ pub(crate) mod table;
 pub(crate) mod tools;
 #[cfg(feature = "top")]
 pub(crate) mod top;
+pub(crate) mod wrap;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -29,6 +29,7 @@ pub(super) async fn look(
     config: &Config,
     args: &DoctorArgs,
     health: &mut Health,
+    output: Output,
 ) -> Result<(), Stop> {
     let running = from_running(health);
     let mut mine = config.clone();
