@@ -116,7 +116,7 @@ pub struct CallRecord {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_text")]
     #[schemars(with = "Option<String>")]
     pub client: Option<Arc<str>>,
-    /// Where the call came in: the path of the endpoint, `admin`, or `library`.
+    /// Where the call came in: the path of the endpoint, `admin`, `library`, or `gateway` for what the gateway itself asks.
     #[serde(serialize_with = "text")]
     #[schemars(with = "String")]
     pub endpoint: Arc<str>,

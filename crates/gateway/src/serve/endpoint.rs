@@ -12,7 +12,9 @@ use bytes::Bytes;
 use mainstay::catalog::Hidden;
 use mainstay::config::Discovery;
 use mainstay::publish::Published;
-use mainstay::{CallError, CallOptions, Catalog, Publication, Refusal, Request, ServerHandle};
+use mainstay::{
+    CallError, CallOptions, Catalog, Origin, Publication, Refusal, Request, ServerHandle,
+};
 use mainstay_wire::{Era, ListKind, Message, json_string, method, raw};
 use serde_json::json;
 use tokio::time::Instant;
@@ -94,9 +96,12 @@ impl Endpoint {
     /// Waits a moment for what is about to be known: the first listings of the first moments, and what the servers list to
     /// clients of this kind if nobody knows it, because many clients list once and never again.
     pub(crate) async fn ready(&self, shared: &Arc<Shared>, who: &Viewer) {
+        let grace = Duration::from_millis(shared.settings.own_listing_ms);
+        if matches!(self, Self::All | Self::Profile(_)) && !view::all_listed(shared) {
+            view::started(shared, &self.servers(shared), grace).await;
+        }
         self.settled(shared).await;
         if who.may_differ() {
-            let grace = Duration::from_millis(shared.settings.own_listing_ms);
             view::looked(shared, &self.servers(shared), who, grace).await;
         }
     }
@@ -386,7 +391,11 @@ async fn wake(server: &ServerHandle) {
     if server.status().state == "idle" {
         let asked = Request::new(method::TOOLS_LIST, Some("{}"));
         // Whatever it answers: its catalog comes from its own listing.
-        drop(server.request(asked, CallOptions::default()).await);
+        let options = CallOptions {
+            origin: Some(Arc::new(Origin::new("gateway"))),
+            ..CallOptions::default()
+        };
+        drop(server.request(asked, options).await);
     }
     std::future::pending().await
 }

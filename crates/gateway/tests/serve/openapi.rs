@@ -53,6 +53,7 @@ const ASKS: &[Ask] = &[
     ask("getServer", "/api/v1/servers/nope", 404),
     ask("getCatalog", "/api/v1/catalog", 200),
     ask("getTools", "/api/v1/tools", 200),
+    ask("getProfiles", "/api/v1/profiles", 200),
     ask("getLogs", "/api/v1/servers/gone/logs?lines=3", 200),
     ask("getLogs", "/api/v1/servers/gone/logs?lines=many", 400),
     ask("getLogs", "/api/v1/servers/nope/logs", 404),

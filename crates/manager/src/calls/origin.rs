@@ -15,7 +15,7 @@ const STATE_ENTRIES_MAX: usize = 32;
 pub struct Origin {
     /// Who calls, as `name/version`; see [`Origin::client_name`].
     pub client: Option<Arc<str>>,
-    /// Through which door: the path of an endpoint (`/mcp`), `admin`, `library`.
+    /// Through which door: the path of an endpoint (`/mcp`), `admin`, `library`; `gateway` for what the gateway asks of itself.
     pub endpoint: Arc<str>,
     /// The trace that the call is part of.
     pub trace: Option<TraceContext>,

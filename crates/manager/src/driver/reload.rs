@@ -186,7 +186,10 @@ impl Driver {
                 self.step(changed(&slot, &config, anew), effects);
             }
         }
-        self.open_kept(slot.id, effects);
+        if !anew && slot.current.load().is_some() {
+            // What is to stand ready may be more than before. A new connection opens what it needs itself.
+            self.open_kept(slot.id, effects);
+        }
         // What is known of it is shown as the new entry has it, whether or not it is connected anew (F214).
         self.reshape(slot.id);
     }

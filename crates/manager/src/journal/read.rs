@@ -154,8 +154,18 @@ pub fn read(dir: &Path, query: &Query) -> io::Result<Page> {
             let _ = scan(BufReader::new(file), query, &mut newest);
         }
         truncated |= newest.truncated;
-        all.extend(newest.found);
+        // Older files first, for what happened within one millisecond.
+        all.splice(..0, newest.found);
+        truncated |= cut(&mut all, limit);
     }
+    Ok(Page {
+        records: all.into_iter().map(|(_, line)| line).collect(),
+        truncated,
+    })
+}
+
+/// Leaves the newest that fit into one answer, oldest first; `true` if that was not all.
+fn cut(all: &mut Vec<(u64, Box<RawValue>)>, limit: usize) -> bool {
     // Stable: what happened within one millisecond stays in the order in which it was written, file by file.
     all.sort_by_key(|(at, _)| *at);
     let mut bytes: usize = 0;
@@ -168,12 +178,9 @@ pub fn read(dir: &Path, query: &Query) -> io::Result<Page> {
             bytes <= BYTES_MAX
         })
         .count();
-    truncated |= fitting < all.len();
-    let records = all.split_off(all.len() - fitting);
-    Ok(Page {
-        records: records.into_iter().map(|(_, line)| line).collect(),
-        truncated,
-    })
+    let is_cut = fitting < all.len();
+    all.drain(..all.len() - fitting);
+    is_cut
 }
 
 /// When a file was last written, in milliseconds since 1970.
