@@ -497,17 +497,6 @@ pub(crate) fn happened(event: &Value) -> String {
             format!("published {tools} {}", plural(tools, "tool"))
         }
         "retracted" => "unpublished".to_owned(),
-        "configChanged" => {
-            let keys = texts(event, "what").join(", ");
-            let keys = match &*keys {
-                "" => keys,
-                _ => format!(" ({keys})"),
-            };
-            format!(
-                "{} by a change of the configuration{keys}",
-                text(event, "how")
-            )
-        }
         "diedTogether" => format!(
             "died within {} of others ({}): look for one cause",
             soon("withinMs"),

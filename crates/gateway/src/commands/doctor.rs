@@ -207,7 +207,7 @@ pub(crate) async fn run(args: DoctorArgs, output: Output) -> Result<Exit, Stop> 
             starts::from_running(&mut health);
         } else {
             step("starting each server once");
-            starts::look(all, &args, &mut health).await?;
+            starts::look(all, &args, &mut health, output).await?;
         }
     }
     health

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{Area, Health};
 use crate::cli::doctor::DoctorArgs;
 use crate::cli::human::duration;
+use crate::cli::output::Output;
 use crate::commands::config::plural;
 use crate::commands::local;
 use crate::exit::Stop;
@@ -28,6 +29,7 @@ pub(super) async fn look(
     config: &Config,
     args: &DoctorArgs,
     health: &mut Health,
+    output: Output,
 ) -> Result<(), Stop> {
     let running = from_running(health);
     let mut mine = config.clone();
@@ -47,7 +49,7 @@ pub(super) async fn look(
         return Ok(());
     }
     let wait = Duration::from_secs(args.timeout);
-    let started = local::with_manager(mine, async |manager| {
+    let started = local::with_manager(mine, output, async |manager| {
         let handles = manager.servers();
         let all = handles
             .iter()
