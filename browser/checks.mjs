@@ -244,6 +244,18 @@ async function reloads({ mainstay, open }) {
   await page.getByText('The last change of the configuration was refused.').waitFor();
 }
 
+async function profiles({ mainstay, open }) {
+  await start(mainstay, { one: ownServer(), two: ownServer() }, { mainstay: { profiles: { writing: { servers: ['one'] } } } });
+  await mainstay.connected('one', 'two');
+  const browser = await open();
+  const { page } = browser;
+  await browser.visit(mainstay, '#/endpoints');
+  const line = page.locator('tbody tr', { hasText: 'writing' });
+  await line.getByText('/profiles/writing/mcp', { exact: true }).waitFor();
+  assert.match(await line.textContent(), /one/);
+  assert.doesNotMatch(await line.textContent(), /two/);
+}
+
 async function callsAndEvents({ mainstay, open }) {
   await start(mainstay, { one: ownServer() });
   await mainstay.connected('one');
@@ -473,6 +485,7 @@ export const CHECKS = [
   ['restart, disable and enable, each asked for first', orders],
   ['a held back tool is shown and approved', approves],
   ['the configuration is planned, reloaded and refused', reloads],
+  ['profiles are shown with their endpoints', profiles],
   ['calls and events are live', callsAndEvents],
   ['everything with the keyboard alone', keyboardOnly],
   ['accessible in both themes', accessible],
