@@ -117,6 +117,10 @@ impl User {
 
 /// How a command ended.
 #[derive(Debug)]
+#[expect(
+    dead_code,
+    reason = "some fields are there to be printed when a test fails"
+)]
 struct Ended {
     args: Vec<String>,
     code: Option<i32>,
@@ -348,6 +352,7 @@ fn a_dead_socket_and_one_where_something_else_answers() {
             ended.is_decent(&codes);
             if asks_the_running_one(&command) {
                 ended.fails_well(&codes);
+                assert_eq!(ended.code, Some(5), "{ended:#?}");
             }
         });
     }
@@ -392,9 +397,11 @@ fn a_configuration_from_the_future_is_read_with_warnings() {
 #[test]
 fn places_that_cannot_be_written() {
     let codes = codes();
+    // `serve` goes on without a place to write, with warnings, and so does not end.
+    let is_serve = |command: &[String]| command == ["serve"];
     for command in commands()
         .into_iter()
-        .filter(|command| !goes_its_own_way(command))
+        .filter(|command| !goes_its_own_way(command) && !is_serve(command))
     {
         // Below a file nothing can be made, not even by an administrator.
         let user = User::new();
@@ -405,7 +412,7 @@ fn places_that_cannot_be_written() {
             .set("XDG_RUNTIME_DIR", file.join("run"))
             .set("MAINSTAY_STATE_DIR", file.join("state"));
         let user = match command.first().map(String::as_str) {
-            Some("serve" | "stdio") => user.set("MAINSTAY_CONFIG", &config),
+            Some("stdio") => user.set("MAINSTAY_CONFIG", &config),
             Some(_) | None => user,
         };
         let ended = user.run(&arguments(&command));
@@ -413,7 +420,7 @@ fn places_that_cannot_be_written() {
         if ended.code != Some(0) {
             ended.fails_well(&codes);
         }
-        let writes = ["add", "install", "serve"];
+        let writes = ["add", "install"];
         if writes.contains(&command[0].as_str()) {
             assert_ne!(ended.code, Some(0), "{ended:#?}");
         }
