@@ -67,7 +67,7 @@ const ASKS: &[Ask] = &[
     ask("approveTools", "/api/v1/servers/gone/approve", 409),
     ask("getConfig", "/api/v1/config", 200),
     ask("reloadConfig", "/api/v1/reload", 200).with(r#"{"dryRun":true}"#),
-    ask("reloadConfig", "/api/v1/reload", 400).with("[]"),
+    ask("reloadConfig", "/api/v1/reload", 400).with(r#"{"dry":true}"#),
     ask("reloadConfig", "/api/v1/reload", 200),
     ask("getConfig", "/api/v1/config", 200),
     ask("getLogs", "/api/v1/servers/gone/logs?lines=3", 200),
