@@ -104,6 +104,10 @@ pub(crate) fn digest() -> Digest {
 }
 
 /// What becomes of a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly always the large one, moved once: a box would cost every call an allocation"
+)]
 pub(crate) enum Met {
     /// It goes its way, as this message.
     Goes(Message),
