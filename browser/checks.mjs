@@ -24,11 +24,12 @@ async function settled(page) {
   await page.waitForFunction(() => live.status !== null && document.querySelector('#main').textContent.length > 40);
 }
 
-const noSidewaysScroll = (page) => page.evaluate(() => {
+/** What sticks out of the page, by name; empty if the page cannot be scrolled sideways. */
+const sticksOut = (page) => page.evaluate(() => {
   const root = document.documentElement;
-  return root.scrollWidth <= root.clientWidth ? [] : [...document.querySelectorAll('body *')]
-    .filter((one) => one.getBoundingClientRect().right > root.clientWidth + 1 && !one.closest('.sheet, .places, pre, .finder'))
-    .map((one) => `${one.tagName}.${one.className}`).slice(0, 5);
+  if (root.scrollWidth <= root.clientWidth) return [];
+  const out = [...document.querySelectorAll('body *')].filter((one) => one.getBoundingClientRect().right > root.clientWidth + 1);
+  return [`${root.scrollWidth} wide`, ...out.map((one) => `${one.tagName}.${one.className}`).slice(0, 5)];
 });
 
 async function statesChange({ mainstay, open, dir }) {
@@ -243,6 +244,18 @@ async function reloads({ mainstay, open }) {
   await page.getByText('The last change of the configuration was refused.').waitFor();
 }
 
+async function profiles({ mainstay, open }) {
+  await start(mainstay, { one: ownServer(), two: ownServer() }, { mainstay: { profiles: { writing: { servers: ['one'] } } } });
+  await mainstay.connected('one', 'two');
+  const browser = await open();
+  const { page } = browser;
+  await browser.visit(mainstay, '#/endpoints');
+  const line = page.locator('tbody tr', { hasText: 'writing' });
+  await line.getByText('/profiles/writing/mcp', { exact: true }).waitFor();
+  assert.match(await line.textContent(), /one/);
+  assert.doesNotMatch(await line.textContent(), /two/);
+}
+
 async function callsAndEvents({ mainstay, open }) {
   await start(mainstay, { one: ownServer() });
   await mainstay.connected('one');
@@ -352,7 +365,7 @@ async function narrowAndWide({ mainstay, open }) {
     for (const view of [...VIEWS, `servers/${long}`]) {
       await browser.visit(mainstay, `#/${view}`);
       await settled(browser.page);
-      assert.deepEqual(await noSidewaysScroll(browser.page), [], `${view} at ${width}`);
+      assert.deepEqual(await sticksOut(browser.page), [], `${view} at ${width}`);
     }
   }
 }
@@ -472,6 +485,7 @@ export const CHECKS = [
   ['restart, disable and enable, each asked for first', orders],
   ['a held back tool is shown and approved', approves],
   ['the configuration is planned, reloaded and refused', reloads],
+  ['profiles are shown with their endpoints', profiles],
   ['calls and events are live', callsAndEvents],
   ['everything with the keyboard alone', keyboardOnly],
   ['accessible in both themes', accessible],

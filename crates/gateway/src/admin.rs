@@ -18,6 +18,7 @@ mod dto;
 mod follow;
 mod journal;
 mod openapi;
+mod profiles;
 mod reload;
 mod socket;
 mod tools;

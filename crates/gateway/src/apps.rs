@@ -32,7 +32,6 @@ pub(crate) struct App {
     /// How its entries are written.
     pub(crate) shape: Shape,
     /// Whether `mainstay install` can point it at Mainstay: there is one file of the user with a map of servers.
-    #[allow(dead_code, reason = "`install` needs it")]
     pub(crate) installable: bool,
     /// Every file that may hold its list; those of the user come before those of a project.
     pub(crate) files: &'static [Place],
@@ -139,7 +138,6 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    #[allow(dead_code, reason = "`install` needs it")]
     /// One entry that starts `command` with `args` over stdio, as this app writes it.
     pub(crate) fn stdio_entry(self, command: &str, args: &[&str]) -> Value {
         match self {
@@ -188,7 +186,6 @@ impl App {
         })
     }
 
-    #[allow(dead_code, reason = "`install` needs it")]
     /// The user's file of this app that an edit belongs into: the first that exists, else the first of them.
     pub(crate) fn user_file(&self, around: &Surroundings) -> Option<FileOf> {
         let all: Vec<FileOf> = self

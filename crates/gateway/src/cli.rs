@@ -7,6 +7,7 @@ pub(crate) mod calls;
 #[cfg(feature = "chaos")]
 pub(crate) mod chaos;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod edit;
 pub(crate) mod env;
 pub(crate) mod events;
@@ -24,6 +25,7 @@ pub(crate) mod table;
 pub(crate) mod tools;
 #[cfg(feature = "top")]
 pub(crate) mod top;
+pub(crate) mod wrap;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -116,6 +118,8 @@ pub(crate) enum Command {
     Calls(CallsArgs),
     /// Check a configuration without serving it.
     Check(CheckArgs),
+    /// Look for what is wrong with a set-up, and say what to do about it.
+    Doctor(doctor::DoctorArgs),
     /// Add a server to the configuration, after trying it.
     Add(add::AddArgs),
     /// Take a server out of the configuration.
@@ -163,6 +167,7 @@ impl Command {
             #[cfg(feature = "top")]
             Self::Top(_) => false,
             Self::Check(args) => args.json,
+            Self::Doctor(args) => args.json,
             Self::Add(args) => args.json,
             Self::Service(args) => args.prints_json(),
             Self::Install(args) => args.json,

@@ -8,6 +8,7 @@ mod client;
 mod completions;
 mod config;
 mod describe;
+mod doctor;
 pub(crate) mod doors;
 mod edit;
 mod events;
@@ -63,6 +64,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         #[cfg(feature = "top")]
         Command::Top(args) => top::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
+        Command::Doctor(args) => doctor::run(args, output).await,
         Command::Import(args) => import::run(&args, output),
         Command::Replay(args) => replay::run(args, output).await,
         Command::Add(args) => add::run(args, output).await,

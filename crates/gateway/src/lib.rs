@@ -4,7 +4,7 @@ pub mod admin;
 pub mod record;
 pub mod reload;
 pub mod serve;
-pub(crate) mod telemetry;
+pub mod telemetry;
 pub(crate) mod ui;
 
 pub use serve::{Gateway, GatewaySettings};

@@ -57,6 +57,17 @@ pub struct Reloaded {
     pub problems: Vec<Problem>,
 }
 
+impl Reloaded {
+    fn refused(problems: Vec<Problem>) -> Self {
+        Self {
+            at_unix_ms: unix_ms(),
+            ok: false,
+            plan: None,
+            problems,
+        }
+    }
+}
+
 /// Who wants the file read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
@@ -142,7 +153,7 @@ impl ConfigLife {
             return known;
         }
         let (reloaded, config) = match read.and_then(|loaded| self.judge(loaded)) {
-            Err(refused) => (refused, None),
+            Err(problems) => (Reloaded::refused(problems), None),
             Ok(loaded) => {
                 let config = loaded.config.clone();
                 // Before a server is told of it: what it says may be heard at once.
@@ -190,7 +201,7 @@ impl ConfigLife {
     pub async fn rehearse(&self) -> Reloaded {
         let (_text, read) = self.read(Trigger::Asked).await;
         match read.and_then(|loaded| self.judge(loaded)) {
-            Err(refused) => refused,
+            Err(problems) => Reloaded::refused(problems),
             Ok(loaded) => Reloaded {
                 at_unix_ms: unix_ms(),
                 ok: true,
@@ -220,7 +231,7 @@ impl ConfigLife {
     }
 
     /// The text of the file, and what it means. One that cannot be used is read again if it may only be half written.
-    async fn read(&self, trigger: Trigger) -> (Option<Vec<u8>>, Result<Loaded, Reloaded>) {
+    async fn read(&self, trigger: Trigger) -> (Option<Vec<u8>>, Result<Loaded, Vec<Problem>>) {
         let mut before = self.look().await;
         if trigger == Trigger::Changed {
             for _ in 0..LOOKS_MAX {
@@ -258,7 +269,7 @@ impl ConfigLife {
 
     /// Whether a config may be loaded: it must not break what works (law 28). A server that was broken before may stay so,
     /// and one that is new may lack the value of a reference, as at the start.
-    fn judge(&self, mut loaded: Loaded) -> Result<Loaded, Reloaded> {
+    fn judge(&self, mut loaded: Loaded) -> Result<Loaded, Vec<Problem>> {
         let running = Arc::clone(&self.state().config);
         let misspelt: Vec<String> = broken(&loaded.config).map(ToOwned::to_owned).collect();
         loaded.check_references(&process_env);
@@ -269,12 +280,7 @@ impl ConfigLife {
         if !harm {
             return Ok(loaded);
         }
-        Err(Reloaded {
-            at_unix_ms: unix_ms(),
-            ok: false,
-            plan: None,
-            problems: loaded.problems,
-        })
+        Err(loaded.problems)
     }
 }
 
@@ -285,7 +291,7 @@ fn broken(config: &Config) -> impl Iterator<Item = &str> {
         .map(|server| server.name.as_str())
 }
 
-fn unusable(error: &ConfigError) -> Reloaded {
+fn unusable(error: &ConfigError) -> Vec<Problem> {
     let mut problems = error.problems().to_vec();
     if problems.is_empty() {
         let text = error.to_string();
@@ -301,12 +307,7 @@ fn unusable(error: &ConfigError) -> Reloaded {
             remedy: "check that the file exists and that this user may read it".to_owned(),
         });
     }
-    Reloaded {
-        at_unix_ms: unix_ms(),
-        ok: false,
-        plan: None,
-        problems,
-    }
+    problems
 }
 
 /// One record for the log, with every error and its place.

@@ -5,3 +5,5 @@
 //! exporter listens, and neither is waited for by a call.
 
 pub(crate) mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;

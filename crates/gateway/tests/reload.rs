@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 const MAINSTAY: &str = env!("CARGO_BIN_EXE_mainstay");
 /// Generous: the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[track_caller]
 fn wait_until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
@@ -197,7 +197,7 @@ fn pid_of(server: &Value) -> u64 {
 }
 
 #[test]
-fn law_28_f213_an_edit_replaces_one_process_and_leaves_the_others_and_their_calls_alone() {
+fn law_28_f213_f218_an_edit_replaces_one_process_and_leaves_the_others_and_their_calls_alone() {
     let home = Home::serving(&json!({"a": {}, "b": {}, "c": {}}), &json!(true), &[]);
     let [a, b, c] = ["a", "b", "c"].map(|name| pid_of(&home.connected(name, 1)));
     // F215: it runs while its server is replaced.
@@ -268,7 +268,7 @@ fn law_28_f216_a_file_that_cannot_be_used_changes_nothing_and_says_where() {
             })
         };
         let last = home.last_reload(|last| last["ok"] == false && told(last));
-        assert!(last["problems"][0]["origin"]["line"].is_u64(), "{last}");
+        assert!(last["problems"][0]["line"].is_u64(), "{last}");
         let log = home.log();
         assert!(
             log.contains(word) && log.contains("was not loaded"),

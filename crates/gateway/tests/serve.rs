@@ -24,6 +24,8 @@ mod door;
 mod failing;
 #[path = "serve/journal.rs"]
 mod journal;
+#[path = "serve/lazy.rs"]
+mod lazy;
 #[path = "serve/legacy.rs"]
 mod legacy;
 #[path = "serve/listings.rs"]
@@ -34,6 +36,8 @@ mod modern;
 mod old;
 #[path = "serve/openapi.rs"]
 mod openapi;
+#[path = "serve/profiles.rs"]
+mod profiles;
 #[path = "serve/push.rs"]
 mod push;
 #[path = "serve/refused.rs"]
@@ -42,8 +46,12 @@ mod refused;
 mod replay;
 #[path = "serve/routing.rs"]
 mod routing;
+#[path = "serve/search.rs"]
+mod search;
 #[path = "serve/sessions.rs"]
 mod sessions;
+#[path = "serve/shaping.rs"]
+mod shaping;
 #[path = "serve/slow.rs"]
 mod slow;
 #[path = "serve/subscriptions.rs"]

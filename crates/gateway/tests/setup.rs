@@ -8,6 +8,8 @@
 
 #[path = "setup/add.rs"]
 mod add;
+#[path = "setup/doctor.rs"]
+mod doctor;
 #[path = "setup/import.rs"]
 mod import;
 #[path = "setup/install.rs"]

@@ -8,6 +8,8 @@
 
 #[path = "stdio/pipes.rs"]
 mod pipes;
+#[path = "stdio/profile.rs"]
+mod profile;
 #[path = "stdio/record.rs"]
 mod record;
 #[path = "stdio/restart.rs"]

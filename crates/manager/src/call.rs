@@ -52,7 +52,7 @@ pub(crate) struct Caller<'a> {
     /// The definition of the tool that the caller decided by, as far as that matters (law 20).
     seen: Option<Digest>,
     /// The call as the server is to get it, where the config says something of it, or why it gets none.
-    tool: Result<Option<Box<ToolCall>>, Refusal>,
+    tool: Result<Option<Box<ToolCall>>, Box<Refusal>>,
 }
 
 /// A call that waits for its server; counted, so that an outage cannot pile up calls without limit (F152).
@@ -94,7 +94,9 @@ impl<'a> Caller<'a> {
             idle,
             total,
             seen: None,
-            tool: shape::call::tool_call(&config, request).map(|call| call.map(Box::new)),
+            tool: shape::call::tool_call(&config, request)
+                .map(|call| call.map(Box::new))
+                .map_err(Box::new),
         };
         if request.method() == method::TOOLS_CALL && config.on_tool_change != OnToolChange::Allow {
             caller.seen = options.expected.or_else(|| caller.definition());
@@ -137,7 +139,7 @@ impl<'a> Caller<'a> {
     async fn attempts(&self, course: &mut Course) -> Result<Answer, CallError> {
         let sent = match &self.tool {
             Ok(call) => call.as_ref().and_then(|call| call.request.as_ref()),
-            Err(refusal) => return Err(CallError::Refused(refusal.clone())),
+            Err(refusal) => return Err(CallError::Refused(Refusal::clone(refusal))),
         };
         let request = sent.unwrap_or(self.request);
         // Before it waits for anything, and again when it is known what serves.

@@ -142,6 +142,9 @@ pub struct CallRecord {
     /// The trace it belongs to, if its caller said so: 32 hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<Box<str>>,
+    /// Where it came from, in full.
+    #[serde(skip)]
+    pub origin: Option<Arc<Origin>>,
     /// The arguments, only with `mainstay.journal.arguments`. Those that are too long are a text that says how long.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<serde_json::Value>")]

@@ -103,7 +103,7 @@ pub enum Refusal {
     },
     /// The tool is not what an operator approved (`tools.pin`), and nobody approved what it is now.
     #[error(
-        "tool `{tool}` of `{server}` is held back: {why}; look at it with `mainstay tools diff {server}`, and approve it with `mainstay tools approve {server}`"
+        "tool `{tool}` of `{server}` is held back: {why}; look at it with `mainstay tools diff {server}`, and approve it with `mainstay tools approve {server} {tool}`"
     )]
     ToolHeld {
         /// The server's name.

@@ -291,29 +291,14 @@ impl EventKind {
                 )
             }
             Self::ToolsChanged { total, .. } => {
-                tracing::info!(
-                    server,
-                    connection,
-                    generation,
-                    total,
-                    left_out,
-                    "tools changed"
-                )
+                tracing::info!(server, connection, generation, total, "tools changed");
             }
             Self::ConfigChanged { how, what } => {
                 let what = what.join(", ");
                 tracing::info!(server, how, what, left_out, "config changed");
             }
             Self::ToolsApproved { total, first, .. } => {
-                tracing::info!(
-                    server,
-                    connection,
-                    generation,
-                    total,
-                    first,
-                    left_out,
-                    "tools approved"
-                )
+                tracing::info!(server, generation, total, first, left_out, "tools approved");
             }
             Self::DiedTogether { .. }
             | Self::ToolsHeld { .. }

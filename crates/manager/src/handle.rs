@@ -281,7 +281,8 @@ impl ServerHandle {
         changes
     }
 
-    /// Approves the server's tools as they are now (`tools.pin`): all of them, or those with these names, the server's own.
+    /// Approves the server's tools as they are now (`tools.pin`): all of them, or those with these names: the server's own,
+    /// or what they are shown as.
     /// Returns the names that were not as approved before. What was held back is shown and can be called when this returns.
     ///
     /// Dropping the future does not take it back.
@@ -309,6 +310,13 @@ impl ServerHandle {
             current.add(&listed, false);
         }
         let pins = Arc::clone(&shared.pins);
+        let config = shared.config.load_full();
+        // People may also say what they see.
+        let own = |name: String| match config.tools.own_name(&name) {
+            Some(own) if !pins.knows(&name, &current) => own.to_owned(),
+            Some(_) | None => name,
+        };
+        let tools: Option<Vec<String>> = tools.map(|names| names.into_iter().map(own).collect());
         let approved =
             tokio::task::spawn_blocking(move || pins.approve(&current, tools.as_deref()));
         let approved = approved.await.map_err(|_panicked| OperatorError::Ended)??;

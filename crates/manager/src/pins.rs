@@ -205,7 +205,8 @@ impl Pins {
             Record::Approved(approved) => match (approved.contains_key(own), held.tools.get(own)) {
                 (true, None) => return None,
                 (true, Some(_)) => "its definition has changed since it was approved",
-                (false, _) => "it is new and was not approved",
+                (false, Some(_)) => "it is new and was not approved",
+                (false, None) => "it is not listed and was never approved",
             },
         };
         Some(Refusal::ToolHeld {
@@ -213,6 +214,15 @@ impl Pins {
             tool: shown.into(),
             why,
         })
+    }
+
+    /// Whether there is or was something to approve under this name, the server's own.
+    pub(crate) fn knows(&self, own: &str, current: &Current) -> bool {
+        let is_approved = match &**self.record.load() {
+            Record::Approved(approved) => approved.contains_key(own),
+            Record::Unknown | Record::Damaged(_) => false,
+        };
+        is_approved || current.0.contains_key(own)
     }
 
     /// Approves what is current: all of it, or the named tools. A name that the server has not any more is forgotten.

@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use mainstay_core::failure::{Failure, FailureKind};
 
 use crate::config::ServerConfig;
 use crate::process::{self, SpawnSpec};
+use crate::runtime::http::reach;
 use crate::settings;
 
 /// Finds the program of a stdio server as its start would: references resolved, on the child's own `PATH`, from the
@@ -33,4 +35,15 @@ pub fn find_program(server: &ServerConfig) -> Result<PathBuf, Failure> {
         };
         Failure::new(kind).with_detail(error.to_string())
     })
+}
+
+/// Whether the address of an HTTP server can be reached, the way that its link would go: name, connection, TLS, proxy, and
+/// any HTTP answer. Speaks no MCP and sends no header of the entry. `wait`: for all of it together. Cancel-safe.
+///
+/// # Errors
+/// Why there was no answer, without anything that the entry keeps secret (law 31). For a server that is no address,
+/// [`FailureKind::BadConfig`].
+pub async fn reach(server: &ServerConfig, wait: Duration) -> Result<u16, Failure> {
+    let endpoint = settings::resolve_endpoint(server)?;
+    reach::reach(&endpoint.url, &endpoint.route, wait).await
 }

@@ -409,3 +409,81 @@ fn merge(
     }
     Listing::new(items, hidden)
 }
+
+#[cfg(test)]
+mod tests {
+    use mainstay_wire::ListKind;
+    use mainstay_wire::revision::Revision;
+
+    use super::*;
+    use crate::catalog::Greeting;
+
+    fn catalog(tools: &[&str], uris: &[&str]) -> Arc<Catalog> {
+        let item = |kind, text: String| RawItem::parse(kind, text.into()).unwrap();
+        let tool = |name: &&str| {
+            let text = format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#);
+            item(ListKind::Tools, text)
+        };
+        let resource = |uri: &&str| {
+            let text = format!(r#"{{"uri":"{uri}","name":"r"}}"#);
+            item(ListKind::Resources, text)
+        };
+        Arc::new(Catalog {
+            greeting: Greeting {
+                revision: Revision::LATEST_LEGACY,
+                capabilities: "{}".into(),
+                server_info: None,
+                instructions: None,
+            },
+            tools: ItemList::new(tools.iter().map(tool).collect()),
+            prompts: ItemList::default(),
+            resources: ItemList::new(uris.iter().map(resource).collect()),
+            templates: ItemList::default(),
+            hidden: Vec::new(),
+            listed_at_unix_ms: 0,
+            over_sse: false,
+            remembered: false,
+        })
+    }
+
+    fn names(listing: &Listing) -> Vec<&str> {
+        listing.items.iter().map(|item| &*item.exposed).collect()
+    }
+
+    fn all() -> Publication {
+        Publication::merge(
+            7,
+            BTreeMap::from([
+                ("one".into(), catalog(&["a", "b"], &["x:shared"])),
+                ("two".into(), catalog(&["a"], &["x:shared"])),
+            ]),
+        )
+    }
+
+    #[test]
+    fn law_24_what_stays_of_a_part_keeps_the_name_that_it_has_in_the_whole() {
+        let whole = all();
+        assert_eq!(names(&whole.tools), ["one__a", "one__b", "two__a"]);
+        let part = whole.part(|server| server == "two", |_| true);
+        assert_eq!(names(&part.tools), ["two__a"]);
+        assert_eq!(names(&part.resources), ["mainstay://two/x:shared"]);
+        assert_eq!(
+            part.locate("mainstay://two/x:shared"),
+            Some(("two", "x:shared"))
+        );
+        assert!(part.tools.find("one__a").is_none() && !part.servers.contains_key("one"));
+        let part = whole.part(|_| true, |tool| tool.ends_with("__a"));
+        assert_eq!(names(&part.tools), ["one__a", "two__a"]);
+        assert_ne!(part.tools.digest, whole.tools.digest);
+    }
+
+    #[test]
+    fn law_5_another_listing_of_a_server_that_is_not_published_shows_nobody_anything() {
+        let own = |name: &str| BTreeMap::from([(Box::from(name), catalog(&["more"], &[]))]);
+        let seen = all().with(&own("one"));
+        assert_eq!(names(&seen.tools), ["one__more", "two__a"]);
+        // What the other server has is its own name again: nobody else lists it.
+        assert_eq!(names(&seen.resources), ["x:shared"]);
+        assert_eq!(names(&all().with(&own("off")).tools), names(&all().tools));
+    }
+}

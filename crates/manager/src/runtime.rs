@@ -596,15 +596,7 @@ impl Runtime {
         })?;
         let name =
             headers::mcp_name_of(request.method(), self.effective_params(request).as_deref());
-        let mut params = if request.method() == method::TOOLS_CALL {
-            let arguments = request.effective_member(&["params", "arguments"]);
-            self.tool_headers.of(name.as_deref(), arguments)
-        } else {
-            Vec::new()
-        };
-        if matches!(self.link, Link::Http(_) | Link::Sse(_)) {
-            params.extend(traced.into_iter().flat_map(trace::headers));
-        }
+        let params = self.headers_of(request, name.as_deref(), traced);
         Ok(Outgoing {
             params,
             id,
@@ -613,6 +605,24 @@ impl Runtime {
             parts,
             mark: Arc::new(CallMark::default()),
         })
+    }
+
+    /// The headers of this request alone.
+    fn headers_of(
+        &self,
+        request: &Request,
+        name: Option<&str>,
+        traced: Option<&calls::TraceContext>,
+    ) -> Vec<(HeaderName, HeaderValue)> {
+        let mut headers = Vec::new();
+        if request.method() == method::TOOLS_CALL {
+            let arguments = request.effective_member(&["params", "arguments"]);
+            headers = self.tool_headers.of(name, arguments);
+        }
+        if matches!(self.link, Link::Http(_) | Link::Sse(_)) {
+            headers.extend(traced.into_iter().flat_map(trace::headers));
+        }
+        headers
     }
 
     /// The parameters that name the thing asked for, with a pending rename applied.

@@ -73,7 +73,7 @@ fn why_held(own: &str, held: &Holdback, server: &str) -> Option<String> {
         }
     };
     Some(format!(
-        "held back: {why}; `mainstay tools diff {server}` shows it, `mainstay tools approve {server}` approves it"
+        "held back: {why}; `mainstay tools diff {server}` shows it, `mainstay tools approve {server} {own}` approves it"
     ))
 }
 

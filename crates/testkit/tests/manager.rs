@@ -29,6 +29,7 @@ mod manager {
     pub(crate) mod routes;
     pub(crate) mod scope;
     pub(crate) mod sessions;
+    mod shaping;
     mod soak;
     pub(crate) mod sse;
     pub(crate) mod statuses;

@@ -18,6 +18,7 @@ const PARTS: &[&[Route]] = &[
     super::calls::ROUTES,
     super::journal::ROUTES,
     super::openapi::ROUTES,
+    super::profiles::ROUTES,
     super::tools::ROUTES,
     super::reload::ROUTES,
 ];

@@ -110,8 +110,11 @@ enum Pass {
 enum Refusal {
     #[error("the dashboard and the admin API are switched off on this port")]
     Off,
-    #[error("only {0} is answered here")]
-    Method(&'static str),
+    /// Most probably an MCP client with half an address.
+    #[error("nothing but the dashboard is here")]
+    Misplaced,
+    #[error("only GET and POST are answered here")]
+    Method,
     #[error("this request comes from another web page, which may not use this Mainstay")]
     Foreign,
     #[error("a request that changes something needs the header `Mainstay-Request: 1`")]
@@ -125,8 +128,8 @@ enum Refusal {
 impl Refusal {
     fn status(self) -> StatusCode {
         match self {
-            Self::Off => StatusCode::NOT_FOUND,
-            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Off | Self::Misplaced => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Foreign | Self::Unmarked | Self::SocketOnly => StatusCode::FORBIDDEN,
             Self::Token => StatusCode::UNAUTHORIZED,
         }
@@ -135,7 +138,8 @@ impl Refusal {
     fn hint(self) -> &'static str {
         match self {
             Self::Off => "set `mainstay.dashboard` to true; MCP is at /mcp and /servers/{name}/mcp",
-            Self::Method(_) => "`/api/v1/openapi.json` lists every path with its methods",
+            Self::Misplaced => "MCP is at /mcp and /servers/{name}/mcp",
+            Self::Method => "`/api/v1/openapi.json` lists every path with its methods",
             Self::Foreign => "open the dashboard itself, at the address of this Mainstay",
             Self::Unmarked => "send it; web pages of others cannot, and that is its purpose",
             Self::Token => {
@@ -174,10 +178,10 @@ async fn judge(gateway: &Gateway, head: &Parts, way: Way) -> Result<Pass, Refusa
     let is_page = head.uri.path() == "/";
     let looks = matches!(head.method, Method::GET | Method::HEAD);
     if is_page && !looks {
-        return Err(Refusal::Method("GET"));
+        return Err(Refusal::Misplaced);
     }
     if !looks && head.method != Method::POST {
-        return Err(Refusal::Method("GET or POST"));
+        return Err(Refusal::Method);
     }
     if is_foreign(head, is_page) {
         return Err(Refusal::Foreign);

@@ -78,8 +78,9 @@ pub(super) struct ProblemDetail {
     /// The server it belongs to; absent when it concerns the file as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    origin: Option<Place>,
+    /// Where it stands, as far as that is known.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    place: Option<Place>,
     message: String,
     /// What to do about it. May be empty.
     remedy: String,
@@ -159,7 +160,7 @@ impl ProblemDetail {
         Self {
             severity: problem.severity.to_string(),
             server: problem.server.as_deref().map(ToOwned::to_owned),
-            origin: problem.origin.as_ref().map(Place::of),
+            place: problem.origin.as_ref().map(Place::of),
             message: problem.message.clone(),
             remedy: problem.remedy.clone(),
         }

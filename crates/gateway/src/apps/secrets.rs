@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde_json::Value;
+
 use super::dialect::variable_of;
 
 /// Words that make the name of a variable, header, flag or query parameter suspicious.
@@ -347,7 +349,7 @@ impl Vault {
 
     /// A text whose name says nothing.
     fn inside(&mut self, server: &str, value: &str, taken: &mut Vec<Taken>) -> String {
-        if !has_reference(value) && (looks_like_key(value) || looks_random(value)) {
+        if !has_reference(value) && holds_secret(value) {
             return self.put(value, &[variable_of(&format!("{server}-key"))], taken);
         }
         self.userinfo(server, value, taken)
@@ -412,11 +414,11 @@ pub(crate) fn is_secret(name: &str, value: &str) -> bool {
     if bare.is_empty() || has_reference(value) {
         return false;
     }
-    if looks_like_key(bare) {
+    if holds_secret(bare) {
         return true;
     }
     match suspicion(name) {
-        Suspicion::None => looks_random(bare),
+        Suspicion::None => false,
         Suspicion::Weak => {
             let is_word = matches!(
                 bare.to_ascii_lowercase().as_str(),
@@ -478,28 +480,62 @@ fn looks_like_key(value: &str) -> bool {
     known || value.starts_with("eyJ") && value.matches('.').count() == 2
 }
 
+/// Whether a key of a service, something random, or JSON with a member that is a secret is in it.
+fn holds_secret(value: &str) -> bool {
+    let is_between = |c: char| {
+        c.is_whitespace()
+            || matches!(
+                c,
+                '"' | '\'' | ',' | ';' | '=' | '&' | '(' | ')' | '{' | '}'
+            )
+    };
+    looks_like_key(value)
+        || value.split(is_between).any(looks_like_key)
+        || looks_random(value)
+        || serde_json::from_str::<Value>(value).is_ok_and(|json| json_holds_secret(&json))
+}
+
+/// Only members of objects count: a text that is no object was looked at before.
+fn json_holds_secret(json: &Value) -> bool {
+    match json {
+        Value::Object(members) => members.iter().any(|(name, value)| match value {
+            Value::String(text) => is_secret(name, text),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_) => json_holds_secret(value),
+        }),
+        Value::Array(items) => items.iter().any(json_holds_secret),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
 /// Whether it looks random: one long run of letters and digits that no word and no name is.
 fn looks_random(value: &str) -> bool {
-    if value.contains([' ', '@']) || value.starts_with("sha256:") || value.contains("sha256-") {
+    if value.starts_with("/nix/store/") || value.contains("sha256-") {
         return false;
     }
-    let is_apart = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '=');
+    // Packages and images are often named with the digest of one release, which is no secret.
+    let names_release = value.contains(['@', '#']) || value.contains("sha256:");
+    let is_apart = |c: char| !c.is_ascii_alphanumeric() && c != '+';
     value
         .split(is_apart)
         .filter(|run| run.len() >= RANDOM_CHARS_MIN)
         .any(|run| {
+            let is_hex = run.chars().all(|c| c.is_ascii_hexdigit());
+            if names_release && is_hex && matches!(run.len(), 40 | 64) {
+                return false;
+            }
             let digits = run.chars().filter(char::is_ascii_digit).count();
             let letters = run.chars().filter(char::is_ascii_alphabetic).count();
-            digits >= 2 && letters >= 2 && bits_per_char(run) >= RANDOM_BITS_MIN
+            let enough = if is_hex {
+                RANDOM_BITS_MIN - 0.4
+            } else {
+                RANDOM_BITS_MIN
+            };
+            digits >= 2 && letters >= 2 && bits_per_char(run) >= enough
         })
-        || is_hex_digest(value)
-}
-
-fn is_hex_digest(value: &str) -> bool {
-    value.len() >= 32
-        && value.chars().all(|c| c.is_ascii_hexdigit())
-        && value.chars().any(|c| c.is_ascii_digit())
-        && value.chars().any(|c| c.is_ascii_alphabetic())
 }
 
 fn bits_per_char(text: &str) -> f64 {
@@ -536,6 +572,12 @@ mod tests {
             ("ANYTHING", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b"),
             ("ANYTHING", "q8Zk2LmN0pQr7sTu4vWx9yAb"),
             ("SENTRY_DSN", "https://abc@sentry.test/1"),
+            (
+                "OPENAPI_MCP_HEADERS",
+                "{\"Authorization\": \"Bearer abc\", \"Version\": \"2022-06-28\"}",
+            ),
+            ("NESTED", "[{ \"db\": { \"password\": \"abc\" } }]"),
+            ("OPTIONS", "--user ada --key sk-proj-Abc123Abc123Abc123 -v"),
         ];
         for (name, value) in secrets {
             assert!(is_secret(name, value), "{name}={value}");
@@ -556,6 +598,12 @@ mod tests {
             ("IMAGE", "ghcr.io/github/github-mcp-server:v1.2.3"),
             ("KEYBOARD_LAYOUT", "de"),
             ("NODE_OPTIONS", "--max-old-space-size=4096"),
+            (
+                "FROM",
+                "git+https://git.test/a/b@9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
+            ),
+            ("ID", "123e4567-e89b-12d3-a456-426614174000"),
+            ("HEADERS", "{\"Accept\": \"text/plain\"}"),
         ];
         for (name, value) in plain {
             assert!(!is_secret(name, value), "{name}={value}");

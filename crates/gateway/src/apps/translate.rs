@@ -704,15 +704,14 @@ fn strings(value: &Value) -> Option<Vec<String>> {
     value.as_array()?.iter().map(scalar).collect()
 }
 
-/// Whether the entry starts Mainstay.
+/// Whether the entry starts Mainstay's relay, by itself or through a runner.
 fn is_mainstay_program(command: &str, args: &[(String, String)]) -> bool {
     let is_it = |text: &str| {
-        std::path::Path::new(text)
-            .file_stem()
-            .is_some_and(|stem| stem == OWN_NAME)
+        let stem = std::path::Path::new(text).file_stem();
+        stem.is_some_and(|stem| stem == OWN_NAME)
     };
     let mut words = std::iter::once(command).chain(args.iter().map(|(_, arg)| arg.as_str()));
-    words.position(is_it).is_some() && words.any(|word| word == "stdio")
+    words.any(is_it) && words.find(|word| !word.starts_with('-')) == Some("stdio")
 }
 
 /// Whether the entry leads to a Mainstay on this machine.

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use indicatif::MultiProgress;
 use serde::Serialize;
 
+use super::wrap::wrap;
 use super::{ColorWhen, env};
 use crate::exit::{Exit, Stop};
 
@@ -20,6 +21,8 @@ pub(crate) struct Output {
     color_err: bool,
     /// Whether stdout is a terminal.
     terminal: bool,
+    /// Columns of the terminal on stderr, if it is one: messages are wrapped.
+    width_err: Option<u16>,
 }
 
 /// What a piece of text is, and so how it looks.
@@ -110,6 +113,15 @@ impl Write for Stderr {
     }
 }
 
+/// Columns of the terminal on stderr, or 80.
+fn width_err() -> u16 {
+    match rustix::termios::tcgetwinsize(io::stderr()) {
+        // Some that are no terminals for people say 0.
+        Ok(size) if size.ws_col >= 20 => size.ws_col,
+        Ok(_) | Err(_) => 80,
+    }
+}
+
 impl Output {
     /// Looks at the flags, at NO_COLOR and at the two streams.
     pub(crate) fn new(when: ColorWhen) -> Self {
@@ -124,6 +136,7 @@ impl Output {
             color_out: wanted(terminal),
             color_err: wanted(io::stderr().is_terminal()),
             terminal,
+            width_err: io::stderr().is_terminal().then(width_err),
         }
     }
 
@@ -154,7 +167,8 @@ impl Output {
         match written {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Stop::silent(Exit::Ok)),
-            Err(error) => Err(Stop::unexpected("cannot write to stdout", error)),
+            Err(error) => Err(Stop::unexpected("cannot write to stdout", error)
+                .hint("if it leads to a file: is there room on that disk?")),
         }
     }
 
@@ -177,6 +191,8 @@ impl Output {
 
     /// Says something beside the data, on stderr. A stderr that is gone is no reason to fail.
     pub(crate) fn note(self, text: &str) {
+        let wrapped = self.width_err.map(|width| wrap(text, width.into()));
+        let text = wrapped.as_deref().unwrap_or(text);
         let _gone = aside(|| writeln!(io::stderr().lock(), "{text}"));
     }
 

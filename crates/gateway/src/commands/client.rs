@@ -149,7 +149,7 @@ impl AdminClient {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|error| not_running(&self.socket, error))?;
-        let broken = |error| Stop::unexpected("the running Mainstay closed the connection", error);
+        let broken = |error| no_answer(&self.socket, error);
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(broken)?;
@@ -257,6 +257,21 @@ fn text(mut line: Vec<u8>) -> String {
         line.pop();
     }
     String::from_utf8_lossy(&line).into_owned()
+}
+
+/// Something listens there, and what it said is no answer.
+fn no_answer(socket: &Path, error: hyper::Error) -> Stop {
+    if error.is_parse() {
+        let at = socket.display();
+        return Stop::new(
+            Exit::NotRunning,
+            format!("what answers at {at} is no Mainstay"),
+        )
+        .because(error)
+        .hint("name the socket of one with --socket, or start one with `mainstay serve`");
+    }
+    Stop::unexpected("the running Mainstay closed the connection", error)
+        .hint("if it has ended, start it again with `mainstay serve`")
 }
 
 fn not_running(socket: &Path, error: io::Error) -> Stop {

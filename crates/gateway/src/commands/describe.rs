@@ -502,25 +502,6 @@ pub(crate) fn happened(event: &Value) -> String {
             soon("withinMs"),
             texts(event, "servers").join(", ")
         ),
-        "toolsChanged" => {
-            let mut parts = Vec::new();
-            for key in ["added", "removed", "changed"] {
-                let names = texts(event, key);
-                if !names.is_empty() {
-                    parts.push(format!("{key}: {}", names.join(", ")));
-                }
-            }
-            format!("its tools are different now ({})", parts.join("; "))
-        }
-        "callMetToolChange" => format!(
-            "a call met the changed tool `{}` and was {}",
-            text(event, "tool"),
-            if event["refused"] == true {
-                "refused"
-            } else {
-                "made"
-            }
-        ),
         "listingFailed" => format!(
             "listing again failed ({}); what it listed last stays, next try in {}",
             text(event, "detail"),
@@ -555,8 +536,81 @@ pub(crate) fn happened(event: &Value) -> String {
                 text(event, "detail")
             )
         }
-        _unknown => event.to_string(),
+        "serverChanged" => format!(
+            "is not what it was: another {}",
+            texts(event, "what").join(", ")
+        ),
+        "configChanged" => config_changed(event),
+        "restoreFailed" => format!(
+            "could not be told what it was told before ({}): {}",
+            text(event, "what"),
+            text(event, "detail")
+        ),
+        "escaped" => format!(
+            "left processes behind that are in no group of ours: {}",
+            event["pids"]
+        ),
+        _other => about_tools(event).unwrap_or_else(|| event.to_string()),
     }
+}
+
+/// What an edit of the configuration did to a server.
+fn config_changed(event: &Value) -> String {
+    let what = texts(event, "what").join(", ");
+    match text(event, "how") {
+        "added" => "is new in the configuration".to_owned(),
+        "removed" => "was taken out of the configuration".to_owned(),
+        "replaced" => format!("is connected anew, because its configuration changed ({what})"),
+        "patched" => format!("its configuration changed ({what}); the connection stays"),
+        other => format!("its configuration changed ({other})"),
+    }
+}
+
+/// What an event about the definitions of tools says, if it is one.
+fn about_tools(event: &Value) -> Option<String> {
+    let listed = || {
+        let parts = ["added", "changed", "removed"]
+            .into_iter()
+            .filter_map(|key| {
+                let names = texts(event, key);
+                (!names.is_empty()).then(|| format!("{key}: {}", names.join(", ")))
+            });
+        parts.collect::<Vec<_>>().join("; ")
+    };
+    let said = match text(event, "type") {
+        "toolsChanged" => format!("its tools are different now ({})", listed()),
+        "toolsHeld" => match event["damaged"].as_str() {
+            Some(why) => format!("all tools are held back: {why}"),
+            None => format!(
+                "tools are not as they were approved and are held back ({})",
+                listed()
+            ),
+        },
+        "toolsApproved" => format!(
+            "{} {} approved{}",
+            event["total"],
+            plural(
+                usize::try_from(number(event, "total")).unwrap_or(usize::MAX),
+                "tool"
+            ),
+            if event["first"] == true {
+                ", as first listed"
+            } else {
+                ""
+            }
+        ),
+        "callMetToolChange" => format!(
+            "a call met the changed tool `{}` and was {}",
+            text(event, "tool"),
+            if event["refused"] == true {
+                "refused"
+            } else {
+                "made"
+            }
+        ),
+        _other => return None,
+    };
+    Some(said)
 }
 
 fn transition(event: &Value) -> String {

@@ -56,9 +56,8 @@ pub(crate) async fn run(args: ReloadArgs, output: Output) -> Result<Exit, Stop> 
 fn problem_text(problem: &Value, color: bool) -> String {
     let text = |key: &str| problem[key].as_str().unwrap_or_default();
     let mut line = String::new();
-    let origin = &problem["origin"];
-    if let Some(file) = origin["file"].as_str() {
-        line = format!("{file}:{}:{}: ", origin["line"], origin["column"]);
+    if let Some(file) = problem["file"].as_str() {
+        line = format!("{file}:{}:{}: ", problem["line"], problem["column"]);
     }
     let severity = text("severity");
     let paint = match severity {
@@ -69,7 +68,7 @@ fn problem_text(problem: &Value, color: bool) -> String {
     line.push_str(&paint.on(&format!("{severity}:"), color));
     line.push(' ');
     line.push_str(text("message"));
-    match (origin["path"].as_str(), problem["server"].as_str()) {
+    match (problem["path"].as_str(), problem["server"].as_str()) {
         (Some(path), _) if !path.is_empty() => line.push_str(&format!(" (at {path})")),
         (None, Some(server)) => line.push_str(&format!(" (server `{server}`)")),
         _ => {}

@@ -77,6 +77,8 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     }
     let life = life(loaded, text, &manager, recorder);
     gateway.follow_config(Arc::clone(&life));
+    #[cfg(feature = "otlp")]
+    let exporting = export(&manager, output);
     let stop_asked = gateway.stop_asked();
     let doors = Doors::open(gateway, listener, local);
     if let Some(hangups) = signals.hangups() {
@@ -98,8 +100,31 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     }
     let report = end(&manager, doors, &mut signals, output).await;
     drop(socket);
+    #[cfg(feature = "otlp")]
+    if let Some(exporting) = exporting {
+        // Its deadline is its own; a panic in there has been logged.
+        let _ = tokio::task::spawn_blocking(|| exporting.end()).await;
+    }
     output.line(&last_line(&report))?;
     Ok(Exit::Ok)
+}
+
+/// Begins to export traces and metrics, if the environment says where to. What it says wrongly keeps nobody from serving.
+#[cfg(feature = "otlp")]
+fn export(
+    manager: &Manager,
+    output: Output,
+) -> Option<mainstay_gateway::telemetry::otlp::Exporting> {
+    match mainstay_gateway::telemetry::otlp::start(manager) {
+        Ok(exporting) => exporting,
+        Err(error) => {
+            output.warn(
+                &format!("going on without OpenTelemetry: {error}"),
+                Some("look at the variables that begin with OTEL_"),
+            );
+            None
+        }
+    }
 }
 
 /// What is known of the config file from now on.

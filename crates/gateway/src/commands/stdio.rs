@@ -159,13 +159,30 @@ async fn attach(plan: Plan, args: &StdioArgs) -> Result<Home, Stop> {
     let deadline = Instant::now() + home.patience();
     drop(home.connect(May::Start, deadline).await?);
     if let Some(profile) = &args.profile {
-        let admin = AdminClient::new(plan.socket);
-        let path = format!("/api/v1/profiles/{}", segment(profile));
-        admin.get(&path).await?.ok()?;
+        let known = AdminClient::new(plan.socket)
+            .get("/api/v1/profiles")
+            .await?;
+        is_profile(profile, &known.ok()?)?;
     } else if let Some(server) = &args.server {
         let admin = AdminClient::new(plan.socket);
         let path = format!("/api/v1/servers/{}", segment(server));
         admin.get(&path).await?.ok()?;
     }
     Ok(home)
+}
+
+/// Says which profiles there are if this is none of them.
+fn is_profile(name: &str, known: &serde_json::Value) -> Result<(), Stop> {
+    let profiles = known["profiles"].as_array().into_iter().flatten();
+    let names: Vec<&str> = profiles
+        .filter_map(|profile| profile["name"].as_str())
+        .collect();
+    if names.contains(&name) {
+        return Ok(());
+    }
+    let hint = match names.as_slice() {
+        [] => "there are none; define one under `mainstay.profiles` in the config".to_owned(),
+        names => format!("configured are: {}", names.join(", ")),
+    };
+    Err(Stop::new(Exit::NotFound, format!("no profile is named `{name}`")).hint(hint))
 }

@@ -93,6 +93,12 @@ async fn show(
     let mut keys = EventStream::new();
     let mut tick = tokio::time::interval(REDRAW);
     loop {
+        if feed.is_broken() {
+            return Err(
+                Stop::new(Exit::Unexpected, "a part of `mainstay top` has failed")
+                    .hint("the lines above say where; report it"),
+            );
+        }
         model.now(now_unix_ms());
         feed.look_at(model.selected(), model.log_wanted());
         terminal

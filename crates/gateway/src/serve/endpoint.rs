@@ -96,9 +96,12 @@ impl Endpoint {
     /// Waits a moment for what is about to be known: the first listings of the first moments, and what the servers list to
     /// clients of this kind if nobody knows it, because many clients list once and never again.
     pub(crate) async fn ready(&self, shared: &Arc<Shared>, who: &Viewer) {
+        let grace = Duration::from_millis(shared.settings.own_listing_ms);
+        if matches!(self, Self::All | Self::Profile(_)) && !view::all_listed(shared) {
+            view::started(shared, &self.servers(shared), grace).await;
+        }
         self.settled(shared).await;
         if who.may_differ() {
-            let grace = Duration::from_millis(shared.settings.own_listing_ms);
             view::looked(shared, &self.servers(shared), who, grace).await;
         }
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use mainstay::error::Lost;
+use mainstay::error::{Lost, ParkedRefusal};
 use mainstay::{CallError, Refusal};
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_wire::{Id, Message, Parts, codes};
@@ -123,19 +123,7 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
         Refusal::NoSuchServer(server)
         | Refusal::Removed { server }
         | Refusal::Disabled { server } => name(server, data),
-        Refusal::Parked(parked) => {
-            name(&parked.server, data);
-            data.insert("sinceMs".into(), millis(parked.since));
-            away(
-                "parked",
-                parked.cause.as_ref(),
-                parked.next_attempt_in,
-                data,
-            );
-            if let Some(hint) = parked.hint {
-                data.insert("hint".into(), hint.into());
-            }
-        }
+        Refusal::Parked(parked) => describe_parked(parked, data),
         Refusal::NotReady {
             server,
             state,
@@ -192,6 +180,16 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             name(server, data);
             cause(failure, data);
         }
+    }
+}
+
+fn describe_parked(parked: &ParkedRefusal, data: &mut Map<String, Value>) {
+    name(&parked.server, data);
+    data.insert("sinceMs".into(), millis(parked.since));
+    let (cause, next) = (parked.cause.as_ref(), parked.next_attempt_in);
+    away("parked", cause, next, data);
+    if let Some(hint) = parked.hint {
+        data.insert("hint".into(), hint.into());
     }
 }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use mainstay::config::Profile;
-use mainstay::{Audience, Catalog, ClientFace, Publication, ServerHandle};
-use mainstay_wire::{Era, Message, meta};
+use mainstay::{Audience, CallOptions, Catalog, ClientFace, Publication, Request, ServerHandle};
+use mainstay_wire::{Era, Message, meta, method};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -101,8 +101,8 @@ pub(crate) struct Views {
     /// For finding tools in them.
     pub(super) indexes: Mutex<Vec<Arc<Index>>>,
     looks: Mutex<HashMap<(Box<str>, Audience), Look>>,
-    /// Whether any server keeps a connection for each client, of which publication.
-    per_client: ArcSwapOption<(Arc<Publication>, bool)>,
+    /// What is looked at with every request.
+    facts: ArcSwapOption<Facts>,
     own: watch::Receiver<u64>,
 }
 
@@ -142,7 +142,7 @@ impl Views {
             parts: Mutex::default(),
             indexes: Mutex::default(),
             looks: Mutex::default(),
-            per_client: ArcSwapOption::empty(),
+            facts: ArcSwapOption::empty(),
             own,
         }
     }
@@ -152,26 +152,42 @@ impl Views {
         self.own.clone()
     }
 
-    fn any_per_client(&self, shared: &Shared, publication: &Arc<Publication>) -> bool {
-        if let Some(known) = &*self.per_client.load()
-            && Arc::ptr_eq(&known.0, publication)
+    fn facts(&self, shared: &Shared, publication: &Arc<Publication>) -> Arc<Facts> {
+        let own_version = *self.own.borrow();
+        if let Some(known) = &*self.facts.load()
+            && Arc::ptr_eq(&known.of, publication)
+            && known.own_version == own_version
         {
-            return known.1;
+            return Arc::clone(known);
         }
-        let servers = publication.servers.keys();
-        let any = servers
-            .filter_map(|name| shared.manager.server(name))
-            .any(|server| server.is_per_client());
-        let known = Arc::new((Arc::clone(publication), any));
-        self.per_client.store(Some(known));
-        any
+        let servers = shared.manager.servers();
+        let is_listed = |server: &ServerHandle| publication.servers.contains_key(server.name());
+        let facts = Arc::new(Facts {
+            of: Arc::clone(publication),
+            own_version,
+            any_per_client: servers.iter().any(ServerHandle::is_per_client),
+            all_listed: servers.iter().all(is_listed),
+        });
+        self.facts.store(Some(Arc::clone(&facts)));
+        facts
     }
+}
+
+/// What holds as long as neither the publication, nor a further connection's listing, nor the settings have changed.
+#[derive(Debug)]
+struct Facts {
+    of: Arc<Publication>,
+    own_version: u64,
+    /// Some server keeps a connection for each client.
+    any_per_client: bool,
+    /// All servers are in the publication.
+    all_listed: bool,
 }
 
 /// Clients of which kind see what this one sees; none if that is what everybody sees.
 fn kind_of(shared: &Shared, publication: &Arc<Publication>, who: &Viewer) -> Option<Audience> {
     let per_client = (who.face.is_some() || who.audience.has_client())
-        && shared.views.any_per_client(shared, publication);
+        && shared.views.facts(shared, publication).any_per_client;
     match (per_client, &who.face) {
         (true, _) => Some(who.audience.clone()),
         (false, Some(_)) => Some(who.audience.at_large()),
@@ -283,6 +299,11 @@ pub(crate) async fn looked(
         .iter()
         .filter_map(|server| begin(shared, server, who))
         .collect();
+    over(shared, running, grace).await;
+}
+
+/// Waits until all of these are over, each at most `grace` from its beginning.
+async fn over(shared: &Shared, running: Vec<(Instant, CancellationToken)>, grace: Duration) {
     for (since, over) in running {
         tokio::select! {
             // Cancel-safe: tokens and sleeps hold nothing.
@@ -291,6 +312,35 @@ pub(crate) async fn looked(
             () = shared.ending.cancelled() => return,
         }
     }
+}
+
+/// Whether all servers have listed: then nobody needs to be waited for.
+pub(crate) fn all_listed(shared: &Shared) -> bool {
+    let publication = shared.manager.publication();
+    shared.views.facts(shared, &publication).all_listed
+}
+
+/// Starts servers that start on demand and have never listed, once, so that it becomes known what they list. Waits for them
+/// as [`looked`] does.
+pub(crate) async fn started(shared: &Arc<Shared>, servers: &[ServerHandle], grace: Duration) {
+    let publication = shared.manager.publication();
+    let never = servers.iter().filter(|server| {
+        !publication.servers.contains_key(server.name()) && server.status().state == "idle"
+    });
+    let key = |server: &ServerHandle| (Box::from(server.name()), Viewer::plain().audience);
+    let running: Vec<_> = never
+        .filter_map(|server| {
+            let asked = server.clone();
+            let start = async move {
+                // Whatever it answers: its catalog comes from its own listing.
+                let request = Request::new(method::TOOLS_LIST, Some("{}"));
+                drop(asked.request(request, CallOptions::default()).await);
+                true
+            };
+            spawn(shared, key(server), start)
+        })
+        .collect();
+    over(shared, running, grace).await;
 }
 
 /// Begins to ask a server, if there is something to ask it: since when it is asked, and when that is over.
@@ -309,6 +359,27 @@ fn begin(
         who.audience.at_large()
     };
     let key = (Box::from(server.name()), audience);
+    // To list is no reason to start a server, and one that is parked is not helped by it.
+    let state = server.status().state;
+    if !matches!(state, "connected" | "connecting" | "backoff") {
+        return None;
+    }
+    let (server, face, audience) = (server.clone(), Arc::clone(face), who.audience.clone());
+    let learn = async move {
+        if let Err(error) = server.learn(&face).await {
+            tracing::debug!(server = server.name(), %error, "what it lists to a client could not be learnt");
+        }
+        !server.listed_to(&audience).is_doubtful()
+    };
+    spawn(shared, key, learn)
+}
+
+/// Runs this beside everything else, unless it runs already or has failed a moment ago: since when it runs, and its end.
+fn spawn(
+    shared: &Arc<Shared>,
+    key: (Box<str>, Audience),
+    work: impl Future<Output = bool> + Send + 'static,
+) -> Option<(Instant, CancellationToken)> {
     let mut looks = lock(&shared.views.looks);
     match looks.get(&key) {
         Some(Look::Running { since, over }) => return Some((*since, over.clone())),
@@ -319,9 +390,7 @@ fn begin(
         Look::Running { .. } => true,
         Look::Failed(at) => at.elapsed() < LOOK_AGAIN,
     });
-    // To list is no reason to start a server, and one that is parked is not helped by it.
-    let state = server.status().state;
-    if looks.len() >= LOOKS_MAX || !matches!(state, "connected" | "connecting" | "backoff") {
+    if looks.len() >= LOOKS_MAX {
         return None;
     }
     let (since, over) = (Instant::now(), CancellationToken::new());
@@ -331,23 +400,20 @@ fn begin(
     };
     looks.insert(key.clone(), running);
     drop(looks);
-    let (shared, server, face) = (Arc::clone(shared), server.clone(), Arc::clone(face));
-    let audience = who.audience.clone();
+    let shared = Arc::clone(shared);
     let ends = over.clone().drop_guard();
     shared.tasks.clone().spawn(async move {
-        tokio::select! {
+        let found = tokio::select! {
             // Cancel-safe: nobody waits for its outcome, only for its end.
-            learnt = server.learn(&face) => if let Err(error) = learnt {
-                tracing::debug!(server = server.name(), %error, "what it lists to a client could not be learnt");
-            },
+            found = work => found,
             // Cancel-safe: a token holds nothing.
-            () = shared.ending.cancelled() => {}
-        }
+            () = shared.ending.cancelled() => false,
+        };
         let mut looks = lock(&shared.views.looks);
-        if server.listed_to(&audience).is_doubtful() {
-            looks.insert(key, Look::Failed(Instant::now()));
-        } else {
+        if found {
             looks.remove(&key);
+        } else {
+            looks.insert(key, Look::Failed(Instant::now()));
         }
         drop(looks);
         drop(ends);

@@ -28,6 +28,8 @@ pub(crate) fn origin(
     let mut origin = Origin::new(door);
     origin.client = client_info.and_then(Origin::client_name);
     origin.trace = in_message(message).or_else(|| in_headers(headers));
+    #[cfg(feature = "otlp")]
+    crate::telemetry::otlp::span(&mut origin);
     Arc::new(origin)
 }
 

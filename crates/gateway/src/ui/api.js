@@ -47,7 +47,7 @@ function words(error) {
 
 /**
  * A stream of events that comes back by itself, however it ended, and rests while nobody looks at the page.
- * `told` gets each event; `state` hears 'open', 'lost' or 'absent' (this Mainstay has no such stream).
+ * `told` gets each event; `state` hears 'open' or 'lost'.
  */
 class Stream {
   constructor(path, told, state) {

@@ -63,8 +63,9 @@ const catalogView = {
       this.shown += PAGE_ITEMS;
       this.show();
     }, { class: 'quiet' });
+    this.hidden = el('details', { class: 'unshown', hidden: true }, el('summary', {}), el('ul', { class: 'plain' }));
     this.side = el('div', { class: 'detail' });
-    this.split = el('div', { class: 'split' }, el('div', { class: 'finder' }, this.list, this.more), this.side);
+    this.split = el('div', { class: 'split' }, el('div', { class: 'finder' }, this.list, this.more, this.hidden), this.side);
     put(main, [
       el('div', { class: 'head' }, el('h1', { tabindex: '-1' }, 'Catalog'), this.kinds),
       el('div', { class: 'bar' }, field('Search', this.search), field('Server', this.servers), this.found),
@@ -128,6 +129,11 @@ const catalogView = {
     keyed(this.list, found.slice(0, this.shown), (item) => `${item.kind} ${item.server} ${item.exposed}`, itemRow, (row, item) => {
       setAttribute(row.firstElementChild, 'aria-current', this.chosen === item ? 'true' : null);
     });
+    const unshown = this.kind === 'tools' ? listed.hidden.filter((item) => !this.server || item.server === this.server) : [];
+    this.hidden.hidden = unshown.length === 0;
+    setText(this.hidden.firstElementChild, `${plural(unshown.length, 'tool')} not shown to clients`);
+    keyed(this.hidden.lastElementChild, unshown.slice(0, PAGE_ITEMS), (item) => `${item.server} ${item.name} ${item.reason}`,
+      (item) => el('li', {}, el('code', {}, item.name), ' of ', item.server, el('span', { class: 'sub' }, item.reason)));
     this.more.hidden = found.length <= this.shown;
     setText(this.more, `Show ${count(Math.min(PAGE_ITEMS, found.length - this.shown))} more of ${count(found.length - this.shown)}`);
   },

@@ -3,7 +3,8 @@
 function problemList(problems) {
   return el('ul', { class: 'problems' }, problems.map((problem) => {
     if (typeof problem === 'string') return el('li', {}, problem);
-    const place = problem.file ? `${problem.file}:${problem.line ?? ''}:${problem.column ?? ''}` : problem.server || '';
+    const at = problem.origin || problem;
+    const place = at.file ? `${at.file}:${at.line ?? ''}:${at.column ?? ''}${at.path ? ` (${at.path})` : ''}` : problem.server || '';
     return el('li', {}, el('span', { class: 'tag', 'data-tone': problem.severity === 'error' ? 'bad' : problem.severity === 'warning' ? 'warn' : 'dim' }, problem.severity || 'problem'), ' ',
       el('strong', {}, problem.message), place ? el('span', { class: 'sub code' }, place) : null, problem.remedy ? el('span', { class: 'sub' }, problem.remedy) : null);
   }));
@@ -12,10 +13,9 @@ function problemList(problems) {
 const PLAN_WORDS = { add: ['will be added', 'good'], remove: ['will be removed', 'bad'], replace: ['will be replaced: its calls are drained first', 'warn'], patch: ['will be changed without touching its process', 'good'] };
 
 function planView(plan) {
-  const named = (entry) => (typeof entry === 'string' ? entry : entry.name || entry.server || JSON.stringify(entry));
-  const why = (entry) => (typeof entry === 'object' && entry ? [entry.changed, entry.why, entry.keys].filter(Boolean).flat().join(', ') : '');
-  const lines = Object.entries(PLAN_WORDS).flatMap(([kind, [words, tone]]) => (plan[kind] || []).map((entry) => el('li', {},
-    el('span', { class: 'tag', 'data-tone': tone }, kind), ' ', el('strong', {}, named(entry)), ` ${words}`, why(entry) ? el('span', { class: 'sub' }, why(entry)) : null)));
+  const lines = Object.entries(PLAN_WORDS).flatMap(([kind, [words, tone]]) => (plan[kind] || []).map((name) => el('li', {},
+    el('span', { class: 'tag', 'data-tone': tone }, kind), ' ', el('strong', {}, name), ` ${words}`,
+    plan.changes?.[name]?.length ? el('span', { class: 'sub' }, `changed: ${plan.changes[name].join(', ')}`) : null)));
   for (const setting of plan.gateway || []) {
     lines.push(el('li', {}, el('span', { class: 'tag', 'data-tone': setting.applies === 'restart' ? 'warn' : 'good' }, 'setting'), ' ', el('code', {}, setting.key),
       setting.applies === 'restart' ? ' applies after the next restart of Mainstay' : ' applies at once'));
@@ -43,6 +43,14 @@ const configView = {
     this.load();
   },
 
+  /** The file may have been read again without us. */
+  status() {
+    const config = live.status?.config;
+    const seen = config ? `${config.loadedAtUnixMs} ${config.lastReload?.atUnixMs}` : '';
+    if (this.seen !== undefined && this.seen !== seen) this.load();
+    this.seen = seen;
+  },
+
   async load() {
     try {
       const config = await api.get('/api/v1/config');
@@ -50,7 +58,7 @@ const configView = {
     } catch (error) {
       const known = error.status === 404;
       this.dry.disabled = this.apply.disabled = known;
-      fill(this.box, empty(known ? 'This Mainstay does not show its configuration' : 'The configuration could not be read', known ? 'It was started without one, or it is an older one.' : words(error)), this.serverProblems());
+      fill(this.box, empty(known ? 'This Mainstay does not show its configuration' : 'The configuration could not be read', words(error)), this.serverProblems());
     }
   },
 
@@ -66,9 +74,9 @@ const configView = {
       el('div', { class: 'cards' },
         el('section', { class: 'card', 'aria-label': 'In force' }, el('h2', {}, 'In force'),
           el('p', {}, el('code', {}, config.path || 'no file')),
-          config.loadedAtUnixMs ? el('p', { class: 'dim' }, 'since ', when(config.loadedAtUnixMs)) : null,
+          config.loadedAtUnixMs ? el('p', { class: 'dim' }, 'since ', when(config.loadedAtUnixMs), config.watched ? ', watched for changes' : '') : null,
           el('ul', { class: 'plain' }, (config.servers || []).map((server) => el('li', {}, el('a', { href: `#/servers/${encodeURIComponent(server.name)}` }, server.name), ' ',
-            el('span', { class: 'dim' }, typeof server.origin === 'string' ? server.origin : server.origin ? `${server.origin.file || ''}:${server.origin.line ?? ''}` : ''))))),
+            el('span', { class: 'dim' }, typeof server.origin === 'string' ? server.origin : server.origin ? `line ${server.origin.line}${server.origin.file === config.path ? '' : ` of ${server.origin.file}`}` : ''))))),
         el('section', { class: 'card', 'aria-label': 'Last reload' }, el('h2', {}, 'Last reload'),
           last ? [el('p', {}, el('span', { class: 'tag', 'data-tone': last.ok ? 'good' : 'bad' }, last.ok ? 'in force' : 'refused'), ' ', when(last.atUnixMs)),
             last.ok ? null : el('p', { class: 'hint' }, 'Nothing was changed: what ran goes on.'),
@@ -136,6 +144,7 @@ const changesView = {
         button(own.length === 1 ? 'Approve' : `Approve all ${own.length}`, () => this.approve(server, null, own.length), { class: 'main-button' })),
       own.map((change) => el('details', { open: own.length <= 5 },
         el('summary', {}, el('span', { class: 'tag', 'data-tone': change.kind === 'removed' ? 'bad' : 'warn' }, change.kind), ' ', el('strong', {}, change.tool), ' ', change.seenAtUnixMs ? el('span', { class: 'dim' }, 'seen ', when(change.seenAtUnixMs)) : null),
+        change.damaged ? el('p', { class: 'hint' }, change.damaged) : null,
         diffView(change),
         own.length > 1 ? button(`Approve ${change.tool}`, () => this.approve(server, [change.tool], 1), {}) : null)));
     }));

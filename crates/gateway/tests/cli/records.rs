@@ -126,6 +126,24 @@ fn f235_events_tell_what_happened_to_whom_and_go_on_when_mainstay_is_restarted()
     });
     let all = following.interrupted();
     assert!(!all.contains("chatty"), "{all}");
+    // What happened before the restart is no longer in memory, but in the journal.
+    let since = user
+        .run(&["events", "--since", "10m", "--server", "demo"])
+        .exit(0);
+    assert!(
+        since
+            .out
+            .contains("connected -> draining, generation 1: ended by signal 9"),
+        "{since:#?}"
+    );
+    assert_eq!(
+        since
+            .out
+            .matches("connecting -> connected, generation 1")
+            .count(),
+        2,
+        "{since:#?}"
+    );
     let lines: Vec<&str> = all
         .lines()
         .filter(|line| line.contains("connected -> draining, generation 1"))
@@ -187,7 +205,14 @@ fn law_19_calls_tell_who_what_how_and_how_long() {
     );
     // The same calls are in the picture of the server.
     let page = user.run(&["status", "demo"]).exit(0);
-    assert!(page.out.contains("failures      1 tool"), "{page:#?}");
+    for part in [
+        "failures      1 tool",
+        "last calls    ",
+        "add, answered in",
+        "echo, tool error in",
+    ] {
+        assert!(page.out.contains(part), "{part:?} is missing: {page:#?}");
+    }
 }
 
 #[test]

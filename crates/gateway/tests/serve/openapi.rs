@@ -1,14 +1,16 @@
 //! Every route that the admin API describes, asked for real: what comes back is what the description says.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::Method;
 use http_body_util::BodyExt;
-use mainstay::config::ServerConfig;
+use mainstay::config::Config;
+use mainstay_gateway::reload::ConfigLife;
 use serde_json::{Value, json};
 
 use super::admin::{Door, open};
-use super::support::{Events, PATIENCE, World, stdio, wait_until};
+use super::support::{Events, PATIENCE, World, misbehave, wait_until};
 
 /// One request to a route, and the status that it must have.
 struct Ask {
@@ -53,6 +55,21 @@ const ASKS: &[Ask] = &[
     ask("getServer", "/api/v1/servers/nope", 404),
     ask("getCatalog", "/api/v1/catalog", 200),
     ask("getTools", "/api/v1/tools", 200),
+    ask("getToolChanges", "/api/v1/tools/changes", 200),
+    ask("getToolChanges", "/api/v1/tools/changes?server=nope", 404),
+    ask("approveTools", "/api/v1/servers/one/approve", 409),
+    ask("approveTools", "/api/v1/servers/one/approve", 400).with("[]"),
+    ask("approveTools", "/api/v1/servers/nope/approve", 404),
+    ask("getProfiles", "/api/v1/profiles", 200),
+    ask("getToolChanges", "/api/v1/tools/changes", 200),
+    ask("getToolChanges", "/api/v1/tools/changes?server=nope", 404),
+    ask("approveTools", "/api/v1/servers/one/approve", 200),
+    ask("approveTools", "/api/v1/servers/gone/approve", 409),
+    ask("getConfig", "/api/v1/config", 200),
+    ask("reloadConfig", "/api/v1/reload", 200).with(r#"{"dryRun":true}"#),
+    ask("reloadConfig", "/api/v1/reload", 400).with("[]"),
+    ask("reloadConfig", "/api/v1/reload", 200),
+    ask("getConfig", "/api/v1/config", 200),
     ask("getLogs", "/api/v1/servers/gone/logs?lines=3", 200),
     ask("getLogs", "/api/v1/servers/gone/logs?lines=many", 400),
     ask("getLogs", "/api/v1/servers/nope/logs", 404),
@@ -133,10 +150,56 @@ impl Description {
     }
 }
 
+/// Asks, and holds what comes back against the description.
+async fn check(description: &Description, door: &Door, ask: &Ask) {
+    let whose = format!("{} {}", ask.id, ask.path);
+    let (method, operation) = description.operation(ask.id);
+    let response = open(&door.path(), method, ask.path, ask.body).await;
+    assert_eq!(response.status().as_u16(), ask.status, "{whose}");
+    let answer = description.answer(&operation, ask.status);
+    if ask.events > 0 {
+        let content = &answer["content"]["text/event-stream"];
+        assert!(content.is_object(), "{whose} is not said to stream");
+        let mut events = Events::of(response);
+        for _ in 0..ask.events {
+            let event = events.json().await;
+            description.check(&content["x-event-data"], &event, &whose);
+        }
+        return;
+    }
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/json",
+        "{whose}"
+    );
+    let body = tokio::time::timeout(PATIENCE, response.into_body().collect());
+    let body = body.await.unwrap().unwrap().to_bytes();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    let schema = &answer["content"]["application/json"]["schema"];
+    assert!(!schema.is_null(), "{whose} is not said to answer JSON");
+    description.check(schema, &body, &whose);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_answers_as_it_is_described() {
-    let gone = ServerConfig::stdio("gone", "/bin/sh").args(["-c", "echo last words >&2; exit 3"]);
-    let world = World::start_with([stdio("one", &[]), gone], |_| {}).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mcp.json");
+    let text = json!({ "mcpServers": {
+        "one": { "command": misbehave(), "tools": { "pin": true } },
+        "gone": { "command": "/bin/sh", "args": ["-c", "echo last words >&2; exit 3"] },
+    }})
+    .to_string();
+    std::fs::write(&file, &text).unwrap();
+    let config = Config::load(&file).unwrap().config;
+    let world = World::of(config.clone(), Some(dir.path().join("state")), |_| {}).await;
+    let life = ConfigLife::new(
+        &file,
+        text.into_bytes(),
+        config,
+        world.manager.clone(),
+        None,
+    );
+    world.gateway.follow_config(Arc::new(life));
     world
         .until("one", |status| status.state == "connected")
         .await;
@@ -146,38 +209,18 @@ async fn every_route_answers_as_it_is_described() {
     let (_, document) = door.ask(Method::GET, "/api/v1/openapi.json", "").await;
     let description = Description(document);
     for ask in ASKS {
-        let whose = format!("{} {}", ask.id, ask.path);
-        let (method, operation) = description.operation(ask.id);
-        let response = open(&door.path(), method, ask.path, ask.body).await;
-        assert_eq!(
-            response.status(),
-            StatusCode::from_u16(ask.status).unwrap(),
-            "{whose}"
-        );
-        let answer = description.answer(&operation, ask.status);
-        if ask.events > 0 {
-            let content = &answer["content"]["text/event-stream"];
-            assert!(content.is_object(), "{whose} is not said to stream");
-            let mut events = Events::of(response);
-            for _ in 0..ask.events {
-                let event = events.json().await;
-                description.check(&content["x-event-data"], &event, &whose);
-            }
-            continue;
-        }
-        assert_eq!(
-            response.headers()["content-type"],
-            "application/json",
-            "{whose}"
-        );
-        let body = tokio::time::timeout(PATIENCE, response.into_body().collect());
-        let body = body.await.unwrap().unwrap().to_bytes();
-        let body: Value = serde_json::from_slice(&body).unwrap();
-        let schema = &answer["content"]["application/json"]["schema"];
-        assert!(!schema.is_null(), "{whose} is not said to answer JSON");
-        description.check(schema, &body, &whose);
+        check(&description, &door, ask).await;
     }
     assert!(world.gateway.stop_asked().is_cancelled());
+    std::fs::write(&file, "{").unwrap();
+    let refused = [
+        ask("reloadConfig", "/api/v1/reload", 422),
+        ask("getConfig", "/api/v1/config", 200),
+        ask("getStatus", "/api/v1/status", 200),
+    ];
+    for ask in &refused {
+        check(&description, &door, ask).await;
+    }
     door.close().await;
     world.end().await;
     let asked: BTreeSet<&str> = ASKS.iter().map(|ask| ask.id).collect();

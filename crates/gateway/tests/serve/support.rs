@@ -94,10 +94,19 @@ impl World {
         servers: impl IntoIterator<Item = ServerConfig>,
         change: impl FnOnce(&mut GatewaySettings),
     ) -> Self {
-        let config = Config::from_servers(servers);
+        Self::of(Config::from_servers(servers), None, change).await
+    }
+
+    /// Starts with a config and a place for what is remembered, and waits for nothing.
+    pub(crate) async fn of(
+        config: Config,
+        state_dir: Option<PathBuf>,
+        change: impl FnOnce(&mut GatewaySettings),
+    ) -> Self {
         let state = tempfile::tempdir().unwrap();
         let builder = Manager::builder().journal(Some(state.path().join("journal")));
-        let manager = builder.config(config).start().await.unwrap();
+        let builder = builder.config(config).state_dir(state_dir);
+        let manager = builder.start().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut settings = GatewaySettings::new(address);

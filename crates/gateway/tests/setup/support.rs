@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 pub(crate) const MAINSTAY: &str = env!("CARGO_BIN_EXE_mainstay");
+/// Generous: the machine may be busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/setup/fixtures");
 
 /// A user: a home directory, a project to be in, and variables.
@@ -65,6 +68,15 @@ impl User {
         self.home(directory).join("mcp.json")
     }
 
+    /// The local socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        if cfg!(target_os = "macos") {
+            self.home("Library/Application Support/mainstay/mainstay.sock")
+        } else {
+            self.root.path().join("run/mainstay/mainstay.sock")
+        }
+    }
+
     /// Writes a file of the user, with its directories.
     pub(crate) fn write(&self, path: &Path, text: impl AsRef<str>) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -105,6 +117,16 @@ fn copy(from: &Path, to: &Path) {
         } else {
             fs::copy(entry.path(), target).unwrap();
         }
+    }
+}
+
+/// Waits, level-triggered and with a generous deadline.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Origin {
     pub trace: Option<TraceContext>,
     /// What the server is told of the trace, where that is not the same: the caller made a span of its own for the call.
     pub onward: Option<TraceContext>,
+    /// The span that the caller made for the whole of what it does about the call, if it made one: 16 hexadecimal digits.
+    pub span: Option<Box<str>>,
 }
 
 impl Origin {
@@ -32,6 +34,7 @@ impl Origin {
             endpoint: endpoint.into(),
             trace: None,
             onward: None,
+            span: None,
         }
     }
 
@@ -115,6 +118,12 @@ impl TraceContext {
     #[must_use]
     pub fn traceparent(&self) -> String {
         format!("00-{}-{}-{:02x}", self.trace_id, self.parent_id, self.flags)
+    }
+
+    /// The beginning of a new trace, whose first span is `parent_id`. `None` if these are no ids.
+    #[must_use]
+    pub fn begin(trace_id: &str, parent_id: &str) -> Option<Self> {
+        Self::parse(&format!("00-{trace_id}-{parent_id}-01"), None)
     }
 
     /// The same trace, seen from below: what comes next has `span_id` (16 hexadecimal digits) as its parent. `None` if that

@@ -148,7 +148,7 @@ impl<'a> Tally<'a> {
 
     fn record(&self, end: &End, queued: Duration, served: Duration) -> CallRecord {
         let origin = self.options.origin.as_deref();
-        let trace = origin.and_then(|origin| origin.trace.as_ref());
+        let trace = origin.and_then(super::Origin::told);
         let names = self
             .request
             .map(|request| Names::of(request, self.own))
@@ -178,6 +178,7 @@ impl<'a> Tally<'a> {
             result_bytes: whole(end.result_bytes as u128),
             attempts: self.course.attempts,
             trace_id: trace.map(|trace| trace.trace_id().into()),
+            origin: self.options.origin.clone(),
             arguments: self
                 .request
                 .filter(|_| self.slot.events.keeps_arguments())

@@ -363,7 +363,9 @@ mod tests {
         bench.write("mcp.json", "five");
         tokio::select! {
             biased;
+            // Cancel-safe: that is what is tested.
             () = bench.watcher.changed() => panic!("not before it stands still"),
+            // Cancel-safe: holds nothing.
             () = tokio::task::yield_now() => {}
         }
         bench.changes().await;

@@ -99,8 +99,6 @@ impl Driver {
         );
         let gateway = self.setting.gateway.load().with_live(&config.gateway);
         self.setting.gateway.store(Arc::new(gateway));
-        // Profiles are a part of what clients see.
-        self.setting.publisher.own_changed();
         for name in &plan.remove {
             self.remove(name, effects);
         }
@@ -120,6 +118,8 @@ impl Driver {
             self.add(config, catalog, effects);
             self.told(&name, "added", Vec::new());
         }
+        // Profiles, and who has a connection of its own, are a part of what clients see.
+        self.setting.publisher.own_changed();
         plan
     }
 
@@ -186,7 +186,10 @@ impl Driver {
                 self.step(changed(&slot, &config, anew), effects);
             }
         }
-        self.open_kept(slot.id, effects);
+        if !anew && slot.current.load().is_some() {
+            // What is to stand ready may be more than before. A new connection opens what it needs itself.
+            self.open_kept(slot.id, effects);
+        }
         // What is known of it is shown as the new entry has it, whether or not it is connected anew (F214).
         self.reshape(slot.id);
     }

@@ -36,6 +36,7 @@ fn record(at_unix_ms: u64, server: &str, tool: &str) -> Arc<CallRecord> {
         result_bytes: 200,
         attempts: 1,
         trace_id: None,
+        origin: None,
         arguments: None,
     })
 }

@@ -22,6 +22,7 @@ mod lookup;
 mod old;
 mod pause;
 mod push;
+pub(crate) mod reach;
 mod route;
 mod secrets;
 mod session;

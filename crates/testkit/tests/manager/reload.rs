@@ -31,7 +31,7 @@ fn is_removed(outcome: &Result<mainstay::Answer, CallError>) -> bool {
 }
 
 #[tokio::test]
-async fn law_28_f213_an_edit_replaces_one_server_and_leaves_every_other_process_alone() {
+async fn law_28_f213_f218_an_edit_replaces_one_server_and_leaves_every_other_process_alone() {
     let bench = Bench::new();
     let manager = start(["a", "b", "c"].map(|name| bench.server(name, &[]))).await;
     let [a, b, c] = ["a", "b", "c"].map(|name| manager.server(name).unwrap());

@@ -13,6 +13,7 @@ use crate::commands::view::{COLUMNS, View, footer, servers};
 /// The whole page.
 pub(super) fn lines(status: &Value, width: Option<u16>, color: bool) -> Vec<String> {
     let mut lines = config_problems(status, width, color);
+    lines.extend(journal_problem(status, width, color));
     lines.extend(table(status, width, color).lines().map(str::to_owned));
     lines.extend(
         wrap(&footer(status), width, 2)
@@ -70,6 +71,17 @@ fn config_problems(status: &Value, width: Option<u16>, color: bool) -> Vec<Strin
         }
     }
     paper.lines.push(String::new());
+    paper.lines
+}
+
+/// That what happens is not kept, although it should be.
+fn journal_problem(status: &Value, width: Option<u16>, color: bool) -> Vec<String> {
+    let mut paper = Paper::new(width, color);
+    if let Some(problem) = status["journal"]["problem"].as_str() {
+        let text = format!("nothing can be kept on disk: {problem}");
+        paper.say(Paint::Warn, "journal: ", &text, 2);
+        paper.lines.push(String::new());
+    }
     paper.lines
 }
 
@@ -273,6 +285,19 @@ mod tests {
         );
         assert_eq!(lines[2], "hint: write `command`");
         assert_ne!(gist(&status), gist(&self::status()));
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_is_told() {
+        let mut status = status();
+        assert!(!lines(&status, None, false).join("\n").contains("journal"));
+        status["journal"] =
+            json!({ "path": "/x", "problem": "no space left on device", "written": 3, "lost": 9 });
+        let text = lines(&status, None, false).join("\n");
+        assert!(
+            text.starts_with("journal: nothing can be kept on disk: no space left on device\n"),
+            "{text}"
+        );
     }
 
     #[test]

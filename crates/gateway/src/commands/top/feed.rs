@@ -94,6 +94,16 @@ impl Feed {
         });
     }
 
+    /// Whether one of the tasks has panicked: what is shown would be stale for ever, and the terminal was given back.
+    pub(super) fn is_broken(&mut self) -> bool {
+        while let Some(ended) = self.tasks.try_join_next() {
+            if ended.is_err_and(|error| error.is_panic()) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// What is new. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<News> {
         self.news.recv().await
