@@ -198,6 +198,8 @@ async fn a_torn_line_spoils_no_other_and_restarts_cost_no_file() {
     let (calls, _) = ask(dir.path(), &query);
     assert_eq!(calls.len(), 20, "{calls:?}");
     assert_eq!(tools(&calls)[19], "t19");
+    let (all, _) = ask(dir.path(), &Query::default());
+    assert_eq!(all.len(), 40, "and each beginning: {all:?}");
 }
 
 #[tokio::test]
