@@ -5,8 +5,16 @@
 //! `web-server` are servers of the test kit, one of them in the list of an app. Also: every link between the pages leads somewhere, and
 //! every page is in the summary.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    reason = "a test that cannot go on must fail"
+)]
+
 #[path = "serve/support.rs"]
-#[expect(dead_code, reason = "shared with another test binary")]
+#[allow(dead_code, reason = "shared with another test binary")]
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,15 @@
 //! What an OpenTelemetry collector gets from a running Mainstay (feature `otlp`), and what the server behind it is told.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    reason = "a test that cannot go on must fail"
+)]
+
 #[path = "serve/support.rs"]
-#[expect(dead_code, reason = "shared with another test binary")]
+#[allow(dead_code, reason = "shared with another test binary")]
 mod support;
 
 use std::io::{BufRead, BufReader};

@@ -127,10 +127,7 @@ impl Query<'_> {
 
     async fn memory(&self) -> Result<Vec<Value>, Stop> {
         let mut answer = self.client.get(&self.kind.memory(MEMORY_MAX)).await?.ok()?;
-        Ok(match answer[self.kind.word()].take() {
-            Value::Array(records) => records,
-            _none => Vec::new(),
-        })
+        Ok(listed(answer[self.kind.word()].take()))
     }
 
     /// Adds what the journal on disk has beyond `records`.
@@ -167,10 +164,7 @@ impl Query<'_> {
                 Some("ask for less with a later --since or with --server"),
             );
         }
-        let mut all = match body["records"].take() {
-            Value::Array(all) => all,
-            _none => Vec::new(),
-        };
+        let mut all = listed(body["records"].take());
         let kept: Vec<String> = all.iter().map(identity).collect();
         all.extend(
             records
@@ -324,6 +318,14 @@ impl Known {
         self.newest = self.newest.max(at(record));
         true
     }
+}
+
+/// The members of a list; none of anything else.
+fn listed(value: Value) -> Vec<Value> {
+    if let Value::Array(all) = value {
+        return all;
+    }
+    Vec::new()
 }
 
 #[cfg(test)]

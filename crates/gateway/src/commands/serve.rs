@@ -38,19 +38,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
         config, problems, ..
     } = loaded;
     config::tell(output, &problems);
-    let wanted = args.listen.unwrap_or(config.gateway.listen);
-    let (listener, (local, socket)) = if args.background {
-        leave_terminal();
-        // The socket first: of several that start at once, all but one leave here, with the exit code that says so.
-        let local = local_socket(&args, &config.gateway, output)?.unzip();
-        (listen_somewhere(wanted, output).await?, local)
-    } else {
-        let listener = doors::listen(wanted).await?;
-        (
-            listener,
-            local_socket(&args, &config.gateway, output)?.unzip(),
-        )
-    };
+    let (listener, (local, socket)) = listening(&args, &config.gateway, output).await?;
     mainstay_gateway::serve::local::announce(args.background);
     let address = listener
         .local_addr()
@@ -101,12 +89,18 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     let report = end(&manager, doors, &mut signals, output).await;
     drop(socket);
     #[cfg(feature = "otlp")]
+    exported(exporting).await;
+    output.line(&last_line(&report))?;
+    Ok(Exit::Ok)
+}
+
+/// Sends the last of what is exported.
+#[cfg(feature = "otlp")]
+async fn exported(exporting: Option<mainstay_gateway::telemetry::otlp::Exporting>) {
     if let Some(exporting) = exporting {
         // Its deadline is its own; a panic in there has been logged.
         let _ = tokio::task::spawn_blocking(|| exporting.end()).await;
     }
-    output.line(&last_line(&report))?;
-    Ok(Exit::Ok)
 }
 
 /// Begins to export traces and metrics, if the environment says where to. What it says wrongly keeps nobody from serving.
@@ -125,6 +119,23 @@ fn export(
             None
         }
     }
+}
+
+/// The door on the network, and the local one if there is one.
+async fn listening(
+    args: &ServeArgs,
+    config: &GatewayConfig,
+    output: Output,
+) -> Result<(TcpListener, (Option<UnixListener>, Option<LocalSocket>)), Stop> {
+    let wanted = args.listen.unwrap_or(config.listen);
+    if args.background {
+        leave_terminal();
+        // The socket first: of several that start at once, all but one leave here, with the exit code that says so.
+        let local = local_socket(args, config, output)?.unzip();
+        return Ok((listen_somewhere(wanted, output).await?, local));
+    }
+    let listener = doors::listen(wanted).await?;
+    Ok((listener, local_socket(args, config, output)?.unzip()))
 }
 
 /// What is known of the config file from now on.

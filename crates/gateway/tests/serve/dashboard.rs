@@ -12,6 +12,9 @@ async fn get(client: &mut Client, path: &str, headers: &[(&str, &str)]) -> Reply
     client.send(Method::GET, path, headers, "").await
 }
 
+/// Method, path and headers of a request.
+type Asked<'a> = (Method, &'a str, &'a [(&'a str, &'a str)]);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_and_the_api_are_on_the_port_of_mcp() {
     let world = World::start([stdio("one", &[])]).await;
@@ -67,7 +70,7 @@ async fn law_32_f246_other_web_pages_neither_look_nor_order() {
     let own = own.as_str();
     let order = "/api/v1/servers/one/restart";
     let generation = world.manager.server("one").unwrap().status().generation;
-    let refused: &[(Method, &str, &[(&str, &str)])] = &[
+    let refused: &[Asked<'_>] = &[
         // What a form of another page sends, and what a script may send without asking.
         (Method::POST, order, &[]),
         (
@@ -158,7 +161,7 @@ async fn law_32_f246_other_web_pages_neither_look_nor_order() {
         world.manager.server("one").unwrap().status().generation,
         generation
     );
-    let passed: &[(Method, &str, &[(&str, &str)])] = &[
+    let passed: &[Asked<'_>] = &[
         (Method::POST, order, &[MARK]),
         (
             Method::POST,

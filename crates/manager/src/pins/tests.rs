@@ -174,7 +174,8 @@ fn the_record_outlives_the_process_and_is_for_its_owner_alone() {
 #[test]
 fn f250_a_damaged_record_approves_nothing_until_somebody_does() {
     let listed = catalog(&[&tool("a", ""), &tool("b", "")]);
-    let damages: [(&str, fn(Vec<u8>) -> Vec<u8>); 4] = [
+    type Damage = fn(Vec<u8>) -> Vec<u8>;
+    let damages: [(&str, Damage); 4] = [
         ("cut short", |bytes| bytes[..bytes.len() / 2].to_vec()),
         ("empty", |_| Vec::new()),
         ("changed", |bytes| {

@@ -249,6 +249,7 @@ fn change(name: &str, kind: ChangeKind) -> (String, ChangeKind) {
     (name.to_owned(), kind)
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 #[tokio::test]
 async fn f250_f251_what_was_not_approved_is_neither_shown_nor_called_until_somebody_does() {
     let bench = Bench::new();

@@ -266,10 +266,10 @@ impl Pen {
         let mut all = vec![self.line(lines.next().unwrap_or_default(), Paint::Bold)];
         let rest = lines.zip(&shown).map(|(line, call)| {
             let outcome = call["outcome"].as_str().unwrap_or_default();
-            let paint = match calls::outcome_paint(outcome) {
-                Paint::Good => Paint::Plain,
-                other => other,
-            };
+            let mut paint = calls::outcome_paint(outcome);
+            if matches!(paint, Paint::Good) {
+                paint = Paint::Plain;
+            }
             self.line(line, paint)
         });
         let rest = rest.collect();

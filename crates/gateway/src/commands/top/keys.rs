@@ -56,6 +56,10 @@ pub(super) fn press(model: &mut Model, key: KeyEvent) -> Option<Ask> {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all the other keys of a keyboard mean nothing here"
+)]
 fn filter(model: &mut Model, key: KeyCode) {
     match key {
         KeyCode::Char(c) => model.filter.push(c),
@@ -74,6 +78,10 @@ fn filter(model: &mut Model, key: KeyCode) {
     model.keep_selected();
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all the other keys of a keyboard mean nothing here"
+)]
 fn choose(model: &mut Model, key: KeyCode) -> Option<Ask> {
     match key {
         KeyCode::Char('q') => return Some(Ask::Leave),
