@@ -270,6 +270,16 @@ fn no_answer(socket: &Path, error: hyper::Error) -> Stop {
         .because(error)
         .hint("name the socket of one with --socket, or start one with `mainstay serve`");
     }
+    if error.is_canceled() {
+        // It ended before our request had left: whoever speaks first, or not at all, is none of ours.
+        let at = socket.display();
+        return Stop::new(
+            Exit::NotRunning,
+            format!("what answers at {at} closed the connection before it was asked anything"),
+        )
+        .because(error)
+        .hint("it is no Mainstay, or one that just ends: name another socket with --socket, or start one with `mainstay serve`");
+    }
     Stop::unexpected("the running Mainstay closed the connection", error)
         .hint("if it has ended, start it again with `mainstay serve`")
 }

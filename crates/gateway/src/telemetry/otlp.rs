@@ -230,6 +230,42 @@ fn attributes(record: &CallRecord) -> Vec<KeyValue> {
     all
 }
 
+/// One of the two spans of a call.
+struct Part {
+    kind: SpanKind,
+    id: SpanId,
+    parent: Option<SpanId>,
+    is_remote: bool,
+    begin: SystemTime,
+    /// What the other span does not say.
+    more: Vec<KeyValue>,
+}
+
+impl Part {
+    fn of(self, record: &CallRecord, trace: TraceId, end: SystemTime) -> SpanData {
+        let mut attributes = attributes(record);
+        attributes.extend(self.more);
+        let flags = TraceFlags::SAMPLED;
+        SpanData {
+            span_context: SpanContext::new(trace, self.id, flags, false, TraceState::default()),
+            parent_span_id: self.parent.unwrap_or(SpanId::INVALID),
+            parent_span_is_remote: self.is_remote,
+            span_kind: self.kind,
+            name: name(record).into(),
+            start_time: self.begin,
+            end_time: end,
+            attributes,
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: status(record),
+            instrumentation_scope: InstrumentationScope::builder("mainstay")
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .build(),
+        }
+    }
+}
+
 /// The span of what Mainstay did for its client, and the one of what the server did for Mainstay.
 fn spans_of(record: &CallRecord) -> Vec<SpanData> {
     let Some(origin) = record.origin.as_deref() else {
@@ -253,33 +289,6 @@ fn spans_of(record: &CallRecord) -> Vec<SpanData> {
     let end = UNIX_EPOCH + Duration::from_millis(record.at_unix_ms);
     let served = end - Duration::from_micros(record.served_us);
     let begin = served - Duration::from_micros(record.queued_us);
-    let part = |kind, id, parent: Option<SpanId>, remote, from: SystemTime, more: Vec<KeyValue>| {
-        let mut attributes = attributes(record);
-        attributes.extend(more);
-        SpanData {
-            span_context: SpanContext::new(
-                trace,
-                id,
-                TraceFlags::SAMPLED,
-                false,
-                TraceState::default(),
-            ),
-            parent_span_id: parent.unwrap_or(SpanId::INVALID),
-            parent_span_is_remote: remote,
-            span_kind: kind,
-            name: name(record).into(),
-            start_time: from,
-            end_time: end,
-            attributes,
-            dropped_attributes_count: 0,
-            events: SpanEvents::default(),
-            links: SpanLinks::default(),
-            status: status(record),
-            instrumentation_scope: InstrumentationScope::builder("mainstay")
-                .with_version(env!("CARGO_PKG_VERSION"))
-                .build(),
-        }
-    };
     let mut client = vec![KeyValue::new(
         "mainstay.endpoint",
         record.endpoint.to_string(),
@@ -287,24 +296,25 @@ fn spans_of(record: &CallRecord) -> Vec<SpanData> {
     if let Some(name) = &record.client {
         client.push(KeyValue::new("mainstay.client", name.to_string()));
     }
-    let mut spans = vec![part(
-        SpanKind::Server,
-        own,
-        above,
-        above.is_some(),
+    let part = |part: Part| part.of(record, trace, end);
+    let mut spans = vec![part(Part {
+        kind: SpanKind::Server,
+        id: own,
+        parent: above,
+        is_remote: above.is_some(),
         begin,
-        client,
-    )];
+        more: client,
+    })];
     if record.attempts > 0 {
         let attempts = KeyValue::new("mainstay.attempts", i64::from(record.attempts));
-        spans.push(part(
-            SpanKind::Client,
-            below,
-            Some(own),
-            false,
-            served,
-            vec![attempts],
-        ));
+        spans.push(part(Part {
+            kind: SpanKind::Client,
+            id: below,
+            parent: Some(own),
+            is_remote: false,
+            begin: served,
+            more: vec![attempts],
+        }));
     }
     spans
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::legacy::answer_with;
 use super::support::{Client, Events, Session, World, modern, stdio, wait_until};
 
-const PATH: &str = "/profiles/work/mcp";
+const PATH: &str = "/profiles/desk/mcp";
 
 fn config(servers: impl IntoIterator<Item = ServerConfig>, mainstay: &Value) -> Config {
     let text = json!({ "mcpServers": {}, "mainstay": mainstay }).to_string();
@@ -60,7 +60,7 @@ async fn a_profile_shows_its_part_under_the_names_of_the_aggregate_and_nothing_e
         r#"{"jsonrpc":"2.0","id":$ID,"result":{"resources":[{"uri":"two:only","name":"r"}]}}"#;
     answer_with(&two, "resources/list", own);
     let profiles = json!({"profiles": {
-        "work": {"servers": ["one"], "tools": {"exclude": ["*__crash", "one__big"]}},
+        "desk": {"servers": ["one"], "tools": {"exclude": ["*__crash", "one__big"]}},
         "none": {"servers": ["no*"]},
     }});
     let servers = [
@@ -145,7 +145,7 @@ async fn a_profile_says_of_itself_only_what_its_servers_say() {
         ServerConfig::http("one", one.url()),
         ServerConfig::http("two", two.url()),
     ];
-    let profiles = json!({"profiles": {"work": {"servers": ["one"]}}});
+    let profiles = json!({"profiles": {"desk": {"servers": ["one"]}}});
     let world = world(config(servers, &profiles)).await;
     let session = world.session(PATH).await;
     assert_eq!(session.opened["instructions"], "## one\n\nMine.");
@@ -163,22 +163,22 @@ async fn a_profile_says_of_itself_only_what_its_servers_say() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_profile_is_404_with_those_there_are() {
-    let profiles = json!({"profiles": {"work": {}, "a b": {}}});
+    let profiles = json!({"profiles": {"desk": {}, "a b": {}}});
     let world = world(config([stdio("one", &[])], &profiles)).await;
     let mut client = world.client().await;
     for path in [
-        "/profiles/wrok/mcp",
-        "/profiles/wrok/sse",
-        "/profiles/wrok/mcp/",
+        "/profiles/dsek/mcp",
+        "/profiles/dsek/sse",
+        "/profiles/dsek/mcp/",
     ] {
         let reply = client.post(path, &[], "{}").await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
         assert_eq!(
             reply.body,
-            "no profile is named `wrok`; configured are: a b, work"
+            "no profile is named `dsek`; configured are: a b, desk"
         );
     }
-    for path in ["/profiles/mcp", "/profiles//mcp", "/profiles/work/x"] {
+    for path in ["/profiles/mcp", "/profiles//mcp", "/profiles/desk/x"] {
         let reply = client.post(path, &[], "{}").await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND);
         assert!(
@@ -194,7 +194,7 @@ async fn an_unknown_profile_is_404_with_those_there_are() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn list_changed_is_told_of_the_profiles_servers_alone() {
-    let profiles = json!({"profiles": {"work": {"servers": ["one"]}}});
+    let profiles = json!({"profiles": {"desk": {"servers": ["one"]}}});
     let servers = [stdio("one", &[]), stdio("two", &[])];
     let world = world(config(servers, &profiles)).await;
     let mut session = world.session(PATH).await;
@@ -227,7 +227,7 @@ async fn list_changed_is_told_of_the_profiles_servers_alone() {
 async fn law_28_a_reload_changes_profiles_live_and_a_removed_one_is_404() {
     let servers = || [stdio("one", &[]), stdio("two", &[])];
     let with = |profiles: Value| config(servers(), &json!({ "profiles": profiles }));
-    let world = world(with(json!({"work": {"servers": ["one"]}, "gone": {}}))).await;
+    let world = world(with(json!({"desk": {"servers": ["one"]}, "gone": {}}))).await;
     let mut session = world.session(PATH).await;
     let before = tools(&mut session).await;
     let mut twin = session.twin().await;
@@ -235,7 +235,7 @@ async fn law_28_a_reload_changes_profiles_live_and_a_removed_one_is_404() {
     let gone = world.session("/profiles/gone/mcp").await;
     let mut ending = gone.twin().await;
     let mut ended = Events::of(ending.get().await);
-    let after = with(json!({"work": {"servers": ["two"]}, "new": {}}));
+    let after = with(json!({"desk": {"servers": ["two"]}, "new": {}}));
     let plan = world.manager.reload(after).await.unwrap();
     assert_eq!(plan.gateway.len(), 1, "{plan:?}");
     let told = stream.next().await.unwrap_or_default();
@@ -263,7 +263,7 @@ async fn a_log_level_of_a_profile_is_told_to_its_servers_alone() {
         let path = ledger(name).to_str().unwrap().to_owned();
         stdio(name, &["--wishes", "--ledger", &path])
     };
-    let profiles = json!({"profiles": {"work": {"servers": ["one"]}}});
+    let profiles = json!({"profiles": {"desk": {"servers": ["one"]}}});
     let world = world(config([server("one"), server("two")], &profiles)).await;
     let mut session = world.session(PATH).await;
     let level = request("logging/setLevel", &json!({"level": "error"}));
@@ -281,13 +281,13 @@ async fn a_log_level_of_a_profile_is_told_to_its_servers_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_clients_reach_a_profile_too() {
-    let profiles = json!({"profiles": {"work": {"servers": ["one"]}}});
+    let profiles = json!({"profiles": {"desk": {"servers": ["one"]}}});
     let servers = [stdio("one", &[]), stdio("two", &[])];
     let world = world(config(servers, &profiles)).await;
     let mut client = world.client().await;
     let headers = [("accept", "text/event-stream")];
     let opened = client
-        .open(Method::GET, "/profiles/work/sse", &headers, "")
+        .open(Method::GET, "/profiles/desk/sse", &headers, "")
         .await;
     let mut stream = Events::of(opened);
     let place = stream.next().await.unwrap();

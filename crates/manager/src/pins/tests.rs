@@ -1,3 +1,5 @@
+//! What a pin lets through, what it holds back, and what becomes of a damaged record.
+
 use super::*;
 use crate::driver::a_catalog;
 

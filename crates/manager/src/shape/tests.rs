@@ -1,3 +1,5 @@
+//! What is shown of a listing, and what becomes of a call to it.
+
 use super::call::{tool_call, with_limits};
 use super::*;
 use crate::config::{ByTool, Glob, ToolArguments, ToolRetry, ToolTimeouts};

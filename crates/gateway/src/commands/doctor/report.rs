@@ -7,6 +7,7 @@ use super::{Finding, Health, Seen};
 use crate::cli::human::duration;
 use crate::cli::output::{Output, Paint};
 use crate::cli::table::{Sheet, plain, terminal_width};
+use crate::cli::wrap::wrap;
 use crate::commands::config::plural;
 use crate::exit::Stop;
 
@@ -80,7 +81,11 @@ pub(super) fn tell(health: &Health, output: Output) -> Result<(), Stop> {
         output.line("")?;
     }
     for finding in &health.findings {
-        output.line(&text(finding, output.color()))?;
+        let text = text(finding, output.color());
+        let told = output
+            .is_terminal()
+            .then(|| wrap(&text, usize::from(terminal_width())));
+        output.line(&told.unwrap_or(text))?;
     }
     let count = |severity| {
         health
