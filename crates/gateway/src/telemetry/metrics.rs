@@ -86,6 +86,8 @@ impl Own {
 const KINDS: &[&str] = &["tool", "prompt", "resource", "template"];
 const ITEMS: &[&str] = &["tool", "prompt", "resource"];
 const OUTCOMES: &[&str] = &["answered", "refused", "rejected", "unknown"];
+const QUANTILES: &[&str] = &["0.5", "0.95"];
+const ANSWERERS: &[&str] = &["tool", "server"];
 const STATES: &[&str] = &[
     "disabled",
     "idle",
@@ -104,6 +106,10 @@ fn number(count: u64) -> f64 {
 
 fn size(count: usize) -> f64 {
     number(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+fn seconds(micros: u64) -> f64 {
+    std::time::Duration::from_micros(micros).as_secs_f64()
 }
 
 fn truth(is: bool) -> f64 {
@@ -291,6 +297,74 @@ const SERVER: &[Metric<ServerStatus>] = &[
         read: |status, say| say("", size(status.connections.len())),
     },
     Metric {
+        name: "server_restarts",
+        help: "Connections that were opened after the first",
+        kind: Kind::Counter,
+        label: None,
+        read: |status, say| say("", number(status.restarts)),
+    },
+    Metric {
+        name: "server_call_seconds",
+        help: "Time at the server of the calls of the last five minutes",
+        kind: Kind::Gauge,
+        label: Some(("quantile", QUANTILES)),
+        read: |status, say| {
+            say("0.5", seconds(status.calls.p50_us))?;
+            say("0.95", seconds(status.calls.p95_us))
+        },
+    },
+    Metric {
+        name: "server_queue_seconds",
+        help: "Time in the queue of the calls of the last five minutes",
+        kind: Kind::Gauge,
+        label: Some(("quantile", QUANTILES)),
+        read: |status, say| {
+            say("0.5", seconds(status.calls.p50_queue_us))?;
+            say("0.95", seconds(status.calls.p95_queue_us))
+        },
+    },
+    Metric {
+        name: "server_request_bytes",
+        help: "Bytes of requests, as callers sent them",
+        kind: Kind::Counter,
+        label: None,
+        read: |status, say| say("", number(status.calls.bytes_in)),
+    },
+    Metric {
+        name: "server_answer_bytes",
+        help: "Bytes of answers",
+        kind: Kind::Counter,
+        label: None,
+        read: |status, say| say("", number(status.calls.bytes_out)),
+    },
+    Metric {
+        name: "server_answered_failures",
+        help: "Calls that were answered with a failure, of the tool or of the server",
+        kind: Kind::Counter,
+        label: Some(("by", ANSWERERS)),
+        read: |status, say| {
+            say("tool", number(status.failures.tool_error))?;
+            say("server", number(status.failures.server_error))
+        },
+    },
+    Metric {
+        name: "server_pending_tools",
+        help: "Tools that are held back until somebody approves them",
+        kind: Kind::Gauge,
+        label: None,
+        read: |status, say| say("", size(status.pending_tools)),
+    },
+    Metric {
+        name: "server_process_resident_bytes",
+        help: "Memory of the server's processes (Linux)",
+        kind: Kind::Gauge,
+        label: None,
+        read: |status, say| {
+            let process = status.process.as_ref();
+            process.map_or(Ok(()), |process| say("", number(process.rss_bytes)))
+        },
+    },
+    Metric {
         name: "server_calls",
         help: "Calls by their outcome",
         kind: Kind::Counter,
@@ -310,7 +384,7 @@ pub(crate) fn render(gateway: &Gateway) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("mainstay");
     registry.register_collector(Box::new(Snapshot {
         own: Own::of(gateway),
-        servers: gateway.manager().status(),
+        servers: gateway.manager().full_status(),
     }));
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -496,11 +570,13 @@ mod tests {
             .filter(|line| !line.starts_with('#'))
             .filter_map(|line| line.split(['{', ' ']).next())
             .collect();
-        // The age of a catalog that there never was is not told.
+        // The age of a catalog that there never was is not told, nor the memory of a process that is not there.
         let told: BTreeSet<String> = all()
             .into_iter()
             .map(|(name, ..)| name)
-            .filter(|name| name != "mainstay_server_catalog_age_seconds")
+            .filter(|name| {
+                !name.ends_with("catalog_age_seconds") && !name.ends_with("resident_bytes")
+            })
             .chain(["mainstay_build".to_owned()])
             .collect();
         assert_eq!(series, told.iter().map(String::as_str).collect());
