@@ -62,7 +62,8 @@ const ASKS: &[Ask] = &[
     ask("getProfiles", "/api/v1/profiles", 200),
     ask("getToolChanges", "/api/v1/tools/changes", 200),
     ask("getToolChanges", "/api/v1/tools/changes?server=nope", 404),
-    ask("approveTools", "/api/v1/servers/one/approve", 200),
+    ask("approveTools", "/api/v1/servers/kept/approve", 200),
+    ask("approveTools", "/api/v1/servers/one/approve", 409),
     ask("approveTools", "/api/v1/servers/gone/approve", 409),
     ask("getConfig", "/api/v1/config", 200),
     ask("reloadConfig", "/api/v1/reload", 200).with(r#"{"dryRun":true}"#),
@@ -154,7 +155,12 @@ async fn check(description: &Description, door: &Door, ask: &Ask) {
     let whose = format!("{} {}", ask.id, ask.path);
     let (method, operation) = description.operation(ask.id);
     let response = open(&door.path(), method, ask.path, ask.body).await;
-    assert_eq!(response.status().as_u16(), ask.status, "{whose}");
+    let status = response.status().as_u16();
+    if status != ask.status {
+        let body = tokio::time::timeout(PATIENCE, response.into_body().collect());
+        let body = body.await.unwrap().unwrap().to_bytes();
+        panic!("{whose}: {status} instead of {}: {body:?}", ask.status);
+    }
     let answer = description.answer(&operation, ask.status);
     if ask.events > 0 {
         let content = &answer["content"]["text/event-stream"];
@@ -184,7 +190,8 @@ async fn every_route_answers_as_it_is_described() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("mcp.json");
     let text = json!({ "mcpServers": {
-        "one": { "command": misbehave(), "tools": { "pin": true } },
+        "one": { "command": misbehave() },
+        "kept": { "command": misbehave(), "tools": { "pin": true } },
         "gone": { "command": "/bin/sh", "args": ["-c", "echo last words >&2; exit 3"] },
     }})
     .to_string();
@@ -199,9 +206,11 @@ async fn every_route_answers_as_it_is_described() {
         None,
     );
     world.gateway.follow_config(Arc::new(life));
-    world
-        .until("one", |status| status.state == "connected")
-        .await;
+    for name in ["one", "kept"] {
+        world
+            .until(name, |status| status.state == "connected")
+            .await;
+    }
     let gone = world.manager.server("gone").unwrap();
     wait_until("it said its last words", || !gone.stderr_tail(1).is_empty()).await;
     let door = Door::open(&world);
