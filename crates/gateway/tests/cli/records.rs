@@ -154,7 +154,11 @@ fn f235_events_tell_what_happened_to_whom_and_go_on_when_mainstay_is_restarted()
 #[test]
 fn law_19_calls_tell_who_what_how_and_how_long() {
     let (user, _serving) = running();
-    let following = Following::start(&user, &["calls", "-f", "--json", "--tool", "add"]);
+    let following = Following::start(
+        &user,
+        // Since before it began, so that it does not matter which of the processes is quicker.
+        &["calls", "-f", "--since", "5m", "--json", "--tool", "add"],
+    );
     user.run(&["call", "demo", "add", r#"{"a":40,"b":2}"#])
         .exit(0);
     user.run(&[

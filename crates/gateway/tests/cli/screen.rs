@@ -94,7 +94,10 @@ fn top_shows_a_killed_server_outlives_mainstay_and_gives_the_terminal_back() {
     assert_eq!(user.server("chatty")["state"], "connected");
     pty.press("dy");
     pty.shows(&["server `chatty` is disabled"]);
-    assert_eq!(user.server("chatty")["state"], "disabled");
+    // Its process goes in its own time.
+    wait_until("it is gone", || {
+        user.server("chatty")["state"] == "disabled"
+    });
     user.run(&["call", "demo", "add", r#"{"a":1,"b":2}"#])
         .exit(0);
     pty.press("4");
