@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -337,6 +337,9 @@ fn a_dead_socket_and_one_where_something_else_answers() {
                     match listener.accept() {
                         Ok((mut stream, _)) => {
                             let _gone = stream.write_all(b"220 mail.example.org ESMTP\r\n");
+                            // It listens until the client has had enough, as a mail server would.
+                            let _waited = stream.set_read_timeout(Some(Duration::from_secs(10)));
+                            while stream.read(&mut [0; 512]).is_ok_and(|count| count > 0) {}
                         }
                         Err(_) => std::thread::sleep(Duration::from_millis(5)),
                     }
