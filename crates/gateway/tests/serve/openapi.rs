@@ -60,8 +60,6 @@ const ASKS: &[Ask] = &[
     ask("approveTools", "/api/v1/servers/one/approve", 400).with("[]"),
     ask("approveTools", "/api/v1/servers/nope/approve", 404),
     ask("getProfiles", "/api/v1/profiles", 200),
-    ask("getToolChanges", "/api/v1/tools/changes", 200),
-    ask("getToolChanges", "/api/v1/tools/changes?server=nope", 404),
     ask("approveTools", "/api/v1/servers/kept/approve", 200),
     ask("approveTools", "/api/v1/servers/one/approve", 409),
     ask("approveTools", "/api/v1/servers/gone/approve", 409),
