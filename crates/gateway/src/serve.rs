@@ -17,6 +17,8 @@ pub(crate) mod batch;
 pub mod body;
 pub(crate) mod bridge;
 pub(crate) mod call;
+#[expect(dead_code, reason = "the door that identifies callers is being built")]
+pub(crate) mod caller;
 pub(crate) mod discovery;
 pub(crate) mod endpoint;
 pub(crate) mod events;

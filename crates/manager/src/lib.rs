@@ -48,6 +48,7 @@ pub mod pins;
 pub mod plan;
 mod pool;
 pub mod preflight;
+mod principal;
 #[doc(hidden)]
 pub mod process;
 pub mod publish;
@@ -75,6 +76,7 @@ pub use self::events::{Event, EventKind};
 pub use self::handle::ServerHandle;
 pub use self::manager::{Manager, ManagerBuilder};
 pub use self::plan::Plan;
+pub use self::principal::{PRINCIPAL_BYTES_MAX, Principal};
 pub use self::publish::Publication;
 pub use self::request::{Answer, CallOptions, ClientFace, Request};
 pub use self::status::{ConnectionStatus, ServerStatus};
