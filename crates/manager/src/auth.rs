@@ -7,6 +7,7 @@
 pub mod challenge;
 pub mod engine;
 pub mod grant;
+pub(crate) mod store;
 
 pub use self::challenge::Challenge;
 pub use self::engine::{Ask, Engine, How, Login, Polled, SignInError, Step, TokenError};
