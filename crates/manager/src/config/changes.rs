@@ -136,6 +136,7 @@ impl ServerConfig {
             stop: "stop",
             drain_ms: "drainMs",
             reach: "tls, proxy",
+            auth: "auth",
         } ignoring { name, transport });
         keys.dedup();
         keys
