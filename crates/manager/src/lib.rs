@@ -28,6 +28,7 @@
 mod admission;
 pub mod asks;
 mod audience;
+pub mod auth;
 mod call;
 pub mod calls;
 pub mod catalog;
