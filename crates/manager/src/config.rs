@@ -28,6 +28,7 @@
 //! References such as `${TOKEN}` stay references until the moment of use (law 31): see [`Template`]. No problem, error,
 //! `Debug` or `Display` of this module shows a resolved value or the literal text of arguments, variables, headers and URLs.
 
+mod access;
 mod changes;
 mod discover;
 mod file;
@@ -64,6 +65,7 @@ use std::{
 };
 
 pub use self::{
+    access::{Access, ClientCertificate, Issuer, Required, ServerTls},
     changes::{Applies, SettingChange},
     discover::{EXAMPLE, NoConfig, find_default},
     file::{EnvPolicy, OnToolChange, Protocol, Push, Replay, Scope, Startup},
