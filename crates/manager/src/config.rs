@@ -29,6 +29,7 @@
 //! `Debug` or `Display` of this module shows a resolved value or the literal text of arguments, variables, headers and URLs.
 
 mod auth;
+mod access;
 mod changes;
 mod discover;
 mod file;
@@ -66,6 +67,7 @@ use std::{
 
 pub use self::{
     auth::{AuthConfig, EnterpriseConfig, ExchangeConfig, GrantType, SigningAlgorithm},
+    access::{Access, ClientCertificate, Issuer, Required, ServerTls},
     changes::{Applies, SettingChange},
     discover::{EXAMPLE, NoConfig, find_default},
     file::{EnvPolicy, OnToolChange, Protocol, Push, Replay, Scope, Startup},

@@ -58,6 +58,7 @@ impl GatewayConfig {
             discovery: ("discovery", Now),
             dashboard: ("dashboard", Restart),
             watch: ("watch", Now),
+            access: ("access", Restart),
         } ignoring { limits });
         let change = |key: &str, applies| SettingChange {
             key: format!("mainstay.{key}"),

@@ -14,6 +14,7 @@ use super::file_watch::{WatchOptions, WatchOrNot};
 use schemars::JsonSchema;
 
 use super::Template;
+use super::access::AccessOptions;
 use super::journal::JournalOptions;
 use super::profiles::{Discovery, ProfileOptions};
 use super::reader::Range;
@@ -574,6 +575,8 @@ pub(super) struct GatewayOptions {
     /// a few tools that find, describe and call the others, for clients that take only so many.
     #[schemars(extend("default" = "list"))]
     pub(super) discovery: Option<Discovery>,
+    /// Who clients are, and which of them are let in.
+    pub(super) access: Option<AccessOptions>,
     /// The most of everything.
     pub(super) limits: Option<LimitOptions>,
     /// Settings for every server that does not set them itself.

@@ -8,6 +8,7 @@ use std::{
 use crate::journal::JournalConfig;
 
 use super::{
+    access::Access,
     file::{self, LimitOptions},
     file_watch::WatchSettings,
     profiles::{Discovery, Profiles},
@@ -42,6 +43,8 @@ pub struct GatewayConfig {
     pub profiles: Profiles,
     /// How clients find tools where no profile says otherwise. Default: they are listed.
     pub discovery: Discovery,
+    /// Who clients are, and which of them are let in.
+    pub access: Access,
     /// The most of everything.
     pub limits: Limits,
 }
@@ -99,6 +102,7 @@ impl Default for GatewayConfig {
             watch: Some(WatchSettings::default()),
             profiles: Profiles::new(),
             discovery: Discovery::default(),
+            access: Access::default(),
             limits: Limits::default(),
         }
     }

@@ -13,6 +13,7 @@ use jsonc_parser::{
 
 use super::{
     Config, ConfigError, Loaded,
+    access::read_access,
     file::{self, DURATION_MS, DURATION_OR_ZERO_MS, GatewayOptions, LimitOptions, ServerOptions},
     file_watch::{WatchSettings, read_watch},
     gateway::{GatewayConfig, Limits},
@@ -272,12 +273,14 @@ fn read_gateway(
         watch: read_watch(&mut fields, sink),
         profiles: None,
         discovery: profiles::read_discovery(&mut fields, sink),
+        access: None,
         limits: fields
             .object("limits", sink)
             .map(|group| read_limits(group, sink)),
         defaults: None,
     };
     let (profiles, named) = profiles::read_profiles(&mut fields, sink);
+    let access = read_access(&mut fields, path, sink);
     fields.finish(sink);
     let mut gateway = GatewayConfig::default();
     let beside = |name: String| path.parent().unwrap_or(Path::new("")).join(name);
@@ -294,6 +297,7 @@ fn read_gateway(
     gateway.dashboard = options.dashboard.unwrap_or(gateway.dashboard);
     gateway.watch = WatchSettings::from_options(options.watch.as_ref());
     gateway.profiles = profiles;
+    gateway.access = access;
     gateway.discovery = options.discovery.unwrap_or_default();
     gateway.limits = Limits::from_options(&options.limits.unwrap_or_default());
     (gateway, defaults, named)
