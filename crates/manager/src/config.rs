@@ -28,6 +28,7 @@
 //! References such as `${TOKEN}` stay references until the moment of use (law 31): see [`Template`]. No problem, error,
 //! `Debug` or `Display` of this module shows a resolved value or the literal text of arguments, variables, headers and URLs.
 
+mod audit;
 mod changes;
 mod discover;
 mod file;
@@ -39,6 +40,7 @@ mod journal;
 #[cfg(test)]
 mod limits_doc;
 mod over;
+mod policy;
 mod problem;
 mod profiles;
 mod read;
@@ -64,6 +66,7 @@ use std::{
 };
 
 pub use self::{
+    audit::AuditConfig,
     changes::{Applies, SettingChange},
     discover::{EXAMPLE, NoConfig, find_default},
     file::{EnvPolicy, OnToolChange, Protocol, Push, Replay, Scope, Startup},
@@ -71,6 +74,10 @@ pub use self::{
     filter::{Glob, ToolFilter},
     fingerprint::{Fingerprint, Fingerprints},
     gateway::{GatewayConfig, Limits},
+    policy::{
+        Approval, ApprovalFor, Approver, CallLimits, LimitEach, PolicyAction, PolicyConfig,
+        PolicyDefault, PolicyRule, Who,
+    },
     problem::{ConfigError, Origin, Problem, Severity},
     profiles::{Discovery, Profile, Profiles},
     schema::json_schema,

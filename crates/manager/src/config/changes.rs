@@ -58,6 +58,8 @@ impl GatewayConfig {
             discovery: ("discovery", Now),
             dashboard: ("dashboard", Restart),
             watch: ("watch", Now),
+            policy: ("policy", Now),
+            audit: ("audit", Restart),
         } ignoring { limits });
         let change = |key: &str, applies| SettingChange {
             key: format!("mainstay.{key}"),
@@ -80,6 +82,7 @@ impl GatewayConfig {
             watch: new.watch,
             profiles: new.profiles.clone(),
             discovery: new.discovery,
+            policy: new.policy.clone(),
             ..self.clone()
         }
     }

@@ -3,13 +3,16 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 use crate::journal::JournalConfig;
 
 use super::{
+    audit::AuditConfig,
     file::{self, LimitOptions},
     file_watch::WatchSettings,
+    policy::PolicyConfig,
     profiles::{Discovery, Profiles},
     server::saturated,
 };
@@ -42,6 +45,10 @@ pub struct GatewayConfig {
     pub profiles: Profiles,
     /// How clients find tools where no profile says otherwise. Default: they are listed.
     pub discovery: Discovery,
+    /// Who sees and calls what. Default: `None`, everybody everything.
+    pub policy: Option<Arc<PolicyConfig>>,
+    /// The log of who did what. Default: none is kept.
+    pub audit: Option<AuditConfig>,
     /// The most of everything.
     pub limits: Limits,
 }
@@ -99,6 +106,8 @@ impl Default for GatewayConfig {
             watch: Some(WatchSettings::default()),
             profiles: Profiles::new(),
             discovery: Discovery::default(),
+            policy: None,
+            audit: None,
             limits: Limits::default(),
         }
     }
