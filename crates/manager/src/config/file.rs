@@ -15,7 +15,9 @@ use schemars::JsonSchema;
 
 use super::Template;
 use super::access::AccessOptions;
+use super::audit::{AuditOptions, AuditOrNot};
 use super::journal::JournalOptions;
+use super::policy::PolicyOptions;
 use super::profiles::{Discovery, ProfileOptions};
 use super::reader::Range;
 use super::tools::ToolOptions;
@@ -577,6 +579,11 @@ pub(super) struct GatewayOptions {
     pub(super) discovery: Option<Discovery>,
     /// Who clients are, and which of them are let in.
     pub(super) access: Option<AccessOptions>,
+    /// Who sees and calls what. Default: everybody everything. Changes take effect live.
+    pub(super) policy: Option<PolicyOptions>,
+    /// The log of who did what, when and how it ended; `true` keeps it in the state directory. Default: none is kept.
+    #[schemars(with = "Option<AuditOrNot>")]
+    pub(super) audit: Option<AuditOptions>,
     /// The most of everything.
     pub(super) limits: Option<LimitOptions>,
     /// Settings for every server that does not set them itself.

@@ -3,14 +3,17 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 use crate::journal::JournalConfig;
 
 use super::{
     access::Access,
+    audit::AuditConfig,
     file::{self, LimitOptions},
     file_watch::WatchSettings,
+    policy::PolicyConfig,
     profiles::{Discovery, Profiles},
     server::saturated,
 };
@@ -45,6 +48,10 @@ pub struct GatewayConfig {
     pub discovery: Discovery,
     /// Who clients are, and which of them are let in.
     pub access: Access,
+    /// Who sees and calls what. Default: `None`, everybody everything.
+    pub policy: Option<Arc<PolicyConfig>>,
+    /// The log of who did what. Default: none is kept.
+    pub audit: Option<AuditConfig>,
     /// The most of everything.
     pub limits: Limits,
 }
@@ -103,6 +110,8 @@ impl Default for GatewayConfig {
             profiles: Profiles::new(),
             discovery: Discovery::default(),
             access: Access::default(),
+            policy: None,
+            audit: None,
             limits: Limits::default(),
         }
     }
