@@ -25,6 +25,7 @@
 //!
 //! What may happen next is decided in `mainstay-core`; what the bytes mean is `mainstay-wire`'s; this crate does it.
 
+pub mod addresses;
 mod admission;
 pub mod asks;
 mod audience;
