@@ -64,6 +64,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+#[cfg(feature = "oauth")]
+pub(crate) use self::auth::{CLIENT_NAME, is_scope};
 pub use self::{
     auth::{AuthConfig, EnterpriseConfig, ExchangeConfig, GrantType, SigningAlgorithm},
     changes::{Applies, SettingChange},
