@@ -28,6 +28,7 @@ mod http;
 mod registration;
 #[cfg(feature = "oauth")]
 pub mod rmcp;
+pub(crate) mod store;
 
 pub use self::challenge::Challenge;
 pub use self::engine::{Ask, Engine, How, Login, Polled, SignInError, Step, TokenError};

@@ -14,7 +14,10 @@ use super::file_watch::{WatchOptions, WatchOrNot};
 use schemars::JsonSchema;
 
 use super::Template;
+use super::access::AccessOptions;
+use super::audit::{AuditOptions, AuditOrNot};
 use super::journal::JournalOptions;
+use super::policy::PolicyOptions;
 use super::profiles::{Discovery, ProfileOptions};
 use super::reader::Range;
 use super::tools::ToolOptions;
@@ -574,6 +577,13 @@ pub(super) struct GatewayOptions {
     /// a few tools that find, describe and call the others, for clients that take only so many.
     #[schemars(extend("default" = "list"))]
     pub(super) discovery: Option<Discovery>,
+    /// Who clients are, and which of them are let in.
+    pub(super) access: Option<AccessOptions>,
+    /// Who sees and calls what. Default: everybody everything. Changes take effect live.
+    pub(super) policy: Option<PolicyOptions>,
+    /// The log of who did what, when and how it ended; `true` keeps it in the state directory. Default: none is kept.
+    #[schemars(with = "Option<AuditOrNot>")]
+    pub(super) audit: Option<AuditOptions>,
     /// The most of everything.
     pub(super) limits: Option<LimitOptions>,
     /// Settings for every server that does not set them itself.
