@@ -48,8 +48,10 @@ mod read_server;
 mod reader;
 #[cfg(test)]
 mod reference_doc;
+mod sandbox;
 pub(crate) mod schema;
 mod server;
+mod suspicious;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -63,6 +65,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use crate::process::{Backend as SandboxBackend, Network as SandboxNetwork};
+
 pub use self::{
     changes::{Applies, SettingChange},
     discover::{EXAMPLE, NoConfig, find_default},
@@ -73,11 +77,13 @@ pub use self::{
     gateway::{GatewayConfig, Limits},
     problem::{ConfigError, Origin, Problem, Severity},
     profiles::{Discovery, Profile, Profiles},
+    sandbox::SandboxSettings,
     schema::json_schema,
     server::{
         CatalogSettings, Connections, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
         Suspicion, Timeouts, Transport,
     },
+    suspicious::{AskRule, AskRules, HiddenText},
     template::{Reason, Template, Unset},
     tools::{ByTool, ToolArguments, ToolRetry, ToolTimeouts, Tools},
 };
