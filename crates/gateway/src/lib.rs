@@ -1,6 +1,8 @@
 //! The gateway of Mainstay: one endpoint for many MCP servers, and the local admin API.
 
 pub mod admin;
+pub mod audit;
+pub(crate) mod policy;
 pub mod record;
 pub mod reload;
 pub mod serve;
