@@ -28,7 +28,9 @@
 //! References such as `${TOKEN}` stay references until the moment of use (law 31): see [`Template`]. No problem, error,
 //! `Debug` or `Display` of this module shows a resolved value or the literal text of arguments, variables, headers and URLs.
 
+mod access;
 mod audit;
+mod auth;
 mod changes;
 mod discover;
 mod file;
@@ -66,7 +68,9 @@ use std::{
 };
 
 pub use self::{
+    access::{Access, ClientCertificate, Issuer, Required, ServerTls},
     audit::AuditConfig,
+    auth::{AuthConfig, EnterpriseConfig, ExchangeConfig, GrantType, SigningAlgorithm},
     changes::{Applies, SettingChange},
     discover::{EXAMPLE, NoConfig, find_default},
     file::{EnvPolicy, OnToolChange, Protocol, Push, Replay, Scope, Startup},

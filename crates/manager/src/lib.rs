@@ -25,9 +25,11 @@
 //!
 //! What may happen next is decided in `mainstay-core`; what the bytes mean is `mainstay-wire`'s; this crate does it.
 
+pub mod addresses;
 mod admission;
 pub mod asks;
 mod audience;
+pub mod auth;
 mod call;
 pub mod calls;
 pub mod catalog;

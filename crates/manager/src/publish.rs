@@ -194,7 +194,9 @@ impl Publication {
                         ItemKind::Tool | ItemKind::Prompt => {
                             catalog::exposed_name(&hidden.server, &hidden.name).into()
                         }
-                        ItemKind::Resource | ItemKind::ResourceTemplate => hidden.name.as_str().into(),
+                        ItemKind::Resource | ItemKind::ResourceTemplate => {
+                            hidden.name.as_str().into()
+                        }
                     },
                     server: hidden.server.as_str().into(),
                     upstream: hidden.name.as_str().into(),
@@ -203,7 +205,8 @@ impl Publication {
                 fits(kind, &named)
             });
             let items = listing.items.iter().filter(|item| fits(kind, item));
-            let (items, hidden): (Vec<_>, Vec<_>) = (items.cloned().collect(), hidden.cloned().collect());
+            let (items, hidden): (Vec<_>, Vec<_>) =
+                (items.cloned().collect(), hidden.cloned().collect());
             let whole = items.len() == listing.items.len() && hidden.len() == listing.hidden.len();
             (Listing::new(items, hidden), whole)
         };

@@ -1,6 +1,8 @@
 //! What must not be in any log, journal or answer of ours (law 31): values that the configuration takes from elsewhere or gives to servers as credentials,
 //! and what looks like a token in a URL or an authorization, wherever it stands.
 
+mod live;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -137,8 +139,21 @@ impl Secrets {
                 shown = Cow::Owned(shown.replace(secret.as_str(), HIDDEN));
             }
         }
-        hide_tokens(&shown)
+        hide_tokens(&live::scrub(&shown))
     }
+}
+
+/// From now on this value is hidden wherever this process writes: logs, journal, events, errors, answers of the API. For
+/// values that appear while it runs, such as tokens (law 31). Cheap; a value that is hidden already changes nothing. The
+/// number of values is bounded, and the oldest go when there are very many newer ones. Values of less than six characters
+/// are no secrets.
+pub fn hide(value: &str) {
+    live::hide(value);
+}
+
+/// A text without the values that appeared while the process runs, and nothing else changed.
+pub(crate) fn scrub_live(text: &str) -> Cow<'_, str> {
+    live::scrub(text)
 }
 
 /// The secrets of all servers that were ever configured, for those who write while the configuration changes. What was a

@@ -58,6 +58,7 @@ impl GatewayConfig {
             discovery: ("discovery", Now),
             dashboard: ("dashboard", Restart),
             watch: ("watch", Now),
+            access: ("access", Restart),
             policy: ("policy", Now),
             audit: ("audit", Restart),
         } ignoring { limits });
@@ -139,6 +140,7 @@ impl ServerConfig {
             stop: "stop",
             drain_ms: "drainMs",
             reach: "tls, proxy",
+            auth: "auth",
         } ignoring { name, transport });
         keys.dedup();
         keys

@@ -9,6 +9,7 @@ use std::{
 use crate::journal::JournalConfig;
 
 use super::{
+    access::Access,
     audit::AuditConfig,
     file::{self, LimitOptions},
     file_watch::WatchSettings,
@@ -45,6 +46,8 @@ pub struct GatewayConfig {
     pub profiles: Profiles,
     /// How clients find tools where no profile says otherwise. Default: they are listed.
     pub discovery: Discovery,
+    /// Who clients are, and which of them are let in.
+    pub access: Access,
     /// Who sees and calls what. Default: `None`, everybody everything.
     pub policy: Option<Arc<PolicyConfig>>,
     /// The log of who did what. Default: none is kept.
@@ -106,6 +109,7 @@ impl Default for GatewayConfig {
             watch: Some(WatchSettings::default()),
             profiles: Profiles::new(),
             discovery: Discovery::default(),
+            access: Access::default(),
             policy: None,
             audit: None,
             limits: Limits::default(),

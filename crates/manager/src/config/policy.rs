@@ -429,8 +429,8 @@ fn read_rule(
 
 fn read_name(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<String> {
     let (name, place) = fields.text("name", sink)?;
-    let fits = (1..=NAME_CHARS_MAX).contains(&name.chars().count())
-        && !name.chars().any(char::is_control);
+    let fits =
+        (1..=NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);
     if !fits {
         sink.error(
             &place,

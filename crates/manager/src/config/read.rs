@@ -12,7 +12,9 @@ use jsonc_parser::{
 };
 
 use super::{
-    Config, ConfigError, Loaded, audit,
+    Config, ConfigError, Loaded,
+    access::read_access,
+    audit,
     file::{self, DURATION_MS, DURATION_OR_ZERO_MS, GatewayOptions, LimitOptions, ServerOptions},
     file_watch::{WatchSettings, read_watch},
     gateway::{GatewayConfig, Limits},
@@ -273,6 +275,7 @@ fn read_gateway(
         watch: read_watch(&mut fields, sink),
         profiles: None,
         discovery: profiles::read_discovery(&mut fields, sink),
+        access: None,
         policy: None,
         audit: None,
         limits: fields
@@ -281,6 +284,7 @@ fn read_gateway(
         defaults: None,
     };
     let (profiles, named) = profiles::read_profiles(&mut fields, sink);
+    let access = read_access(&mut fields, path, sink);
     let policy = policy::read_policy(&mut fields, sink);
     let beside_file = path.parent().unwrap_or(Path::new(""));
     let audit = audit::read_audit(&mut fields, beside_file, sink);
@@ -300,6 +304,7 @@ fn read_gateway(
     gateway.dashboard = options.dashboard.unwrap_or(gateway.dashboard);
     gateway.watch = WatchSettings::from_options(options.watch.as_ref());
     gateway.profiles = profiles;
+    gateway.access = access;
     gateway.policy = policy.map(Arc::new);
     gateway.audit = audit;
     gateway.discovery = options.discovery.unwrap_or_default();

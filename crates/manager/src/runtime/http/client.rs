@@ -124,7 +124,8 @@ impl Target {
 
     /// A text for people without anything that this entry keeps secret (law 31, F257).
     pub(super) fn scrub(&self, text: &str) -> String {
-        self.secrets.scrub(text).into_owned()
+        let text = crate::secrets::scrub_live(text);
+        self.secrets.scrub(&text).into_owned()
     }
 
     /// Scheme, host and port.
