@@ -31,6 +31,8 @@ pub enum FailureKind {
     SpawnFailed,
     /// The config entry cannot work as written.
     BadConfig,
+    /// The program is not the one that was approved (F259).
+    ProgramChanged,
     /// The server wants a login that only a human can do.
     NeedsLogin,
     /// There is no good token for now, and nobody has said that there will be none: the authorization server is away or in
@@ -111,6 +113,7 @@ impl FailureKind {
             | FailureKind::CwdMissing
             | FailureKind::SpawnDenied
             | FailureKind::BadConfig
+            | FailureKind::ProgramChanged
             | FailureKind::NeedsLogin
             | FailureKind::Forbidden
             | FailureKind::VersionMismatch
@@ -152,6 +155,7 @@ impl FailureKind {
             FailureKind::SpawnDenied => "spawn-denied",
             FailureKind::SpawnFailed => "spawn-failed",
             FailureKind::BadConfig => "bad-config",
+            FailureKind::ProgramChanged => "program-changed",
             FailureKind::NeedsLogin => "needs-login",
             FailureKind::SignInDelayed => "sign-in-delayed",
             FailureKind::Forbidden => "forbidden",
@@ -188,6 +192,9 @@ impl FailureKind {
                 "check memory, process and descriptor limits of this machine"
             }
             FailureKind::BadConfig => "correct the server's config entry",
+            FailureKind::ProgramChanged => {
+                "find out why the program changed, then approve it with `mainstay tools approve NAME --program`"
+            }
             FailureKind::NeedsLogin => "log in to this server",
             FailureKind::SignInDelayed => {
                 "see to the authorization server or the disk that the detail names; Mainstay goes on trying"
@@ -288,6 +295,9 @@ impl fmt::Display for FailureKind {
             FailureKind::SpawnDenied => f.write_str("not allowed to execute the command"),
             FailureKind::SpawnFailed => f.write_str("process could not be started"),
             FailureKind::BadConfig => f.write_str("config entry cannot work"),
+            FailureKind::ProgramChanged => {
+                f.write_str("the program is not the one that was approved")
+            }
             FailureKind::NeedsLogin => f.write_str("login needed"),
             FailureKind::SignInDelayed => f.write_str("no token for now"),
             FailureKind::Forbidden => f.write_str("access forbidden"),
@@ -397,6 +407,7 @@ pub(crate) fn every_kind() -> Vec<FailureKind> {
         FailureKind::SpawnDenied,
         FailureKind::SpawnFailed,
         FailureKind::BadConfig,
+        FailureKind::ProgramChanged,
         FailureKind::NeedsLogin,
         FailureKind::SignInDelayed,
         FailureKind::Forbidden,

@@ -18,6 +18,27 @@ mod login;
 mod office;
 mod store;
 
+#[cfg(feature = "oauth")]
+mod assertion;
+#[cfg(feature = "oauth")]
+mod browser;
+#[cfg(feature = "oauth")]
+mod device;
+#[cfg(feature = "oauth")]
+mod discovery;
+#[cfg(feature = "oauth")]
+mod endpoint;
+#[cfg(feature = "oauth")]
+mod enterprise;
+#[cfg(feature = "oauth")]
+mod exchange;
+#[cfg(feature = "oauth")]
+mod http;
+#[cfg(feature = "oauth")]
+mod registration;
+#[cfg(feature = "oauth")]
+pub mod rmcp;
+
 pub use self::challenge::Challenge;
 #[doc(hidden)]
 pub use self::credentials::Credentials;

@@ -18,6 +18,7 @@ fn kinds() -> Vec<FailureKind> {
         K::SpawnDenied,
         K::SpawnFailed,
         K::BadConfig,
+        K::ProgramChanged,
         K::NeedsLogin,
         K::SignInDelayed,
         K::Forbidden,
@@ -46,6 +47,7 @@ fn kinds() -> Vec<FailureKind> {
             K::SpawnNotFound | K::CwdMissing | K::SpawnDenied | K::SpawnFailed | K::BadConfig => {}
             K::NeedsLogin | K::SignInDelayed | K::Forbidden => {}
             K::VersionMismatch | K::BadCertificate => {}
+            K::ProgramChanged => {}
             K::Incompatible | K::NotMcp | K::ExitedEarly { .. } | K::Exited { .. } => {}
             K::StreamClosed | K::ConnectTimeout(_) | K::Unreachable | K::HttpStatus(_) => {}
             K::RateLimited | K::SessionLost | K::SessionUnstable | K::ProtocolError => {}
