@@ -9,34 +9,35 @@
 //! `mainstay_core::token`, never by an engine. Nothing here opens a browser or a port (law 11).
 
 mod account;
+pub mod challenge;
+mod credentials;
+pub mod engine;
+pub mod grant;
+mod house;
+mod login;
+mod office;
+mod store;
+
 #[cfg(feature = "oauth")]
 mod assertion;
 #[cfg(feature = "oauth")]
 mod browser;
-pub mod challenge;
-mod credentials;
 #[cfg(feature = "oauth")]
 mod device;
 #[cfg(feature = "oauth")]
 mod discovery;
 #[cfg(feature = "oauth")]
 mod endpoint;
-pub mod engine;
 #[cfg(feature = "oauth")]
 mod enterprise;
 #[cfg(feature = "oauth")]
 mod exchange;
-pub mod grant;
-mod house;
 #[cfg(feature = "oauth")]
 mod http;
-mod login;
-mod office;
 #[cfg(feature = "oauth")]
 mod registration;
 #[cfg(feature = "oauth")]
 pub mod rmcp;
-mod store;
 
 pub use self::challenge::Challenge;
 #[doc(hidden)]
