@@ -2,7 +2,7 @@
 
 pub mod admin;
 pub mod audit;
-pub(crate) mod policy;
+pub mod policy;
 pub mod record;
 pub mod reload;
 pub mod serve;
