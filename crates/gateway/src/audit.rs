@@ -117,7 +117,9 @@ impl Audit {
             (Some(path), _) => path.clone(),
             (None, Some(dir)) => dir.join(DEFAULT_PATH),
             (None, None) => {
-                tracing::error!("no audit log: there is no state directory, and `mainstay.audit.path` is not set");
+                tracing::error!(
+                    "no audit log: there is no state directory, and `mainstay.audit.path` is not set"
+                );
                 // Where it is required nothing may pass, and there is somebody to say why.
                 if !config.required {
                     return None;

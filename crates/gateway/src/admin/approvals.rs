@@ -67,7 +67,10 @@ async fn decide(
     match gateway.shared.gate.approvals.decide(&id, decision.allow) {
         Some(decided) => json_of(&decided),
         None => Problem {
-            hint: Some("`mainstay approvals` lists those that wait; the call may have ended meanwhile".to_owned()),
+            hint: Some(
+                "`mainstay approvals` lists those that wait; the call may have ended meanwhile"
+                    .to_owned(),
+            ),
             ..Problem::new(
                 StatusCode::NOT_FOUND,
                 format!("no call waits for approval under `{}`", shown(&id)),

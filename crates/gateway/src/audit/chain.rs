@@ -44,10 +44,7 @@ pub(super) fn line(last: &Link, object: &str) -> (String, Link) {
     let seq = last.seq + 1;
     let members = object.get(1..object.len().saturating_sub(1)).unwrap_or("");
     let comma = if members.is_empty() { "" } else { "," };
-    let mut text = format!(
-        "{{\"seq\":{seq},\"prev\":\"{}\"{comma}{members}",
-        last.hash
-    );
+    let mut text = format!("{{\"seq\":{seq},\"prev\":\"{}\"{comma}{members}", last.hash);
     let hash = sha256(text.as_bytes());
     text.push_str(&format!(",\"hash\":\"{hash}\"}}"));
     (text, Link { seq, hash })
@@ -152,15 +149,30 @@ impl Follow {
             None => {}
             Some(last) if whole.link.seq != last.seq + 1 => {
                 let what = format!("line {} follows line {}", whole.link.seq, last.seq);
-                self.found(file, number, &format!("lines are missing or out of order: {what}"), false);
+                self.found(
+                    file,
+                    number,
+                    &format!("lines are missing or out of order: {what}"),
+                    false,
+                );
             }
             Some(last) if whole.prev != last.hash => {
-                self.found(file, number, "it does not belong to the line before it", false);
+                self.found(
+                    file,
+                    number,
+                    "it does not belong to the line before it",
+                    false,
+                );
             }
             Some(_) => {}
         }
         if whole.value["event"] == "gap" {
-            self.found(file, number, "lines before this one were gone when Mainstay started", false);
+            self.found(
+                file,
+                number,
+                "lines before this one were gone when Mainstay started",
+                false,
+            );
         }
         self.last = Some(whole.link);
     }
@@ -174,10 +186,19 @@ impl Follow {
         let Some(head) = head else { return };
         // Written after the lines: it may be behind, never ahead.
         if head.seq > last.seq {
-            let what = format!("lines {} to {} are missing at the end", last.seq + 1, head.seq);
+            let what = format!(
+                "lines {} to {} are missing at the end",
+                last.seq + 1,
+                head.seq
+            );
             self.found(file, self.lines, &what, false);
         } else if head.seq == last.seq && head.hash != last.hash {
-            self.found(file, self.lines, "the last line is not the one that was written", false);
+            self.found(
+                file,
+                self.lines,
+                "the last line is not the one that was written",
+                false,
+            );
         }
     }
 
@@ -219,7 +240,8 @@ mod tests {
     }
 
     fn objects(count: usize) -> Vec<String> {
-        let object = |number| format!(r#"{{"kind":"call","n":{number},"text":"a \",\"hash\":\"b"}}"#);
+        let object =
+            |number| format!(r#"{{"kind":"call","n":{number},"text":"a \",\"hash\":\"b"}}"#);
         (0..count).map(object).collect()
     }
 
@@ -231,10 +253,18 @@ mod tests {
     fn a_chain_that_nobody_touched_is_whole() {
         let lines = chain(&objects(5));
         assert_eq!(findings(&lines, Some(&head(&lines))), []);
-        assert_eq!(findings(&lines[2..], Some(&head(&lines))), [], "the oldest are gone");
+        assert_eq!(
+            findings(&lines[2..], Some(&head(&lines))),
+            [],
+            "the oldest are gone"
+        );
         assert_eq!(findings(&chain(&["{}".to_owned()]), None), []);
         let behind = head(&lines[..3]);
-        assert_eq!(findings(&lines, Some(&behind)), [], "killed before it was noted");
+        assert_eq!(
+            findings(&lines, Some(&behind)),
+            [],
+            "killed before it was noted"
+        );
     }
 
     #[test]
@@ -245,7 +275,10 @@ mod tests {
         assert!(findings(&lines, None).iter().all(|found| found.harmless));
         lines.push(line(&last, r#"{"event":"torn"}"#).0);
         let found = findings(&lines, None);
-        assert!(found.len() == 1 && found[0].harmless && found[0].line == 3, "{found:?}");
+        assert!(
+            found.len() == 1 && found[0].harmless && found[0].line == 3,
+            "{found:?}"
+        );
         // Without a word of the log it is not.
         let mut lines = chain(&objects(2));
         let rest = lines.split_off(1);

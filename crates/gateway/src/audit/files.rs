@@ -43,11 +43,17 @@ pub(super) fn all(path: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Those that are full, the oldest first: their numbers have equally many digits.
 fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
-    else {
+    let (Some(dir), Some(name)) = (
+        path.parent(),
+        path.file_name().and_then(|name| name.to_str()),
+    ) else {
         return Ok(Vec::new());
     };
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let dir = if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
@@ -98,12 +104,21 @@ impl Current {
     /// Opens the log, or begins one.
     pub(super) fn open(path: &Path) -> io::Result<Found> {
         if path.as_os_str().is_empty() {
-            return Err(io::Error::other("there is no state directory; set `mainstay.audit.path`"));
+            return Err(io::Error::other(
+                "there is no state directory; set `mainstay.audit.path`",
+            ));
         }
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)?;
         }
-        let lock = private().create(true).truncate(false).write(true).open(with(path, ".lock"))?;
+        let lock = private()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(with(path, ".lock"))?;
         if let Err(error) = lock.try_lock() {
             let other = matches!(error, std::fs::TryLockError::WouldBlock);
             return Err(if other {
@@ -170,7 +185,11 @@ impl Current {
     pub(super) fn note(&self, last: &Link) -> io::Result<()> {
         let text = serde_json::to_string(last).map_err(io::Error::other)?;
         let new = with(&self.path, ".head.new");
-        let mut file = private().create(true).truncate(true).write(true).open(&new)?;
+        let mut file = private()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .open(&new)?;
         file.write_all(text.as_bytes())?;
         std::fs::rename(new, head_of(&self.path))
     }
@@ -180,7 +199,11 @@ impl Current {
         // Its first line says best which it is: this process may have begun in the middle of it.
         let first = first_seq(&self.path).unwrap_or(self.first);
         std::fs::rename(&self.path, with(&self.path, &format!(".{first:016}")))?;
-        self.file = private().create(true).append(true).read(true).open(&self.path)?;
+        self.file = private()
+            .create(true)
+            .append(true)
+            .read(true)
+            .open(&self.path)?;
         self.bytes = 0;
         self.first = last.seq + 1;
         let full = rotated(&self.path)?;

@@ -43,11 +43,16 @@ impl Query {
     fn fits(&self, record: &Value) -> bool {
         let at = record["atUnixMs"].as_u64().unwrap_or(0);
         let is = |wanted: &Option<String>, found: &[&Value]| {
-            wanted.as_deref().is_none_or(|wanted| found.iter().any(|found| *found == wanted))
+            wanted
+                .as_deref()
+                .is_none_or(|wanted| found.iter().any(|found| *found == wanted))
         };
         self.since.is_none_or(|since| at >= since)
             && self.until.is_none_or(|until| at <= until)
-            && is(&self.principal, &[&record["who"]["principal"], &record["who"]["label"]])
+            && is(
+                &self.principal,
+                &[&record["who"]["principal"], &record["who"]["label"]],
+            )
             && is(&self.server, &[&record["server"]])
             && is(&self.kind, &[&record["kind"]])
     }
@@ -125,7 +130,10 @@ pub fn verify(path: &Path) -> io::Result<Verified> {
     let head = files::head(path);
     let all = files::all(path)?;
     if all.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such log"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "there is no such log",
+        ));
     }
     let mut follow = Follow::default();
     for file in &all {

@@ -62,13 +62,21 @@ async fn what_is_noted_is_a_chain_over_restarts_and_rotation() {
         audit.close().await;
         let status = audit.status();
         assert_eq!((status.lost, status.problem), (0, None));
-        assert_eq!(audit.face.taken.load(Ordering::Acquire), 0, "nothing stays promised");
+        assert_eq!(
+            audit.face.taken.load(Ordering::Acquire),
+            0,
+            "nothing stays promised"
+        );
     }
     assert_eq!(servers(dir.path()), wanted);
     let verified = read::verify(&path).unwrap();
     assert_eq!(verified.findings, []);
     assert!(verified.files > 2, "{verified:?}");
-    assert_eq!(verified.lines, 3 * 32, "each run says that it began and ended");
+    assert_eq!(
+        verified.lines,
+        3 * 32,
+        "each run says that it began and ended"
+    );
     for file in files::all(&path).unwrap() {
         let mode = std::fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file:?}");
@@ -90,7 +98,10 @@ async fn lines_that_are_gone_or_torn_at_a_start_are_told() {
     std::fs::write(&path, format!("{text}{{\"seq\":4,\"pr")).unwrap();
     run("two").await;
     let verified = read::verify(&path).unwrap();
-    assert!(verified.is_whole() && verified.findings.len() == 1, "{verified:?}");
+    assert!(
+        verified.is_whole() && verified.findings.len() == 1,
+        "{verified:?}"
+    );
     // The last lines are cut off.
     let text = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = text.lines().collect();
@@ -98,7 +109,10 @@ async fn lines_that_are_gone_or_torn_at_a_start_are_told() {
     assert!(!read::verify(&path).unwrap().is_whole());
     run("three").await;
     let verified = read::verify(&path).unwrap();
-    assert!(!verified.is_whole(), "a restart hides nothing: {verified:?}");
+    assert!(
+        !verified.is_whole(),
+        "a restart hides nothing: {verified:?}"
+    );
 }
 
 #[test]
@@ -127,14 +141,22 @@ fn a_second_mainstay_is_kept_out() {
     let first = Audit::start(&config(false), Some(dir.path())).unwrap();
     let second = Audit::start(&config(false), Some(dir.path())).unwrap();
     assert_eq!(first.status().problem, None);
-    assert!(second.status().problem.unwrap().contains("another Mainstay"));
+    assert!(
+        second
+            .status()
+            .problem
+            .unwrap()
+            .contains("another Mainstay")
+    );
 }
 
 #[test]
 fn what_is_promised_and_not_used_is_given_back_and_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let audit = Arc::new(Audit::start(&config(true), Some(dir.path())).unwrap());
-    let all: Vec<Ticket> = std::iter::from_fn(|| audit.open().ok()).take(WAITING_MAX + 1).collect();
+    let all: Vec<Ticket> = std::iter::from_fn(|| audit.open().ok())
+        .take(WAITING_MAX + 1)
+        .collect();
     assert_eq!(all.len(), WAITING_MAX);
     assert!(audit.open().unwrap_err().0.contains("too many"));
     drop(all);

@@ -61,7 +61,10 @@ impl Writer {
     /// Opens the log and says that it begins.
     pub(super) fn begin(&mut self) {
         let mut started = Record::event("started");
-        started.details = vec![format!("version {}", env!("CARGO_PKG_VERSION")), format!("pid {}", std::process::id())];
+        started.details = vec![
+            format!("version {}", env!("CARGO_PKG_VERSION")),
+            format!("pid {}", std::process::id()),
+        ];
         self.batch.push(started);
         self.own();
         self.flush();
@@ -70,7 +73,9 @@ impl Writer {
     /// Writes until it is closed or nobody is left who could have something to say.
     pub(super) fn run(mut self, entries: &Receiver<Entry>) {
         loop {
-            let pause = self.again.map_or(ASLEEP, |(at, _)| at.saturating_duration_since(Instant::now()));
+            let pause = self.again.map_or(ASLEEP, |(at, _)| {
+                at.saturating_duration_since(Instant::now())
+            });
             match entries.recv_timeout(pause) {
                 Ok(entry) => self.take(entry),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -136,7 +141,11 @@ impl Writer {
     }
 
     fn write(&mut self) -> std::io::Result<()> {
-        if self.current.as_ref().is_none_or(|current| !current.is_there()) {
+        if self
+            .current
+            .as_ref()
+            .is_none_or(|current| !current.is_there())
+        {
             self.current = None;
             self.open()?;
         }
@@ -178,7 +187,11 @@ impl Writer {
         } = Current::open(&self.path)?;
         // A process that has written knows better than the file where the chain goes on.
         let gap = gap || self.last.seq > last.seq;
-        self.last = if self.last.seq > last.seq { self.last.clone() } else { last };
+        self.last = if self.last.seq > last.seq {
+            self.last.clone()
+        } else {
+            last
+        };
         self.current = Some(current);
         for (event, happened) in [("torn", torn), ("gap", gap)] {
             if happened {
@@ -194,7 +207,9 @@ impl Writer {
         let records = self.batch.len();
         self.batch.clear();
         self.face.taken.fetch_sub(records, Ordering::AcqRel);
-        self.face.written.fetch_add(records as u64, Ordering::Relaxed);
+        self.face
+            .written
+            .fetch_add(records as u64, Ordering::Relaxed);
         *self.face.last() = self.last.clone();
         self.again = None;
         if self.face.problem().take().is_some() {
@@ -204,12 +219,18 @@ impl Writer {
 
     fn broke(&mut self, error: &std::io::Error) {
         self.current = None;
-        let pause = self.again.map_or(AGAIN_MIN, |(_, pause)| (pause * 2).min(AGAIN_MAX));
+        let pause = self
+            .again
+            .map_or(AGAIN_MIN, |(_, pause)| (pause * 2).min(AGAIN_MAX));
         self.again = Some((Instant::now() + pause, pause));
         let problem = error.to_string();
         let told = self.face.problem().replace(problem.clone());
         if told.as_ref() != Some(&problem) {
-            let what = if self.required { "calls are refused until it can" } else { "what happens now is not recorded" };
+            let what = if self.required {
+                "calls are refused until it can"
+            } else {
+                "what happens now is not recorded"
+            };
             tracing::error!(path = %self.path.display(), %error, "the audit log cannot be written; {what}");
         }
         self.give_up();

@@ -189,13 +189,21 @@ impl Approvals {
     /// What waits, the oldest first.
     pub(crate) fn list(&self) -> Vec<PendingApproval> {
         let table = self.lock();
-        table.waiting.values().map(|pending| pending.shown.clone()).collect()
+        table
+            .waiting
+            .values()
+            .map(|pending| pending.shown.clone())
+            .collect()
     }
 
     /// Allows or denies a call. `None`: no call of that id waits (any more).
     pub(crate) fn decide(&self, wanted: &str, allow: bool) -> Option<PendingApproval> {
         let mut table = self.lock();
-        let number = table.waiting.keys().copied().find(|number| id(*number) == wanted)?;
+        let number = table
+            .waiting
+            .keys()
+            .copied()
+            .find(|number| id(*number) == wanted)?;
         let pending = table.waiting.remove(&number)?;
         // Its call may just have gone away: then nothing was decided.
         pending.answer.send(allow).ok()?;
@@ -247,7 +255,10 @@ impl Waiting {
     /// The word; `None`: none came in time. Cancel-safe.
     pub(crate) async fn word(&mut self, wait: Duration) -> Option<bool> {
         // Its sender is in the table for as long as this is.
-        tokio::time::timeout(wait, &mut self.answered).await.ok()?.ok()
+        tokio::time::timeout(wait, &mut self.answered)
+            .await
+            .ok()?
+            .ok()
     }
 }
 
@@ -294,7 +305,11 @@ mod tests {
         assert!(approvals.decide(&ids[1], true).is_some());
         assert!(approvals.decide(&ids[1], false).is_none(), "said once");
         assert_eq!(second.word(Duration::ZERO).await, Some(true));
-        assert_eq!(first.word(Duration::from_secs(5)).await, None, "the deadline");
+        assert_eq!(
+            first.word(Duration::from_secs(5)).await,
+            None,
+            "the deadline"
+        );
         drop(first);
         assert!(approvals.list().is_empty(), "gone with its call");
         assert!(approvals.decide(&ids[0], true).is_none());
@@ -304,7 +319,9 @@ mod tests {
     fn one_principal_cannot_take_all_places() {
         let approvals = Approvals::default();
         let wait = |name: &str| approvals.wait(&wanted(name));
-        let ann: Vec<_> = std::iter::from_fn(|| wait("ann")).take(2 * OF_ONE_MAX).collect();
+        let ann: Vec<_> = std::iter::from_fn(|| wait("ann"))
+            .take(2 * OF_ONE_MAX)
+            .collect();
         assert_eq!(ann.len(), OF_ONE_MAX);
         assert!(wait("bob").is_some());
         let names: Vec<String> = (0..WAITING_MAX).map(|number| number.to_string()).collect();

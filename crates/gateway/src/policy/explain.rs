@@ -74,8 +74,14 @@ pub fn explain(config: &Config, question: &Question) -> Result<Option<Explained>
     let class = rules::class(policy, &caller);
     let named = |name: &str| {
         let exposed = exposed_name(&question.server, "x");
-        let is_exposed = exposed.strip_suffix('x').is_some_and(|prefix| name.starts_with(prefix));
-        if is_exposed { name.to_owned() } else { exposed_name(&question.server, name) }
+        let is_exposed = exposed
+            .strip_suffix('x')
+            .is_some_and(|prefix| name.starts_with(prefix));
+        if is_exposed {
+            name.to_owned()
+        } else {
+            exposed_name(&question.server, name)
+        }
     };
     let exposed = match &question.what {
         Asked::Tool(name) | Asked::Prompt(name) => named(name),
@@ -98,11 +104,34 @@ pub fn explain(config: &Config, question: &Question) -> Result<Option<Explained>
         Asked::Server => rules::may_hold(policy, &class, thing.server, thing.profile),
         Asked::Tool(_) | Asked::Prompt(_) | Asked::Resource(_) => decision.sees(),
     };
-    let before = policy.rules.iter().take(place.unwrap_or(policy.rules.len()));
+    let before = policy
+        .rules
+        .iter()
+        .take(place.unwrap_or(policy.rules.len()));
     let only = |rule: &PolicyRule| {
-        let about_caller = rules::class(&PolicyConfig { rules: vec![rule.clone()], ..PolicyConfig::default() }, &caller);
-        let fits = about_caller == rules::class(&PolicyConfig { rules: vec![PolicyRule { who: None, ..rule.clone() }], ..PolicyConfig::default() }, &caller);
-        let what = if fits { "is about something else" } else { "is about somebody else" };
+        let about_caller = rules::class(
+            &PolicyConfig {
+                rules: vec![rule.clone()],
+                ..PolicyConfig::default()
+            },
+            &caller,
+        );
+        let fits = about_caller
+            == rules::class(
+                &PolicyConfig {
+                    rules: vec![PolicyRule {
+                        who: None,
+                        ..rule.clone()
+                    }],
+                    ..PolicyConfig::default()
+                },
+                &caller,
+            );
+        let what = if fits {
+            "is about something else"
+        } else {
+            "is about somebody else"
+        };
         format!("{} {what}", rule.name)
     };
     Ok(Some(Explained {
@@ -120,7 +149,10 @@ pub fn explain(config: &Config, question: &Question) -> Result<Option<Explained>
 }
 
 fn place_of(policy: &PolicyConfig, rule: &PolicyRule) -> Option<usize> {
-    policy.rules.iter().position(|other| std::ptr::eq(other, rule))
+    policy
+        .rules
+        .iter()
+        .position(|other| std::ptr::eq(other, rule))
 }
 
 fn caller(question: &Question) -> Result<Caller, String> {
@@ -138,7 +170,10 @@ fn caller(question: &Question) -> Result<Caller, String> {
     };
     let mut claims: BTreeMap<Box<str>, Vec<Box<str>>> = BTreeMap::new();
     for (name, value) in &question.claims {
-        claims.entry(name.as_str().into()).or_default().push(value.as_str().into());
+        claims
+            .entry(name.as_str().into())
+            .or_default()
+            .push(value.as_str().into());
     }
     let by = match (&question.token, &question.principal) {
         (Some(_), _) => By::Token,
@@ -150,7 +185,11 @@ fn caller(question: &Question) -> Result<Caller, String> {
         principal,
         by,
         label: None,
-        groups: question.groups.iter().map(|group| group.as_str().into()).collect(),
+        groups: question
+            .groups
+            .iter()
+            .map(|group| group.as_str().into())
+            .collect(),
         scopes: Vec::new(),
         claims,
         until_unix_ms: None,
@@ -166,25 +205,35 @@ fn conditions(
     let mut said = Vec::new();
     let profile = question.profile.as_deref();
     let profile = profile.and_then(|name| config.gateway.profiles.get(name));
-    if matches!(question.what, Asked::Tool(_)) && (read_only || profile.is_some_and(|profile| profile.read_only)) {
+    if matches!(question.what, Asked::Tool(_))
+        && (read_only || profile.is_some_and(|profile| profile.read_only))
+    {
         said.push("refused unless the tool is known to read only".to_owned());
     }
     let Some(rule) = rule else { return said };
     if rule.action == PolicyAction::Approve && matches!(question.what, Asked::Tool(_)) {
         let which = match rule.approval.which {
             ApprovalFor::All => "waits for approval",
-            ApprovalFor::Destructive => "waits for approval unless the tool is known to destroy nothing",
+            ApprovalFor::Destructive => {
+                "waits for approval unless the tool is known to destroy nothing"
+            }
         };
         let by = match rule.approval.by {
             Approver::Client => "the client's user",
             Approver::Operator => "the operator",
             Approver::Either => "the client's user, or the operator where the client cannot ask",
         };
-        said.push(format!("{which}, by {by}, for {} ms at most", rule.approval.wait_ms));
+        said.push(format!(
+            "{which}, by {by}, for {} ms at most",
+            rule.approval.wait_ms
+        ));
     }
     if let Some(limits) = rule.limits {
         if let Some(per_minute) = limits.per_minute {
-            said.push(format!("{per_minute} calls a minute, {} at once after a pause", limits.burst));
+            said.push(format!(
+                "{per_minute} calls a minute, {} at once after a pause",
+                limits.burst
+            ));
         }
         if let Some(concurrent) = limits.concurrent {
             said.push(format!("{concurrent} calls at the same time"));
@@ -220,15 +269,30 @@ mod tests {
             ..Question::default()
         };
         let explained = explain(&config, &question).unwrap().unwrap();
-        assert_eq!((explained.seen, explained.action, explained.rule.as_str()), (true, "approve", "ci"));
+        assert_eq!(
+            (explained.seen, explained.action, explained.rule.as_str()),
+            (true, "approve", "ci")
+        );
         assert_eq!(explained.place, Some(2));
-        assert_eq!(explained.passed_over, ["ops is about somebody else", "others is about something else"]);
+        assert_eq!(
+            explained.passed_over,
+            [
+                "ops is about somebody else",
+                "others is about something else"
+            ]
+        );
         assert_eq!(explained.conditions.len(), 3, "{explained:?}");
-        let same = Question { what: Asked::Tool("git__push".into()), ..question.clone() };
+        let same = Question {
+            what: Asked::Tool("git__push".into()),
+            ..question.clone()
+        };
         assert_eq!(explain(&config, &same).unwrap().unwrap(), explained);
         question.token = None;
         let explained = explain(&config, &question).unwrap().unwrap();
-        assert_eq!((explained.seen, explained.rule.as_str()), (false, "default"));
+        assert_eq!(
+            (explained.seen, explained.rule.as_str()),
+            (false, "default")
+        );
         question.groups = vec!["ops".into()];
         assert_eq!(explain(&config, &question).unwrap().unwrap().rule, "ops");
         question.token = Some("a\nb".into());

@@ -86,9 +86,8 @@ pub(crate) fn is_open(shared: &Shared, caller: &Caller, endpoint: &Endpoint) -> 
 
 /// Whether a profile is there for a caller.
 pub(crate) fn sees_profile(shared: &Shared, caller: &Caller, name: &str) -> bool {
-    policy(shared).is_none_or(|policy| {
-        rules::may_enter(&policy, &rules::class(&policy, caller), name)
-    })
+    policy(shared)
+        .is_none_or(|policy| rules::may_enter(&policy, &rules::class(&policy, caller), name))
 }
 
 /// What a caller sees of what several servers offer at an endpoint.
@@ -102,7 +101,10 @@ pub(crate) fn seen(
         None => of,
         Some(policy) => {
             let profile = profile_of(endpoint);
-            shared.gate.seen.publication(&policy, who.caller(), profile, of)
+            shared
+                .gate
+                .seen
+                .publication(&policy, who.caller(), profile, of)
         }
     }
 }
@@ -187,7 +189,13 @@ enum Named {
 
 impl About {
     /// Reads it off a request that has found its server.
-    fn of(shared: &Shared, who: &Viewer, endpoint: &Endpoint, server: &str, message: &Message) -> Self {
+    fn of(
+        shared: &Shared,
+        who: &Viewer,
+        endpoint: &Endpoint,
+        server: &str,
+        message: &Message,
+    ) -> Self {
         let (kind, told) = named(message);
         let own = |exposed: &str| -> Option<String> {
             match (endpoint, kind) {
@@ -196,7 +204,9 @@ impl About {
                     let publication = endpoint.publication(shared, who);
                     let listing = match kind {
                         Named::Tool => &publication.tools,
-                        Named::Prompt | Named::Resource | Named::Task | Named::Other => &publication.prompts,
+                        Named::Prompt | Named::Resource | Named::Task | Named::Other => {
+                            &publication.prompts
+                        }
                     };
                     listing.find(exposed).map(|item| item.upstream.to_string())
                 }
@@ -209,7 +219,9 @@ impl About {
                 (Endpoint::All | Endpoint::Profile(_), Named::Task | Named::Other) => None,
             }
         };
-        let name = told.as_deref().map(|told| own(told).unwrap_or_else(|| told.to_owned()));
+        let name = told
+            .as_deref()
+            .map(|told| own(told).unwrap_or_else(|| told.to_owned()));
         let exposed = match kind {
             Named::Tool | Named::Prompt => name.as_deref().map(|name| exposed_name(server, name)),
             Named::Resource | Named::Task | Named::Other => None,
@@ -251,7 +263,11 @@ impl About {
 
 /// What a request names.
 fn named(message: &Message) -> (Named, Option<String>) {
-    let text = |path: &[&str]| message.string_member(path).map(std::borrow::Cow::into_owned);
+    let text = |path: &[&str]| {
+        message
+            .string_member(path)
+            .map(std::borrow::Cow::into_owned)
+    };
     match message.method().unwrap_or_default() {
         method::TOOLS_CALL => (Named::Tool, text(&["params", "name"])),
         method::PROMPTS_GET => (Named::Prompt, text(&["params", "name"])),
@@ -422,9 +438,10 @@ impl Request<'_> {
             return Err(self.refused(log, "deny", None, fault));
         }
         // The next request of a call that was let in already.
-        let goes_on = self.message.string_member(&["params", "requestState"]).is_some_and(|state| {
-            park::is_ours(&self.shared.sealer, &state)
-        });
+        let goes_on = self
+            .message
+            .string_member(&["params", "requestState"])
+            .is_some_and(|state| park::is_ours(&self.shared.sealer, &state));
         if let Err((reason, fault)) = self.may_change(&decision) {
             return Err(self.refused(log, "refuse", Some(reason), fault));
         }
@@ -446,10 +463,15 @@ impl Request<'_> {
 
     /// The arguments in their canonical form, if anybody wants to know.
     fn arguments(&self) -> Option<String> {
-        if self.message.method() != Some(method::TOOLS_CALL) && self.message.method() != Some(method::PROMPTS_GET) {
+        if self.message.method() != Some(method::TOOLS_CALL)
+            && self.message.method() != Some(method::PROMPTS_GET)
+        {
             return None;
         }
-        let given = self.message.member(&["params", "arguments"]).unwrap_or("{}");
+        let given = self
+            .message
+            .member(&["params", "arguments"])
+            .unwrap_or("{}");
         Some(raw::canonical(given).unwrap_or_else(|| given.to_owned()))
     }
 
@@ -469,7 +491,8 @@ impl Request<'_> {
             server: Some(about.server.clone()),
             name: about.name.as_deref().map(shown),
             exposed: about.told.as_deref().map(shown),
-            rule: (self.shared.manager.settings().policy.is_some()).then(|| decision.by().to_owned()),
+            rule: (self.shared.manager.settings().policy.is_some())
+                .then(|| decision.by().to_owned()),
             decision: Some("allow"),
             arguments_sha256: arguments.map(|arguments| sha256(arguments.as_bytes())),
             ..begun(self.who.caller(), self.message, self.origin)
@@ -552,9 +575,18 @@ impl Request<'_> {
         else {
             return Ok(None);
         };
-        let tool = format!("{}\0{}", self.about.server, self.about.name.as_deref().unwrap_or_default());
+        let tool = format!(
+            "{}\0{}",
+            self.about.server,
+            self.about.name.as_deref().unwrap_or_default()
+        );
         let principal = self.who.caller().principal.as_ref();
-        let over = match self.shared.gate.counts.take(limits, &rule.name, principal, &tool) {
+        let over = match self
+            .shared
+            .gate
+            .counts
+            .take(limits, &rule.name, principal, &tool)
+        {
             Ok(running) => return Ok(Some(running)),
             Err(over) => over,
         };
@@ -566,7 +598,8 @@ impl Request<'_> {
                 ("rateLimited", words, u64::try_from(wait_ms).ok())
             }
             Over::Concurrent(most) => {
-                let words = format!("{most} calls are running, which is all that may at the same time");
+                let words =
+                    format!("{most} calls are running, which is all that may at the same time");
                 ("tooManyRunning", words, None)
             }
         };
@@ -604,7 +637,13 @@ impl Request<'_> {
     }
 
     fn refusal(&self, reason: &'static str, words: String, decision: &Decision<'_>) -> Fault {
-        refusal(reason, words, &self.about.server, self.about.told.as_deref(), decision.by())
+        refusal(
+            reason,
+            words,
+            &self.about.server,
+            self.about.told.as_deref(),
+            decision.by(),
+        )
     }
 }
 
@@ -639,7 +678,13 @@ fn refusal(
 /// A call that nobody approved.
 pub(crate) fn unapproved(wanted: &Wanted, reason: &'static str, words: &str) -> Fault {
     let words = format!("`{}` needs approval for this call: {words}", wanted.tool);
-    refusal(reason, words, &wanted.server, Some(&wanted.exposed), &wanted.rule)
+    refusal(
+        reason,
+        words,
+        &wanted.server,
+        Some(&wanted.exposed),
+        &wanted.rule,
+    )
 }
 
 /// A request that was let in, until it has ended: it counts as running, and is recorded when this is dropped.

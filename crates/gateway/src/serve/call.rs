@@ -196,7 +196,10 @@ fn outcome_of(answer: &Answer) -> &'static str {
 
 /// What a client reads of an error of ours.
 pub(crate) fn failed(fault: &Fault, caller: &Caller) -> Fitted {
-    let outcome = fault.data.as_ref().and_then(|data| data["outcome"].as_str());
+    let outcome = fault
+        .data
+        .as_ref()
+        .and_then(|data| data["outcome"].as_str());
     caller.ends(outcome.unwrap_or("refused"));
     refit(fault, caller)
 }

@@ -235,11 +235,7 @@ fn unsupported(requested: &str) -> Fault {
     )
 }
 
-async fn discover(
-    shared: &Arc<Shared>,
-    (endpoint, who): (&Endpoint, &Viewer),
-    id: &Id,
-) -> Reply {
+async fn discover(shared: &Arc<Shared>, (endpoint, who): (&Endpoint, &Viewer), id: &Id) -> Reply {
     let face = endpoint.face(shared, who, Era::Modern).await;
     let instructions = face
         .instructions

@@ -9,9 +9,9 @@ use mainstay::ServerHandle;
 use mainstay::config::{Discovery, Profile};
 
 use super::Shared;
+use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::fault::shown;
-use super::caller::Caller;
 use crate::policy::gate;
 
 /// How the name of a profile's endpoint begins, where the endpoint of a server has the server's name: no server's name has

@@ -28,11 +28,19 @@ pub(super) async fn by_operator(
 ) -> Result<(), Fault> {
     let Some(mut waiting) = shared.gate.approvals.wait(wanted) else {
         refused(caller, "tooManyWaiting");
-        let mut fault = unapproved(wanted, "tooManyWaiting", "too many calls wait for it already");
+        let mut fault = unapproved(
+            wanted,
+            "tooManyWaiting",
+            "too many calls wait for it already",
+        );
         fault.code = LIMIT_REACHED;
         return Err(fault);
     };
-    tracing::info!(server = wanted.server, tool = wanted.tool, "a call waits for approval: see `mainstay approvals`");
+    tracing::info!(
+        server = wanted.server,
+        tool = wanted.tool,
+        "a call waits for approval: see `mainstay approvals`"
+    );
     let word = tokio::select! {
         // Cancel-safe: a word that came is taken.
         word = waiting.word(Duration::from_millis(wanted.approval.wait_ms)) => word,
@@ -108,7 +116,10 @@ pub(super) fn is_next_round(
     let Some(state) = message.member(&["params", "requestState"]) else {
         return false;
     };
-    let principal = wanted.principal.as_ref().map_or("", mainstay::Principal::name);
+    let principal = wanted
+        .principal
+        .as_ref()
+        .map_or("", mainstay::Principal::name);
     let key = round_key(&wanted.endpoint, principal, message, state);
     let is_next = shared.gate.approvals.is_next_round(&key);
     if let Some(pass) = caller.pass.as_ref().filter(|_| is_next) {
@@ -125,7 +136,11 @@ pub(super) fn remember_round(shared: &Shared, caller: &Caller, message: &Message
     let word = answer.message.string_member(&["result", "resultType"]);
     let state = answer.message.member(&["result", "requestState"]);
     if let (Some("input_required"), Some(state)) = (word.as_deref(), state) {
-        let principal = caller.who.principal.as_ref().map_or("", mainstay::Principal::name);
+        let principal = caller
+            .who
+            .principal
+            .as_ref()
+            .map_or("", mainstay::Principal::name);
         let key = round_key(&caller.origin.endpoint, principal, message, state);
         shared.gate.approvals.remember(key);
     }

@@ -110,7 +110,11 @@ impl Course {
             let asked = Message::request(id, method::ELICITATION_CREATE, Some(&params));
             // Forms were all there was.
             match revision < Revision::V2025_11_25 {
-                true => asked.edit().remove(&["params", "mode"]).apply().unwrap_or(asked),
+                true => asked
+                    .edit()
+                    .remove(&["params", "mode"])
+                    .apply()
+                    .unwrap_or(asked),
                 false => asked,
             }
         };

@@ -111,7 +111,10 @@ pub(crate) enum Waiting {
     Visits(Vec<String>),
     /// A call that is made when the client's user has approved it, as entries of `inputRequests`. It is this very request:
     /// principal, endpoint, method and parameters are bound by its state.
-    Approval { entries: Vec<String>, until: Instant },
+    Approval {
+        entries: Vec<String>,
+        until: Instant,
+    },
 }
 
 /// What is parked, with its place.
