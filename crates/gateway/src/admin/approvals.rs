@@ -1,6 +1,6 @@
 //! Calls that wait for the operator's word, over the admin API.
 
-use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -32,10 +32,10 @@ pub(super) const ROUTES: &[Route] = &[
     )
     .takes::<Decision>()
     .json::<PendingApproval>()
-    .refuses(&[refusal::<ErrorBody>(
-        "404",
-        "No call of that id waits (any more).",
-    )]),
+    .refuses(&[
+        refusal::<ErrorBody>("400", "It is not said whether to allow or to deny."),
+        refusal::<ErrorBody>("404", "No call of that id waits (any more)."),
+    ]),
 ];
 
 /// The calls that wait.
@@ -59,11 +59,17 @@ async fn list(State(gateway): State<Gateway>) -> Response {
     })
 }
 
-async fn decide(
-    State(gateway): State<Gateway>,
-    Path(id): Path<String>,
-    Json(decision): Json<Decision>,
-) -> Response {
+async fn decide(State(gateway): State<Gateway>, Path(id): Path<String>, body: Bytes) -> Response {
+    let decision: Decision = match serde_json::from_slice(&body) {
+        Ok(decision) => decision,
+        Err(error) => {
+            return Problem {
+                hint: Some("send `{\"allow\": true}` or `{\"allow\": false}`".to_owned()),
+                ..Problem::new(StatusCode::BAD_REQUEST, error.to_string())
+            }
+            .into_response();
+        }
+    };
     match gateway.shared.gate.approvals.decide(&id, decision.allow) {
         Some(decided) => json_of(&decided),
         None => Problem {
