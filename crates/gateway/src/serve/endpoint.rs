@@ -26,6 +26,7 @@ use super::pages::{self, Page};
 use super::profiles::{self, AtProfile};
 use super::push::Told;
 use super::view::{self, Viewer};
+use crate::policy::gate;
 
 /// How often starting servers are looked at while a listing waits for them.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
@@ -59,11 +60,12 @@ impl Endpoint {
     }
 
     /// Whether it was taken away since it was found.
-    pub(crate) fn is_gone(&self, shared: &Shared) -> bool {
-        match self {
+    pub(crate) fn is_gone(&self, shared: &Shared, who: &Viewer) -> bool {
+        let taken_away = match self {
             Self::All | Self::Server(_) => false,
             Self::Profile(at) => at.now(shared).is_none(),
-        }
+        };
+        taken_away || !gate::is_open(shared, who.caller(), self)
     }
 
     /// The servers behind it.
@@ -77,13 +79,14 @@ impl Endpoint {
 
     /// What a client sees of several servers at once. For the endpoint of one server that is what it sees of all.
     pub(crate) fn publication(&self, shared: &Shared, who: &Viewer) -> Arc<Publication> {
-        match self {
+        let publication = match self {
             Self::All | Self::Server(_) => view::of_all(shared, who),
             Self::Profile(at) => match at.now(shared) {
                 Some(profile) => view::of_profile(shared, who, &profile),
                 None => Arc::default(),
             },
-        }
+        };
+        gate::seen(shared, who, self, publication)
     }
 
     /// Sees to it that it becomes known what the servers list to this client. Waits for nothing.
@@ -115,7 +118,7 @@ impl Endpoint {
         what: (ListKind, Era),
         cursor: Option<&str>,
     ) -> Result<Page, Fault> {
-        match self {
+        let page = match self {
             Self::All | Self::Profile(_) if searched(shared, self, what.0) => {
                 discovery::page(cursor)
             }
@@ -125,9 +128,14 @@ impl Endpoint {
             Self::Server(server) => {
                 let catalog = catalog(shared, server).await?;
                 let catalog = who.own(server).unwrap_or(catalog);
+                let catalog = gate::seen_of(shared, who, server.name(), catalog);
                 pages::of_server(shared, server.name(), &catalog, what, cursor)
             }
-        }
+        };
+        page.map(|page| Page {
+            hint: gate::hint(shared, page.hint),
+            ..page
+        })
     }
 
     /// Whether a server that is not switched off has never listed.
@@ -146,9 +154,9 @@ impl Endpoint {
             }
             Self::Server(server) => {
                 let publication = shared.manager.publication();
-                let catalog = publication.servers.get(server.name())?;
-                let own = who.own(server);
-                let catalog = own.as_ref().unwrap_or(catalog);
+                let published = publication.servers.get(server.name())?;
+                let catalog = who.own(server).unwrap_or_else(|| Arc::clone(published));
+                let catalog = gate::seen_of(shared, who, server.name(), catalog);
                 catalog.tools.find(name).map(|tool| tool.raw.clone())
             }
         }
@@ -177,8 +185,8 @@ impl Endpoint {
                 let Some(published) = publication.servers.get(server.name()) else {
                     return Told::default();
                 };
-                let own = who.own(server);
-                let catalog = own.as_ref().unwrap_or(published);
+                let catalog = who.own(server).unwrap_or_else(|| Arc::clone(published));
+                let catalog = gate::seen_of(shared, who, server.name(), catalog);
                 Told {
                     tools: Some(catalog.tools.digest),
                     prompts: Some(catalog.prompts.digest),
@@ -196,14 +204,18 @@ impl Endpoint {
         who: &Viewer,
         uri: &str,
     ) -> Result<(ServerHandle, Box<str>), Fault> {
-        match self {
-            Self::Server(server) => Ok((server.clone(), uri.into())),
+        let (server, upstream): (ServerHandle, Box<str>) = match self {
+            Self::Server(server) => (server.clone(), uri.into()),
             Self::All | Self::Profile(_) => {
                 let publication = self.publication(shared, who);
                 let (owner, upstream) = publication.locate(uri).ok_or_else(|| no_resource(uri))?;
-                Ok((handle(shared, owner)?, upstream.into()))
+                (handle(shared, owner)?, upstream.into())
             }
+        };
+        if !gate::sees_resource(shared, who, self, (server.name(), &upstream)) {
+            return Err(no_resource(uri));
         }
+        Ok((server, upstream))
     }
 
     /// Waits for the first listings of the first moments, where that says more than not to wait.
@@ -239,7 +251,11 @@ impl Endpoint {
             return Ok(());
         }
         let mut owners = self.servers(shared);
-        owners.retain(|server| could_own(server.name(), &name));
+        let profile = gate::profile_of(self);
+        owners.retain(|server| {
+            could_own(server.name(), &name)
+                && gate::sees_server(shared, who.caller(), server.name(), profile)
+        });
         let never = owners
             .iter()
             .find(|server| never_listed(&publication, server));
@@ -470,7 +486,7 @@ fn read(shared: &Shared, publication: &Publication, message: Message) -> Result<
     Ok(Routed { server, request })
 }
 
-fn no_resource(uri: &str) -> Fault {
+pub(crate) fn no_resource(uri: &str) -> Fault {
     Fault::new(
         mainstay_wire::codes::RESOURCE_NOT_FOUND,
         format!("Resource not found: {}", shown(uri)),

@@ -46,12 +46,13 @@ impl Endpoint {
     /// Describes the endpoint to a client of the given era. On one server's endpoint this waits for the server's first
     /// greeting within the edge patience; a server that was never greeted is described as offering everything, so that
     /// clients ask again and get a precise error instead of nothing.
-    pub(crate) async fn face(&self, shared: &Shared, era: Era) -> Face {
+    pub(crate) async fn face(&self, shared: &Shared, who: &Viewer, era: Era) -> Face {
         match self {
             Self::All | Self::Profile(_) => {
                 // In the first moments: most clients ask once, and what is declared then stays for them.
                 self.settled(shared).await;
-                let publication = self.publication(shared, &Viewer::plain());
+                // Only those of its servers that it may see; what they list to clients of its kind is another matter.
+                let publication = self.publication(shared, &Viewer::plain_of(who.caller()));
                 let advice = match profiles::discovery(shared, self) {
                     Discovery::Search => Some(discovery::ADVICE),
                     Discovery::List => None,
@@ -84,8 +85,8 @@ impl Endpoint {
     }
 
     /// Whether it makes sense to subscribe to a resource here. A server that was not greeted yet may come to offer it.
-    pub(crate) fn may_subscribe(&self, shared: &Shared) -> bool {
-        let publication = self.publication(shared, &Viewer::plain());
+    pub(crate) fn may_subscribe(&self, shared: &Shared, who: &Viewer) -> bool {
+        let publication = self.publication(shared, &Viewer::plain_of(who.caller()));
         let mut catalogs = publication.servers.values();
         match self {
             Self::All | Self::Profile(_) => {

@@ -393,7 +393,7 @@ impl Subscriber {
         if lock(&self.leases).contains_key(uri) {
             return Ok(());
         }
-        if !endpoint.may_subscribe(shared) {
+        if !endpoint.may_subscribe(shared, terms.viewer()) {
             return Err(Fault::no_method(method::SUBSCRIBE));
         }
         let (server, upstream) = endpoint.resource(shared, terms.viewer(), uri)?;

@@ -94,6 +94,14 @@ impl Viewer {
         PLAIN.clone()
     }
 
+    /// The same, in a request of this caller.
+    pub(crate) fn plain_of(caller: &Arc<Caller>) -> Self {
+        Self {
+            caller: Arc::clone(caller),
+            ..Self::plain()
+        }
+    }
+
     /// Whether servers may list something to this client that they do not list to everybody.
     pub(crate) fn may_differ(&self) -> bool {
         self.face.is_some()
