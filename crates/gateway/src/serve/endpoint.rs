@@ -15,6 +15,7 @@ use mainstay::publish::Published;
 use mainstay::{
     CallError, CallOptions, Catalog, Origin, Publication, Refusal, Request, ServerHandle,
 };
+use mainstay_wire::listing::CacheScope;
 use mainstay_wire::{Era, ListKind, Message, json_string, method, raw};
 use serde_json::json;
 use tokio::time::Instant;
@@ -98,7 +99,7 @@ impl Endpoint {
     pub(crate) async fn ready(&self, shared: &Arc<Shared>, who: &Viewer) {
         let grace = Duration::from_millis(shared.settings.own_listing_ms);
         if matches!(self, Self::All | Self::Profile(_)) && !view::all_listed(shared) {
-            view::started(shared, &self.servers(shared), grace).await;
+            view::started(shared, &self.servers(shared), who, grace).await;
         }
         self.settled(shared).await;
         if who.may_differ() {
@@ -115,7 +116,7 @@ impl Endpoint {
         what: (ListKind, Era),
         cursor: Option<&str>,
     ) -> Result<Page, Fault> {
-        match self {
+        let mut page = match self {
             Self::All | Self::Profile(_) if searched(shared, self, what.0) => {
                 discovery::page(cursor)
             }
@@ -123,11 +124,15 @@ impl Endpoint {
                 pages::of_all(shared, self, &self.publication(shared, who), what, cursor)
             }
             Self::Server(server) => {
-                let catalog = catalog(shared, server).await?;
-                let catalog = who.own(server).unwrap_or(catalog);
+                let catalog = catalog_for(shared, server, who).await?;
                 pages::of_server(shared, server.name(), &catalog, what, cursor)
             }
+        }?;
+        if who.caller().principal.is_some() {
+            // Another principal may be listed something else at the same address.
+            page.hint.scope = CacheScope::Private;
         }
+        Ok(page)
     }
 
     /// Whether a server that is not switched off has never listed.
@@ -145,10 +150,7 @@ impl Endpoint {
                 publication.tools.find(name).map(|tool| tool.raw.clone())
             }
             Self::Server(server) => {
-                let publication = shared.manager.publication();
-                let catalog = publication.servers.get(server.name())?;
-                let own = who.own(server);
-                let catalog = own.as_ref().unwrap_or(catalog);
+                let catalog = seen(shared, server, who)?;
                 catalog.tools.find(name).map(|tool| tool.raw.clone())
             }
         }
@@ -173,12 +175,9 @@ impl Endpoint {
                 }
             }
             Self::Server(server) => {
-                let publication = shared.manager.publication();
-                let Some(published) = publication.servers.get(server.name()) else {
+                let Some(catalog) = seen(shared, server, who) else {
                     return Told::default();
                 };
-                let own = who.own(server);
-                let catalog = own.as_ref().unwrap_or(published);
                 Told {
                     tools: Some(catalog.tools.digest),
                     prompts: Some(catalog.prompts.digest),
@@ -242,13 +241,19 @@ impl Endpoint {
         owners.retain(|server| could_own(server.name(), &name));
         let never = owners
             .iter()
-            .find(|server| never_listed(&publication, server));
+            .find(|server| !who.is_apart_at(server) && never_listed(&publication, server));
         if let Some(server) = never {
             catalog(shared, server).await?;
         }
         if who.may_differ() {
             let patience = Duration::from_millis(shared.settings.edge_patience_ms);
             view::looked(shared, &owners, who, patience).await;
+        }
+        // Of a principal's own connection nothing may ever have been heard: then its state is the answer.
+        for server in owners.iter().filter(|server| who.is_apart_at(server)) {
+            if who.own(server).is_none() {
+                catalog_for(shared, server, who).await?;
+            }
         }
         Ok(())
     }
@@ -261,10 +266,13 @@ impl Endpoint {
         message: Message,
     ) -> Result<Routed, Fault> {
         match self {
-            Self::Server(server) => Ok(Routed {
-                server: server.clone(),
-                request: request(message)?,
-            }),
+            Self::Server(server) => {
+                shared.task_owners.check(server, who, &message)?;
+                Ok(Routed {
+                    server: server.clone(),
+                    request: request(message)?,
+                })
+            }
             Self::All | Self::Profile(_) => {
                 let publication = self.publication(shared, who);
                 match message.method().unwrap_or_default() {
@@ -283,13 +291,16 @@ impl Endpoint {
                     method::RESOURCES_READ => read(shared, &publication, message),
                     method::COMPLETE => complete(shared, &publication, message),
                     other => {
-                        let owner =
-                            others::owner(&shared.task_owners, &publication, &message, other)?;
+                        let principal = who.caller().principal.as_ref();
+                        let tasks = &shared.task_owners;
+                        let owner = others::owner(tasks, &publication, principal, &message, other)?;
                         if !publication.servers.contains_key(&owner) {
                             return Err(Fault::no_method(other));
                         }
+                        let server = handle(shared, &owner)?;
+                        tasks.check(&server, who, &message)?;
                         Ok(Routed {
-                            server: handle(shared, &owner)?,
+                            server,
                             request: request(message)?,
                         })
                     }
@@ -384,6 +395,52 @@ pub(crate) async fn catalog(shared: &Shared, server: &ServerHandle) -> Result<Ar
             () = shared.ending.cancelled() => return Err(shutting_down()),
         }
     }
+}
+
+/// What a client sees of one server now; none if that is nothing.
+fn seen(shared: &Shared, server: &ServerHandle, who: &Viewer) -> Option<Arc<Catalog>> {
+    let published = shared.manager.publication();
+    let published = published.servers.get(server.name()).map(Arc::clone);
+    if who.is_apart_at(server) {
+        let off = server.status().state == "disabled";
+        return who.own(server).filter(|_| !off);
+    }
+    let published = published?;
+    Some(who.own(server).unwrap_or(published))
+}
+
+/// The catalog of one server that a client may see, as [`catalog`]. Where the client's principal has a connection of its own,
+/// that one is waited for, and its state is told.
+pub(crate) async fn catalog_for(
+    shared: &Shared,
+    server: &ServerHandle,
+    who: &Viewer,
+) -> Result<Arc<Catalog>, Fault> {
+    if !who.is_apart_at(server) {
+        let catalog = catalog(shared, server).await?;
+        return Ok(who.own(server).unwrap_or(catalog));
+    }
+    if let Some(own) = seen(shared, server, who) {
+        return Ok(own);
+    }
+    let started = Instant::now();
+    let patience = Duration::from_millis(shared.settings.edge_patience_ms);
+    let own = who.handle_at(server).await;
+    let own = own.map_err(|error| Fault::from(&error))?;
+    let stuck = own.wait_until(|status| {
+        matches!(status.state, "disabled" | "parked") || seen(shared, server, who).is_some()
+    });
+    let mut news = shared.views.changes();
+    let listed =
+        async { while seen(shared, server, who).is_none() && news.changed().await.is_ok() {} };
+    tokio::select! {
+        // Cancel-safe, all of them: levels, and sleeps and tokens hold nothing.
+        () = listed => {}
+        _stuck = stuck => {}
+        () = tokio::time::sleep(patience) => {}
+        () = shared.ending.cancelled() => return Err(shutting_down()),
+    }
+    seen(shared, server, who).ok_or_else(|| has_nothing(&own.status(), started.elapsed()))
 }
 
 /// Makes a server that starts on demand start, by asking it something harmless. Never resolves.

@@ -227,8 +227,9 @@ pub(crate) async fn open(
         ..ClientFace::default()
     };
     // What the client knows is what was published before it asked.
-    let told = Told::now(shared, endpoint, &Viewer::of(caller, face));
-    let face = endpoint.face(shared, Era::Legacy).await;
+    let who = Viewer::of(caller, face);
+    let told = Told::now(shared, endpoint, &who);
+    let face = endpoint.face(shared, &who, Era::Legacy).await;
     let opening = Opening {
         server: endpoint.place().map(Into::into),
         principal: caller.principal.clone(),
@@ -293,7 +294,8 @@ async fn notification(endpoint: &Endpoint, session: &Session, message: Message) 
 /// only to a connection that is this client's own: the others are asked again with the next call.
 async fn tell(server: &ServerHandle, session: &Session, message: Message, to_its_own: bool) {
     let telling = async {
-        if server.is_per_client() {
+        let is_apart = server.is_per_user() && session.opening.principal.is_some();
+        if server.is_per_client() || is_apart {
             if let Ok(own) = server.for_client(&session.face()).await {
                 own.notify(message).await;
             }

@@ -63,7 +63,7 @@ pub(crate) async fn post(
         return list(shared, (endpoint, &who), kind, &id, &message).await;
     }
     match name {
-        method::DISCOVER => discover(shared, endpoint, &id).await,
+        method::DISCOVER => discover(shared, (endpoint, &who), &id).await,
         method::LISTEN => listen(shared, (endpoint, who), id, &message).await,
         removed if method::REMOVED_IN_MODERN.contains(&removed) => {
             fault(Some(&id), &Fault::no_method(removed))
@@ -234,8 +234,8 @@ fn unsupported(requested: &str) -> Fault {
     )
 }
 
-async fn discover(shared: &Arc<Shared>, endpoint: &Endpoint, id: &Id) -> Reply {
-    let face = endpoint.face(shared, Era::Modern).await;
+async fn discover(shared: &Arc<Shared>, (endpoint, who): (&Endpoint, &Viewer), id: &Id) -> Reply {
+    let face = endpoint.face(shared, who, Era::Modern).await;
     let instructions = face
         .instructions
         .map(|text| format!("\"instructions\":{text},"))
