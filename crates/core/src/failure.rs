@@ -31,6 +31,8 @@ pub enum FailureKind {
     SpawnFailed,
     /// The config entry cannot work as written.
     BadConfig,
+    /// A value that the config refers to could not be looked up: a file, the keyring, a password manager's command.
+    SecretUnavailable,
     /// The server wants a login that only a human can do.
     NeedsLogin,
     /// The credentials are valid and not sufficient.
@@ -114,6 +116,7 @@ impl FailureKind {
             | FailureKind::BadCertificate
             | FailureKind::Incompatible => Blame::Human,
             FailureKind::SpawnFailed
+            | FailureKind::SecretUnavailable
             | FailureKind::NotMcp
             | FailureKind::ExitedEarly { .. }
             | FailureKind::Exited { .. }
@@ -141,6 +144,7 @@ impl FailureKind {
             FailureKind::SpawnDenied => "spawn-denied",
             FailureKind::SpawnFailed => "spawn-failed",
             FailureKind::BadConfig => "bad-config",
+            FailureKind::SecretUnavailable => "secret-unavailable",
             FailureKind::NeedsLogin => "needs-login",
             FailureKind::Forbidden => "forbidden",
             FailureKind::VersionMismatch => "version-mismatch",
@@ -176,6 +180,9 @@ impl FailureKind {
                 "check memory, process and descriptor limits of this machine"
             }
             FailureKind::BadConfig => "correct the server's config entry",
+            FailureKind::SecretUnavailable => {
+                "unlock the keyring or the password manager, or correct the reference"
+            }
             FailureKind::NeedsLogin => "log in to this server",
             FailureKind::Forbidden => "give these credentials access, or configure others",
             FailureKind::VersionMismatch => {
@@ -273,6 +280,7 @@ impl fmt::Display for FailureKind {
             FailureKind::SpawnDenied => f.write_str("not allowed to execute the command"),
             FailureKind::SpawnFailed => f.write_str("process could not be started"),
             FailureKind::BadConfig => f.write_str("config entry cannot work"),
+            FailureKind::SecretUnavailable => f.write_str("a secret could not be looked up"),
             FailureKind::NeedsLogin => f.write_str("login needed"),
             FailureKind::Forbidden => f.write_str("access forbidden"),
             FailureKind::VersionMismatch => f.write_str("no protocol revision in common"),
@@ -381,6 +389,7 @@ pub(crate) fn every_kind() -> Vec<FailureKind> {
         FailureKind::SpawnDenied,
         FailureKind::SpawnFailed,
         FailureKind::BadConfig,
+        FailureKind::SecretUnavailable,
         FailureKind::NeedsLogin,
         FailureKind::Forbidden,
         FailureKind::VersionMismatch,

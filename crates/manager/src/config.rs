@@ -54,6 +54,7 @@ mod reader;
 mod reference_doc;
 pub(crate) mod schema;
 mod server;
+mod stored;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -89,6 +90,7 @@ pub use self::{
         CatalogSettings, Connections, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
         Suspicion, Timeouts, Transport,
     },
+    stored::{Lookup, SECRET_NAME_CHARS_MAX, is_secret_name},
     template::{Reason, Template, Unset},
     tools::{ByTool, ToolArguments, ToolRetry, ToolTimeouts, Tools},
 };

@@ -289,6 +289,7 @@ fn has_remedy(failure: &Failure) -> bool {
                 | FailureKind::SpawnDenied
                 | FailureKind::SpawnFailed
                 | FailureKind::BadConfig
+                | FailureKind::SecretUnavailable
         )
 }
 

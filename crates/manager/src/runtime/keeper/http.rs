@@ -74,8 +74,8 @@ pub(super) async fn leave(setup: &Setup, link: &HttpLink) {
     }
 }
 
-pub(super) fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
-    let resolved = settings::resolve_endpoint(&setup.config)?;
+pub(super) async fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
+    let resolved = settings::resolve_endpoint(&setup.config, Some(&setup.guardian)).await?;
     HttpLink::new(HttpSetup {
         headers: resolved.headers,
         limits: setup.link_limits(),

@@ -28,7 +28,7 @@ const DETECT: Duration = Duration::from_secs(15);
 
 /// Keeps a connection over whichever HTTP transport the server speaks.
 pub(super) async fn keep_either(setup: Setup, kind: HttpKind) {
-    let link = match http::connect(&setup) {
+    let link = match http::connect(&setup).await {
         Ok(link) => Arc::new(link),
         Err(failure) => return report_failed(&setup, failure).await,
     };

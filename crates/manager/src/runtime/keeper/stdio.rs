@@ -111,7 +111,7 @@ pub(super) async fn keep(setup: Setup) {
 }
 
 async fn spawn(setup: &Setup) -> Result<Spawned, Failure> {
-    let resolved = settings::resolve_command(&setup.config)?;
+    let resolved = settings::resolve_command(&setup.config, Some(&setup.guardian)).await?;
     let spec = SpawnSpec {
         program: OsString::from(resolved.command),
         args: resolved.args.into_iter().map(OsString::from).collect(),
@@ -462,7 +462,10 @@ impl Child<'_> {
             .as_deref()
             .map(|detail| format!("{detail}; "))
             .unwrap_or_default();
-        failure.with_detail(format!("{own}last on stderr: {}", tail.join(" | ")))
+        // Servers like to print the settings that they were given.
+        let tail = tail.join(" | ");
+        let tail = crate::secrets::scrub_live(&tail);
+        failure.with_detail(format!("{own}last on stderr: {tail}"))
     }
 
     /// While connecting, output on stderr is life: package runners download for minutes (F4).
