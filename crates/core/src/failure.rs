@@ -33,6 +33,8 @@ pub enum FailureKind {
     BadConfig,
     /// A value that the config refers to could not be looked up: a file, the keyring, a password manager's command.
     SecretUnavailable,
+    /// The program is not the one that was approved (F259).
+    ProgramChanged,
     /// The server wants a login that only a human can do.
     NeedsLogin,
     /// The credentials are valid and not sufficient.
@@ -110,6 +112,7 @@ impl FailureKind {
             | FailureKind::CwdMissing
             | FailureKind::SpawnDenied
             | FailureKind::BadConfig
+            | FailureKind::ProgramChanged
             | FailureKind::NeedsLogin
             | FailureKind::Forbidden
             | FailureKind::VersionMismatch
@@ -145,6 +148,7 @@ impl FailureKind {
             FailureKind::SpawnFailed => "spawn-failed",
             FailureKind::BadConfig => "bad-config",
             FailureKind::SecretUnavailable => "secret-unavailable",
+            FailureKind::ProgramChanged => "program-changed",
             FailureKind::NeedsLogin => "needs-login",
             FailureKind::Forbidden => "forbidden",
             FailureKind::VersionMismatch => "version-mismatch",
@@ -182,6 +186,9 @@ impl FailureKind {
             FailureKind::BadConfig => "correct the server's config entry",
             FailureKind::SecretUnavailable => {
                 "unlock the keyring or the password manager, or correct the reference"
+            }
+            FailureKind::ProgramChanged => {
+                "find out why the program changed, then approve it with `mainstay tools approve NAME --program`"
             }
             FailureKind::NeedsLogin => "log in to this server",
             FailureKind::Forbidden => "give these credentials access, or configure others",
@@ -281,6 +288,9 @@ impl fmt::Display for FailureKind {
             FailureKind::SpawnFailed => f.write_str("process could not be started"),
             FailureKind::BadConfig => f.write_str("config entry cannot work"),
             FailureKind::SecretUnavailable => f.write_str("a secret could not be looked up"),
+            FailureKind::ProgramChanged => {
+                f.write_str("the program is not the one that was approved")
+            }
             FailureKind::NeedsLogin => f.write_str("login needed"),
             FailureKind::Forbidden => f.write_str("access forbidden"),
             FailureKind::VersionMismatch => f.write_str("no protocol revision in common"),
@@ -390,6 +400,7 @@ pub(crate) fn every_kind() -> Vec<FailureKind> {
         FailureKind::SpawnFailed,
         FailureKind::BadConfig,
         FailureKind::SecretUnavailable,
+        FailureKind::ProgramChanged,
         FailureKind::NeedsLogin,
         FailureKind::Forbidden,
         FailureKind::VersionMismatch,

@@ -32,6 +32,7 @@ pub(crate) mod signals;
 mod status;
 mod stdio;
 mod stop;
+mod token;
 mod tools;
 #[cfg(feature = "top")]
 mod top;
@@ -64,6 +65,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Calls(args) => calls::run(args, output).await,
         #[cfg(feature = "top")]
         Command::Top(args) => top::run(args, output).await,
+        Command::Token(args) => token::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
         Command::Doctor(args) => doctor::run(args, output).await,
         Command::Import(args) => import::run(&args, output),

@@ -17,7 +17,6 @@ pub(crate) mod batch;
 pub mod body;
 pub(crate) mod bridge;
 pub(crate) mod call;
-#[expect(dead_code, reason = "the door that identifies callers is being built")]
 pub(crate) mod caller;
 pub(crate) mod discovery;
 pub(crate) mod endpoint;
@@ -60,6 +59,7 @@ use tokio_util::task::TaskTracker;
 
 use self::body::Reply;
 use self::bridge::park::Parked;
+use self::caller::Caller;
 use self::endpoint::Endpoint;
 use self::endpoint::others::Tasks;
 use self::levels::Levels;
@@ -70,11 +70,12 @@ use self::sessions::Sessions;
 use self::subscriptions::Subscriptions;
 use self::view::Views;
 
+use crate::access::{self, Access, Denied, Look};
 use crate::admin::door::{self, Way};
 use crate::record::Recorder;
 use crate::reload::ConfigLife;
 
-pub use self::listen::{ServeError, serve};
+pub use self::listen::{ServeError, TlsError, check, serve};
 
 /// Settings of a [`Gateway`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +144,8 @@ pub struct GatewaySettings {
     pub replay_keep_ms: u64,
     /// Whether the dashboard at `/` and the admin API below `/api/v1/` are served too. Default: yes.
     pub dashboard: bool,
+    /// Who clients are, and which of them are let in. Default: everybody on loopback.
+    pub access: mainstay::config::Access,
     /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
     pub state_dir: Option<PathBuf>,
 }
@@ -177,6 +180,7 @@ impl Default for GatewaySettings {
             replay_total_bytes_max: 64 * 1024 * 1024,
             replay_keep_ms: 5 * 60 * 1_000,
             dashboard: true,
+            access: mainstay::config::Access::default(),
             state_dir: None,
         }
     }
@@ -207,6 +211,9 @@ impl From<&GatewayConfig> for GatewaySettings {
             parked_expiry_ms: config.input_ms,
             rounds_max: config.limits.rounds,
             dashboard: config.dashboard,
+            allowed_hosts: config.access.allowed_hosts.clone(),
+            allowed_origins: config.access.allowed_origins.clone(),
+            access: config.access.clone(),
             ..Self::default()
         }
     }
@@ -229,6 +236,8 @@ pub(crate) struct Shared {
     /// Calls that wait for input of their client.
     pub(crate) parked: Arc<Parked>,
     pub(crate) guard: Guard,
+    /// Knows who clients are.
+    pub(crate) access: Access,
     /// Keeps the token of those who come from elsewhere.
     pub(crate) door: door::Keeper,
     pub(crate) push_streams: Arc<Semaphore>,
@@ -261,6 +270,9 @@ impl Shared {
         self.sessions.sweep();
         if let Err(error) = self.sealer.refresh() {
             tracing::warn!(%error, "the key ring could not be renewed; the old key stays in use");
+        }
+        if let Some(tokens) = self.access.tokens().cloned() {
+            drop(tokio::task::spawn_blocking(move || tokens.remember()));
         }
     }
 }
@@ -310,6 +322,16 @@ impl Gateway {
         {
             sessions = sessions.durable(&sealer, dir);
         }
+        // The address under which clients reach us is one of our names.
+        let resource = settings.access.resource.as_deref();
+        let named = resource.and_then(|resource| resource.parse::<::http::Uri>().ok());
+        let named = named.and_then(|resource| resource.host().map(str::to_owned));
+        let hosts: Vec<String> = settings
+            .allowed_hosts
+            .iter()
+            .cloned()
+            .chain(named)
+            .collect();
         let shared = Shared {
             sessions,
             sealer,
@@ -317,10 +339,11 @@ impl Gateway {
                 settings.parked_max,
                 Duration::from_millis(settings.parked_expiry_ms),
             )),
-            guard: Guard::new(
+            guard: Guard::new(settings.listen, &hosts, &settings.allowed_origins),
+            access: Access::new(
+                &settings.access,
                 settings.listen,
-                &settings.allowed_hosts,
-                &settings.allowed_origins,
+                settings.state_dir.as_deref(),
             ),
             door: door::Keeper::new(settings.state_dir.as_deref()),
             push_streams: Arc::new(Semaphore::new(
@@ -405,6 +428,9 @@ impl Gateway {
 
     /// Answers one request. Never fails: what is wrong is told in the answer. Dropping the future is a disconnect.
     ///
+    /// A [`Principal`](mainstay::Principal) among the request's extensions is taken for whoever makes it: the program that
+    /// embeds the gateway has identified its user. Without one, the request is this machine's user's.
+    ///
     /// The dashboard and the admin API want their token, unless the request brings an axum `ConnectInfo<SocketAddr>` of
     /// loopback along.
     pub async fn handle<B>(&self, request: Request<B>) -> Reply
@@ -416,7 +442,7 @@ impl Gateway {
     }
 
     /// The same for a request of which it is known how it came.
-    pub(crate) async fn handle_from<B>(&self, request: Request<B>, way: Way) -> Reply
+    pub(crate) async fn handle_from<B>(&self, request: Request<B>, way: Way<'_>) -> Reply
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -428,7 +454,7 @@ impl Gateway {
             // In a box of its own, so that the way of a call does not get larger by it.
             return Box::pin(door::answer(self, request, way)).await;
         }
-        self.route(request).await
+        self.answer(request, way).await
     }
 
     /// Answers one request that came through a door of which the system says that only this user can open it: neither
@@ -439,12 +465,64 @@ impl Gateway {
         B::Error: std::fmt::Display,
     {
         local::admit(&mut request);
-        let mut reply = self.route(request).await;
+        let mut reply = self.answer(request, Way::Local).await;
         local::sign(&mut reply);
         reply
     }
 
-    async fn route<B>(&self, request: Request<B>) -> Reply
+    /// Finds out whose request it is, and answers it. The one place where that is found out.
+    async fn answer<B>(&self, request: Request<B>, way: Way<'_>) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let path = request.uri().path();
+        if let Some(reply) = access::metadata(&self.shared.access, request.method(), path) {
+            return reply;
+        }
+        if matches!(path, "/healthz" | "/readyz") {
+            let access = &self.shared.access;
+            let is_open = !access.is_needed(request.headers(), request.uri(), way);
+            return health::answer(&self.shared, path, is_open);
+        }
+        let caller = match self.caller(&request, way) {
+            Look::Caller(caller) => caller,
+            Look::Token(shown) => match Box::pin(self.shared.access.judge(shown)).await {
+                Ok(caller) => caller,
+                Err(denied) => return self.denied(denied, request.uri()),
+            },
+            Look::Denied(denied) => return self.denied(denied, request.uri()),
+        };
+        self.route(request, &caller).await
+    }
+
+    /// Whose request it is, as far as it can be said at once.
+    fn caller<B>(&self, request: &Request<B>, way: Way<'_>) -> Look {
+        let access = &self.shared.access;
+        match way {
+            Way::Local => Look::Caller(Caller::local()),
+            Way::Listener(_)
+                if access.settings().metrics_open && request.uri().path() == "/metrics" =>
+            {
+                Look::Caller(Caller::local())
+            }
+            // Whoever embeds this gateway may know more than we do.
+            Way::Embedded => {
+                let told = Caller::of_extensions(request.extensions());
+                match told.principal {
+                    Some(_) => Look::Caller(told),
+                    None => access.look(request.headers(), request.uri(), way),
+                }
+            }
+            Way::Listener(_) => access.look(request.headers(), request.uri(), way),
+        }
+    }
+
+    fn denied(&self, denied: Denied, uri: &::http::Uri) -> Reply {
+        denied.into_reply(&self.shared.access, &access::Place::of(uri.path()))
+    }
+
+    async fn route<B>(&self, request: Request<B>, caller: &Arc<Caller>) -> Reply
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -469,11 +547,9 @@ impl Gateway {
                     return body::plain(StatusCode::NOT_FOUND, words);
                 }
             },
-            Place::Messages => return old::post(shared, request).await,
+            Place::Messages => return old::post(shared, caller, request).await,
             Place::Elsewhere => {
                 return match path {
-                    "/healthz" => health::healthz(),
-                    "/readyz" => health::readyz(shared),
                     "/metrics" => health::metrics(self),
                     _ => body::plain(
                         StatusCode::NOT_FOUND,
@@ -483,8 +559,8 @@ impl Gateway {
             }
         };
         match face {
-            Face::Streamable => http::handle(shared, endpoint, request).await,
-            Face::Old => old::open(shared, endpoint, request.method(), request.headers()),
+            Face::Streamable => http::handle(shared, caller, endpoint, request).await,
+            Face::Old => old::open(shared, caller, endpoint, &request),
         }
     }
 

@@ -8,6 +8,28 @@ pub mod challenge;
 pub mod engine;
 pub mod grant;
 
+#[cfg(feature = "oauth")]
+mod assertion;
+#[cfg(feature = "oauth")]
+mod browser;
+#[cfg(feature = "oauth")]
+mod device;
+#[cfg(feature = "oauth")]
+mod discovery;
+#[cfg(feature = "oauth")]
+mod endpoint;
+#[cfg(feature = "oauth")]
+mod enterprise;
+#[cfg(feature = "oauth")]
+mod exchange;
+#[cfg(feature = "oauth")]
+mod http;
+#[cfg(feature = "oauth")]
+mod registration;
+#[cfg(feature = "oauth")]
+pub mod rmcp;
+pub(crate) mod store;
+
 pub use self::challenge::Challenge;
 pub use self::engine::{Ask, Engine, How, Login, Polled, SignInError, Step, TokenError};
 pub use self::grant::{ClientAuth, ClientIdentity, ClientSource, Grant, GrantKey, Secret, Tokens};

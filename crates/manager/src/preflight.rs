@@ -1,14 +1,13 @@
 //! What can be known about a server without starting it.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mainstay_core::failure::{Failure, FailureKind};
 
 use crate::config::{ServerConfig, process_env};
-use crate::process::{self, SpawnSpec};
+use crate::process;
 use crate::runtime::http::reach;
 use crate::settings;
 use crate::vault;
@@ -20,23 +19,23 @@ use crate::vault;
 /// The failure that the start would end with: a reference without a value, a missing program or working directory. For
 /// a server that is no process, [`FailureKind::BadConfig`].
 pub async fn find_program(server: &ServerConfig) -> Result<PathBuf, Failure> {
-    let resolved = settings::resolve_command(server, None).await?;
-    let spec = SpawnSpec {
-        program: OsString::from(resolved.command),
-        args: resolved.args.into_iter().map(OsString::from).collect(),
-        env: settings::child_env(server, &resolved.env),
-        cwd: resolved.cwd.map(Into::into),
-        stderr_bytes_max: 0,
-    };
-    process::find_program(&spec).map_err(|error| {
-        let kind = match &error {
-            process::SpawnError::NotFound { .. } => FailureKind::SpawnNotFound,
-            process::SpawnError::CwdMissing { .. } => FailureKind::CwdMissing,
-            process::SpawnError::Denied { .. } => FailureKind::SpawnDenied,
-            process::SpawnError::Other { .. } => FailureKind::SpawnFailed,
-        };
-        Failure::new(kind).with_detail(error.to_string())
-    })
+    let resolved = settings::look_up_command(server, None).await?;
+    let spec = settings::spawn_spec(server, resolved, 0);
+    process::find_program(&spec).map_err(|error| settings::spawn_failure(&error))
+}
+
+/// The files that `pinProgram` compares: the program, and the script that it is given if it is an interpreter.
+///
+/// # Errors
+/// As [`find_program`].
+pub(crate) async fn program_files(server: &ServerConfig) -> Result<Vec<PathBuf>, Failure> {
+    let resolved = settings::look_up_command(server, None).await?;
+    let spec = settings::spawn_spec(server, resolved, 0);
+    let look = move || process::program_files(&spec);
+    match tokio::task::spawn_blocking(look).await {
+        Ok(files) => files.map_err(|error| settings::spawn_failure(&error)),
+        Err(_panicked) => Err(Failure::new(FailureKind::Internal)),
+    }
 }
 
 /// Whether the address of an HTTP server can be reached, the way that its link would go: name, connection, TLS, proxy, and
@@ -46,7 +45,7 @@ pub async fn find_program(server: &ServerConfig) -> Result<PathBuf, Failure> {
 /// Why there was no answer, without anything that the entry keeps secret (law 31). For a server that is no address,
 /// [`FailureKind::BadConfig`].
 pub async fn reach(server: &ServerConfig, wait: Duration) -> Result<u16, Failure> {
-    let endpoint = settings::resolve_endpoint(server, None).await?;
+    let endpoint = settings::look_up_endpoint(server, None).await?;
     reach::reach(&endpoint.url, &endpoint.route, wait).await
 }
 

@@ -17,7 +17,7 @@ use mainstay_wire::revision::Era;
 use crate::config::{
     EnvPolicy, Lookup, Protocol, ServerConfig, Startup, Template, Transport, process_env,
 };
-use crate::process::{self, Guardian};
+use crate::process::{self, Guardian, SpawnError, SpawnSpec};
 use crate::runtime::http::Route;
 use crate::vault::{self, Age};
 
@@ -224,7 +224,7 @@ impl Found {
 
 /// Resolves the command of a stdio server. Looks up what is kept elsewhere; the guardian is for the commands of password
 /// managers. Cancel-safe.
-pub(crate) async fn resolve_command(
+pub(crate) async fn look_up_command(
     config: &ServerConfig,
     guardian: Option<&Guardian>,
 ) -> Result<ResolvedCommand, Failure> {
@@ -252,7 +252,7 @@ pub(crate) async fn resolve_command(
 
 /// Resolves the endpoint of an HTTP server. Looks up what is kept elsewhere; the guardian is for the commands of password
 /// managers. Cancel-safe.
-pub(crate) async fn resolve_endpoint(
+pub(crate) async fn look_up_endpoint(
     config: &ServerConfig,
     guardian: Option<&Guardian>,
 ) -> Result<ResolvedEndpoint, Failure> {
@@ -315,6 +315,43 @@ pub(crate) async fn has_changed(
     }
 }
 
+/// What is started for a stdio server, without a sandbox.
+pub(crate) fn spawn_spec(
+    config: &ServerConfig,
+    resolved: ResolvedCommand,
+    stderr_bytes_max: usize,
+) -> SpawnSpec {
+    SpawnSpec {
+        program: resolved.command.into(),
+        args: resolved.args.into_iter().map(Into::into).collect(),
+        env: child_env(config, &resolved.env),
+        cwd: resolved.cwd.map(Into::into),
+        stderr_bytes_max,
+        sandbox: None,
+    }
+}
+
+/// Resolves the way to an HTTP server, and to whoever speaks for it. Nothing is looked up.
+pub(crate) fn resolve_route(config: &ServerConfig) -> Result<Route, Failure> {
+    Ok(Route {
+        ca_file: config.reach.ca_file.as_ref().map(beside).transpose()?,
+        proxy: config.reach.proxy.as_ref().map(resolve).transpose()?,
+        no_proxy: config.reach.no_proxy.as_ref().map(resolve).transpose()?,
+    })
+}
+
+/// The failure of a start that did not happen.
+pub(crate) fn spawn_failure(error: &SpawnError) -> Failure {
+    let kind = match error {
+        SpawnError::NotFound { .. } => FailureKind::SpawnNotFound,
+        SpawnError::CwdMissing { .. } => FailureKind::CwdMissing,
+        SpawnError::Denied { .. } => FailureKind::SpawnDenied,
+        SpawnError::Unfenced { .. } => FailureKind::BadConfig,
+        SpawnError::Other { .. } => FailureKind::SpawnFailed,
+    };
+    Failure::new(kind).with_detail(error.to_string())
+}
+
 /// Why an entry cannot be used at all.
 pub(crate) fn unusable(config: &ServerConfig) -> Failure {
     let problems: Vec<String> = config.problems().iter().map(ToString::to_string).collect();
@@ -325,7 +362,20 @@ pub(crate) fn unusable(config: &ServerConfig) -> Failure {
     })
 }
 
-fn bad_config(detail: String) -> Failure {
+pub(crate) fn resolve(template: &Template) -> Result<String, Failure> {
+    template
+        .resolve(&process_env)
+        .map_err(|unset| bad_config(unset.to_string()))
+}
+
+/// A path of the config, which is relative to the file it stands in.
+pub(crate) fn beside(template: &Template) -> Result<PathBuf, Failure> {
+    let path = PathBuf::from(resolve(template)?);
+    let dir = template.origin().and_then(|origin| origin.file.parent());
+    Ok(dir.map_or_else(|| path.clone(), |dir| dir.join(&path)))
+}
+
+pub(crate) fn bad_config(detail: String) -> Failure {
     Failure::new(FailureKind::BadConfig).with_detail(detail)
 }
 

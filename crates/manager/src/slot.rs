@@ -21,6 +21,7 @@ use crate::counters::Counters;
 use crate::events::Events;
 use crate::pins::{Holdback, Pins};
 use crate::pool::{Beside, Family, Holds};
+use crate::principal::Principal;
 use crate::process::StderrRing;
 use crate::process::tree::Meter;
 use crate::runtime::Runtime;
@@ -109,6 +110,8 @@ pub(crate) struct ProcessFace {
     pub(crate) pid: Option<u32>,
     /// Its stderr, which stays readable after its death.
     pub(crate) stderr: Option<Arc<StderrRing>>,
+    /// What fences it, for people.
+    pub(crate) fence: Option<String>,
 }
 
 impl Slot {
@@ -208,6 +211,11 @@ impl Slot {
         }
     }
 
+    /// Whose connection it is, where a server has one for each principal; `None`: of nobody in particular.
+    pub(crate) fn principal(&self) -> Option<&Principal> {
+        self.beside.as_ref()?.key.principal.as_ref()
+    }
+
     /// How long calls wait for a connection, in milliseconds.
     pub(crate) fn edge_patience_ms(&self) -> u64 {
         let own = self.config.load().timeouts.edge_patience_ms;
@@ -238,10 +246,11 @@ impl Slot {
     }
 
     /// A new process took the place.
-    pub(crate) fn set_process(&self, pid: u32, stderr: Arc<StderrRing>) {
+    pub(crate) fn set_process(&self, pid: u32, stderr: Arc<StderrRing>, fence: Option<String>) {
         *self.process.lock().unwrap_or_else(PoisonError::into_inner) = ProcessFace {
             pid: Some(pid),
             stderr: Some(stderr),
+            fence,
         };
     }
 

@@ -54,6 +54,7 @@ pub(super) async fn run(words: &[String], guardian: &Guardian) -> Result<String,
         env: environment(std::env::vars_os()),
         cwd: None,
         stderr_bytes_max: STDERR_BYTES_MAX,
+        sandbox: None,
     };
     let spawned = process::spawn(spec, guardian)
         .await
@@ -75,6 +76,7 @@ async fn output(spawned: Spawned) -> Result<String, String> {
         mut stdout,
         stderr,
         process,
+        ..
     } = spawned;
     // Nobody is there to answer a question.
     drop(stdin);

@@ -75,7 +75,7 @@ pub(super) async fn leave(setup: &Setup, link: &HttpLink) {
 }
 
 pub(super) async fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
-    let resolved = settings::resolve_endpoint(&setup.config, Some(&setup.guardian)).await?;
+    let resolved = settings::look_up_endpoint(&setup.config, Some(&setup.guardian)).await?;
     HttpLink::new(HttpSetup {
         headers: resolved.headers,
         limits: setup.link_limits(),
