@@ -308,6 +308,7 @@ fn has_remedy(failure: &Failure) -> bool {
                 | FailureKind::SpawnDenied
                 | FailureKind::SpawnFailed
                 | FailureKind::BadConfig
+                | FailureKind::SecretUnavailable
         )
 }
 

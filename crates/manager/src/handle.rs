@@ -598,13 +598,11 @@ impl ServerHandle {
             return Err(PinError::ProgramNotPinned { server });
         }
         let pins = Arc::clone(&shared.pins);
-        let approve = move || {
-            let unknown = |why| PinError::NoProgram { server, why };
-            let files = crate::preflight::program_files(&config)
-                .map_err(|failure| unknown(failure.to_string()))?;
-            pins.approve_program(&files)
-        };
-        let approved = tokio::task::spawn_blocking(approve).await;
+        let unknown = |why: String| PinError::NoProgram { server, why };
+        let files = crate::preflight::program_files(&config)
+            .await
+            .map_err(|failure| unknown(failure.to_string()))?;
+        let approved = tokio::task::spawn_blocking(move || pins.approve_program(&files)).await;
         let approved = approved.map_err(|_panicked| OperatorError::Ended)??;
         self.restart().await?;
         Ok(approved)

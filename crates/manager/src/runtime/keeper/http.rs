@@ -79,11 +79,11 @@ pub(super) async fn leave(setup: &Setup, link: &HttpLink) {
 }
 
 pub(super) async fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
-    let resolved = settings::resolve_endpoint(&setup.config)?;
+    let resolved = settings::look_up_endpoint(&setup.config, Some(&setup.guardian)).await?;
     let credentials = setup.office.credentials(
         &setup.config,
         &resolved.url,
-        None,
+        setup.slot.principal(),
         &setup.slot,
         &setup.reports,
     );
