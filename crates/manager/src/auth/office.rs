@@ -35,6 +35,8 @@ pub(crate) struct Office {
     /// `None`: nobody speaks OAuth here, and nobody signs in.
     house: Option<Arc<House>>,
     accounts: Mutex<BTreeMap<AccountKey, Arc<Account>>>,
+    /// Which resource a server was last seen to be.
+    resources: Mutex<BTreeMap<String, Box<str>>>,
     logins: Mutex<Vec<Arc<Attempt>>>,
 }
 
@@ -67,6 +69,7 @@ impl Office {
         Arc::new(Self {
             house,
             accounts: Mutex::default(),
+            resources: Mutex::default(),
             logins: Mutex::default(),
         })
     }
@@ -97,11 +100,26 @@ impl Office {
             principal: principal.cloned(),
         };
         let choice = config.choice();
+        let mut resources = self
+            .resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        resources.insert(config.name.clone(), holder.resource.clone());
+        drop(resources);
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let account = accounts
             .entry((holder.clone(), choice.clone()))
             .or_insert_with(|| Account::new(Arc::clone(house), holder, choice, Arc::clone(config)));
         Some(Arc::clone(account))
+    }
+
+    /// The resource that a server was last seen to be.
+    fn resource(&self, server: &str) -> Option<Box<str>> {
+        let resources = self
+            .resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        resources.get(server).cloned()
     }
 
     /// Ends everything (law 6). Idempotent; bounded by some seconds.
@@ -232,7 +250,7 @@ impl SignIns {
     pub async fn status(&self) -> Vec<SignInStatus> {
         let mut named: Vec<(String, Arc<Account>)> = Vec::new();
         for (server, config) in self.desk.directory().configs() {
-            let Some(resource) = self.resource(&config) else {
+            let Some(resource) = self.resource(&config).await else {
                 continue;
             };
             // Its own, whether or not anybody has asked; those of people once they have.
@@ -256,7 +274,7 @@ impl SignIns {
     #[must_use]
     pub fn known(&self, server: &str, principal: Option<&Principal>) -> Option<SignInStatus> {
         let config = self.desk.directory().find(server)?.slot.config.load_full();
-        let resource = resource_of(&self.resource(&config)?)?;
+        let resource = self.office.resource(server).filter(|_| config.signs_in())?;
         let accounts = self.accounts_of(&resource);
         let account = accounts
             .iter()
@@ -276,7 +294,7 @@ impl SignIns {
         how: How,
         redirect_uri: Option<&str>,
     ) -> Result<Begun, SignInError> {
-        let (account, house) = self.account(server, principal)?;
+        let (account, house) = self.account(server, principal).await?;
         account.looked_at().await;
         let mut ask = account.ask();
         ask.how = how;
@@ -338,7 +356,7 @@ impl SignIns {
         server: &str,
         principal: Option<&Principal>,
     ) -> Result<bool, SignInError> {
-        let (account, house) = self.account(server, principal)?;
+        let (account, house) = self.account(server, principal).await?;
         let forgetting = {
             let account = Arc::clone(&account);
             async move { account.forget().await }
@@ -362,7 +380,7 @@ impl SignIns {
         Ok(any)
     }
 
-    fn account(
+    async fn account(
         &self,
         server: &str,
         principal: Option<&Principal>,
@@ -384,7 +402,8 @@ impl SignIns {
             return Err(error("its entry says itself what the server is shown, or it has no `url`")
                 .remedy("take the `Authorization` header out of its entry, and `auth: \"none\"`, to sign in with OAuth"));
         }
-        let endpoint = settings::resolve_endpoint(&config)
+        let endpoint = settings::look_up_endpoint(&config, None)
+            .await
             .map_err(|failure| error(&failure.to_string()).remedy("correct its entry"))?;
         let account = self.office.account(&config, &endpoint.url, principal);
         let account =
@@ -393,13 +412,15 @@ impl SignIns {
     }
 
     /// The URL of a server that signs in.
-    fn resource(&self, config: &ServerConfig) -> Option<String> {
+    async fn resource(&self, config: &ServerConfig) -> Option<String> {
         if !config.signs_in() {
             return None;
         }
-        settings::resolve_endpoint(config)
-            .ok()
-            .map(|endpoint| endpoint.url)
+        if let Some(resource) = self.office.resource(&config.name) {
+            return Some(resource.into());
+        }
+        let endpoint = settings::look_up_endpoint(config, None).await;
+        endpoint.ok().map(|endpoint| endpoint.url)
     }
 
     fn accounts_of(&self, url: &str) -> Vec<Arc<Account>> {
