@@ -27,6 +27,9 @@ use crate::slot::Slot;
 /// Logins that are remembered at the same time; beyond that the oldest go.
 const LOGINS_MAX: usize = 64;
 
+/// Accounts that are remembered although nothing uses them; beyond that they are read from the disk again.
+const ACCOUNTS_MAX: usize = 4_096;
+
 /// Which account an entry uses.
 type AccountKey = (Holder, Choice);
 
@@ -107,6 +110,9 @@ impl Office {
         resources.insert(config.name.clone(), holder.resource.clone());
         drop(resources);
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if accounts.len() >= ACCOUNTS_MAX {
+            accounts.retain(|_, account| Arc::strong_count(account) > 1);
+        }
         let account = accounts
             .entry((holder.clone(), choice.clone()))
             .or_insert_with(|| Account::new(Arc::clone(house), holder, choice, Arc::clone(config)));
@@ -362,8 +368,9 @@ impl SignIns {
             async move { account.forget().await }
         };
         // In a task of its own: dropped halfway, it would leave one file and not the other.
-        let forgotten = tokio::spawn(forgetting).await;
-        let forgotten = forgotten.map_err(|error| store_error(server, error.to_string()))?;
+        let forgotten = house.run(forgetting).await;
+        let forgotten =
+            forgotten.ok_or_else(|| store_error(server, "Mainstay is shutting down".to_owned()))?;
         let grants = forgotten.map_err(|why| store_error(server, why))?;
         let any = !grants.is_empty();
         let ask = account.ask();

@@ -420,7 +420,11 @@ async fn f93_f212_the_transport_of_2024_shows_tokens_too() {
     if let mainstay::config::Transport::Http { kind, .. } = &mut config.transport {
         *kind = mainstay::config::HttpKind::Sse;
     }
-    world.server.change(|guard| guard.any_audience = true);
+    let resource = world.server.sse_url();
+    world.server.change(|guard| {
+        guard.any_audience = true;
+        guard.resource_told = Some(resource);
+    });
     let manager = manager_in(world.state.path(), config).await;
     let server = manager.server("notes").unwrap();
     state(&server, "parked").await;
