@@ -100,7 +100,8 @@ impl Rig {
             .body
             .lines()
             .find_map(|found| found.strip_prefix(&line));
-        found.map_or(0, |count| count.parse::<f64>().unwrap() as u64)
+        let found = found.unwrap_or_else(|| panic!("{line}: {}", reply.body));
+        found.parse::<f64>().unwrap() as u64
     }
 
     pub(crate) async fn end(self) {
