@@ -18,8 +18,9 @@ use crate::config::{Scope, ToolRetry};
 use crate::driver::{Desk, Place};
 use crate::error::{CallError, OperatorError, Refusal};
 use crate::events::EventKind;
-use crate::pins::{Current, Holdback, PinError, ToolChange};
-use crate::pool::{self, Way};
+use crate::pins::{ApprovedProgram, Current, Holdback, PinError, ToolChange};
+use crate::pool::{self, Key, Way};
+use crate::principal::Principal;
 use crate::process::StderrRing;
 use crate::process::tree::Processes;
 use crate::request::{Answer, CallOptions, ClientFace, Request};
@@ -27,6 +28,25 @@ use crate::shape;
 use crate::slot::Slot;
 use crate::status::ServerStatus;
 use crate::wishes::{Declined, LogLevel, Root, Updates, WishError, Wishes};
+
+/// What a principal wishes for its connections to one server, see [`ServerHandle::wishes_of`].
+#[derive(Debug)]
+pub struct PrincipalWishes {
+    slot: Arc<Slot>,
+    principal: Principal,
+    wishes: Arc<Wishes>,
+}
+
+impl PrincipalWishes {
+    /// Sets the level from which on the server is to send log messages on the principal's connections, now and later (law
+    /// 25). Returns at once.
+    pub fn set_log_level(&self, level: LogLevel) {
+        self.wishes.set_log_level(level);
+        for place in self.slot.family.of_principal(&self.principal) {
+            place.slot.wishes.set_log_level(level);
+        }
+    }
+}
 
 /// One server. Cheap to clone; never becomes invalid, whatever happens to the server's connections: it refuses while its
 /// server is not in the config ([`Refusal::Removed`]), and finds the one that comes back under its name.
@@ -419,13 +439,32 @@ impl ServerHandle {
     pub fn set_log_level(&self, level: LogLevel) {
         self.wishes().set_log_level(level);
         let own = self.way.as_ref().filter(|way| way.key.is_own());
-        let principal = own.and_then(|way| way.key.principal.as_ref());
-        if own.is_none() || principal.is_some() {
-            let all = self.place().slot.family.all().into_iter();
-            let concerned = all.filter(|place| place.slot.principal() == principal);
-            for place in concerned {
-                place.slot.wishes.set_log_level(level);
-            }
+        let family = &self.place().slot.family;
+        let concerned = match own.map(|way| &way.key) {
+            // What others want to hear is no principal's affair.
+            None => family.of_nobody(),
+            Some(Key {
+                principal: Some(principal),
+                ..
+            }) => family.of_principal(principal),
+            Some(_one_client) => Vec::new(),
+        };
+        for place in concerned {
+            place.slot.wishes.set_log_level(level);
+        }
+    }
+
+    /// What a principal wishes for its connections to this server (`scope: "user"`), whether or not there is one now. They
+    /// are kept as long as somebody holds this, or a connection of the principal is there.
+    #[must_use]
+    pub fn wishes_of(&self, principal: &Principal) -> PrincipalWishes {
+        let slot = Arc::clone(&self.place().slot);
+        let new = || slot.wishes.apart();
+        let (wishes, _new) = slot.family.accounts.wishes(principal, new);
+        PrincipalWishes {
+            slot,
+            principal: principal.clone(),
+            wishes,
         }
     }
 
@@ -483,6 +522,18 @@ impl ServerHandle {
         self.place().slot.config.load().scope == Scope::Session
     }
 
+    /// The era that the server spoke last on any of its connections, as far as that is known without asking.
+    #[must_use]
+    pub fn known_era(&self) -> Option<Era> {
+        pool::known_era(&self.place().slot)
+    }
+
+    /// Whether each principal has a connection of its own (`scope: "user"`).
+    #[must_use]
+    pub fn is_per_user(&self) -> bool {
+        self.place().slot.config.load().scope == Scope::User
+    }
+
     /// What the server says unasked, from now on: changed resources and log messages, in the order in which they came
     /// (F174). Bounded: changes of one resource that were not taken yet are one (F173), and a listener that is too slow is
     /// told how much it missed. A stream of its own for everyone who asks.
@@ -533,6 +584,28 @@ impl ServerHandle {
     /// [`OperatorError::Ended`] after a shutdown.
     pub async fn restart(&self) -> Result<(), OperatorError> {
         self.desk.order(&self.place(), Input::Restart).await
+    }
+
+    /// Approves the program of a server with `pinProgram` as it is now, and starts the server anew with it (F259).
+    ///
+    /// # Errors
+    /// [`PinError`]; nothing is approved then.
+    pub async fn approve_program(&self) -> Result<ApprovedProgram, PinError> {
+        let place = self.place().into_owned();
+        let shared = &place.slot;
+        let (server, config) = (Box::<str>::from(&*shared.name), shared.config.load_full());
+        if !config.pin_program {
+            return Err(PinError::ProgramNotPinned { server });
+        }
+        let pins = Arc::clone(&shared.pins);
+        let unknown = |why: String| PinError::NoProgram { server, why };
+        let files = crate::preflight::program_files(&config)
+            .await
+            .map_err(|failure| unknown(failure.to_string()))?;
+        let approved = tokio::task::spawn_blocking(move || pins.approve_program(&files)).await;
+        let approved = approved.map_err(|_panicked| OperatorError::Ended)??;
+        self.restart().await?;
+        Ok(approved)
     }
 
     /// Lets the server connect. Idempotent.

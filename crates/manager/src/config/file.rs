@@ -20,6 +20,8 @@ use super::journal::JournalOptions;
 use super::policy::PolicyOptions;
 use super::profiles::{Discovery, ProfileOptions};
 use super::reader::Range;
+use super::sandbox::{SandboxOptions, SandboxOrNot};
+use super::suspicious::{AskOptions, HiddenText};
 use super::tools::ToolOptions;
 
 /// Longest duration that may be set: 30 days, in milliseconds.
@@ -166,6 +168,19 @@ pub(super) struct ServerOptions {
     /// Which variables of Mainstay's own environment the program sees: a short list of harmless ones, or all of them.
     #[schemars(extend("default" = "allowlist"))]
     pub(super) env_policy: Option<EnvPolicy>,
+    /// What the program may touch of this machine: `true` for the usual places and the network, an object for less or more.
+    /// Linux only.
+    #[schemars(with = "Option<SandboxOrNot>", extend("default" = false))]
+    pub(super) sandbox: Option<SandboxOptions>,
+    /// Whether the program is only started as long as its file, and the script it is given, are as they were when they were
+    /// approved: what is found first counts as approved, `mainstay tools approve NAME --program` approves another one.
+    #[schemars(extend("default" = false))]
+    pub(super) pin_program: Option<bool>,
+    /// Whether the server may ask clients for something, and how often.
+    pub(super) asks: Option<AskOptions>,
+    /// What is done with characters in names and descriptions that people do not see and models read.
+    #[schemars(extend("default" = "flag"))]
+    pub(super) hidden_text: Option<HiddenText>,
     /// How long each step of stopping the program may take.
     pub(super) stop: Option<StopOptions>,
     /// How long calls in flight may finish before a planned stop.
@@ -306,10 +321,19 @@ pub enum OnToolChange {
 #[derive(Debug, Clone, Default, JsonSchema)]
 #[schemars(rename_all = "camelCase")]
 pub(super) struct ConnectionOptions {
-    /// How many there may be at the same time, beside the shared one.
+    /// How many there may be at the same time, beside the shared one. With `scope: "user"` 256 unless it is said.
     #[schemars(range(min = 1, max = 10_000), extend("default" = CONNECTIONS))]
     pub(super) max: Option<u64>,
-    /// How long one stays open without a call. With `scope: "session"`, what the server remembers of the session goes with it.
+    /// With `scope: "user"`, how many of them one user may have: clients that declare different capabilities to a server of
+    /// the older MCP need different ones.
+    #[schemars(range(min = 1, max = 1_000), extend("default" = PER_USER))]
+    pub(super) per_user: Option<u64>,
+    /// With `scope: "user"`, how many calls of one user may be at the server at the same time; the others of that user wait,
+    /// and nobody else does. A quarter of `concurrency` unless it is said.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(super) calls_per_user: Option<u64>,
+    /// How long one stays open without a call. With `scope: "session"` or `"user"`, what the server remembers of the session
+    /// goes with it.
     #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = CONNECTION_IDLE_MS))]
     pub(super) idle_ms: Option<u64>,
     /// How many there may be for clients with the same capabilities, where a connection can only serve one client at a
@@ -323,6 +347,8 @@ pub(super) struct ConnectionOptions {
 }
 
 pub(super) const CONNECTIONS: u64 = 16;
+pub(super) const CONNECTIONS_OF_USERS: u64 = 256;
+pub(super) const PER_USER: u64 = 4;
 pub(super) const CONNECTION_IDLE_MS: u64 = 300_000;
 pub(super) const LANES: u64 = 4;
 
@@ -577,6 +603,9 @@ pub(super) struct GatewayOptions {
     /// a few tools that find, describe and call the others, for clients that take only so many.
     #[schemars(extend("default" = "list"))]
     pub(super) discovery: Option<Discovery>,
+    /// The same as `hiddenText` in `defaults`.
+    #[schemars(extend("default" = "flag"))]
+    pub(super) hidden_text: Option<HiddenText>,
     /// Who clients are, and which of them are let in.
     pub(super) access: Option<AccessOptions>,
     /// Who sees and calls what. Default: everybody everything. Changes take effect live.

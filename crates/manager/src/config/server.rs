@@ -10,6 +10,8 @@ use super::{
     },
     fingerprint::{Fingerprint, Fingerprints, Hashed},
     problem::Problem,
+    sandbox::SandboxSettings,
+    suspicious::{AskRules, HiddenText},
     template::Template,
     tools::Tools,
 };
@@ -76,6 +78,14 @@ pub struct ServerConfig {
     pub catalog: CatalogSettings,
     /// Which variables of our own environment its process sees (law 31). Default: an allow-list.
     pub env_policy: EnvPolicy,
+    /// What its process may touch of this machine. Default: whatever we may.
+    pub sandbox: Option<SandboxSettings>,
+    /// Whether its program must be the one that was approved (F259). Default: false.
+    pub pin_program: bool,
+    /// What it may ask clients for. Default: everything.
+    pub asks: AskRules,
+    /// What is done with hidden characters (F252). Default: they are told.
+    pub hidden_text: HiddenText,
     /// How it is stopped.
     pub stop: Stop,
     /// Milliseconds that calls in flight get before a planned stop. Default: 10 s.
@@ -201,8 +211,12 @@ pub struct Timeouts {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Connections {
-    /// How many at the same time. Default: 16.
+    /// How many at the same time. Default: 16, and 256 where each user has its own.
     pub max: usize,
+    /// How many of them one user may have. Default: 4.
+    pub per_user: usize,
+    /// Calls of one user at the same time; `None`: a quarter of all.
+    pub calls_per_user: Option<usize>,
     /// Milliseconds without a call after which one is closed. Default: 5 min.
     pub idle_ms: u64,
     /// How many for callers with the same capabilities, where one can only serve one client at a time. Default: 4.
@@ -299,7 +313,7 @@ impl Default for Timeouts {
 
 impl Default for Connections {
     fn default() -> Connections {
-        Connections::from_options(&file::ConnectionOptions::default())
+        Connections::from_options(&file::ConnectionOptions::default(), Scope::Shared)
     }
 }
 
@@ -457,6 +471,11 @@ impl ServerConfig {
                     .chain(args)
                     .chain(named)
                     .chain(cwd)
+                    .chain(
+                        self.sandbox
+                            .iter()
+                            .flat_map(|sandbox| sandbox.read.iter().chain(&sandbox.write)),
+                    )
                     .collect()
             }
             Transport::Http { url, headers, .. } => std::iter::once(url)
@@ -498,6 +517,7 @@ impl ServerConfig {
             scope: options.scope.unwrap_or_default(),
             connections: Connections::from_options(
                 &options.connections.clone().unwrap_or_default(),
+                options.scope.unwrap_or_default(),
             ),
             tools: options
                 .tools
@@ -526,6 +546,10 @@ impl ServerConfig {
             on_tool_change: options.on_tool_change.unwrap_or_default(),
             catalog: CatalogSettings::from_options(&options.catalog.clone().unwrap_or_default()),
             env_policy: options.env_policy.unwrap_or_default(),
+            sandbox: SandboxSettings::from_options(options.sandbox.as_ref()),
+            pin_program: options.pin_program.unwrap_or(false),
+            asks: AskRules::from_options(options.asks.as_ref()),
+            hidden_text: options.hidden_text.unwrap_or_default(),
             stop: Stop::from_options(&options.stop.clone().unwrap_or_default()),
             drain_ms: options.drain_ms.unwrap_or(file::DRAIN_MS),
             auth: AuthConfig::from_options(options.auth.as_ref()),
@@ -557,6 +581,11 @@ impl ServerConfig {
                     EnvPolicy::Allowlist => "allowlist",
                     EnvPolicy::Inherit => "inherit",
                 });
+                // What it was before there were sandboxes stays equal.
+                if let Some(sandbox) = &self.sandbox {
+                    hash.word("sandbox");
+                    sandbox.words().iter().for_each(|word| hash.word(word));
+                }
             }
             Transport::Http { url, kind, headers } => {
                 hash.word(match kind {
@@ -623,6 +652,10 @@ impl ServerConfig {
             on_tool_change,
             catalog,
             env_policy: _,
+            sandbox: _,
+            pin_program,
+            asks,
+            hidden_text,
             stop,
             drain_ms,
             reach: _,
@@ -643,14 +676,26 @@ impl ServerConfig {
             .hash(&mut hash);
         (waiting, result_bytes, on_tool_change, catalog).hash(&mut hash);
         (scope, connections).hash(&mut hash);
+        (pin_program, asks, hidden_text).hash(&mut hash);
         hash.finish()
     }
 }
 
 impl Connections {
-    fn from_options(options: &file::ConnectionOptions) -> Connections {
+    /// How many calls of one user may be at the server at the same time, where it takes so many in all.
+    pub(crate) fn calls_of_one(&self, concurrency: usize) -> usize {
+        self.calls_per_user.unwrap_or(concurrency / 4).max(1)
+    }
+
+    fn from_options(options: &file::ConnectionOptions, scope: Scope) -> Connections {
+        let max = match scope {
+            Scope::User => file::CONNECTIONS_OF_USERS,
+            Scope::Shared | Scope::Session => file::CONNECTIONS,
+        };
         Connections {
-            max: saturated(options.max.unwrap_or(file::CONNECTIONS)),
+            max: saturated(options.max.unwrap_or(max)),
+            per_user: saturated(options.per_user.unwrap_or(file::PER_USER)),
+            calls_per_user: options.calls_per_user.map(saturated),
             idle_ms: options.idle_ms.unwrap_or(file::CONNECTION_IDLE_MS),
             lanes: saturated(options.lanes.unwrap_or(file::LANES)),
             keep: options.keep.clone().unwrap_or_default(),
