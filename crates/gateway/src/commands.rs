@@ -25,12 +25,14 @@ mod records;
 mod reload;
 mod remove;
 mod replay;
+mod secret;
 pub(crate) mod serve;
 mod service;
 pub(crate) mod signals;
 mod status;
 mod stdio;
 mod stop;
+mod token;
 mod tools;
 #[cfg(feature = "top")]
 mod top;
@@ -63,12 +65,14 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Calls(args) => calls::run(args, output).await,
         #[cfg(feature = "top")]
         Command::Top(args) => top::run(args, output).await,
+        Command::Token(args) => token::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
         Command::Doctor(args) => doctor::run(args, output).await,
         Command::Import(args) => import::run(&args, output),
         Command::Replay(args) => replay::run(args, output).await,
         Command::Add(args) => add::run(args, output).await,
         Command::Remove(args) => remove::run(args, output).await,
+        Command::Secret(args) => secret::run(args, output).await,
         Command::Edit(args) => edit::run(args, output).await,
         Command::Install(args) => install::run(&args, output),
         Command::Uninstall(args) => install::uninstall(&args, output),

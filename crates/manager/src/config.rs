@@ -52,8 +52,11 @@ mod read_server;
 mod reader;
 #[cfg(test)]
 mod reference_doc;
+mod sandbox;
 pub(crate) mod schema;
 mod server;
+mod stored;
+mod suspicious;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -66,6 +69,10 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
 };
+
+#[cfg(feature = "oauth")]
+pub(crate) use self::auth::{CLIENT_NAME, is_scope};
+pub use crate::process::{Backend as SandboxBackend, Network as SandboxNetwork};
 
 pub use self::{
     access::{Access, ClientCertificate, Issuer, Required, ServerTls},
@@ -84,11 +91,14 @@ pub use self::{
     },
     problem::{ConfigError, Origin, Problem, Severity},
     profiles::{Discovery, Profile, Profiles},
+    sandbox::SandboxSettings,
     schema::json_schema,
     server::{
         CatalogSettings, Connections, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
         Suspicion, Timeouts, Transport,
     },
+    stored::{Lookup, SECRET_NAME_CHARS_MAX, is_secret_name},
+    suspicious::{AskRule, AskRules, HiddenText},
     template::{Reason, Template, Unset},
     tools::{ByTool, ToolArguments, ToolRetry, ToolTimeouts, Tools},
 };

@@ -64,6 +64,7 @@ mod shape;
 mod slot;
 pub mod status;
 pub mod store;
+pub mod vault;
 pub mod wire_log;
 pub mod wishes;
 

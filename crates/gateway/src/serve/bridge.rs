@@ -11,6 +11,7 @@
 //! Nothing here decides whose a request is (the manager does, exactly or not at all), and nothing is executed twice: a
 //! call is sent again only because its server asked for that.
 
+mod approval;
 pub(crate) mod asked;
 pub(crate) mod capability;
 pub(crate) mod conversation;

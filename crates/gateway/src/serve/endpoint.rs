@@ -27,6 +27,7 @@ use super::pages::{self, Page};
 use super::profiles::{self, AtProfile};
 use super::push::Told;
 use super::view::{self, Viewer};
+use crate::policy::gate;
 
 /// How often starting servers are looked at while a listing waits for them.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
@@ -60,11 +61,12 @@ impl Endpoint {
     }
 
     /// Whether it was taken away since it was found.
-    pub(crate) fn is_gone(&self, shared: &Shared) -> bool {
-        match self {
+    pub(crate) fn is_gone(&self, shared: &Shared, who: &Viewer) -> bool {
+        let taken_away = match self {
             Self::All | Self::Server(_) => false,
             Self::Profile(at) => at.now(shared).is_none(),
-        }
+        };
+        taken_away || !gate::is_open(shared, who.caller(), self)
     }
 
     /// The servers behind it.
@@ -78,13 +80,14 @@ impl Endpoint {
 
     /// What a client sees of several servers at once. For the endpoint of one server that is what it sees of all.
     pub(crate) fn publication(&self, shared: &Shared, who: &Viewer) -> Arc<Publication> {
-        match self {
+        let publication = match self {
             Self::All | Self::Server(_) => view::of_all(shared, who),
             Self::Profile(at) => match at.now(shared) {
                 Some(profile) => view::of_profile(shared, who, &profile),
                 None => Arc::default(),
             },
-        }
+        };
+        gate::seen(shared, who, self, publication)
     }
 
     /// Sees to it that it becomes known what the servers list to this client. Waits for nothing.
@@ -128,6 +131,7 @@ impl Endpoint {
                 pages::of_server(shared, server.name(), &catalog, what, cursor)
             }
         }?;
+        page.hint = gate::hint(shared, page.hint);
         if who.caller().principal.is_some() {
             // Another principal may be listed something else at the same address.
             page.hint.scope = CacheScope::Private;
@@ -195,14 +199,18 @@ impl Endpoint {
         who: &Viewer,
         uri: &str,
     ) -> Result<(ServerHandle, Box<str>), Fault> {
-        match self {
-            Self::Server(server) => Ok((server.clone(), uri.into())),
+        let (server, upstream): (ServerHandle, Box<str>) = match self {
+            Self::Server(server) => (server.clone(), uri.into()),
             Self::All | Self::Profile(_) => {
                 let publication = self.publication(shared, who);
                 let (owner, upstream) = publication.locate(uri).ok_or_else(|| no_resource(uri))?;
-                Ok((handle(shared, owner)?, upstream.into()))
+                (handle(shared, owner)?, upstream.into())
             }
+        };
+        if !gate::sees_resource(shared, who, self, (server.name(), &upstream)) {
+            return Err(no_resource(uri));
         }
+        Ok((server, upstream))
     }
 
     /// Waits for the first listings of the first moments, where that says more than not to wait.
@@ -238,7 +246,11 @@ impl Endpoint {
             return Ok(());
         }
         let mut owners = self.servers(shared);
-        owners.retain(|server| could_own(server.name(), &name));
+        let profile = gate::profile_of(self);
+        owners.retain(|server| {
+            could_own(server.name(), &name)
+                && gate::sees_server(shared, who.caller(), server.name(), profile)
+        });
         let never = owners
             .iter()
             .find(|server| !who.is_apart_at(server) && never_listed(&publication, server));
@@ -403,10 +415,12 @@ fn seen(shared: &Shared, server: &ServerHandle, who: &Viewer) -> Option<Arc<Cata
     let published = published.servers.get(server.name()).map(Arc::clone);
     if who.is_apart_at(server) {
         let off = server.status().state == "disabled";
-        return who.own(server).filter(|_| !off);
+        let own = who.own(server).filter(|_| !off)?;
+        return Some(gate::seen_of(shared, who, server.name(), own));
     }
     let published = published?;
-    Some(who.own(server).unwrap_or(published))
+    let catalog = who.own(server).unwrap_or(published);
+    Some(gate::seen_of(shared, who, server.name(), catalog))
 }
 
 /// The catalog of one server that a client may see, as [`catalog`]. Where the client's principal has a connection of its own,
@@ -418,7 +432,8 @@ pub(crate) async fn catalog_for(
 ) -> Result<Arc<Catalog>, Fault> {
     if !who.is_apart_at(server) {
         let catalog = catalog(shared, server).await?;
-        return Ok(who.own(server).unwrap_or(catalog));
+        let catalog = who.own(server).unwrap_or(catalog);
+        return Ok(gate::seen_of(shared, who, server.name(), catalog));
     }
     if let Some(own) = seen(shared, server, who) {
         return Ok(own);
@@ -527,7 +542,7 @@ fn read(shared: &Shared, publication: &Publication, message: Message) -> Result<
     Ok(Routed { server, request })
 }
 
-fn no_resource(uri: &str) -> Fault {
+pub(crate) fn no_resource(uri: &str) -> Fault {
     Fault::new(
         mainstay_wire::codes::RESOURCE_NOT_FOUND,
         format!("Resource not found: {}", shown(uri)),

@@ -33,6 +33,7 @@ use super::sessions::{At, NoSession, Opening, Session};
 use super::subscriptions;
 use super::view::Viewer;
 use super::whence;
+use crate::policy::gate;
 
 /// How long a client's notification may take on its way to the server.
 const TELL: Duration = Duration::from_secs(2);
@@ -443,8 +444,17 @@ async fn pass_on(
     if let Err(wrong) = endpoint.listed(shared, who, &message).await {
         return fault(&id, &wrong);
     }
+    // Shares the bytes.
+    let asked = message.clone();
     let routed = match endpoint.route(shared, who, message) {
         Ok(routed) => routed,
+        Err(wrong) => {
+            gate::missed(shared, (endpoint, who), &asked, &origin);
+            return fault(&id, &wrong);
+        }
+    };
+    let pass = match gate::admit(shared, (endpoint, who), &routed, &asked, &origin) {
+        Ok(pass) => pass,
         Err(wrong) => return fault(&id, &wrong),
     };
     let face = session.face();
@@ -461,6 +471,7 @@ async fn pass_on(
         info: String::new(),
         issuer: Issuer::of(shared, endpoint, who, &routed),
         who: Arc::clone(who.caller()),
+        pass,
     };
     call::of_session(shared, routed, caller, client).await
 }

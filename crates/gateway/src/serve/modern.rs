@@ -31,6 +31,7 @@ use super::push::{self, Resources, Wanted};
 use super::subscriptions::{SUBSCRIPTIONS_MAX, Terms};
 use super::view::{Viewer, face_of};
 use super::whence;
+use crate::policy::gate;
 
 /// Answers one POST of a modern client.
 pub(crate) async fn post(
@@ -375,6 +376,13 @@ async fn pass_on(
     };
     let routed = match endpoint.route(shared, who, message) {
         Ok(routed) => routed,
+        Err(wrong) => {
+            gate::missed(shared, (endpoint, who), &asked.message, &origin);
+            return fault(Some(&id), &modern_code(wrong));
+        }
+    };
+    let pass = match gate::admit(shared, (endpoint, who), &routed, &asked.message, &origin) {
+        Ok(pass) => pass,
         Err(wrong) => return fault(Some(&id), &modern_code(wrong)),
     };
     // A result names the server that gave it, which on the aggregate is not Mainstay.
@@ -388,6 +396,7 @@ async fn pass_on(
         info,
         issuer: Issuer::of(shared, endpoint, who, &routed),
         who: Arc::clone(who.caller()),
+        pass,
     };
     call::of_modern(shared, routed, caller, asked).await
 }

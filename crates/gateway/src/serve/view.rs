@@ -74,7 +74,7 @@ impl Viewer {
         if self.audience.has_principal() {
             Cow::Borrowed(self)
         } else {
-            Cow::Owned(Self::plain())
+            Cow::Owned(Self::plain_of(&self.caller))
         }
     }
 
@@ -104,6 +104,14 @@ impl Viewer {
             Viewer::of(&Caller::local(), face)
         });
         PLAIN.clone()
+    }
+
+    /// The same, in a request of this caller.
+    pub(crate) fn plain_of(caller: &Arc<Caller>) -> Self {
+        Self {
+            caller: Arc::clone(caller),
+            ..Self::plain()
+        }
     }
 
     /// Whether servers may list something to this client that they do not list to everybody.

@@ -131,6 +131,24 @@ pub enum ClientSource {
     Registered,
 }
 
+impl ClientSource {
+    /// A stable word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::MetadataDocument => "metadata-document",
+            Self::Registered => "registered",
+        }
+    }
+
+    pub(crate) fn of(word: &str) -> Option<Self> {
+        [Self::Configured, Self::MetadataDocument, Self::Registered]
+            .into_iter()
+            .find(|source| source.word() == word)
+    }
+}
+
 /// How a client proves itself at the token endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClientAuth {
@@ -142,6 +160,30 @@ pub enum ClientAuth {
     SecretPost,
     /// `private_key_jwt`: a signed assertion.
     PrivateKey,
+}
+
+impl ClientAuth {
+    /// The word of the OAuth registry.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::SecretBasic => "client_secret_basic",
+            Self::SecretPost => "client_secret_post",
+            Self::PrivateKey => "private_key_jwt",
+        }
+    }
+
+    pub(crate) fn of(word: &str) -> Option<Self> {
+        [
+            Self::None,
+            Self::SecretBasic,
+            Self::SecretPost,
+            Self::PrivateKey,
+        ]
+        .into_iter()
+        .find(|auth| auth.word() == word)
+    }
 }
 
 /// Who we are at an authorization server.
@@ -168,6 +210,8 @@ pub struct Grant {
     pub client: ClientIdentity,
     /// Where the next pair is fetched.
     pub token_endpoint: Box<str>,
+    /// How the resource was named to the issuer, where that is not the URL of the server.
+    pub resource_indicator: Option<Box<str>>,
     /// Where a grant can be revoked (RFC 7009), if the issuer says.
     pub revocation_endpoint: Option<Box<str>>,
     /// The scopes that were asked for, ever: a step-up asks for these and more.
@@ -176,6 +220,24 @@ pub struct Grant {
     pub by_human: bool,
     /// When it was granted first, in milliseconds of the Unix clock. A refresh does not change it.
     pub granted_unix_ms: u64,
+}
+
+/// The canonical form of a server's URL, as which it is known to issuers: no user, no query, no fragment. What stands there
+/// may be a secret, and does not make it another resource. `None`: it is no URL.
+pub(crate) fn resource_of(url: &str) -> Option<Box<str>> {
+    let mut url = reqwest::Url::parse(url.trim()).ok()?;
+    url.host_str()?;
+    url.set_username("").ok()?;
+    url.set_password(None).ok()?;
+    url.set_query(None);
+    url.set_fragment(None);
+    let text = url.as_str();
+    // `https://host/` and `https://host` are one: the shorter form is what issuers are told.
+    let text = match url.path() {
+        "/" => text.trim_end_matches('/'),
+        _ => text,
+    };
+    Some(text.into())
 }
 
 #[cfg(test)]
@@ -203,6 +265,22 @@ mod tests {
         ];
         let digests: BTreeSet<String> = keys.iter().map(GrantKey::digest).collect();
         assert_eq!(digests.len(), keys.len());
+    }
+
+    #[test]
+    fn law_31_a_resource_is_a_url_without_what_may_be_secret() {
+        for (url, resource) in [
+            ("https://Example.com", "https://example.com"),
+            ("https://example.com:443/", "https://example.com"),
+            (
+                "https://me:s3cret@example.com/mcp?key=s3cret#x",
+                "https://example.com/mcp",
+            ),
+            ("http://127.0.0.1:8080/a/", "http://127.0.0.1:8080/a/"),
+        ] {
+            assert_eq!(resource_of(url).as_deref(), Some(resource));
+        }
+        assert_eq!(resource_of("mcp"), None);
     }
 
     #[test]
