@@ -14,6 +14,8 @@ use crate::serve::Gateway;
 /// Who has routes.
 const PARTS: &[&[Route]] = &[
     super::ROUTES,
+    super::approvals::ROUTES,
+    super::audit::ROUTES,
     super::call::ROUTES,
     super::calls::ROUTES,
     super::journal::ROUTES,
