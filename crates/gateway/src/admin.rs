@@ -11,6 +11,7 @@
 //! Errors are `{"error":{"message","hint"?,"data"?}}` under a matching HTTP status.
 
 mod api;
+mod auth;
 mod call;
 mod calls;
 pub(crate) mod door;

@@ -14,6 +14,7 @@ pub(crate) mod events;
 pub(crate) mod human;
 pub(crate) mod import;
 pub(crate) mod install;
+pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod output;
 #[cfg(test)]
@@ -116,6 +117,12 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Show the calls that were made: who, which tool, how it ended, how long it took.
     Calls(CallsArgs),
+    /// Sign in to a server that wants it: in the browser, with a pasted address, or with a code.
+    Login(login::LoginArgs),
+    /// Sign out of a server.
+    Logout(login::LogoutArgs),
+    /// Show which servers are signed in to.
+    Auth(login::AuthArgs),
     /// Check a configuration without serving it.
     Check(CheckArgs),
     /// Look for what is wrong with a set-up, and say what to do about it.
@@ -166,6 +173,9 @@ impl Command {
             Self::Calls(args) => args.json,
             #[cfg(feature = "top")]
             Self::Top(_) => false,
+            Self::Login(args) => args.json,
+            Self::Logout(args) => args.json,
+            Self::Auth(args) => args.prints_json(),
             Self::Check(args) => args.json,
             Self::Doctor(args) => args.json,
             Self::Add(args) => args.json,

@@ -71,13 +71,17 @@ pub(crate) enum Exit {
     ImportIncomplete,
     /// `doctor`: something is wrong.
     DoctorFindings,
+    /// `login`: nobody was signed in.
+    LoginFailed,
+    /// `auth status`: the server that was named needs a sign-in.
+    NotSignedIn,
     /// Left at once on the third signal, without waiting for anything.
     Interrupted,
 }
 
 impl Exit {
     /// Every way to end, in the order of the numbers.
-    pub(crate) const ALL: [Exit; 27] = [
+    pub(crate) const ALL: [Exit; 29] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Usage,
@@ -104,6 +108,8 @@ impl Exit {
         Exit::Differs,
         Exit::ImportIncomplete,
         Exit::DoctorFindings,
+        Exit::LoginFailed,
+        Exit::NotSignedIn,
         Exit::Interrupted,
     ];
 
@@ -142,6 +148,8 @@ impl Exit {
             Self::Differs => 60,
             Self::ImportIncomplete => 70,
             Self::DoctorFindings => 71,
+            Self::LoginFailed => 80,
+            Self::NotSignedIn => 81,
             Self::Interrupted => 130,
         }
     }
@@ -175,6 +183,8 @@ impl Exit {
             Self::Differs => "differs",
             Self::ImportIncomplete => "import-incomplete",
             Self::DoctorFindings => "doctor-findings",
+            Self::LoginFailed => "login-failed",
+            Self::NotSignedIn => "not-signed-in",
             Self::Interrupted => "interrupted",
         }
     }
@@ -284,6 +294,14 @@ impl Exit {
             Self::DoctorFindings => (
                 "`doctor`: at least one finding is a warning or an error.",
                 "Each finding says what to do about it.",
+            ),
+            Self::LoginFailed => (
+                "`login`: nobody was signed in; what was kept before is as it was.",
+                "The message names the step that failed, and what to do about it.",
+            ),
+            Self::NotSignedIn => (
+                "`auth status NAME`: this server needs a sign-in.",
+                "Run `mainstay login NAME`.",
             ),
             Self::Interrupted => (
                 "Left at once on the third signal, without waiting for anything.",

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod record;
 pub mod reload;
 pub mod serve;
+pub mod signin;
 pub mod telemetry;
 pub(crate) mod ui;
 

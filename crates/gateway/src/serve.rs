@@ -7,6 +7,7 @@
 //! | `/profiles/{name}/mcp` | a part of what all servers offer (`mainstay.profiles`), names as at `/mcp` |
 //! | `/sse`, `/servers/{name}/sse`, `/profiles/{name}/sse`, `/messages` | the same for clients that only know HTTP+SSE of 2024-11-05 |
 //! | `/`, `/api/v1/...` | the dashboard and the admin API (see `admin/door.rs`) |
+//! | `/oauth/...` | where browsers come back to after a sign-in (see `signin/web.rs`) |
 //! | `/healthz`, `/readyz`, `/metrics` | Mainstay itself |
 //!
 //! [`Gateway`] answers requests; [`serve`] accepts connections for it; [`Gateway::router`] is the same for embedding in
@@ -73,6 +74,8 @@ use self::view::Views;
 use crate::admin::door::{self, Way};
 use crate::record::Recorder;
 use crate::reload::ConfigLife;
+use crate::signin::visit::Visits;
+use crate::signin::{Desk, web};
 
 pub use self::listen::{ServeError, serve};
 
@@ -229,6 +232,10 @@ pub(crate) struct Shared {
     /// Calls that wait for input of their client.
     pub(crate) parked: Arc<Parked>,
     pub(crate) guard: Guard,
+    /// Signing in to servers.
+    pub(crate) sign_ins: Desk,
+    /// The links that calls hand out which wait for a sign-in.
+    pub(crate) visits: Visits,
     /// Keeps the token of those who come from elsewhere.
     pub(crate) door: door::Keeper,
     pub(crate) push_streams: Arc<Semaphore>,
@@ -322,6 +329,13 @@ impl Gateway {
                 &settings.allowed_hosts,
                 &settings.allowed_origins,
             ),
+            sign_ins: Desk::of_gateway(
+                &manager,
+                &format!("http://{}", settings.listen),
+                tasks.clone(),
+                ending.clone(),
+            ),
+            visits: Visits::new(Duration::from_millis(settings.parked_expiry_ms)),
             door: door::Keeper::new(settings.state_dir.as_deref()),
             push_streams: Arc::new(Semaphore::new(
                 settings.push_streams_max.min(Semaphore::MAX_PERMITS),
@@ -423,6 +437,9 @@ impl Gateway {
     {
         if let Err(foreign) = self.shared.guard.check(request.uri(), request.headers()) {
             return body::plain(StatusCode::FORBIDDEN, foreign.to_string());
+        }
+        if web::is_here(request.uri().path()) {
+            return Box::pin(web::answer(self, request, way)).await;
         }
         if door::is_behind(request.uri().path()) {
             // In a box of its own, so that the way of a call does not get larger by it.

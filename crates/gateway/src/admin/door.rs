@@ -249,7 +249,7 @@ fn host(head: &Parts) -> Option<&str> {
 }
 
 /// Whether only somebody on this machine can have sent this. In doubt, no.
-fn is_from_here(gateway: &Gateway, head: &Parts, way: Way) -> bool {
+pub(crate) fn is_from_here(gateway: &Gateway, head: &Parts, way: Way) -> bool {
     let near = match way {
         Way::Listener => true,
         Way::Embedded => head

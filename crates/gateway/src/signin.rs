@@ -1,0 +1,43 @@
+//! Signing people in to servers: what a sign-in needs besides OAuth itself, which is the library's.
+//!
+//! A sign-in begins because somebody asked for it: with `mainstay login`, with the button of the dashboard, or by following
+//! the link of a call that waits for it. Nothing here opens a browser, and a port is opened for exactly one sign-in and
+//! closed with it (law 11, F203, F206). Which grant is whose, and every check of what an authorization server sends back,
+//! is `mainstay::auth`'s business.
+//!
+//! [`Desk`] keeps the sign-ins of one process; `callback` is where browsers come back to, `visit` the links that calls
+//! hand out, `page` what browsers are shown.
+
+mod callback;
+mod desk;
+pub(crate) mod page;
+pub(crate) mod visit;
+pub(crate) mod web;
+
+pub use self::desk::{
+    Desk, How, LoginBegun, LoginCourse, LoginWord, SignIn, SignInList, SignedOut, Trouble,
+};
+pub use self::page::is_web;
+
+/// The command by which this machine's user signs in to a server.
+#[must_use]
+pub fn command(server: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.@:/+".contains(letter);
+    if !server.is_empty() && !server.starts_with('-') && server.chars().all(plain) {
+        return format!("mainstay login {server}");
+    }
+    format!("mainstay login -- '{}'", server.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command;
+
+    #[test]
+    fn a_command_can_be_pasted_whatever_the_server_is_called() {
+        assert_eq!(command("github"), "mainstay login github");
+        assert_eq!(command("my server"), "mainstay login -- 'my server'");
+        assert_eq!(command("-x"), "mainstay login -- '-x'");
+        assert_eq!(command("$(rm)'"), r"mainstay login -- '$(rm)'\'''");
+    }
+}
