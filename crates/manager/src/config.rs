@@ -28,6 +28,9 @@
 //! References such as `${TOKEN}` stay references until the moment of use (law 31): see [`Template`]. No problem, error,
 //! `Debug` or `Display` of this module shows a resolved value or the literal text of arguments, variables, headers and URLs.
 
+mod access;
+mod audit;
+mod auth;
 mod changes;
 mod discover;
 mod file;
@@ -39,6 +42,7 @@ mod journal;
 #[cfg(test)]
 mod limits_doc;
 mod over;
+mod policy;
 mod problem;
 mod profiles;
 mod read;
@@ -64,6 +68,9 @@ use std::{
 };
 
 pub use self::{
+    access::{Access, ClientCertificate, Issuer, Required, ServerTls},
+    audit::AuditConfig,
+    auth::{AuthConfig, EnterpriseConfig, ExchangeConfig, GrantType, SigningAlgorithm},
     changes::{Applies, SettingChange},
     discover::{EXAMPLE, NoConfig, find_default},
     file::{EnvPolicy, OnToolChange, Protocol, Push, Replay, Scope, Startup},
@@ -71,6 +78,10 @@ pub use self::{
     filter::{Glob, ToolFilter},
     fingerprint::{Fingerprint, Fingerprints},
     gateway::{GatewayConfig, Limits},
+    policy::{
+        Approval, ApprovalFor, Approver, CallLimits, LimitEach, PolicyAction, PolicyConfig,
+        PolicyDefault, PolicyRule, Who,
+    },
     problem::{ConfigError, Origin, Problem, Severity},
     profiles::{Discovery, Profile, Profiles},
     schema::json_schema,

@@ -8,12 +8,13 @@ use mainstay_core::lifecycle::input::Input;
 use mainstay_wire::envelope::Message;
 use mainstay_wire::method;
 use mainstay_wire::revision::Era;
+use mainstay_wire::views::ToolHints;
 use tokio::time::Instant;
 
 use crate::call::Caller;
 use crate::calls::{CallRecord, Step, Tally};
 use crate::catalog::Catalog;
-use crate::config::Scope;
+use crate::config::{Scope, ToolRetry};
 use crate::driver::{Desk, Place};
 use crate::error::{CallError, OperatorError, Refusal};
 use crate::events::EventKind;
@@ -335,6 +336,39 @@ impl ServerHandle {
         let config = slot.config.load();
         let own = config.tools.own_name(tool).filter(|_| config.tools.pin)?;
         slot.pins.refuses(own, tool, &slot.held.load())
+    }
+
+    /// What may be believed of a tool, by the name that it is shown under: what the operator says of it (`tools.retry`), and
+    /// else its own annotations in `definition` if this server's are trusted (`retry.trustAnnotations`). Whatever is not
+    /// known is assumed at its worst (law 17).
+    #[must_use]
+    pub fn believed_hints(&self, tool: &str, definition: Option<&str>) -> ToolHints {
+        const WORST: ToolHints = ToolHints {
+            read_only: false,
+            idempotent: false,
+            destructive: true,
+        };
+        let slot = self.slot();
+        let config = slot.config.load();
+        let own = config.tools.own_name(tool);
+        match own.and_then(|own| config.tools.retry.matching(own).next()) {
+            Some(ToolRetry::ReadOnly) => ToolHints {
+                read_only: true,
+                idempotent: true,
+                destructive: false,
+            },
+            Some(ToolRetry::Never | ToolRetry::Idempotent) | None => match definition {
+                Some(definition) if config.trust_annotations => {
+                    let claimed = ToolHints::of_tool(definition);
+                    ToolHints {
+                        // What only reads destroys nothing, whatever the default of the other hint is.
+                        destructive: claimed.destructive && !claimed.read_only,
+                        ..claimed
+                    }
+                }
+                Some(_) | None => WORST,
+            },
+        }
     }
 
     /// Sets the level from which on the server is to send log messages, on this connection and on every later one (law

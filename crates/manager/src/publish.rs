@@ -178,6 +178,60 @@ impl Publication {
         }
     }
 
+    /// A part of it: some servers, and of those what fits, one item at a time. Everything that stays keeps the name that it has
+    /// here, and nothing is said of what does not, not even that it is hidden. `None`: that is all of it.
+    #[must_use]
+    pub fn seen(
+        &self,
+        server: impl Fn(&str) -> bool,
+        item: impl Fn(ItemKind, &Published) -> bool,
+    ) -> Option<Self> {
+        let fits = |kind, published: &Published| server(&published.server) && item(kind, published);
+        let of = |kind, listing: &Listing| {
+            let hidden = listing.hidden.iter().filter(|hidden| {
+                let named = Published {
+                    exposed: match kind {
+                        ItemKind::Tool | ItemKind::Prompt => {
+                            catalog::exposed_name(&hidden.server, &hidden.name).into()
+                        }
+                        ItemKind::Resource | ItemKind::ResourceTemplate => {
+                            hidden.name.as_str().into()
+                        }
+                    },
+                    server: hidden.server.as_str().into(),
+                    upstream: hidden.name.as_str().into(),
+                    raw: Bytes::new(),
+                };
+                fits(kind, &named)
+            });
+            let items = listing.items.iter().filter(|item| fits(kind, item));
+            let (items, hidden): (Vec<_>, Vec<_>) =
+                (items.cloned().collect(), hidden.cloned().collect());
+            let whole = items.len() == listing.items.len() && hidden.len() == listing.hidden.len();
+            (Listing::new(items, hidden), whole)
+        };
+        let (tools, all_tools) = of(ItemKind::Tool, &self.tools);
+        let (prompts, all_prompts) = of(ItemKind::Prompt, &self.prompts);
+        let (resources, all_resources) = of(ItemKind::Resource, &self.resources);
+        let (templates, all_templates) = of(ItemKind::ResourceTemplate, &self.templates);
+        let servers: BTreeMap<_, _> = self
+            .servers
+            .iter()
+            .filter(|(name, _)| server(name))
+            .map(|(name, catalog)| (name.clone(), Arc::clone(catalog)))
+            .collect();
+        let all_servers = servers.len() == self.servers.len();
+        let whole = all_tools && all_prompts && all_resources && all_templates && all_servers;
+        (!whole).then_some(Self {
+            version: self.version,
+            tools,
+            prompts,
+            resources,
+            templates,
+            servers,
+        })
+    }
+
     /// The server that answers for a resource uri as clients of the aggregate write it, and its own uri for it: the
     /// one that listed it, else the one whose template fits best, else the one whose tool shows it (`ui://`), else the only
     /// one that has resources at all. Uris that collide are exposed as `mainstay://{server}/{uri}`, and everything of that form goes to the server that it names.

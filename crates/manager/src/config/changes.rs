@@ -58,6 +58,9 @@ impl GatewayConfig {
             discovery: ("discovery", Now),
             dashboard: ("dashboard", Restart),
             watch: ("watch", Now),
+            access: ("access", Restart),
+            policy: ("policy", Now),
+            audit: ("audit", Restart),
         } ignoring { limits });
         let change = |key: &str, applies| SettingChange {
             key: format!("mainstay.{key}"),
@@ -80,6 +83,7 @@ impl GatewayConfig {
             watch: new.watch,
             profiles: new.profiles.clone(),
             discovery: new.discovery,
+            policy: new.policy.clone(),
             ..self.clone()
         }
     }
@@ -136,6 +140,7 @@ impl ServerConfig {
             stop: "stop",
             drain_ms: "drainMs",
             reach: "tls, proxy",
+            auth: "auth",
         } ignoring { name, transport });
         keys.dedup();
         keys

@@ -9,11 +9,15 @@
 
 use std::collections::BTreeMap;
 
+use super::auth::{AuthOptions, AuthWordOrGroup};
 use super::file_watch::{WatchOptions, WatchOrNot};
 use schemars::JsonSchema;
 
 use super::Template;
+use super::access::AccessOptions;
+use super::audit::{AuditOptions, AuditOrNot};
 use super::journal::JournalOptions;
+use super::policy::PolicyOptions;
 use super::profiles::{Discovery, ProfileOptions};
 use super::reader::Range;
 use super::tools::ToolOptions;
@@ -167,8 +171,10 @@ pub(super) struct ServerOptions {
     /// How long calls in flight may finish before a planned stop.
     #[schemars(range(min = 0, max = DURATION_MS_MAX), extend("default" = DRAIN_MS))]
     pub(super) drain_ms: Option<u64>,
-    /// Reserved for logging in to the server. Has no effect yet.
-    pub(super) auth: Option<Reserved>,
+    /// How Mainstay signs in to a `url`: `auto` (OAuth when the server asks for it), `none`, or how exactly. An `Authorization`
+    /// header of the entry switches it off.
+    #[schemars(with = "Option<AuthWordOrGroup>", extend("default" = "auto"))]
+    pub(super) auth: Option<AuthOptions>,
     /// Whom to trust on `https://…`.
     pub(super) tls: Option<TlsOptions>,
     /// The HTTP proxy that leads to a `url`, such as `http://proxy:3128`, or `direct` for none. Default: what `HTTP_PROXY`,
@@ -194,11 +200,6 @@ pub(super) const CONCURRENCY: u64 = 1_024;
 pub(super) const WAITING: u64 = 1_024;
 pub(super) const RESULT_BYTES: u64 = 16 * 1024 * 1024;
 pub(super) const DRAIN_MS: u64 = 10_000;
-
-/// Anything.
-#[derive(Debug, Clone, Default, JsonSchema)]
-#[schemars(with = "serde_json::Value")]
-pub(super) struct Reserved;
 
 /// A number, or `false` for never.
 #[derive(JsonSchema)]
@@ -576,6 +577,13 @@ pub(super) struct GatewayOptions {
     /// a few tools that find, describe and call the others, for clients that take only so many.
     #[schemars(extend("default" = "list"))]
     pub(super) discovery: Option<Discovery>,
+    /// Who clients are, and which of them are let in.
+    pub(super) access: Option<AccessOptions>,
+    /// Who sees and calls what. Default: everybody everything. Changes take effect live.
+    pub(super) policy: Option<PolicyOptions>,
+    /// The log of who did what, when and how it ended; `true` keeps it in the state directory. Default: none is kept.
+    #[schemars(with = "Option<AuditOrNot>")]
+    pub(super) audit: Option<AuditOptions>,
     /// The most of everything.
     pub(super) limits: Option<LimitOptions>,
     /// Settings for every server that does not set them itself.

@@ -53,6 +53,24 @@ impl Glob {
     }
 }
 
+impl Glob {
+    /// Whether some name that begins with `prefix` matches.
+    #[must_use]
+    pub fn can_begin_with(&self, prefix: &str) -> bool {
+        let mut pattern = self.0.chars();
+        for found in prefix.chars() {
+            match pattern.next() {
+                // It stands for the rest, whatever comes behind it.
+                Some('*') => return true,
+                Some('?') => {}
+                Some(wanted) if wanted == found => {}
+                Some(_) | None => return false,
+            }
+        }
+        true
+    }
+}
+
 impl fmt::Debug for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.0)
@@ -151,6 +169,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_name_that_matches_begins_with_what_it_can_begin_with(pattern in "[ab*?]{0,6}", name in "[ab]{0,6}", cut in 0_usize..7) {
+            let pattern = Glob::new(pattern);
+            let prefix = &name[..cut.min(name.len())];
+            if pattern.matches(&name) {
+                prop_assert!(pattern.can_begin_with(prefix));
+            }
+            if !pattern.can_begin_with(prefix) {
+                let tails = ["", "a", "b", "aa", "ab", "ba", "bb", "aaaa", "abab"];
+                let mut names = tails.iter().map(|tail| [prefix, tail].concat());
+                prop_assert!(names.all(|name| !pattern.matches(&name)));
+            }
+        }
+
         #[test]
         fn matching_is_what_its_definition_says(pattern in "[ab*?]{0,8}", name in "[ab]{0,8}") {
             let slow = matches_slowly(&pattern.chars().collect::<Vec<_>>(), &name.chars().collect::<Vec<_>>());

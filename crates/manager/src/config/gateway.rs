@@ -3,13 +3,17 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 use crate::journal::JournalConfig;
 
 use super::{
+    access::Access,
+    audit::AuditConfig,
     file::{self, LimitOptions},
     file_watch::WatchSettings,
+    policy::PolicyConfig,
     profiles::{Discovery, Profiles},
     server::saturated,
 };
@@ -42,6 +46,12 @@ pub struct GatewayConfig {
     pub profiles: Profiles,
     /// How clients find tools where no profile says otherwise. Default: they are listed.
     pub discovery: Discovery,
+    /// Who clients are, and which of them are let in.
+    pub access: Access,
+    /// Who sees and calls what. Default: `None`, everybody everything.
+    pub policy: Option<Arc<PolicyConfig>>,
+    /// The log of who did what. Default: none is kept.
+    pub audit: Option<AuditConfig>,
     /// The most of everything.
     pub limits: Limits,
 }
@@ -99,6 +109,9 @@ impl Default for GatewayConfig {
             watch: Some(WatchSettings::default()),
             profiles: Profiles::new(),
             discovery: Discovery::default(),
+            access: Access::default(),
+            policy: None,
+            audit: None,
             limits: Limits::default(),
         }
     }

@@ -38,6 +38,8 @@ pub struct Profile {
     pub tools: ToolFilter,
     /// How tools are found. `None`: as on the endpoint of all servers.
     pub discovery: Option<Discovery>,
+    /// Of its tools, only those that read may be called there.
+    pub read_only: bool,
 }
 
 impl Profile {
@@ -68,6 +70,9 @@ pub(super) struct ProfileOptions {
     pub(super) tools: Option<ProfileToolOptions>,
     /// How clients find tools here. Default: what `mainstay.discovery` says.
     pub(super) discovery: Option<Discovery>,
+    /// Only tools that read may be called here (see `mainstay.policy.readOnly`); others are listed and refused.
+    #[schemars(extend("default" = false))]
+    pub(super) read_only: Option<bool>,
 }
 
 /// Which tools belong to a profile, by the names that clients see: `server__tool`.
@@ -188,11 +193,13 @@ fn read_profile(
         options
     });
     let discovery = read_discovery(&mut fields, sink);
+    let read_only = fields.flag("readOnly", sink);
     fields.finish(sink);
     Some(ProfileOptions {
         servers,
         tools,
         discovery,
+        read_only,
     })
 }
 
@@ -206,6 +213,7 @@ fn resolved(options: ProfileOptions) -> Profile {
             exclude: tools.exclude.map(globs).unwrap_or_default(),
         },
         discovery: options.discovery,
+        read_only: options.read_only.unwrap_or(false),
     }
 }
 

@@ -13,10 +13,13 @@ use jsonc_parser::{
 
 use super::{
     Config, ConfigError, Loaded,
+    access::read_access,
+    audit,
     file::{self, DURATION_MS, DURATION_OR_ZERO_MS, GatewayOptions, LimitOptions, ServerOptions},
     file_watch::{WatchSettings, read_watch},
     gateway::{GatewayConfig, Limits},
     journal::JournalOptions,
+    policy,
     problem::quoted,
     profiles::{self, Named},
     read_options, read_server,
@@ -272,15 +275,22 @@ fn read_gateway(
         watch: read_watch(&mut fields, sink),
         profiles: None,
         discovery: profiles::read_discovery(&mut fields, sink),
+        access: None,
+        policy: None,
+        audit: None,
         limits: fields
             .object("limits", sink)
             .map(|group| read_limits(group, sink)),
         defaults: None,
     };
     let (profiles, named) = profiles::read_profiles(&mut fields, sink);
+    let access = read_access(&mut fields, path, sink);
+    let policy = policy::read_policy(&mut fields, sink);
+    let beside_file = path.parent().unwrap_or(Path::new(""));
+    let audit = audit::read_audit(&mut fields, beside_file, sink);
     fields.finish(sink);
     let mut gateway = GatewayConfig::default();
-    let beside = |name: String| path.parent().unwrap_or(Path::new("")).join(name);
+    let beside = |name: String| beside_file.join(name);
     gateway.listen = listen.unwrap_or(gateway.listen);
     gateway.state_dir = options.state_dir.map(beside);
     gateway.socket = options.socket.map(beside);
@@ -294,6 +304,9 @@ fn read_gateway(
     gateway.dashboard = options.dashboard.unwrap_or(gateway.dashboard);
     gateway.watch = WatchSettings::from_options(options.watch.as_ref());
     gateway.profiles = profiles;
+    gateway.access = access;
+    gateway.policy = policy.map(Arc::new);
+    gateway.audit = audit;
     gateway.discovery = options.discovery.unwrap_or_default();
     gateway.limits = Limits::from_options(&options.limits.unwrap_or_default());
     (gateway, defaults, named)

@@ -1,12 +1,14 @@
 //! Reads the settings that a server and `mainstay.defaults` have in common.
 
 use super::{
-    Template, file,
+    Template,
+    auth::read_auth,
+    file,
     file::{
         COUNT_MAX, CatalogOptions, ConnectionOptions, DURATION_MS, DURATION_OR_ZERO_MS, EnvPolicy,
-        KeepaliveGroup, KeepaliveOptions, OnToolChange, Protocol, Push, Replay, Reserved,
-        RestartOptions, RetryOptions, Scope, ServerOptions, Startup, StopOptions, SuspicionOptions,
-        TimeoutOptions, TlsOptions,
+        KeepaliveGroup, KeepaliveOptions, OnToolChange, Protocol, Push, Replay, RestartOptions,
+        RetryOptions, Scope, ServerOptions, Startup, StopOptions, SuspicionOptions, TimeoutOptions,
+        TlsOptions,
     },
     read_objects::read_objects,
     read_server::read_template,
@@ -100,12 +102,7 @@ pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> 
             .object("stop", sink)
             .map(|group| read_stop(group, sink)),
         drain_ms: fields.whole("drainMs", DURATION_OR_ZERO_MS, sink),
-        auth: read_reserved(
-            "auth",
-            "logging in to servers is not supported yet",
-            fields,
-            sink,
-        ),
+        auth: read_auth(fields, sink),
         tls: fields
             .object("tls", sink)
             .map(|group| read_tls(group, sink)),
@@ -130,18 +127,6 @@ fn read_reference(
 ) -> Option<Template> {
     let (value, place) = fields.take(key, sink)?;
     read_template(value, &place, sink)
-}
-
-/// A key that is understood and has no effect yet: says so instead of pretending.
-fn read_reserved(
-    key: &'static str,
-    message: &str,
-    fields: &mut Fields<'_, '_>,
-    sink: &mut Sink<'_>,
-) -> Option<Reserved> {
-    let (_, place) = fields.take(key, sink)?;
-    sink.warn(&place, format!("{message}: `{key}` has no effect"), "");
-    Some(Reserved)
 }
 
 fn read_scope(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<Scope> {

@@ -51,13 +51,10 @@ const NOT_HONOURED: [(&str, &str); 5] = [
     ("envFile", "write the variables into `env`"),
     ("env_file", "write the variables into `env`"),
     ("headersHelper", "write the headers into `headers`"),
-    (
-        "oauth",
-        "give a token in `headers` until logging in is supported",
-    ),
+    ("oauth", "write its `clientId` and the like into `auth`"),
     (
         "authProviderType",
-        "give a token in `headers` until logging in is supported",
+        "leave it out: Mainstay signs in when the server asks for it, or as `auth` says",
     ),
 ];
 
@@ -117,7 +114,13 @@ pub(super) fn read_server(
     // What is missing or contradictory is reported where the name stands: people look for the entry there.
     let mut fields = Fields::new(object, name_place.clone(), sink);
     let transport = read_transport(&mut fields, name_place, sink);
+    let auth_place = fields.take("auth", sink).map(|(_, place)| place);
     let mut options = read_options(&mut fields, sink);
+    if let (Some(place), Some(Transport::Stdio { .. })) = (&auth_place, &transport) {
+        let message = "`auth` has no effect on a server with `command`";
+        let remedy = "give it credentials in `env`";
+        sink.warn(place, message, remedy);
+    }
     read_aliases(&mut fields, &mut options, sink);
     let label = fields.text("label", sink).map(|(text, _)| text);
     let description = fields

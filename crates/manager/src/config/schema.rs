@@ -85,10 +85,10 @@ pub(crate) mod tests {
         paths(&schema, &schema, "", &mut described);
         described.retain(|path| !path.starts_with("servers."));
 
-        let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "suspicion": {}, "stop": {}, "tls": {}, "catalog": {}, "connections": {}"#;
+        let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "suspicion": {}, "stop": {}, "tls": {}, "catalog": {}, "connections": {}, "auth": {"enterprise": {}, "exchange": {}}"#;
         let text = format!(
             r#"{{ "mcpServers": {{ "s": {{ "command": "x", {groups} }} }},
-                 "mainstay": {{ "limits": {{}}, "watch": {{}}, "journal": {{}}, "profiles": {{ "s": {{ "tools": {{}} }} }}, "defaults": {{ {groups} }} }} }}"#
+                 "mainstay": {{ "limits": {{}}, "watch": {{}}, "journal": {{}}, "access": {{ "tls": {{ "cert": "c", "key": "k" }} }}, "policy": {{}}, "audit": {{}}, "profiles": {{ "s": {{ "tools": {{}} }} }}, "defaults": {{ {groups} }} }} }}"#
         );
         let asked = read::asked_of(&text);
         assert!(asked.len() > 80, "{asked:?}");

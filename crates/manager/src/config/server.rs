@@ -3,6 +3,7 @@
 use std::{fmt, hash::Hash};
 
 use super::{
+    auth::AuthConfig,
     file::{
         self, EnvPolicy, KeepaliveOptions, OnToolChange, Protocol, Push, Replay, Scope,
         ServerOptions, Startup,
@@ -81,6 +82,8 @@ pub struct ServerConfig {
     pub drain_ms: u64,
     /// How a `url` is reached. Default: as the environment says.
     pub reach: Reach,
+    /// How Mainstay signs in to a `url`. Default: OAuth when the server asks for it.
+    pub auth: AuthConfig,
 }
 
 /// How an endpoint is reached: what the entry says about certificates and proxies.
@@ -459,6 +462,7 @@ impl ServerConfig {
             Transport::Http { url, headers, .. } => std::iter::once(url)
                 .chain(headers.iter().map(|(_, value)| value))
                 .chain(self.reach.parts().into_iter().flatten())
+                .chain(self.auth.templates())
                 .collect(),
             Transport::Broken { .. } => Vec::new(),
         }
@@ -524,6 +528,7 @@ impl ServerConfig {
             env_policy: options.env_policy.unwrap_or_default(),
             stop: Stop::from_options(&options.stop.clone().unwrap_or_default()),
             drain_ms: options.drain_ms.unwrap_or(file::DRAIN_MS),
+            auth: AuthConfig::from_options(options.auth.as_ref()),
             reach: Reach {
                 ca_file: options.tls.as_ref().and_then(|tls| tls.ca_file.clone()),
                 proxy: options.proxy.clone(),
@@ -571,6 +576,7 @@ impl ServerConfig {
                 if self.push == Push::Off {
                     hash.word("no push");
                 }
+                self.auth.add_to(&mut hash);
             }
             Transport::Broken { problems } => {
                 hash.word("broken");
@@ -620,6 +626,7 @@ impl ServerConfig {
             stop,
             drain_ms,
             reach: _,
+            auth: _,
         } = self;
         (label, enabled, required, startup, idle_shutdown_ms, tools).hash(&mut hash);
         (

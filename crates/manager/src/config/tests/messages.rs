@@ -159,6 +159,28 @@ fn a_file_that_cannot_be_read_says_why() {
 /// Entries that break one server.
 const BAD_SERVER: &[(&str, &str)] = &[
     (
+        r#"{"url": "http://h", "auth": "sk-abc"}"#,
+        "mcp.json:2:35: error: `auth` is neither `auto`, `none` nor an object (at mcpServers.s.auth)\n    help: for a token that you \
+             have, write `\"headers\": {\"Authorization\": \"Bearer ${NAME}\"}`",
+    ),
+    (
+        r#"{"url": "http://h", "auth": {"grant": "clientCredentials", "clientId": "c"}}"#,
+        "mcp.json:2:35: error: the grant `clientCredentials` needs a `clientId` and a `clientSecret` or `privateKey` (at \
+             mcpServers.s.auth)\n    help: add them, or leave `grant` out to sign in with a browser",
+    ),
+    (
+        r#"{"url": "http://h", "auth": {"clientSecret": "s"}}"#,
+        "mcp.json:2:35: error: there is a secret or key, and no `clientId` that it belongs to (at mcpServers.s.auth)\n    help: add \
+             the `clientId` of the registered client",
+    ),
+    (
+        r#"{"url": "http://h", "auth": {"scopes": ["a b"], "issuer": "as.example"}}"#,
+        "mcp.json:2:46: error: a scope is one word of printable ASCII, without spaces and quotes (at mcpServers.s.auth.scopes)\n    \
+             help: write each scope as an element of its own: [\"read\", \"write\"]\nmcp.json:2:65: error: `issuer` is not an address \
+             that can be used (at mcpServers.s.auth.issuer)\n    help: write it in full, beginning with https:// (or http:// on this \
+             machine), without user and password",
+    ),
+    (
         "3",
         "mcp.json:2:7: error: expected an object with `command` or `url`, found a number (at mcpServers.s)",
     ),
@@ -438,9 +460,9 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
              mcpServers.s.scope)\n    help: write `session` for a connection of its own for each client session",
     ),
     (
-        r#"{"command": "x", "auth": "oauth", "tools": {"rename": {}}}"#,
-        "mcp.json:2:32: warning: logging in to servers is not supported yet: `auth` has no effect (at \
-             mcpServers.s.auth)",
+        r#"{"command": "x", "auth": "oauth"}"#,
+        "mcp.json:2:32: warning: `auth` has no effect on a server with `command` (at mcpServers.s.auth)\n    help: give it \
+             credentials in `env`",
     ),
     (
         r#"{"command": "x", "tools": {"rename": {"a": "a"}}}"#,
