@@ -18,7 +18,6 @@ pub(crate) mod batch;
 pub mod body;
 pub(crate) mod bridge;
 pub(crate) mod call;
-#[expect(dead_code, reason = "the door that identifies callers is being built")]
 pub(crate) mod caller;
 pub(crate) mod discovery;
 pub(crate) mod endpoint;
@@ -61,6 +60,7 @@ use tokio_util::task::TaskTracker;
 
 use self::body::Reply;
 use self::bridge::park::Parked;
+use self::caller::Caller;
 use self::endpoint::Endpoint;
 use self::endpoint::others::Tasks;
 use self::levels::Levels;
@@ -419,6 +419,9 @@ impl Gateway {
 
     /// Answers one request. Never fails: what is wrong is told in the answer. Dropping the future is a disconnect.
     ///
+    /// A [`Principal`](mainstay::Principal) among the request's extensions is taken for whoever makes it: the program that
+    /// embeds the gateway has identified its user. Without one, the request is this machine's user's.
+    ///
     /// The dashboard and the admin API want their token, unless the request brings an axum `ConnectInfo<SocketAddr>` of
     /// loopback along.
     pub async fn handle<B>(&self, request: Request<B>) -> Reply
@@ -445,7 +448,7 @@ impl Gateway {
             // In a box of its own, so that the way of a call does not get larger by it.
             return Box::pin(door::answer(self, request, way)).await;
         }
-        self.route(request).await
+        self.answer(request, way).await
     }
 
     /// Answers one request that came through a door of which the system says that only this user can open it: neither
@@ -456,12 +459,26 @@ impl Gateway {
         B::Error: std::fmt::Display,
     {
         local::admit(&mut request);
-        let mut reply = self.route(request).await;
+        let mut reply = self.answer(request, Way::Local).await;
         local::sign(&mut reply);
         reply
     }
 
-    async fn route<B>(&self, request: Request<B>) -> Reply
+    /// Finds out whose request it is, and answers it. The one place where that is found out.
+    async fn answer<B>(&self, request: Request<B>, way: Way) -> Reply
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let caller = match way {
+            // Whoever embeds this gateway may know more than we do.
+            Way::Embedded => Caller::of_extensions(request.extensions()),
+            Way::Listener | Way::Local => Caller::local(),
+        };
+        self.route(request, &caller).await
+    }
+
+    async fn route<B>(&self, request: Request<B>, caller: &Arc<Caller>) -> Reply
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -486,7 +503,7 @@ impl Gateway {
                     return body::plain(StatusCode::NOT_FOUND, words);
                 }
             },
-            Place::Messages => return old::post(shared, request).await,
+            Place::Messages => return old::post(shared, caller, request).await,
             Place::Elsewhere => {
                 return match path {
                     "/healthz" => health::healthz(),
@@ -500,8 +517,8 @@ impl Gateway {
             }
         };
         match face {
-            Face::Streamable => http::handle(shared, endpoint, request).await,
-            Face::Old => old::open(shared, endpoint, request.method(), request.headers()),
+            Face::Streamable => http::handle(shared, caller, endpoint, request).await,
+            Face::Old => old::open(shared, caller, endpoint, &request),
         }
     }
 

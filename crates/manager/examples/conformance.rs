@@ -67,7 +67,7 @@ fn face() -> ClientFace {
         capabilities: r#"{"elicitation":{"form":{}},"sampling":{},"roots":{}}"#.into(),
         info: Some(r#"{"name":"conformance","version":"0"}"#.into()),
         client: Some("conformance".into()),
-        era: None,
+        ..ClientFace::default()
     }
 }
 

@@ -4,7 +4,7 @@
 //! only once a connection of that kind has listed; until then everybody's listing stands in. Nothing here opens a
 //! connection but [`ServerHandle::learn`].
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_core::lifecycle::status::StateWord;
@@ -14,11 +14,10 @@ use crate::catalog::Catalog;
 use crate::config::Scope;
 use crate::error::CallError;
 use crate::handle::ServerHandle;
-use crate::pool::{self, Declared, Key, Own};
+use crate::pool::{self, Declared, Key, NOTHING_DECLARED, Own};
+use crate::principal::Principal;
 use crate::request::ClientFace;
 use crate::slot::Slot;
-
-static NOTHING: LazyLock<Arc<str>> = LazyLock::new(|| "{}".into());
 
 /// Clients that a server cannot tell apart by what they declare. Cheap to clone; the one of clients that declare nothing
 /// is made without an allocation.
@@ -29,6 +28,7 @@ pub struct Audience {
     useful: bool,
     era: Option<Era>,
     client: Option<Arc<str>>,
+    principal: Option<Principal>,
 }
 
 impl std::fmt::Debug for Audience {
@@ -49,10 +49,12 @@ impl Audience {
         let declared = if plain { None } else { Declared::of(face).ok() };
         let useful = declared.as_ref().is_some_and(|declared| declared.useful);
         Self {
-            capabilities: declared.map_or_else(|| Arc::clone(&NOTHING), |declared| declared.text),
+            capabilities: declared
+                .map_or_else(|| Arc::clone(&NOTHING_DECLARED), |declared| declared.text),
             useful,
             era: face.era,
             client: face.client.clone(),
+            principal: face.principal.clone(),
         }
     }
 
@@ -67,6 +69,12 @@ impl Audience {
     #[must_use]
     pub fn has_client(&self) -> bool {
         self.client.is_some()
+    }
+
+    /// Whether it is about one principal, which may have a connection of its own.
+    #[must_use]
+    pub fn has_principal(&self) -> bool {
+        self.principal.is_some()
     }
 
     /// The same without the client that it was made of: all clients that declare the same.
@@ -198,6 +206,7 @@ fn own_connection(slot: &Slot, audience: &Audience) -> Option<Listed> {
     let legacy = pool::known_era(slot) != Some(Era::Legacy)
         && pool::wants_legacy(audience.era, &slot.family);
     let place = slot.family.find(&Key {
+        principal: None,
         client: Some(Arc::clone(client)),
         capabilities: Arc::clone(&audience.capabilities),
         era: legacy.then_some(Era::Legacy),
@@ -219,6 +228,7 @@ fn own_connection(slot: &Slot, audience: &Audience) -> Option<Listed> {
 /// Whether there is a connection that hears of changes.
 fn is_connected(slot: &Slot, audience: &Audience, era: Option<Era>) -> bool {
     let place = slot.family.find(&Key {
+        principal: None,
         client: None,
         capabilities: Arc::clone(&audience.capabilities),
         era,

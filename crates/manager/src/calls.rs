@@ -20,6 +20,7 @@ use tokio::sync::broadcast;
 
 use crate::error::{CallError, Lost, Refusal};
 use crate::latency::Latency;
+use crate::principal::Principal;
 
 pub use self::origin::{Origin, TraceContext};
 pub(crate) use self::tally::{Course, Tally};
@@ -116,6 +117,10 @@ pub struct CallRecord {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_text")]
     #[schemars(with = "Option<String>")]
     pub client: Option<Arc<str>>,
+    /// On whose behalf; absent: nobody in particular.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "whose")]
+    #[schemars(with = "Option<String>")]
+    pub principal: Option<Principal>,
     /// Where the call came in: the path of the endpoint, `admin`, `library`, or `gateway` for what the gateway itself asks.
     #[serde(serialize_with = "text")]
     #[schemars(with = "String")]
@@ -157,6 +162,10 @@ fn text<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
 
 fn maybe_text<S: Serializer>(text: &Option<Arc<str>>, to: S) -> Result<S::Ok, S::Error> {
     text.as_deref().serialize(to)
+}
+
+fn whose<S: Serializer>(principal: &Option<Principal>, to: S) -> Result<S::Ok, S::Error> {
+    principal.as_ref().map(Principal::name).serialize(to)
 }
 
 /// The records of all servers.

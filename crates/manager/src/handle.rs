@@ -124,7 +124,11 @@ impl ServerHandle {
             return Ok(None);
         };
         let held = pool::connect(&place, &self.desk, &way).await?;
-        way.wishes = Some(Arc::clone(&held.place().slot.wishes));
+        let wishes = &held.place().slot.wishes;
+        way.wishes = Some(match way.key.principal {
+            Some(_) => wishes.leading(),
+            None => Arc::clone(wishes),
+        });
         Ok(Some(Arc::new(way)))
     }
 
@@ -140,7 +144,7 @@ impl ServerHandle {
 
     /// The wishes for the connection of one client, or for the server.
     fn wishes(&self) -> &Wishes {
-        let own = self.way.as_ref().filter(|way| way.key.client.is_some());
+        let own = self.way.as_ref().filter(|way| way.key.is_own());
         let own = own.and_then(|way| way.wishes.as_ref());
         // Those of a server that comes back are the same, as long as this handle is there.
         own.unwrap_or(&self.made_for.slot.wishes)
@@ -196,14 +200,52 @@ impl ServerHandle {
         let place = self.place();
         let config = place.slot.config.load();
         let options = shape::call::with_limits(&config, &request, options);
+        let per_user = config.scope == Scope::User;
         drop(config);
-        let Some(way) = &self.way else {
-            return Caller::new(&place.slot, &place.reports, &request, &options)
-                .run()
-                .await;
-        };
         // Boxed: what few calls need must not make the state of every call larger.
-        Box::pin(self.request_on(&place, way, &request, &options)).await
+        match &self.way {
+            Some(way) => Box::pin(self.request_on(&place, way, &request, &options)).await,
+            None if per_user && options.on_behalf_of().is_some() => {
+                Box::pin(self.request_as(&place, &request, &options)).await
+            }
+            None => {
+                Caller::new(&place.slot, &place.reports, &request, &options)
+                    .run()
+                    .await
+            }
+        }
+    }
+
+    /// A call on behalf of a principal through a handle that is nobody's: never on a connection that others share (F256).
+    async fn request_as(
+        &self,
+        shared: &Place,
+        request: &Request,
+        options: &CallOptions,
+    ) -> Result<Answer, CallError> {
+        let mut face = options.client.clone().unwrap_or_default();
+        face.principal = options.on_behalf_of().cloned();
+        if face.capabilities.is_empty() {
+            face.capabilities = "{}".into();
+        }
+        let tally = Tally::new(&shared.slot, Some(request), options, Instant::now());
+        let way = match pool::way(shared, &face).await {
+            Ok(way) => way,
+            Err(error) => {
+                tally.fail(&error);
+                return Err(error);
+            }
+        };
+        tally.hand_over();
+        match way {
+            Some(way) => self.request_on(shared, &way, request, options).await,
+            // The setting has changed in this moment.
+            None => {
+                Caller::new(&shared.slot, &shared.reports, request, options)
+                    .run()
+                    .await
+            }
+        }
     }
 
     /// A call on a connection that only some clients share.
@@ -376,8 +418,12 @@ impl ServerHandle {
     /// every request, unless the request names a level of its own.
     pub fn set_log_level(&self, level: LogLevel) {
         self.wishes().set_log_level(level);
-        if self.way.as_ref().is_none_or(|way| way.key.client.is_none()) {
-            for place in self.place().slot.family.all() {
+        let own = self.way.as_ref().filter(|way| way.key.is_own());
+        let principal = own.and_then(|way| way.key.principal.as_ref());
+        if own.is_none() || principal.is_some() {
+            let all = self.place().slot.family.all().into_iter();
+            let concerned = all.filter(|place| place.slot.principal() == principal);
+            for place in concerned {
                 place.slot.wishes.set_log_level(level);
             }
         }

@@ -16,7 +16,7 @@ mod shown;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use mainstay_core::ids::SlotId;
@@ -24,7 +24,7 @@ use mainstay_wire::revision::Era;
 use tokio::sync::oneshot;
 
 pub(crate) use self::holds::{Hold, Holds};
-pub(crate) use self::key::{Declared, Key};
+pub(crate) use self::key::{Declared, Key, NOTHING_DECLARED};
 use self::lanes::Lanes;
 pub(crate) use self::ledger::Ledger;
 use self::seat::era_of;
@@ -33,6 +33,7 @@ pub(crate) use self::shown::{Own, Shown};
 use crate::config::Scope;
 use crate::driver::Place;
 use crate::error::{CallError, Refusal};
+use crate::principal::Principal;
 use crate::request::{CallOptions, ClientFace};
 use crate::slot::Slot;
 use crate::wishes::Wishes;
@@ -56,6 +57,8 @@ pub(crate) struct Family {
     pub(crate) removed: AtomicBool,
     /// The further connections.
     connections: ArcSwap<BTreeMap<Key, Arc<Place>>>,
+    /// What each principal wishes for its connections, as long as anybody has it in hand.
+    wishes: Mutex<BTreeMap<Principal, Weak<Wishes>>>,
     /// By keys with lane 0. Entries are no more than there are connections and calls.
     lanes: Mutex<BTreeMap<Key, Arc<Lanes>>>,
 }
@@ -86,6 +89,28 @@ impl Family {
             .range(range)
             .map(|(_, place)| Arc::clone(place))
             .collect()
+    }
+
+    /// For the driver: the wishes for a further connection of a principal, which all of its connections share: the first has
+    /// them, the others are told the same.
+    pub(crate) fn wishes_of(&self, principal: &Principal, server: &Wishes) -> Arc<Wishes> {
+        let mut all = self.wishes.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, wishes| wishes.strong_count() > 0);
+        let Some(leading) = all.get(principal).and_then(Weak::upgrade) else {
+            let wishes = Arc::new(server.apart());
+            all.insert(principal.clone(), Arc::downgrade(&wishes));
+            return wishes;
+        };
+        drop(all);
+        let connections = self.connections.load();
+        let mut own = connections
+            .iter()
+            .filter(|(key, _)| key.principal.as_ref() == Some(principal));
+        if own.any(|(_, place)| Arc::ptr_eq(&place.slot.wishes, &leading)) {
+            Wishes::beside(&leading)
+        } else {
+            leading
+        }
     }
 
     /// For the driver: there is a connection more.
@@ -143,6 +168,7 @@ impl Beside {
             capabilities: (&*self.key.capabilities).into(),
             info: self.info.clone(),
             client: self.key.client.clone(),
+            principal: self.key.principal.clone(),
             era: self.key.era,
         }
     }
@@ -191,11 +217,15 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
     let declared =
         Declared::of(face).map_err(|why| CallError::Refused(Refusal::BadRequest(why.into())))?;
     let slot = &shared.slot;
-    let client = match slot.config.load().scope {
-        Scope::Session => face.client.clone(),
-        // Until clients sign in, a user is nobody in particular.
-        Scope::Shared | Scope::User => None,
+    let (client, principal) = match slot.config.load().scope {
+        Scope::Session => (face.client.clone(), None),
+        // Whoever is nobody in particular shares the one that everybody of this machine has.
+        Scope::User => (None, face.principal.clone()),
+        Scope::Shared => (None, None),
     };
+    if let Some(principal) = principal {
+        return Ok(Some(way_of_principal(slot, face, principal, declared)));
+    }
     if client.is_none() {
         if !declared.useful {
             return Ok(None);
@@ -213,6 +243,7 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
     Ok(Some(Way {
         info: client.as_ref().and(face.info.clone()),
         key: Key {
+            principal: None,
             client,
             capabilities: declared.text,
             // A server that is of that era anyway is greeted in it anyway.
@@ -222,6 +253,38 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
         client: face.client.clone(),
         wishes: None,
     }))
+}
+
+/// The way of a principal to a connection of its own. Waits for nothing: whatever is the matter with the connection that
+/// everybody shares concerns it not at all (law 27).
+fn way_of_principal(
+    slot: &Slot,
+    face: &ClientFace,
+    principal: Principal,
+    declared: Declared,
+) -> Way {
+    let known = known_era(slot);
+    let legacy =
+        declared.useful && known != Some(Era::Legacy) && wants_legacy(face.era, &slot.family);
+    // Modern servers are told with every request, so one connection serves all clients of a principal.
+    let told_anyway = known == Some(Era::Modern) && !legacy;
+    let capabilities = if declared.useful && !told_anyway {
+        declared.text
+    } else {
+        NOTHING_DECLARED.clone()
+    };
+    Way {
+        key: Key {
+            principal: Some(principal),
+            client: None,
+            capabilities,
+            era: legacy.then_some(Era::Legacy),
+            lane: 0,
+        },
+        info: None,
+        client: face.client.clone(),
+        wishes: None,
+    }
 }
 
 /// Whether a caller is better served in the legacy era, as far as the server speaks it: servers of both eras may ask things

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::asks::Said;
 use crate::calls::Origin;
 use crate::error::Refusal;
+use crate::principal::Principal;
 
 /// One request to a server: the text to send and the members to change in it.
 ///
@@ -143,11 +144,25 @@ pub struct CallOptions {
     pub expected: Option<Digest>,
     /// Who calls, for servers of the modern era that want to know with every request.
     pub client: Option<ClientFace>,
+    /// On whose behalf, where [`CallOptions::client`] does not say so: a server with `scope: "user"` is called on that
+    /// principal's own connection, with its own credentials. Default: nobody in particular.
+    pub principal: Option<Principal>,
     /// Where the call comes from, for its [record](crate::calls::CallRecord). Decides nothing. Default: the library.
     pub origin: Option<Arc<Origin>>,
 }
 
-/// What a calling client declared about itself, as raw JSON text.
+impl CallOptions {
+    /// On whose behalf the call is made.
+    #[must_use]
+    pub fn on_behalf_of(&self) -> Option<&Principal> {
+        let client = self.client.as_ref();
+        client
+            .and_then(|face| face.principal.as_ref())
+            .or(self.principal.as_ref())
+    }
+}
+
+/// What a calling client declared about itself, as raw JSON text, and who it is.
 #[derive(Debug, Clone, Default)]
 pub struct ClientFace {
     /// The client's capabilities object.
@@ -157,6 +172,9 @@ pub struct ClientFace {
     /// Who it is: calls with the same value come from one client, which answers for all of them (a legacy session). Default:
     /// nobody in particular, so that each call stands for itself.
     pub client: Option<Arc<str>>,
+    /// On whose behalf it speaks, as far as the embedding gateway has found out. Servers are never told; one with
+    /// `scope: "user"` keeps a connection for each. Default: nobody in particular.
+    pub principal: Option<Principal>,
     /// The era that it speaks. A server that speaks both may be able to ask things of its client in the words of one era only:
     /// a legacy client that can be asked something gets a connection of its own era from such a server. Default: either.
     pub era: Option<Era>,

@@ -21,6 +21,7 @@ use crate::counters::Counters;
 use crate::events::Events;
 use crate::pins::{Holdback, Pins};
 use crate::pool::{Beside, Family, Holds};
+use crate::principal::Principal;
 use crate::process::StderrRing;
 use crate::process::tree::Meter;
 use crate::runtime::Runtime;
@@ -206,6 +207,11 @@ impl Slot {
             process: Mutex::default(),
             meter: Meter::default(),
         }
+    }
+
+    /// Whose connection it is, where a server has one for each principal; `None`: of nobody in particular.
+    pub(crate) fn principal(&self) -> Option<&Principal> {
+        self.beside.as_ref()?.key.principal.as_ref()
     }
 
     /// How long calls wait for a connection, in milliseconds.

@@ -273,6 +273,17 @@ impl Wishes {
         blank
     }
 
+    /// Wishes for a principal's own connection: nothing is taken over, because what others want concerns it not.
+    pub(crate) fn apart(&self) -> Self {
+        Self::new(self.subscriptions_max)
+    }
+
+    /// Those that are shared, where these are the ones of a further connection beside another.
+    pub(crate) fn leading(self: &Arc<Self>) -> Arc<Self> {
+        let leading = self.server.as_ref().and_then(Weak::upgrade);
+        leading.unwrap_or_else(|| Arc::clone(self))
+    }
+
     /// Wishes for a further connection that serves the same clients as the server's own: the same subscriptions, now and
     /// later, and what it says goes to whoever listens to the server.
     pub(crate) fn beside(server: &Arc<Self>) -> Arc<Self> {

@@ -73,6 +73,8 @@ pub(crate) enum Way {
     Listener,
     /// Through somebody else's server that this gateway is a part of.
     Embedded,
+    /// Through the local socket, which only this user can open.
+    Local,
 }
 
 /// Whether a path is behind this door.
@@ -251,7 +253,7 @@ fn host(head: &Parts) -> Option<&str> {
 /// Whether only somebody on this machine can have sent this. In doubt, no.
 pub(crate) fn is_from_here(gateway: &Gateway, head: &Parts, way: Way) -> bool {
     let near = match way {
-        Way::Listener => true,
+        Way::Listener | Way::Local => true,
         Way::Embedded => head
             .extensions
             .get::<ConnectInfo<SocketAddr>>()

@@ -14,6 +14,7 @@ use mainstay_wire::envelope::{Refused, Why, split_batch};
 use mainstay_wire::{Kind, Message, Parts, Revision, codes, method};
 
 use super::body::{self, Content, Reply, TextStream};
+use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::fault::Fault;
 use super::sessions::Session;
@@ -29,12 +30,13 @@ pub(crate) fn is_array(text: &[u8]) -> bool {
 /// Answers one POST whose body is an array.
 pub(crate) async fn post(
     shared: &Arc<Shared>,
+    caller: &Arc<Caller>,
     endpoint: &Endpoint,
     headers: &HeaderMap,
     text: Bytes,
 ) -> Reply {
     let limits = &shared.settings.limits;
-    let session = match legacy::session_of(shared, endpoint, headers) {
+    let session = match legacy::session_of(shared, caller, endpoint, headers) {
         Some(Ok(session)) if session.opening.revision == Revision::V2025_03_26 => session,
         Some(Err(lost)) => return lost,
         Some(Ok(_)) | None => {
@@ -58,7 +60,7 @@ pub(crate) async fn post(
             jsonrpc: true,
         });
     }
-    answer(shared, endpoint, &session, members).await
+    answer(shared, (caller, endpoint), &session, members).await
 }
 
 /// What became of one member: its place, and its answer if it has one.
@@ -66,7 +68,7 @@ type Answered = (usize, Content);
 
 async fn answer(
     shared: &Arc<Shared>,
-    endpoint: &Endpoint,
+    (caller, endpoint): (&Arc<Caller>, &Endpoint),
     session: &Arc<Session>,
     members: Vec<Bytes>,
 ) -> Reply {
@@ -90,12 +92,13 @@ async fn answer(
             }
             Kind::Request => {
                 let (shared, endpoint) = (Arc::clone(shared), endpoint.clone());
-                let session = Arc::clone(session);
+                let (session, caller) = (Arc::clone(session), Arc::clone(caller));
                 running.push(
                     async move {
                         let none = http::HeaderMap::new();
+                        let asked = (&session, &caller);
                         let reply =
-                            legacy::unwrapped(&shared, &endpoint, &session, &none, message).await;
+                            legacy::unwrapped(&shared, &endpoint, asked, &none, message).await;
                         (place, reply.into_body().into_content())
                     }
                     .boxed(),

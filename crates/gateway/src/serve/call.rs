@@ -42,6 +42,8 @@ pub(crate) struct Caller {
     pub(crate) info: String,
     /// Where a task that comes of it is to be remembered.
     pub(crate) issuer: Option<Issuer>,
+    /// Whose call it is.
+    pub(crate) who: Arc<super::caller::Caller>,
 }
 
 /// `None`: the client cancelled the call, nothing is to be sent.

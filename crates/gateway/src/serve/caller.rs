@@ -3,10 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
+use http::Extensions;
 use mainstay::Principal;
 
+use super::sessions::unix_ms;
+
+/// How often it is looked whether an identification has ended meanwhile.
+const EXPIRY_LOOK_MS: u64 = 30_000;
+
 /// How a caller was identified.
+#[expect(dead_code, reason = "the door that identifies callers is being built")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum By {
     /// Not at all: whoever reaches the loopback port, or the local socket of this user.
@@ -17,6 +25,8 @@ pub(crate) enum By {
     Jwt,
     /// A client certificate.
     Certificate,
+    /// By the program that this gateway is a part of.
+    Embedder,
 }
 
 /// Who a request comes from. One per identity, shared by its requests.
@@ -54,5 +64,70 @@ impl Caller {
             })
         });
         Arc::clone(&LOCAL)
+    }
+
+    /// Whether both are the same principal. Nobody in particular is only the same as nobody in particular.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        self.principal == other.principal
+    }
+
+    /// Whoever the embedding program says it is, or this machine's user.
+    pub(crate) fn of_extensions(extensions: &Extensions) -> Arc<Self> {
+        match extensions.get::<Principal>() {
+            None => Self::local(),
+            Some(principal) => Arc::new(Self {
+                principal: Some(principal.clone()),
+                by: By::Embedder,
+                ..Self::clone(&Self::local())
+            }),
+        }
+    }
+
+    /// Waits until the identification ends. Cancel-safe; never resolves for one that does not end by itself.
+    pub(crate) async fn expired(&self) {
+        let Some(until) = self.until_unix_ms else {
+            return std::future::pending().await;
+        };
+        loop {
+            let left_ms = until.saturating_sub(unix_ms());
+            if left_ms == 0 {
+                return;
+            }
+            // In steps, because the clock of the wall may be set, and the machine may sleep.
+            tokio::time::sleep(Duration::from_millis(left_ms.min(EXPIRY_LOOK_MS))).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn nobody_in_particular_costs_nothing_and_is_nobody_else() {
+        let none = Caller::of_extensions(&Extensions::new());
+        assert!(Arc::ptr_eq(&none, &Caller::local()));
+        let mut extensions = Extensions::new();
+        extensions.insert(Principal::new("ann").unwrap());
+        let ann = Caller::of_extensions(&extensions);
+        assert_eq!(
+            (ann.by, ann.principal.as_ref().map(Principal::name)),
+            (By::Embedder, Some("ann"))
+        );
+        assert!(!ann.is_same_as(&none) && !none.is_same_as(&ann));
+        assert!(ann.is_same_as(&Caller::of_extensions(&extensions)));
+    }
+
+    #[tokio::test]
+    async fn f212_an_identification_ends_when_its_time_is_over() {
+        let mut caller = Caller::clone(&Caller::local());
+        caller.until_unix_ms = Some(1);
+        caller.expired().await;
+        caller.until_unix_ms = Some(u64::MAX);
+        assert!(caller.expired().now_or_never().is_none());
+        caller.until_unix_ms = None;
+        assert!(caller.expired().now_or_never().is_none());
     }
 }

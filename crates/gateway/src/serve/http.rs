@@ -16,6 +16,7 @@ use mainstay_wire::{Era, Message, Parts, Revision, codes, headers, recover_id};
 use tokio::time::Instant;
 
 use super::body::{self, Reply};
+use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::fault::Fault;
 use super::{Shared, batch, legacy, local, modern};
@@ -33,6 +34,7 @@ const PREFIX_BYTES_MAX: usize = 4_096;
 /// Answers one request to an MCP endpoint. Dropping the future is a disconnect.
 pub(crate) async fn handle<B>(
     shared: &Arc<Shared>,
+    caller: &Arc<Caller>,
     endpoint: Endpoint,
     request: Request<B>,
 ) -> Reply
@@ -55,7 +57,7 @@ where
             return body::json(StatusCode::NOT_ACCEPTABLE, fault.answer(None));
         }
         Method::GET => {
-            let reply = legacy::get(shared, &endpoint, headers);
+            let reply = legacy::get(shared, caller, &endpoint, headers);
             return match shared.recorder.get() {
                 None => reply,
                 Some(recorder) => recorder
@@ -63,7 +65,7 @@ where
                     .answered(reply),
             };
         }
-        Method::DELETE => return legacy::delete(shared, &endpoint, headers),
+        Method::DELETE => return legacy::delete(shared, caller, &endpoint, headers),
         _ => return method_not_allowed("GET, POST, DELETE"),
     }
     if !(accepts(headers, "application/json", "application/*")
@@ -86,7 +88,7 @@ where
                 exchange.came(text.clone());
                 exchange
             });
-            let reply = batch::post(shared, &endpoint, headers, text).await;
+            let reply = batch::post(shared, caller, &endpoint, headers, text).await;
             return match exchange {
                 None => reply,
                 Some(exchange) => exchange.answered(reply),
@@ -98,7 +100,7 @@ where
         },
         Err(fault) => return fault,
     };
-    local::complete(shared, &endpoint, &mut head, &message);
+    local::complete(shared, caller, &endpoint, &mut head, &message);
     let headers = &head.headers;
     let era = era(headers, &message);
     let exchange = shared.recorder.get().map(|recorder| {
@@ -107,8 +109,8 @@ where
         exchange
     });
     let reply = match era {
-        Era::Modern => modern::post(shared, &endpoint, headers, message).await,
-        Era::Legacy => legacy::post(shared, &endpoint, headers, message).await,
+        Era::Modern => modern::post(shared, caller, &endpoint, headers, message).await,
+        Era::Legacy => legacy::post(shared, caller, &endpoint, headers, message).await,
     };
     match exchange {
         None => reply,

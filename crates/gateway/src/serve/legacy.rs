@@ -20,6 +20,7 @@ use super::adapt::Recipient;
 use super::body::{self, Reply, TextStream};
 use super::bridge::legacy::Client;
 use super::call::{self, Caller};
+use super::caller::Caller as Who;
 use super::discovery::{self, Met};
 use super::endpoint::Endpoint;
 use super::endpoint::others::Issuer;
@@ -28,8 +29,8 @@ use super::levels;
 use super::pages;
 use super::push::{self, Told};
 use super::replay::Resume;
-use super::sessions::{NoSession, Opening, Session};
-use super::subscriptions::{self, Terms};
+use super::sessions::{At, NoSession, Opening, Session};
+use super::subscriptions;
 use super::view::Viewer;
 use super::whence;
 
@@ -39,20 +40,21 @@ const TELL: Duration = Duration::from_secs(2);
 /// Answers one POST of a legacy client.
 pub(crate) async fn post(
     shared: &Arc<Shared>,
+    caller: &Arc<Who>,
     endpoint: &Endpoint,
     headers: &HeaderMap,
     message: Message,
 ) -> Reply {
     let is_request = message.kind() == Kind::Request;
     if is_request && message.method() == Some(method::INITIALIZE) {
-        return open(shared, endpoint, &message).await.1;
+        return open(shared, caller, endpoint, &message).await.1;
     }
-    let session = match find(shared, endpoint, headers) {
+    let session = match find(shared, caller, endpoint, headers) {
         Ok(session) => session,
         Err(lost) => return lost.reply(message.id().filter(|_| is_request)),
     };
     match message.kind() {
-        Kind::Request => request(shared, endpoint, &session, headers, message).await,
+        Kind::Request => request(shared, endpoint, (&session, caller), headers, message).await,
         Kind::Notification | Kind::Result | Kind::Error => {
             take_note(endpoint, &session, message).await;
             body::empty(StatusCode::ACCEPTED)
@@ -75,10 +77,11 @@ pub(crate) async fn take_note(endpoint: &Endpoint, session: &Session, message: M
 /// The session that the headers name, if they name one; why it is not to be had as a finished answer.
 pub(crate) fn session_of(
     shared: &Arc<Shared>,
+    caller: &Arc<Who>,
     endpoint: &Endpoint,
     headers: &HeaderMap,
 ) -> Option<Result<Arc<Session>, Reply>> {
-    match find(shared, endpoint, headers) {
+    match find(shared, caller, endpoint, headers) {
         Ok(session) => Some(Ok(session)),
         Err(Lost::Missing) => None,
         Err(lost @ (Lost::Unknown | Lost::NoRoom(_))) => Some(Err(lost.reply(None))),
@@ -86,8 +89,13 @@ pub(crate) fn session_of(
 }
 
 /// Opens the push stream of a session, or the stream that a client has lost and names by its last event.
-pub(crate) fn get(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap) -> Reply {
-    let session = match find(shared, endpoint, headers) {
+pub(crate) fn get(
+    shared: &Arc<Shared>,
+    caller: &Arc<Who>,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+) -> Reply {
+    let session = match find(shared, caller, endpoint, headers) {
         Ok(session) => session,
         // Without a session there is nothing to push: clients take 405 as "no such stream" and go on without.
         Err(Lost::Missing) => return super::http::method_not_allowed("POST"),
@@ -102,9 +110,10 @@ pub(crate) fn get(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap
         Some(Resume::Push(from)) => Some(from),
         None => None,
     };
+    let who = session.viewer(caller).into_owned();
     let stream = session
         .open_stream()
-        .and_then(|open| push::session_stream(shared, endpoint.clone(), open));
+        .and_then(|open| push::session_stream(shared, (endpoint.clone(), who), open));
     match stream {
         Some(stream) => body::events(session.replay.push(stream, from)),
         None => too_many_streams(),
@@ -132,8 +141,13 @@ fn too_many_streams() -> Reply {
 }
 
 /// Ends a session.
-pub(crate) fn delete(shared: &Arc<Shared>, endpoint: &Endpoint, headers: &HeaderMap) -> Reply {
-    match find(shared, endpoint, headers) {
+pub(crate) fn delete(
+    shared: &Arc<Shared>,
+    caller: &Arc<Who>,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+) -> Reply {
+    match find(shared, caller, endpoint, headers) {
         Ok(session) => {
             shared.sessions.close(session.id);
             body::empty(StatusCode::OK)
@@ -178,19 +192,25 @@ impl Lost {
 
 fn find(
     shared: &Arc<Shared>,
+    caller: &Arc<Who>,
     endpoint: &Endpoint,
     headers: &HeaderMap,
 ) -> Result<Arc<Session>, Lost> {
     let header = headers.get(headers::SESSION_ID).ok_or(Lost::Missing)?;
-    let found = shared.sessions.find(header.as_bytes(), endpoint.place());
+    let at = At {
+        server: endpoint.place(),
+        principal: caller.principal.as_ref(),
+    };
+    let found = shared.sessions.find(header.as_bytes(), at);
     let session = found.map_err(Lost::NoRoom)?.ok_or(Lost::Unknown)?;
-    subscriptions::revive(shared, endpoint, &session);
+    subscriptions::revive(shared, caller, endpoint, &session);
     Ok(session)
 }
 
 /// Opens a session and answers `initialize`. Without a session the answer says why.
 pub(crate) async fn open(
     shared: &Arc<Shared>,
+    caller: &Arc<Who>,
     endpoint: &Endpoint,
     message: &Message,
 ) -> (Option<Arc<Session>>, Reply) {
@@ -207,10 +227,11 @@ pub(crate) async fn open(
         ..ClientFace::default()
     };
     // What the client knows is what was published before it asked.
-    let told = Told::now(shared, endpoint, &Viewer::of(face));
+    let told = Told::now(shared, endpoint, &Viewer::of(caller, face));
     let face = endpoint.face(shared, Era::Legacy).await;
     let opening = Opening {
         server: endpoint.place().map(Into::into),
+        principal: caller.principal.clone(),
         revision: params.negotiated(),
         client_info: params.client_info.map(|info| info.raw.into()),
         client_capabilities: params.capabilities.into(),
@@ -224,7 +245,7 @@ pub(crate) async fn open(
         }
     };
     // It will list in a moment.
-    endpoint.look(shared, session.viewer());
+    endpoint.look(shared, &session.viewer(caller));
     let instructions = face
         .instructions
         .map(|text| format!(",\"instructions\":{text}"))
@@ -291,12 +312,12 @@ async fn tell(server: &ServerHandle, session: &Session, message: Message, to_its
 async fn request(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
-    session: &Arc<Session>,
+    (session, caller): (&Arc<Session>, &Arc<Who>),
     headers: &HeaderMap,
     message: Message,
 ) -> Reply {
     let id = message.id().cloned();
-    let reply = unwrapped(shared, endpoint, session, headers, message).await;
+    let reply = unwrapped(shared, endpoint, (session, caller), headers, message).await;
     // An answer that is a stream can be resumed; one that is not was never begun when its client left.
     reply.map(|body| body.wrap_stream(|texts| session.replay.wrap(id.as_ref(), texts)))
 }
@@ -306,7 +327,7 @@ async fn request(
 pub(crate) async fn unwrapped(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
-    session: &Arc<Session>,
+    (session, caller): (&Arc<Session>, &Arc<Who>),
     headers: &HeaderMap,
     message: Message,
 ) -> Reply {
@@ -314,8 +335,9 @@ pub(crate) async fn unwrapped(
         return body::empty(StatusCode::BAD_REQUEST);
     };
     let name = message.method().unwrap_or_default();
+    let who = session.viewer(caller);
     if let Some(kind) = ListKind::of_method(name) {
-        return list(shared, endpoint, session, kind, &id, &message).await;
+        return list(shared, endpoint, (session, &who), kind, &id, &message).await;
     }
     match name {
         method::PING => answer(&id, "{}"),
@@ -323,17 +345,17 @@ pub(crate) async fn unwrapped(
             Ok(()) => answer(&id, "{}"),
             Err(wrong) => fault(&id, &wrong),
         },
-        method::SUBSCRIBE => subscribe(shared, endpoint, session, &id, &message).await,
+        method::SUBSCRIBE => subscribe(shared, endpoint, (session, &who), &id, &message).await,
         method::UNSUBSCRIBE => unsubscribe(session, &id, &message),
         method::LISTEN | method::DISCOVER => fault(&id, &Fault::no_method(name)),
-        _ => pass_on(shared, endpoint, session, headers, id, message).await,
+        _ => pass_on(shared, endpoint, (session, &who), headers, id, message).await,
     }
 }
 
 async fn list(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
-    session: &Session,
+    (session, who): (&Session, &Viewer),
     kind: ListKind,
     id: &Id,
     message: &Message,
@@ -342,14 +364,11 @@ async fn list(
         Ok(cursor) => cursor,
         Err(wrong) => return fault(id, &wrong),
     };
-    endpoint.ready(shared, session.viewer()).await;
+    endpoint.ready(shared, who).await;
     // Taken first: what changes while the items are read is told afterwards.
-    let told = Told::now(shared, endpoint, session.viewer());
+    let told = Told::now(shared, endpoint, who);
     let what = (kind, Era::Legacy);
-    match endpoint
-        .list(shared, session.viewer(), what, cursor.as_deref())
-        .await
-    {
+    match endpoint.list(shared, who, what, cursor.as_deref()).await {
         Ok(page) => {
             session.listed(kind, &told);
             let to = Recipient {
@@ -367,7 +386,7 @@ async fn list(
 async fn subscribe(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
-    session: &Session,
+    (session, who): (&Session, &Viewer),
     id: &Id,
     message: &Message,
 ) -> Reply {
@@ -376,7 +395,7 @@ async fn subscribe(
     };
     let mut words = session
         .subscriber
-        .add(shared, endpoint, &[&uri], &Terms::Attempt(session.face()))
+        .add(shared, endpoint, &[&uri], &session.terms(who))
         .await;
     if let Some(Err(wrong)) = words.pop() {
         return fault(id, &wrong);
@@ -405,13 +424,12 @@ fn unsubscribe(session: &Session, id: &Id, message: &Message) -> Reply {
 async fn pass_on(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
-    session: &Arc<Session>,
+    (session, who): (&Arc<Session>, &Viewer),
     headers: &HeaderMap,
     id: Id,
     message: Message,
 ) -> Reply {
-    let who = (session.viewer(), Era::Legacy);
-    let message = match discovery::meet(shared, endpoint, who, message) {
+    let message = match discovery::meet(shared, endpoint, (who, Era::Legacy), message) {
         Ok(Met::Goes(message)) => message,
         Ok(Met::Answered(result)) => return answer(&id, &result),
         Err(wrong) => return fault(&id, &wrong),
@@ -419,11 +437,11 @@ async fn pass_on(
     let progress_token = CallView::of(&message).progress_token.map(Into::into);
     let method = message.method().unwrap_or_default().into();
     let info = session.opening.client_info.as_deref();
-    let origin = whence::origin(endpoint, info, &message, headers);
-    if let Err(wrong) = endpoint.listed(shared, session.viewer(), &message).await {
+    let origin = whence::origin(endpoint, who.caller(), info, &message, headers);
+    if let Err(wrong) = endpoint.listed(shared, who, &message).await {
         return fault(&id, &wrong);
     }
-    let routed = match endpoint.route(shared, session.viewer(), message) {
+    let routed = match endpoint.route(shared, who, message) {
         Ok(routed) => routed,
         Err(wrong) => return fault(&id, &wrong),
     };
@@ -439,7 +457,8 @@ async fn pass_on(
         face,
         origin,
         info: String::new(),
-        issuer: Issuer::of(shared, endpoint, &routed),
+        issuer: Issuer::of(shared, endpoint, who, &routed),
+        who: Arc::clone(who.caller()),
     };
     call::of_session(shared, routed, caller, client).await
 }

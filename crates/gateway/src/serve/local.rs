@@ -4,7 +4,7 @@
 //! the modern era are made here, from the message itself and the tool's published schema. Answers say which process gave
 //! them, so that a relay notices a restart. On the TCP side none of these headers means anything.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
@@ -13,6 +13,7 @@ use mainstay_wire::{Message, headers, meta, method, raw};
 
 use super::Shared;
 use super::body::Reply;
+use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::view::Viewer;
 
@@ -75,7 +76,13 @@ pub(crate) fn sign(reply: &mut Reply) {
 }
 
 /// Makes the headers that a relayed modern message could not bring along.
-pub(crate) fn complete(shared: &Shared, endpoint: &Endpoint, head: &mut Parts, message: &Message) {
+pub(crate) fn complete(
+    shared: &Shared,
+    caller: &Arc<Caller>,
+    endpoint: &Endpoint,
+    head: &mut Parts,
+    message: &Message,
+) {
     if head.extensions.get::<Relayed>().is_none() || !CallView::is_modern(message) {
         return;
     }
@@ -101,15 +108,21 @@ pub(crate) fn complete(shared: &Shared, endpoint: &Endpoint, head: &mut Parts, m
         );
     }
     if message.method() == Some(method::TOOLS_CALL) {
-        params(shared, endpoint, &mut head.headers, message);
+        let who = Viewer::of_request(caller, message);
+        params(shared, (endpoint, &who), &mut head.headers, message);
     }
 }
 
 /// `Mcp-Param-*`, as the published schema of the tool asks for.
-fn params(shared: &Shared, endpoint: &Endpoint, headers: &mut HeaderMap, message: &Message) {
+fn params(
+    shared: &Shared,
+    (endpoint, who): (&Endpoint, &Viewer),
+    headers: &mut HeaderMap,
+    message: &Message,
+) {
     let tool = message
         .string_member(&["params", "name"])
-        .and_then(|name| endpoint.tool(shared, &Viewer::of_request(message), &name));
+        .and_then(|name| endpoint.tool(shared, who, &name));
     let annotated = tool
         .as_deref()
         .and_then(|tool| std::str::from_utf8(tool).ok())

@@ -21,6 +21,7 @@ use super::adapt::Recipient;
 use super::body::{self, Reply};
 use super::bridge;
 use super::call::{self, Caller};
+use super::caller::Caller as Who;
 use super::discovery::{self, Met};
 use super::endpoint::Endpoint;
 use super::endpoint::others::Issuer;
@@ -34,6 +35,7 @@ use super::whence;
 /// Answers one POST of a modern client.
 pub(crate) async fn post(
     shared: &Arc<Shared>,
+    caller: &Arc<Who>,
     endpoint: &Endpoint,
     headers: &HeaderMap,
     message: Message,
@@ -52,20 +54,21 @@ pub(crate) async fn post(
     let Some(id) = message.id().cloned() else {
         return body::empty(StatusCode::BAD_REQUEST);
     };
-    if let Err(wrong) = check(shared, endpoint, headers, &message) {
+    let who = Viewer::of_request(caller, &message);
+    if let Err(wrong) = check(shared, (endpoint, &who), headers, &message) {
         return fault(Some(&id), &wrong);
     }
     let name = message.method().unwrap_or_default();
     if let Some(kind) = ListKind::of_method(name) {
-        return list(shared, endpoint, kind, &id, &message).await;
+        return list(shared, (endpoint, &who), kind, &id, &message).await;
     }
     match name {
         method::DISCOVER => discover(shared, endpoint, &id).await,
-        method::LISTEN => listen(shared, endpoint, id, &message).await,
+        method::LISTEN => listen(shared, (endpoint, who), id, &message).await,
         removed if method::REMOVED_IN_MODERN.contains(&removed) => {
             fault(Some(&id), &Fault::no_method(removed))
         }
-        _ => pass_on(shared, endpoint, headers, id, message).await,
+        _ => pass_on(shared, (endpoint, &who), headers, id, message).await,
     }
 }
 
@@ -87,7 +90,7 @@ fn notification(headers: &HeaderMap) -> Reply {
 /// The ladder. The order is part of the protocol's behaviour: a header mismatch is judged before the version itself.
 fn check(
     shared: &Shared,
-    endpoint: &Endpoint,
+    at: (&Endpoint, &Viewer),
     headers: &HeaderMap,
     message: &Message,
 ) -> Result<(), Fault> {
@@ -120,7 +123,7 @@ fn check(
     if Revision::parse(&plain).is_none_or(|revision| revision.era() != Era::Modern) {
         return Err(unsupported(&plain));
     }
-    check_params(shared, endpoint, headers, message)
+    check_params(shared, at, headers, message)
 }
 
 fn check_version(headers: &HeaderMap, version: &str) -> Result<(), Fault> {
@@ -174,7 +177,7 @@ fn check_names(headers: &HeaderMap, message: &Message) -> Result<(), Fault> {
 /// Compares the headers that a tool's schema asks for with the arguments. A schema that is illegal itself checks nothing.
 fn check_params(
     shared: &Shared,
-    endpoint: &Endpoint,
+    (endpoint, who): (&Endpoint, &Viewer),
     headers: &HeaderMap,
     message: &Message,
 ) -> Result<(), Fault> {
@@ -183,7 +186,7 @@ fn check_params(
     }
     let Some(tool) = message
         .string_member(&["params", "name"])
-        .and_then(|name| endpoint.tool(shared, &Viewer::of_request(message), &name))
+        .and_then(|name| endpoint.tool(shared, who, &name))
     else {
         return Ok(());
     };
@@ -253,7 +256,7 @@ async fn discover(shared: &Arc<Shared>, endpoint: &Endpoint, id: &Id) -> Reply {
 
 async fn list(
     shared: &Arc<Shared>,
-    endpoint: &Endpoint,
+    (endpoint, who): (&Endpoint, &Viewer),
     kind: ListKind,
     id: &Id,
     message: &Message,
@@ -262,9 +265,9 @@ async fn list(
         Ok(cursor) => cursor,
         Err(wrong) => return fault(Some(id), &wrong),
     };
-    let (who, what) = (Viewer::of_request(message), (kind, Era::Modern));
-    endpoint.ready(shared, &who).await;
-    match endpoint.list(shared, &who, what, cursor.as_deref()).await {
+    let what = (kind, Era::Modern);
+    endpoint.ready(shared, who).await;
+    match endpoint.list(shared, who, what, cursor.as_deref()).await {
         Ok(page) => {
             let info = endpoint.info(shared);
             let to = Recipient {
@@ -279,13 +282,17 @@ async fn list(
     }
 }
 
-async fn listen(shared: &Arc<Shared>, endpoint: &Endpoint, id: Id, message: &Message) -> Reply {
+async fn listen(
+    shared: &Arc<Shared>,
+    (endpoint, who): (&Endpoint, Viewer),
+    id: Id,
+    message: &Message,
+) -> Reply {
     let filter = match ListenFilter::of(message) {
         Ok(filter) => filter,
         Err(error) => return fault(Some(&id), &Fault::params(error.to_string())),
     };
     // Acknowledged is what will be kept: what no server takes on is left out.
-    let who = Viewer::of_request(message);
     let resources = resources(shared, endpoint, &who, filter.uris).await;
     let wanted = Wanted {
         tools: filter.tools && endpoint.offers(shared, "tools"),
@@ -334,13 +341,12 @@ async fn resources(
 
 async fn pass_on(
     shared: &Arc<Shared>,
-    endpoint: &Endpoint,
+    (endpoint, who): (&Endpoint, &Viewer),
     headers: &HeaderMap,
     id: Id,
     message: Message,
 ) -> Reply {
-    let who = Viewer::of_request(&message);
-    let message = match discovery::meet(shared, endpoint, (&who, Era::Modern), message) {
+    let message = match discovery::meet(shared, endpoint, (who, Era::Modern), message) {
         Ok(Met::Goes(message)) => message,
         Ok(Met::Answered(result)) => {
             let answer = Message::result_of(&id, &result);
@@ -350,10 +356,16 @@ async fn pass_on(
     };
     let view = CallView::of(&message);
     let progress_token = view.progress_token.map(Into::into);
-    let face = face_of(&message);
-    let origin = whence::origin(endpoint, face.info.as_deref(), &message, headers);
+    let face = face_of(who.caller(), &message);
+    let origin = whence::origin(
+        endpoint,
+        who.caller(),
+        face.info.as_deref(),
+        &message,
+        headers,
+    );
     let method = message.method().unwrap_or_default().into();
-    if let Err(wrong) = endpoint.listed(shared, &who, &message).await {
+    if let Err(wrong) = endpoint.listed(shared, who, &message).await {
         return fault(Some(&id), &modern_code(wrong));
     }
     let asked = bridge::modern::Request::of(shared, message.clone(), endpoint.place());
@@ -361,7 +373,7 @@ async fn pass_on(
         Ok(asked) => asked,
         Err(wrong) => return fault(Some(&id), &wrong),
     };
-    let routed = match endpoint.route(shared, &who, message) {
+    let routed = match endpoint.route(shared, who, message) {
         Ok(routed) => routed,
         Err(wrong) => return fault(Some(&id), &modern_code(wrong)),
     };
@@ -374,7 +386,8 @@ async fn pass_on(
         face,
         origin,
         info,
-        issuer: Issuer::of(shared, endpoint, &routed),
+        issuer: Issuer::of(shared, endpoint, who, &routed),
+        who: Arc::clone(who.caller()),
     };
     call::of_modern(shared, routed, caller, asked).await
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body::Body;
 use mainstay_wire::{Kind, Message, Parts, codes, method};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, Content, Reply, TextStream};
+use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::fault::Fault;
 use super::sessions::{Session, SessionId};
@@ -38,6 +39,8 @@ pub(crate) struct Streams(Mutex<HashMap<SessionId, Arc<Line>>>);
 /// One client's line.
 #[derive(Debug)]
 struct Line {
+    /// Whoever opened it. It is nobody else's.
+    caller: Arc<Caller>,
     endpoint: Endpoint,
     out: mpsc::Sender<Parts>,
     /// Set once, by `initialize`.
@@ -78,14 +81,15 @@ impl Drop for Open {
 }
 
 /// Answers a request to a place where streams are opened.
-pub(crate) fn open(
+pub(crate) fn open<B>(
     shared: &Arc<Shared>,
+    caller: &Arc<Caller>,
     endpoint: Endpoint,
-    method: &Method,
-    headers: &HeaderMap,
+    request: &Request<B>,
 ) -> Reply {
+    let headers = request.headers();
     // Newer clients POST here first, and take the refusal as a sign to open the stream.
-    if *method != Method::GET {
+    if *request.method() != Method::GET {
         return face::method_not_allowed("GET");
     }
     if !face::accepts(headers, "text/event-stream", "text/*") {
@@ -103,6 +107,7 @@ pub(crate) fn open(
     };
     let (out, waiting) = mpsc::channel(WAITING_MAX);
     let line = Arc::new(Line {
+        caller: Arc::clone(caller),
         endpoint,
         out,
         session: watch::Sender::default(),
@@ -157,6 +162,8 @@ fn spoken(shared: &Arc<Shared>, open: Open, waiting: mpsc::Receiver<Parts>) -> T
                 // Cancel-safe: tokens hold nothing.
                 () = state.shared.ending.cancelled() => return None,
                 () = state.open.line.ended.cancelled() => return None,
+                // Cancel-safe: it looks at a clock. Whoever is not identified any more hears nothing more (F212).
+                () = state.open.line.caller.expired() => return None,
                 // Cancel-safe: a channel keeps what was not received.
                 text = state.waiting.recv() => return text,
                 // Cancel-safe: a watch keeps what was not seen. It changes once.
@@ -166,8 +173,9 @@ fn spoken(shared: &Arc<Shared>, open: Open, waiting: mpsc::Receiver<Parts>) -> T
                     state.push = session
                         .and_then(|session| session.open_stream())
                         .and_then(|open| {
-                            let endpoint = state.open.line.endpoint.clone();
-                            push::session_stream(&state.shared, endpoint, open)
+                            let line = &state.open.line;
+                            let who = open.session().viewer(&line.caller).into_owned();
+                            push::session_stream(&state.shared, (line.endpoint.clone(), who), open)
                         });
                 }
                 // Cancel-safe: the stream stays where it is.
@@ -193,7 +201,11 @@ fn spoken(shared: &Arc<Shared>, open: Open, waiting: mpsc::Receiver<Parts>) -> T
 }
 
 /// Answers a POST of a message.
-pub(crate) async fn post<B>(shared: &Arc<Shared>, request: Request<B>) -> Reply
+pub(crate) async fn post<B>(
+    shared: &Arc<Shared>,
+    caller: &Arc<Caller>,
+    request: Request<B>,
+) -> Reply
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -203,7 +215,8 @@ where
         return face::method_not_allowed("POST");
     }
     let id = head.uri.query().and_then(session_id);
-    let Some(line) = id.and_then(|id| shared.old.find(id)) else {
+    let line = id.and_then(|id| shared.old.find(id));
+    let Some(line) = line.filter(|line| line.caller.is_same_as(caller)) else {
         return body::plain(
             StatusCode::NOT_FOUND,
             "no stream is open for this session; open one with GET first",
@@ -232,7 +245,7 @@ where
                     format!("{REQUESTS_MAX} requests of this client are worked on already"),
                 );
             };
-            work(shared, line, message, permit);
+            work(shared, caller, line, message, permit);
         }
         Kind::Notification | Kind::Result | Kind::Error => {
             let session = line.session.borrow().clone();
@@ -253,12 +266,18 @@ fn session_id(query: &str) -> Option<SessionId> {
 }
 
 /// Works on a request beside the POST that brought it. Ends with the stream, with the gateway, or when it is done.
-fn work(shared: &Arc<Shared>, line: Arc<Line>, message: Message, permit: OwnedSemaphorePermit) {
-    let shared = Arc::clone(shared);
+fn work(
+    shared: &Arc<Shared>,
+    caller: &Arc<Caller>,
+    line: Arc<Line>,
+    message: Message,
+    permit: OwnedSemaphorePermit,
+) {
+    let (shared, caller) = (Arc::clone(shared), Arc::clone(caller));
     shared.tasks.clone().spawn(async move {
         let ended = line.ended.clone();
         let worked = async {
-            match asked(&shared, &line, message).await {
+            match asked(&shared, &caller, &line, message).await {
                 Content::Text(text) => drop(line.out.send(events::frame(text)).await),
                 Content::Stream(mut texts) => {
                     while let Some(text) = texts.next().await {
@@ -279,12 +298,17 @@ fn work(shared: &Arc<Shared>, line: Arc<Line>, message: Message, permit: OwnedSe
     });
 }
 
-async fn asked(shared: &Arc<Shared>, line: &Line, message: Message) -> Content {
+async fn asked(
+    shared: &Arc<Shared>,
+    caller: &Arc<Caller>,
+    line: &Line,
+    message: Message,
+) -> Content {
     let session = line.session.borrow().clone();
     let is_opening = message.method() == Some(method::INITIALIZE);
     let reply = match session {
         None if is_opening => {
-            let (session, reply) = legacy::open(shared, &line.endpoint, &message).await;
+            let (session, reply) = legacy::open(shared, caller, &line.endpoint, &message).await;
             if let Some(session) = session {
                 session.replay.off();
                 take(shared, line, session);
@@ -297,7 +321,8 @@ async fn asked(shared: &Arc<Shared>, line: &Line, message: Message) -> Content {
         Some(session) => {
             // A message of the stream: what its POST said has been forgotten.
             let none = http::HeaderMap::new();
-            legacy::unwrapped(shared, &line.endpoint, &session, &none, message).await
+            let asked = (&session, caller);
+            legacy::unwrapped(shared, &line.endpoint, asked, &none, message).await
         }
     };
     reply.into_body().into_content()

@@ -149,7 +149,7 @@ impl Common {
 /// The GET stream of a legacy session; `None` if there are too many streams.
 pub(crate) fn session_stream(
     shared: &Arc<Shared>,
-    endpoint: Endpoint,
+    (endpoint, who): (Endpoint, Viewer),
     open: StreamOpen,
 ) -> Option<TextStream> {
     struct State {
@@ -176,6 +176,7 @@ pub(crate) fn session_stream(
             }
             let session = Arc::clone(state.open.session());
             let ending = state.common.shared.ending.clone();
+            let caller = Arc::clone(state.common.who.caller());
             tokio::select! {
                 // Cancel-safe: a watch keeps what was not seen.
                 goes_on = state.common.changed() => if !goes_on { return Step::End(None) },
@@ -186,13 +187,15 @@ pub(crate) fn session_stream(
                 // Cancel-safe: tokens and sleeps hold nothing.
                 () = session.ended() => return Step::End(None),
                 () = ending.cancelled() => return Step::End(None),
+                // Cancel-safe: it looks at a clock. Whoever is not identified any more hears nothing more (F212).
+                () = caller.expired() => return Step::End(None),
                 () = tokio::time::sleep_until(silent_until) => return Step::Say(events::comment()),
             }
         }
     }
 
     let state = State {
-        common: Common::new(shared, endpoint, open.session().viewer().clone())?,
+        common: Common::new(shared, endpoint, who)?,
         changes: open.session().subscriber.changes(),
         open,
     };
@@ -253,6 +256,7 @@ pub(crate) fn listen_stream(
                 return Step::Say(events::frame(updated(&uri, Some(&state.id))));
             }
             let ending = state.common.shared.ending.clone();
+            let caller = Arc::clone(state.common.who.caller());
             tokio::select! {
                 // Cancel-safe: a watch keeps what was not seen.
                 goes_on = state.common.changed() => if !goes_on { return Step::End(Some(ended(&state.id))) },
@@ -260,6 +264,8 @@ pub(crate) fn listen_stream(
                 _changed = state.changes.changed() => {}
                 // Cancel-safe: tokens and sleeps hold nothing.
                 () = ending.cancelled() => return Step::End(Some(ended(&state.id))),
+                // Cancel-safe: it looks at a clock. Whoever is not identified any more hears nothing more (F212).
+                () = caller.expired() => return Step::End(Some(ended(&state.id))),
                 () = tokio::time::sleep_until(silent_until) => return Step::Say(events::comment()),
             }
         }

@@ -9,23 +9,25 @@ pub(crate) mod kept;
 mod sealed;
 mod table;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use mainstay::ClientFace;
+use mainstay::{ClientFace, Principal};
 use mainstay_wire::{Era, Id, ListKind, Revision};
 use tokio::sync::{Notify, watch};
 
 use self::kept::{Entry, Kept};
 use super::bridge::asked::Asked;
+use super::caller::Caller;
 use super::levels::SessionLevel;
 use super::push::Told;
 use super::replay::Replay;
-use super::subscriptions::Subscriber;
+use super::subscriptions::{Subscriber, Terms};
 use super::view::Viewer;
 
-pub(crate) use self::table::{NoSession, Sessions};
+pub(crate) use self::table::{At, NoSession, Sessions};
 
 /// Push streams of one session at the same time; only the newest is written to.
 const STREAMS_PER_SESSION: usize = 4;
@@ -78,6 +80,8 @@ impl std::fmt::Display for SessionId {
 pub(crate) struct Opening {
     /// The endpoint that the session belongs to: a server's name, or none for the aggregate.
     pub(crate) server: Option<Box<str>>,
+    /// Whose session it is; `None`: nobody's in particular.
+    pub(crate) principal: Option<Principal>,
     /// The negotiated revision.
     pub(crate) revision: Revision,
     /// The client's info object as raw JSON, if it gave one.
@@ -92,6 +96,7 @@ impl Opening {
     pub(crate) fn plain(server: Option<&str>, revision: Revision) -> Self {
         Self {
             server: server.map(Into::into),
+            principal: None,
             revision,
             client_info: None,
             client_capabilities: "{}".into(),
@@ -160,13 +165,20 @@ impl Session {
             capabilities: self.opening.client_capabilities.clone(),
             info: self.opening.client_info.clone(),
             client: Some(Arc::clone(&self.client)),
+            principal: self.opening.principal.clone(),
             era: Some(Era::Legacy),
         }
     }
 
-    /// The client as endpoints show themselves to it.
-    pub(crate) fn viewer(&self) -> &Viewer {
-        self.viewer.get_or_init(|| Viewer::of(self.face()))
+    /// The client as endpoints show themselves to it in a request of this caller, whose session it is.
+    pub(crate) fn viewer(&self, caller: &Arc<Caller>) -> Cow<'_, Viewer> {
+        let viewer = self.viewer.get_or_init(|| Viewer::of(caller, self.face()));
+        viewer.for_request_of(caller)
+    }
+
+    /// What its subscriptions are worth to it, in a request of this viewer.
+    pub(crate) fn terms(&self, who: &Viewer) -> Terms {
+        Terms::Attempt(self.face(), who.clone())
     }
 
     /// Remembers the level that the client asked for (an index into the protocol's eight levels).

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Shared;
+use super::caller::Caller;
 use super::endpoint::{Endpoint, catalog};
 use super::fault::{Fault, LIMIT_REACHED, shown};
 use super::sessions::Session;
@@ -291,16 +292,15 @@ impl Inbox {
 pub(crate) enum Terms {
     /// It gets what the server answers, whatever that server has declared (legacy era). Servers that serve each client on a
     /// connection of its own are asked on that one.
-    Attempt(ClientFace),
+    Attempt(ClientFace, Viewer),
     /// What is acknowledged is kept, so the server must have said that it can (modern era).
     Promise(Viewer),
 }
 
 impl Terms {
-    fn viewer(&self) -> Viewer {
+    fn viewer(&self) -> &Viewer {
         match self {
-            Self::Attempt(face) => Viewer::of(face.clone()),
-            Self::Promise(who) => who.clone(),
+            Self::Attempt(_, who) | Self::Promise(who) => who,
         }
     }
 }
@@ -318,7 +318,12 @@ pub(crate) struct Subscriber {
 
 /// Takes up what a session was subscribed to before a restart of Mainstay, once. Nobody knows what changed meanwhile, so
 /// all of it may have.
-pub(crate) fn revive(shared: &Arc<Shared>, endpoint: &Endpoint, session: &Arc<Session>) {
+pub(crate) fn revive(
+    shared: &Arc<Shared>,
+    caller: &Arc<Caller>,
+    endpoint: &Endpoint,
+    session: &Arc<Session>,
+) {
     if session.subscriber.revived.load(Ordering::Relaxed)
         || session.subscriber.revived.swap(true, Ordering::Relaxed)
     {
@@ -328,6 +333,7 @@ pub(crate) fn revive(shared: &Arc<Shared>, endpoint: &Endpoint, session: &Arc<Se
     if uris.is_empty() {
         return;
     }
+    let terms = session.terms(&session.viewer(caller));
     let (session, endpoint) = (Arc::downgrade(session), endpoint.clone());
     let (weak, ending) = (Arc::downgrade(shared), shared.ending.clone());
     let reviving = async move {
@@ -337,7 +343,7 @@ pub(crate) fn revive(shared: &Arc<Shared>, endpoint: &Endpoint, session: &Arc<Se
         let uris: Vec<&str> = uris.iter().map(|uri| &**uri).collect();
         let words = session
             .subscriber
-            .add(&shared, &endpoint, &uris, &Terms::Attempt(session.face()))
+            .add(&shared, &endpoint, &uris, &terms)
             .await;
         for (uri, word) in uris.into_iter().zip(words) {
             match word {
@@ -390,10 +396,10 @@ impl Subscriber {
         if !endpoint.may_subscribe(shared) {
             return Err(Fault::no_method(method::SUBSCRIBE));
         }
-        let (server, upstream) = endpoint.resource(shared, &terms.viewer(), uri)?;
+        let (server, upstream) = endpoint.resource(shared, terms.viewer(), uri)?;
         let greeting = &catalog(shared, &server).await?.greeting;
         let offered = match terms {
-            Terms::Attempt(_) => greeting.may_subscribe(),
+            Terms::Attempt(..) => greeting.may_subscribe(),
             Terms::Promise(_) => greeting.can_subscribe(),
         };
         if !offered {
@@ -404,13 +410,13 @@ impl Subscriber {
             .with(json!({ "uri": shown(uri) })));
         }
         let (key, server) = match terms {
-            Terms::Attempt(face) if server.is_per_client() => {
+            Terms::Attempt(face, _) if server.is_per_client() => {
                 let own = server.for_client(face).await;
                 let own = own.map_err(|error| Fault::from(&error))?;
                 let client = face.client.as_deref().unwrap_or_default();
                 (format!("{}\n{client}", server.name()), own)
             }
-            Terms::Attempt(_) | Terms::Promise(_) => (server.name().to_owned(), server),
+            Terms::Attempt(..) | Terms::Promise(_) => (server.name().to_owned(), server),
         };
         let uri: Arc<str> = uri.into();
         let watcher = Watcher {

@@ -5,6 +5,7 @@
 //! servers, and asked for when nobody knows it yet: beside the client's requests, once for all clients of a kind, and never
 //! by starting a server that is not running. Clients that declare nothing share one snapshot, at no cost.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::caller::Caller;
 use super::discovery::index::Index;
 
 /// Merged views that are kept. Clients of one kind share one; beyond it the one that was not used for longest is made anew
@@ -36,30 +38,58 @@ pub(crate) struct Viewer {
     audience: Audience,
     /// What to open a connection with. None: there is none to open.
     face: Option<Arc<ClientFace>>,
+    /// Whose request it is.
+    caller: Arc<Caller>,
 }
 
 impl Viewer {
-    pub(crate) fn of(face: ClientFace) -> Self {
+    /// A client with this face, which has its principal from the caller.
+    pub(crate) fn of(caller: &Arc<Caller>, mut face: ClientFace) -> Self {
+        face.principal.clone_from(&caller.principal);
         let audience = Audience::of(&face);
-        let face = (!audience.is_plain()).then(|| Arc::new(face));
-        Self { audience, face }
-    }
-
-    /// The client of a modern request, by what the request says.
-    pub(crate) fn of_request(message: &Message) -> Self {
-        match message.member(&meta::in_params(meta::CLIENT_CAPABILITIES)) {
-            None | Some("{}") => Self::plain(),
-            Some(_) => Self::of(face_of(message)),
+        let has_own = !audience.is_plain() || audience.has_principal();
+        Self {
+            face: has_own.then(|| Arc::new(face)),
+            audience,
+            caller: Arc::clone(caller),
         }
     }
 
-    /// A client of the modern era that declares nothing. Costs nothing to make.
+    /// The client of a modern request, by what the request says.
+    pub(crate) fn of_request(caller: &Arc<Caller>, message: &Message) -> Self {
+        match message.member(&meta::in_params(meta::CLIENT_CAPABILITIES)) {
+            None | Some("{}") if caller.principal.is_none() => Self {
+                caller: Arc::clone(caller),
+                ..Self::plain()
+            },
+            None | Some(_) => Self::of(caller, face_of(caller, message)),
+        }
+    }
+
+    /// Whose request it is.
+    pub(crate) fn caller(&self) -> &Arc<Caller> {
+        &self.caller
+    }
+
+    /// The same client, in a request of this caller: the same principal, who may have been identified anew meanwhile.
+    pub(crate) fn for_request_of(&self, caller: &Arc<Caller>) -> Cow<'_, Self> {
+        if Arc::ptr_eq(&self.caller, caller) {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self {
+            caller: Arc::clone(caller),
+            ..self.clone()
+        })
+    }
+
+    /// A client of the modern era that declares nothing, of nobody in particular. Costs nothing to make.
     pub(crate) fn plain() -> Self {
         static PLAIN: LazyLock<Viewer> = LazyLock::new(|| {
-            Viewer::of(ClientFace {
+            let face = ClientFace {
                 era: Some(Era::Modern),
                 ..ClientFace::default()
-            })
+            };
+            Viewer::of(&Caller::local(), face)
         });
         PLAIN.clone()
     }
@@ -79,7 +109,7 @@ impl Viewer {
 }
 
 /// What a modern request declares about its client.
-pub(crate) fn face_of(message: &Message) -> ClientFace {
+pub(crate) fn face_of(caller: &Caller, message: &Message) -> ClientFace {
     ClientFace {
         capabilities: message
             .member(&meta::in_params(meta::CLIENT_CAPABILITIES))
@@ -89,6 +119,7 @@ pub(crate) fn face_of(message: &Message) -> ClientFace {
             .member(&meta::in_params(meta::CLIENT_INFO))
             .map(Into::into),
         client: None,
+        principal: caller.principal.clone(),
         era: Some(Era::Modern),
     }
 }

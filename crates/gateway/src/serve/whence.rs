@@ -6,6 +6,7 @@ use http::HeaderMap;
 use mainstay::{Origin, TraceContext};
 use mainstay_wire::{Message, meta};
 
+use super::caller::Caller;
 use super::endpoint::Endpoint;
 
 /// The headers of W3C Trace Context have the names of the `_meta` keys.
@@ -16,6 +17,7 @@ const STATE: &str = meta::TRACE[1];
 /// of the trace counts more than what the HTTP request says, because it is the nearer one.
 pub(crate) fn origin(
     endpoint: &Endpoint,
+    caller: &Caller,
     client_info: Option<&str>,
     message: &Message,
     headers: &HeaderMap,
@@ -27,6 +29,7 @@ pub(crate) fn origin(
     };
     let mut origin = Origin::new(door);
     origin.client = client_info.and_then(Origin::client_name);
+    origin.principal = caller.principal.clone();
     origin.trace = in_message(message).or_else(|| in_headers(headers));
     #[cfg(feature = "otlp")]
     crate::telemetry::otlp::span(&mut origin);

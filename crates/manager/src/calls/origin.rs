@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::NAME_CHARS_MAX;
+use crate::principal::Principal;
 
 /// Bytes of `tracestate` that are taken on at most, as the specification has it.
 const STATE_BYTES_MAX: usize = 512;
@@ -15,6 +16,8 @@ const STATE_ENTRIES_MAX: usize = 32;
 pub struct Origin {
     /// Who calls, as `name/version`; see [`Origin::client_name`].
     pub client: Option<Arc<str>>,
+    /// On whose behalf. For operators: no other principal may see it.
+    pub principal: Option<Principal>,
     /// Through which door: the path of an endpoint (`/mcp`), `admin`, `library`; `gateway` for what the gateway asks of itself.
     pub endpoint: Arc<str>,
     /// The trace that the call is part of.
@@ -31,6 +34,7 @@ impl Origin {
     pub fn new(endpoint: impl Into<Arc<str>>) -> Self {
         Self {
             client: None,
+            principal: None,
             endpoint: endpoint.into(),
             trace: None,
             onward: None,

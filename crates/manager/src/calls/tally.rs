@@ -162,6 +162,7 @@ impl<'a> Tally<'a> {
             tool: names.own,
             exposed: names.exposed,
             client: origin.and_then(|origin| origin.client.clone()),
+            principal: self.options.on_behalf_of().cloned(),
             endpoint: origin.map_or_else(
                 || self.slot.events.library(),
                 |origin| Arc::clone(&origin.endpoint),

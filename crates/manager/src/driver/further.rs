@@ -168,10 +168,13 @@ impl Driver {
             info: who.info,
         };
         ledger.enter(key.clone(), id);
-        let wishes = who.wishes.unwrap_or_else(|| match key.client {
-            Some(_) => Arc::new(shared.wishes.blank()),
-            None => Wishes::beside(&shared.wishes),
-        });
+        let wishes = match &key.principal {
+            Some(principal) => shared.family.wishes_of(principal, &shared.wishes),
+            None => who.wishes.unwrap_or_else(|| match key.client {
+                Some(_) => Arc::new(shared.wishes.blank()),
+                None => Wishes::beside(&shared.wishes),
+            }),
+        };
         let blank = Lifecycle::new(0, Start::Disabled).status(now);
         let slot = Arc::new(shared.further(id, beside, wishes, blank));
         let config = slot.config.load_full();
@@ -181,8 +184,10 @@ impl Driver {
         });
         let held = Hold::take(&place);
         self.slots.insert(id, Arc::clone(&slot));
-        // The level may have changed while nobody knew of this connection.
-        slot.wishes.follow(&shared.wishes);
+        // The level may have changed while nobody knew of this connection. What others want to hear is no principal's affair.
+        if key.principal.is_none() {
+            slot.wishes.follow(&shared.wishes);
+        }
         let look = now + config.connections.idle_ms;
         self.further.looks.insert((look, id));
         let mut policy = settings::policy(&config);
@@ -388,6 +393,7 @@ fn kept_key(capabilities: &str) -> Option<Key> {
     });
     let declared = declared.ok().filter(|declared| declared.useful)?;
     Some(Key {
+        principal: None,
         client: None,
         capabilities: declared.text,
         era: None,

@@ -25,6 +25,7 @@ fn record(at_unix_ms: u64, server: &str, tool: &str) -> Arc<CallRecord> {
         tool: Some(tool.into()),
         exposed: None,
         client: None,
+        principal: None,
         endpoint: "/mcp".into(),
         outcome: Outcome::Answered,
         cause: None,

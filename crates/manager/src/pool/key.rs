@@ -1,10 +1,11 @@
 //! What tells one connection of a server from another: what callers declare, in one form whatever way they wrote it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use mainstay_wire::raw;
 use mainstay_wire::revision::Era;
 
+use crate::principal::Principal;
 use crate::request::ClientFace;
 
 /// Capabilities longer than this are refused: a server would have to read them with every greeting.
@@ -16,9 +17,14 @@ const DEPTH_MAX: usize = 128;
 /// Capabilities that mean something to a server even when nothing more is said about them.
 const USEFUL_WHEN_EMPTY: [&str; 4] = ["elicitation", "roots", "sampling", "tasks"];
 
-/// Which connection of a server. A struct, because what separates callers will grow by their credentials.
+/// What a caller declares that declares nothing, in the one form.
+pub(crate) static NOTHING_DECLARED: LazyLock<Arc<str>> = LazyLock::new(|| "{}".into());
+
+/// Which connection of a server. A struct and never one text: no two keys can be taken for each other (F255).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
+    /// The one principal that it serves, with credentials of its own; `None`: nobody in particular.
+    pub(crate) principal: Option<Principal>,
     /// The one client that it serves; `None`: every caller that declares these capabilities.
     pub(crate) client: Option<Arc<str>>,
     /// The capabilities object that it declares, in one form.
@@ -33,6 +39,7 @@ impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // What names a client may be all that it takes to speak as that client (law 31).
         f.debug_struct("Key")
+            .field("principal", &self.principal)
             .field("client", &self.client.as_ref().map(|_| "…"))
             .field("capabilities", &self.capabilities)
             .field("era", &self.era)
@@ -42,6 +49,11 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
+    /// Whether what it is told is its own affair: it serves one client or one principal, not all that are alike.
+    pub(crate) fn is_own(&self) -> bool {
+        self.client.is_some() || self.principal.is_some()
+    }
+
     /// The same with another lane.
     pub(crate) fn at(&self, lane: usize) -> Self {
         Self {
@@ -176,6 +188,7 @@ mod tests {
     #[test]
     fn law_31_a_key_does_not_show_whose_it_is() {
         let key = Key {
+            principal: None,
             client: Some("secret".into()),
             capabilities: "{}".into(),
             era: None,

@@ -109,6 +109,7 @@ mod tests {
 
     fn key(client: &str) -> Key {
         Key {
+            principal: None,
             client: Some(client.into()),
             capabilities: "{}".into(),
             era: None,

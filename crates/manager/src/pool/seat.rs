@@ -218,7 +218,9 @@ async fn connection(
         return Err(CallError::Refused(Refusal::Disabled { server }));
     }
     let state = slot.view.borrow().status.state;
-    if matches!(state, StateWord::Parked | StateWord::Disabled) {
+    // A principal has an account of its own: what parked the server for others need not concern it.
+    let parked = state == StateWord::Parked && key.principal.is_none();
+    if parked || state == StateWord::Disabled {
         // Whatever parked the server would park this one too: its caller is told what every other is, and at most this
         // one attempt follows.
         era_of(shared, options).await?;

@@ -19,7 +19,7 @@ fn face(capabilities: &str, client: Option<&str>) -> ClientFace {
         capabilities: capabilities.into(),
         info: client.map(|name| json!({"name": name, "version": "1"}).to_string().into()),
         client: client.map(Arc::from),
-        era: None,
+        ..ClientFace::default()
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::conversation::{Answered, Conversation, Listener, Turn};
 use super::inputs::{self, Kind};
-use super::park::{self, Held, Parking, Seat, Ticket, Waiting};
+use super::park::{self, Bound, Held, Parking, Seat, Ticket, Waiting};
 use super::rounds::endless;
 use super::voice::{Progress, Voice};
 use super::{HEAR_MAX, capability, era_of};
@@ -120,7 +120,7 @@ impl Attendance {
                 let state = raw::string(state)
                     .ok_or_else(|| Fault::params("`params.requestState` must be a string"))?;
                 let sealer = &self.shared.sealer;
-                let ticket = park::ticket(sealer, &state, &self.request.at, message)?;
+                let ticket = park::ticket(sealer, &state, self.bound())?;
                 self.resume(routed, ticket, answers).await
             }
         }
@@ -236,6 +236,15 @@ impl Attendance {
         self.park(seat, Waiting::Visits(entries.clone()), questions, &entries)
     }
 
+    /// What a later request must have in common with this one.
+    fn bound(&self) -> Bound<'_> {
+        Bound {
+            at: &self.request.at,
+            request: &self.request.message,
+            principal: self.caller.who.principal.as_ref(),
+        }
+    }
+
     /// Parks what waits for the client, and asks it.
     fn park(
         &self,
@@ -258,8 +267,7 @@ impl Attendance {
         let held = Held { seat, waiting };
         let parking = Parking {
             questions,
-            at: &self.request.at,
-            request: &self.request.message,
+            bound: self.bound(),
             capabilities: &self.caller.face.capabilities,
         };
         let state = park::park(&self.shared, held, parking)?;

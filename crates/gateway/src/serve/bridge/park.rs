@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mainstay::Principal;
 use mainstay_wire::Message;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -20,9 +21,6 @@ use crate::serve::Shared;
 use crate::serve::fault::Fault;
 use crate::serve::seal::{Purpose, Sealer};
 
-/// What a request must have in common with the one that was parked. There are no users yet, so there is one principal.
-const PRINCIPAL: &str = "";
-
 /// What `requestState` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
@@ -32,7 +30,8 @@ struct State {
     at: String,
     /// The fingerprint of method and parameters.
     asks: String,
-    principal: String,
+    /// Whose call it is; `None`: nobody's in particular.
+    principal: Option<String>,
     until_unix_ms: u64,
     round: u32,
     /// Makes every state another one.
@@ -56,34 +55,38 @@ pub(crate) fn is_ours(sealer: &Sealer, state: &str) -> bool {
 ///
 /// # Errors
 /// What is wrong with it, for the client.
-pub(crate) fn ticket(
-    sealer: &Sealer,
-    state: &str,
-    at: &str,
-    request: &Message,
-) -> Result<Ticket, Fault> {
-    ticket_at(sealer, state, at, request, now_ms())
+pub(crate) fn ticket(sealer: &Sealer, state: &str, bound: Bound<'_>) -> Result<Ticket, Fault> {
+    ticket_at(sealer, state, bound, now_ms())
 }
 
-fn ticket_at(
-    sealer: &Sealer,
-    state: &str,
-    at: &str,
-    request: &Message,
-    now_ms: u64,
-) -> Result<Ticket, Fault> {
+/// What a request must have in common with the one that was parked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound<'p> {
+    /// The endpoint: a server's name, or nothing for the aggregate.
+    pub(crate) at: &'p str,
+    /// The request as the client sent it.
+    pub(crate) request: &'p Message,
+    /// Whose request it is; `None`: nobody's in particular.
+    pub(crate) principal: Option<&'p Principal>,
+}
+
+fn ticket_at(sealer: &Sealer, state: &str, bound: Bound<'_>, now_ms: u64) -> Result<Ticket, Fault> {
+    let Bound {
+        at,
+        request,
+        principal,
+    } = bound;
     let wrong = |what: &str| Fault::params(format!("`params.requestState` {what}"));
+    // Somebody else's is told nothing else than one that never was.
     let state: State = sealer
         .unseal(Purpose::RequestState, state)
         .and_then(|payload| serde_json::from_slice(&payload).ok())
+        .filter(|state: &State| state.principal.as_deref() == principal.map(Principal::name))
         .ok_or_else(|| {
             wrong("is none that was handed out here; start the call again without it")
         })?;
     if state.at != at {
         return Err(wrong("belongs to another endpoint"));
-    }
-    if state.principal != PRINCIPAL {
-        return Err(wrong("belongs to somebody else"));
     }
     if state.asks != digest::of_request(request) {
         return Err(wrong(
@@ -137,8 +140,8 @@ struct Entry {
     round: u32,
     random: u128,
     questions: Arc<[(String, Kind)]>,
-    /// Where it was parked and what its client declared: calls with the same may be in each other's way.
-    kin: Box<str>,
+    /// Where it was parked, whose it is, and what its client declared: calls with the same may be in each other's way.
+    kin: (Box<str>, Option<Principal>, Box<str>),
     since: Instant,
     /// None while a request of the client attends to the call.
     claim: Option<Claim>,
@@ -242,7 +245,7 @@ impl Seat {
             round: 0,
             random,
             questions: Arc::new([]),
-            kin: Box::default(),
+            kin: Default::default(),
             since: Instant::now(),
             claim: None,
         };
@@ -259,10 +262,7 @@ impl Seat {
 /// What a parked call is found by, and what it asks.
 pub(crate) struct Parking<'p> {
     pub(crate) questions: Vec<(String, Kind)>,
-    /// The endpoint: a server's name, or nothing for the aggregate.
-    pub(crate) at: &'p str,
-    /// The request as the client sent it.
-    pub(crate) request: &'p Message,
+    pub(crate) bound: Bound<'p>,
     /// What the client declared.
     pub(crate) capabilities: &'p str,
 }
@@ -278,17 +278,21 @@ pub(crate) fn park(
 ) -> Result<String, Fault> {
     let Parking {
         questions,
-        at,
-        request,
+        bound,
         capabilities,
     } = parking;
+    let Bound {
+        at,
+        request,
+        principal,
+    } = bound;
     let expiry = held.seat.parked.expiry;
     held.seat.round += 1;
     let state = State {
         call: held.seat.call,
         at: at.to_owned(),
         asks: digest::of_request(request),
-        principal: PRINCIPAL.to_owned(),
+        principal: principal.map(|whose| whose.name().to_owned()),
         until_unix_ms: now_ms()
             .saturating_add(u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX)),
         round: held.seat.round,
@@ -305,7 +309,7 @@ pub(crate) fn park(
             round: state.round,
             random: state.random,
             questions: questions.into(),
-            kin: format!("{at}\0{capabilities}").into(),
+            kin: (at.into(), principal.cloned(), capabilities.into()),
             since: Instant::now(),
             claim: Some(claim),
         };
@@ -436,7 +440,7 @@ mod tests {
             call: u128::MAX,
             at: "s".to_owned(),
             asks: digest::of_request(&request("t")),
-            principal: PRINCIPAL.to_owned(),
+            principal: None,
             until_unix_ms: 1_000,
             round: 1,
             random: 5,
@@ -449,12 +453,18 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_a_state_counts() {
+    fn f256_every_part_of_a_state_counts() {
         let sealer = Sealer::ephemeral().unwrap();
         let good = sealed(&sealer, &state());
-        let read = |text: &str, at: &str, name: &str, now_ms| {
-            ticket_at(&sealer, text, at, &request(name), now_ms)
+        let read_as = |principal: Option<&Principal>, text: &str, at: &str, name: &str, now_ms| {
+            let bound = Bound {
+                at,
+                request: &request(name),
+                principal,
+            };
+            ticket_at(&sealer, text, bound, now_ms)
         };
+        let read = |text: &str, at: &str, name: &str, now_ms| read_as(None, text, at, name, now_ms);
         let ticket = read(&good, "s", "t", 999).unwrap();
         assert_eq!(
             ticket,
@@ -472,14 +482,20 @@ mod tests {
         refused(read(&good, "other", "t", 999), "another endpoint");
         refused(read(&good, "s", "u", 999), "another request");
         refused(read(&good, "s", "t", 1_000), "expired");
-        let other = State {
-            principal: "ann".to_owned(),
+        let (ann, bob) = (Principal::new("ann"), Principal::new("bob"));
+        let of_ann = State {
+            principal: Some("ann".to_owned()),
             ..state()
         };
-        refused(
-            read(&sealed(&sealer, &other), "s", "t", 999),
-            "somebody else",
+        let of_ann = sealed(&sealer, &of_ann);
+        let unknown = "none that was handed out here";
+        assert_eq!(
+            read_as(ann.as_ref(), &of_ann, "s", "t", 999).unwrap(),
+            ticket
         );
+        refused(read_as(bob.as_ref(), &of_ann, "s", "t", 999), unknown);
+        refused(read(&of_ann, "s", "t", 999), unknown);
+        refused(read_as(bob.as_ref(), &good, "s", "t", 999), unknown);
         // Forged: other bytes, other keys, other purposes, no seal at all.
         let foreign = sealed(&Sealer::ephemeral().unwrap(), &state());
         let payload = serde_json::to_vec(&state()).unwrap();

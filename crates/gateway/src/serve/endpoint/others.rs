@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{Endpoint, Routed};
 use crate::serve::Shared;
 use crate::serve::fault::{Fault, shown};
+use crate::serve::view::Viewer;
 
 /// Tasks whose server is remembered. Beyond it the oldest is forgotten.
 const TASKS_MAX: usize = 10_000;
@@ -90,7 +91,12 @@ pub(crate) struct Issuer {
 
 impl Issuer {
     /// `None` where no task can come of it, or nobody has to remember it.
-    pub(crate) fn of(shared: &Arc<Shared>, endpoint: &Endpoint, routed: &Routed) -> Option<Self> {
+    pub(crate) fn of(
+        shared: &Arc<Shared>,
+        endpoint: &Endpoint,
+        _who: &Viewer,
+        routed: &Routed,
+    ) -> Option<Self> {
         match endpoint {
             Endpoint::Server(_) => return None,
             Endpoint::All | Endpoint::Profile(_) => {}

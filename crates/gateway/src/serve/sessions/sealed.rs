@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mainstay::Principal;
 use mainstay_wire::Revision;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -20,6 +21,8 @@ pub(super) struct Sealed {
     key: String,
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     server: Option<Box<str>>,
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    principal: Option<Box<str>>,
     #[serde(rename = "r")]
     revision: String,
     #[serde(rename = "t")]
@@ -50,6 +53,7 @@ pub(super) fn write(
     let mut state = Sealed {
         key: id.to_string(),
         server: opening.server.clone(),
+        principal: opening.principal.as_ref().map(|whose| whose.name().into()),
         revision: opening.revision.to_string(),
         opened_at_unix_ms,
         capabilities: raw(&opening.client_capabilities),
@@ -100,7 +104,13 @@ impl Sealed {
                 self.info.as_deref().map(text),
             )
         };
+        let principal = match self.principal.as_deref() {
+            None => None,
+            // A name that is none belongs to nobody, which is not the same as to nobody in particular.
+            Some(name) => Some(Principal::new(name)?),
+        };
         Some(Opening {
+            principal,
             server: self.server.clone(),
             revision: Revision::parse(&self.revision)?,
             client_info,

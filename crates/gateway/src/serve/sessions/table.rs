@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use mainstay::Principal;
 use mainstay_wire::Revision;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -57,6 +58,21 @@ pub(crate) struct Sessions {
     epoch: Instant,
     durable: Option<Durable>,
     replay: Arc<replay::Common>,
+}
+
+/// Where a session is looked for, and by whom: both are part of what it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct At<'a> {
+    /// The endpoint: a server's name, or none for the aggregate.
+    pub(crate) server: Option<&'a str>,
+    /// Whoever looks; `None`: nobody in particular.
+    pub(crate) principal: Option<&'a Principal>,
+}
+
+impl At<'_> {
+    fn is_of(self, opening: &Opening) -> bool {
+        opening.server.as_deref() == self.server && opening.principal.as_ref() == self.principal
+    }
 }
 
 /// What a new entry of the table is made of.
@@ -194,17 +210,13 @@ impl Sessions {
         }
     }
 
-    /// The session of an id as a client wrote it, at the endpoint of `server`; finding it counts as use. One that was opened
+    /// The session of an id as a client wrote it, where and whose it is; finding it counts as use. One that was opened
     /// before a restart, or that had to make room, is revived if its client did not end it and it was not idle for too
     /// long. `None` if there is no such session here.
     ///
     /// # Errors
     /// As [`Sessions::open`], for a session that could be revived if there were room.
-    pub(crate) fn find(
-        &self,
-        text: &[u8],
-        server: Option<&str>,
-    ) -> Result<Option<Arc<Session>>, NoSession> {
+    pub(crate) fn find(&self, text: &[u8], at: At<'_>) -> Result<Option<Arc<Session>>, NoSession> {
         let Some(id) = text.get(..ID_DIGITS).and_then(SessionId::parse) else {
             return Ok(None);
         };
@@ -213,10 +225,10 @@ impl Sessions {
         let found = match there {
             // The sealed part is as much of the id as the key.
             Some(session) => Some(session).filter(|session| session.text.as_bytes() == text),
-            None => self.revive(now_ms, id, text, server)?,
+            None => self.revive(now_ms, id, text, at)?,
         };
-        // A session belongs to the endpoint that opened it.
-        let found = found.filter(|session| session.opening.server.as_deref() == server);
+        // A session belongs to whoever opened it, at the endpoint where it was opened.
+        let found = found.filter(|session| at.is_of(&session.opening));
         if let Some(session) = &found {
             session.touch(now_ms);
         }
@@ -228,7 +240,7 @@ impl Sessions {
         now_ms: u64,
         id: SessionId,
         text: &[u8],
-        server: Option<&str>,
+        at: At<'_>,
     ) -> Result<Option<Arc<Session>>, NoSession> {
         let Some(durable) = &self.durable else {
             return Ok(None);
@@ -246,7 +258,8 @@ impl Sessions {
         else {
             return Ok(None);
         };
-        if opening.server.as_deref() != server {
+        // Before anything is made of it: somebody else's session is not even woken (F256).
+        if !at.is_of(&opening) {
             return Ok(None);
         }
         self.make_room(now_ms)?;

@@ -3,6 +3,13 @@
 use super::*;
 use crate::serve::seal::Sealer;
 
+fn at(server: Option<&str>) -> At<'_> {
+    At {
+        server,
+        principal: None,
+    }
+}
+
 fn opening() -> Opening {
     Opening::plain(None, Revision::V2025_11_25)
 }
@@ -13,7 +20,9 @@ fn open(sessions: &Sessions, now_ms: u64) -> Result<Arc<Session>, NoSession> {
 
 fn find(sessions: &Sessions, session: &Session) -> Option<Arc<Session>> {
     let server = session.opening.server.as_deref();
-    sessions.find(session.text().as_bytes(), server).unwrap()
+    sessions
+        .find(session.text().as_bytes(), at(server))
+        .unwrap()
 }
 
 #[tokio::test]
@@ -34,10 +43,10 @@ async fn ids_are_read_as_they_were_written_and_nothing_else_is_an_id() {
         &"g".repeat(32),
         "\u{e4}".repeat(16).as_str(),
     ] {
-        let found = sessions.find(wrong.as_bytes(), None).unwrap();
+        let found = sessions.find(wrong.as_bytes(), at(None)).unwrap();
         assert!(found.is_none(), "{wrong}");
     }
-    let elsewhere = sessions.find(text.as_bytes(), Some("one")).unwrap();
+    let elsewhere = sessions.find(text.as_bytes(), at(Some("one"))).unwrap();
     assert!(elsewhere.is_none(), "a session belongs to its endpoint");
 }
 
@@ -141,7 +150,7 @@ fn law_22_a_session_survives_a_restart_with_all_that_the_client_said() {
 
         let after = process(dir.path());
         assert_eq!(after.count(), 0);
-        let found = |server: Option<&str>| after.find(text.as_bytes(), server).unwrap();
+        let found = |server: Option<&str>| after.find(text.as_bytes(), at(server)).unwrap();
         assert!(found(Some("other")).is_none(), "another endpoint");
         let session = found(server).expect("it goes on");
         assert_eq!(after.count(), 1);
@@ -153,6 +162,48 @@ fn law_22_a_session_survives_a_restart_with_all_that_the_client_said() {
         assert_eq!(session.subscriptions(), ["file:///b".into()]);
         let again = found(server).unwrap();
         assert!(Arc::ptr_eq(&session, &again), "revived once");
+    }
+}
+
+#[test]
+fn f256_a_session_is_unknown_to_everybody_but_its_owner_also_after_a_restart() {
+    let (ann, bob) = (Principal::new("ann"), Principal::new("bob"));
+    let everybody = [None, ann.as_ref(), bob.as_ref()];
+    let long = format!(r#"{{"experimental":{{"long":"{}"}}}}"#, "l".repeat(5_000));
+    for capabilities in ["{}", &long] {
+        for owner in everybody {
+            let dir = tempfile::tempdir().unwrap();
+            let before = process(dir.path());
+            let opening = Opening {
+                principal: owner.cloned(),
+                ..declared(None, capabilities)
+            };
+            let session = before.open(opening, Told::default()).unwrap();
+            let text = session.text().to_owned();
+            let found = |sessions: &Sessions, principal| {
+                let at = At {
+                    server: None,
+                    principal,
+                };
+                sessions.find(text.as_bytes(), at).unwrap()
+            };
+            let whose = || everybody.into_iter().filter(|one| *one != owner);
+            for other in whose() {
+                assert!(found(&before, other).is_none(), "{owner:?} {other:?}");
+            }
+            assert!(found(&before, owner).is_some());
+            before.flush();
+            drop((session, before));
+
+            let after = process(dir.path());
+            for other in whose() {
+                assert!(found(&after, other).is_none(), "{owner:?} {other:?}");
+            }
+            assert_eq!(after.count(), 0, "not even woken");
+            let session = found(&after, owner).expect("it goes on");
+            assert_eq!(session.opening.principal.as_ref(), owner);
+            assert_eq!(session.face().principal.as_ref(), owner);
+        }
     }
 }
 
@@ -187,7 +238,7 @@ fn a_session_that_was_idle_for_too_long_stays_ended_and_one_that_was_seen_lately
     );
     std::fs::write(dir.path().join("sessions.json"), body).unwrap();
     let sessions = process(dir.path());
-    let found = |text: &str| sessions.find(text.as_bytes(), None).unwrap().is_some();
+    let found = |text: &str| sessions.find(text.as_bytes(), at(None)).unwrap().is_some();
     assert!(!found(&forgotten));
     assert!(found(&seen));
     sessions.flush();
@@ -204,7 +255,7 @@ fn no_part_of_a_sealed_id_can_be_changed_or_exchanged() {
     let (one, two) = (one.text().to_owned(), two.text().to_owned());
     let after = process(dir.path());
     for sessions in [&before, &after] {
-        let found = |text: &str| sessions.find(text.as_bytes(), None).unwrap().is_some();
+        let found = |text: &str| sessions.find(text.as_bytes(), at(None)).unwrap().is_some();
         assert!(!found(&one[..32]), "the key alone");
         assert!(!found(&format!("{}{}", &one[..32], &two[32..])));
         assert!(!found(&format!("{one}A")));
@@ -214,7 +265,7 @@ fn no_part_of_a_sealed_id_can_be_changed_or_exchanged() {
     }
     let stranger = tempfile::tempdir().unwrap();
     let stranger = process(stranger.path());
-    assert!(stranger.find(two.as_bytes(), None).unwrap().is_none());
+    assert!(stranger.find(two.as_bytes(), at(None)).unwrap().is_none());
 }
 
 #[test]
@@ -254,7 +305,10 @@ fn what_had_to_make_room_comes_back_when_there_is_room_again() {
     let second = open(&sessions, table::EVICT_IDLE_MS).unwrap();
     let call = second.begin(&Id::number(1));
     let text = first.text().as_bytes();
-    assert!(matches!(sessions.find(text, None), Err(NoSession::Full(1))));
+    assert!(matches!(
+        sessions.find(text, at(None)),
+        Err(NoSession::Full(1))
+    ));
     drop(call);
     assert!(sessions.close(second.id));
     assert!(find(&sessions, &first).is_some());
