@@ -345,6 +345,12 @@ impl Stop {
         Self::new(exit, "")
     }
 
+    /// The same with another way to end.
+    pub(crate) fn with_exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
     /// Adds what a human can do.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -483,6 +483,12 @@ impl ServerHandle {
         self.place().slot.config.load().scope == Scope::Session
     }
 
+    /// Whether each principal has a connection and credentials of its own (`scope: "user"`).
+    #[must_use]
+    pub fn is_per_user(&self) -> bool {
+        self.place().slot.config.load().scope == Scope::User
+    }
+
     /// What the server says unasked, from now on: changed resources and log messages, in the order in which they came
     /// (F174). Bounded: changes of one resource that were not taken yet are one (F173), and a listener that is too slow is
     /// told how much it missed. A stream of its own for everyone who asks.

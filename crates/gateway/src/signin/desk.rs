@@ -13,6 +13,7 @@ use mainstay::auth::{LoginState, SignInError, SignInState, SignInStatus, SignIns
 use mainstay::{Manager, Principal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -228,6 +229,8 @@ struct Inner {
     /// Where browsers come back to: an origin of ours. `None`: nobody listens, so each sign-in has a listener of its own.
     origin: Option<Box<str>>,
     logins: Mutex<Logins>,
+    /// Counts the sign-ins that have ended.
+    ended: watch::Sender<u64>,
     tasks: TaskTracker,
     ending: CancellationToken,
 }
@@ -300,6 +303,7 @@ impl Desk {
             office: manager.sign_ins(),
             origin,
             logins: Mutex::default(),
+            ended: watch::Sender::default(),
             tasks,
             ending,
         }))
@@ -308,6 +312,11 @@ impl Desk {
     /// Where this gateway is found by browsers.
     pub(crate) fn origin(&self) -> Option<&str> {
         self.0.origin.as_deref()
+    }
+
+    /// Changes whenever a sign-in of this desk has ended.
+    pub(crate) fn ended(&self) -> watch::Receiver<u64> {
+        self.0.ended.subscribe()
     }
 
     /// What the library knows.
@@ -555,6 +564,7 @@ impl Desk {
             if let Some(login) = desk.logins().by_id.get_mut(&id) {
                 login.port = None;
             }
+            desk.0.ended.send_modify(|count| *count += 1);
             listening.cancel();
         });
     }

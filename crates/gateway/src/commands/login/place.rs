@@ -225,10 +225,7 @@ async fn start(config: Config, state_dir: &Path) -> Result<Manager, Stop> {
 /// A refusal of the running Mainstay about a sign-in.
 fn as_login(stop: Stop) -> Stop {
     if stop.exit == Exit::Unexpected {
-        return Stop {
-            exit: Exit::LoginFailed,
-            ..stop
-        };
+        return stop.with_exit(Exit::LoginFailed);
     }
     stop
 }
