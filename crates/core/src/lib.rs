@@ -10,6 +10,7 @@
 //! * [`catalog`]: which names clients see, and whether a listing changed anything.
 //! * [`plan`]: what a config edit touches.
 //! * [`policy`], [`failure`], [`backoff`], [`budget`]: the numbers and rules behind those decisions.
+//! * [`token`]: when a token is shown, when its successor is fetched, and what ends a grant.
 //! * [`event`]: the one record from which log lines, journal, counters and status streams are made.
 //!
 //! It must not learn what bytes mean (that is the wire crate) nor how anything is done (that is the manager).
@@ -27,3 +28,4 @@ pub mod lifecycle;
 pub mod plan;
 pub mod policy;
 pub mod time;
+pub mod token;

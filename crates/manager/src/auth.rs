@@ -4,9 +4,16 @@
 //! what a server says when it refuses us. Which token goes out, when the next pair is fetched, and what ends a grant is
 //! decided here and in `mainstay_core::token`, never by an engine. Nothing here opens a browser or a port (law 11).
 
+#[cfg(feature = "oauth")]
+mod assertion;
 pub mod challenge;
+#[cfg(feature = "oauth")]
+mod endpoint;
 pub mod engine;
 pub mod grant;
+#[cfg(feature = "oauth")]
+mod http;
+pub(crate) mod store;
 
 pub use self::challenge::Challenge;
 pub use self::engine::{Ask, Engine, How, Login, Polled, SignInError, Step, TokenError};

@@ -338,7 +338,7 @@ pub(crate) fn replace(dir: &Path, path: &Path, format: &str, body: &[u8]) -> io:
     Ok(())
 }
 
-fn head(format: &str, body: &[u8]) -> String {
+pub(crate) fn head(format: &str, body: &[u8]) -> String {
     format!("{format} {}\n", hex(&Sha256::digest(body)))
 }
 
@@ -385,12 +385,12 @@ fn put_aside(path: &Path, server: &str, damage: &io::Error) {
     tracing::warn!(server, path = %path.display(), kept_as, %damage, "a stored catalog cannot be used and is ignored");
 }
 
-fn unfinished(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
+pub(crate) fn unfinished(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)
 }
 
 /// Reads the directory and removes what writers that were killed have left behind.
-fn sweep(dir: &Path) -> io::Result<()> {
+pub(crate) fn sweep(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let is_unfinished = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
@@ -407,7 +407,7 @@ fn sweep(dir: &Path) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn create_private(dir: &Path) -> io::Result<()> {
+pub(crate) fn create_private(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()
         .recursive(true)
@@ -416,7 +416,7 @@ fn create_private(dir: &Path) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn create_private(dir: &Path) -> io::Result<()> {
+pub(crate) fn create_private(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)
 }
 

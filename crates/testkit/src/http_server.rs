@@ -206,6 +206,14 @@ impl Front {
     }
 }
 
+/// Serves one request that somebody else accepted, as if it had come to the server itself.
+pub(crate) async fn serve_request(
+    server: &HttpServer,
+    request: hyper::Request<Body>,
+) -> io::Result<hyper::Response<Body>> {
+    service::serve(Arc::clone(&server.state), Arc::<Knife>::default(), request).await
+}
+
 /// Accepts until aborted; all connections end with it.
 async fn accept(listener: TcpListener, state: Arc<State>) {
     let mut connections = JoinSet::new();

@@ -3,6 +3,7 @@
 //! The fake servers and their scripts ship as `mainstay chaos`; everything else is test only.
 
 mod asks;
+pub mod authority;
 pub mod explorer;
 pub mod history;
 pub mod http_proxy;

@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(of(&[&long]), Some(Challenge::default()));
         let many = format!(
             "Bearer scope=\"{}\"",
-            (0..1_000).map(|n| format!("s{n} ")).collect::<String>()
+            (0..200).map(|n| format!("s{n} ")).collect::<String>()
         );
         assert_eq!(of(&[&many]).expect("a challenge").scopes.len(), SCOPES_MAX);
         for odd in [

@@ -131,6 +131,24 @@ pub enum ClientSource {
     Registered,
 }
 
+impl ClientSource {
+    /// A stable word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::MetadataDocument => "metadata-document",
+            Self::Registered => "registered",
+        }
+    }
+
+    pub(crate) fn of(word: &str) -> Option<Self> {
+        [Self::Configured, Self::MetadataDocument, Self::Registered]
+            .into_iter()
+            .find(|source| source.word() == word)
+    }
+}
+
 /// How a client proves itself at the token endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClientAuth {
@@ -142,6 +160,30 @@ pub enum ClientAuth {
     SecretPost,
     /// `private_key_jwt`: a signed assertion.
     PrivateKey,
+}
+
+impl ClientAuth {
+    /// The word of the OAuth registry.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::SecretBasic => "client_secret_basic",
+            Self::SecretPost => "client_secret_post",
+            Self::PrivateKey => "private_key_jwt",
+        }
+    }
+
+    pub(crate) fn of(word: &str) -> Option<Self> {
+        [
+            Self::None,
+            Self::SecretBasic,
+            Self::SecretPost,
+            Self::PrivateKey,
+        ]
+        .into_iter()
+        .find(|auth| auth.word() == word)
+    }
 }
 
 /// Who we are at an authorization server.
@@ -168,6 +210,8 @@ pub struct Grant {
     pub client: ClientIdentity,
     /// Where the next pair is fetched.
     pub token_endpoint: Box<str>,
+    /// How the resource was named to the issuer, where that is not the URL of the server.
+    pub resource_indicator: Option<Box<str>>,
     /// Where a grant can be revoked (RFC 7009), if the issuer says.
     pub revocation_endpoint: Option<Box<str>>,
     /// The scopes that were asked for, ever: a step-up asks for these and more.

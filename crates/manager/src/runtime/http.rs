@@ -23,7 +23,7 @@ mod old;
 mod pause;
 mod push;
 pub(crate) mod reach;
-mod route;
+pub(crate) mod route;
 mod secrets;
 mod session;
 mod stream;

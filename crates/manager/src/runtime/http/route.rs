@@ -21,6 +21,12 @@ const DIRECT: &str = "direct";
 /// The most that a file of certificates may hold.
 const CA_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Authorization servers are asked a few times in a row, and then not for an hour.
+#[cfg(feature = "oauth")]
+const STRANGERS_IDLE: Duration = Duration::from_secs(4);
+#[cfg(feature = "oauth")]
+const STRANGERS_KEEPALIVE: Duration = Duration::from_secs(15);
+
 /// How a server is reached: what its entry says about proxies and certificates. No `Debug` beyond what may be shown: the
 /// address of a proxy may hold a password.
 #[derive(Clone, Default)]
@@ -137,6 +143,42 @@ pub(super) fn general_client(
     lookup: &Lookup,
     tuning: &Tuning,
 ) -> Result<reqwest::Client, Failure> {
+    let resolver = lookup
+        .is_custom()
+        .then(|| Arc::new(lookup.clone()) as Arc<dyn reqwest::dns::Resolve>);
+    client(route, way, resolver, tuning)
+}
+
+/// A client for whoever a server names without being the server (an authorization server): the same way, certificates and
+/// proxy, none of the server's headers (F243), no redirects (F244), and only the addresses that `filter` lets through. Through
+/// a proxy the filter decides nothing: names are found there.
+#[cfg(feature = "oauth")]
+pub(crate) fn client_for_strangers(
+    route: &Route,
+    uri: &Uri,
+    is_loopback: bool,
+    filter: Arc<dyn reqwest::dns::Resolve>,
+    connect: Duration,
+) -> Result<reqwest::Client, Failure> {
+    let way = route.way(uri, is_loopback)?;
+    let tuning = Tuning {
+        connect,
+        keepalive: STRANGERS_KEEPALIVE,
+        keepalive_interval: STRANGERS_KEEPALIVE,
+        keepalive_retries: 1,
+        idle: STRANGERS_IDLE,
+        idle_max: 1,
+    };
+    let filter = matches!(way, Way::Direct).then_some(filter);
+    client(route, &way, filter, &tuning)
+}
+
+fn client(
+    route: &Route,
+    way: &Way,
+    resolver: Option<Arc<dyn reqwest::dns::Resolve>>,
+    tuning: &Tuning,
+) -> Result<reqwest::Client, Failure> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Losing the race means that somebody else installed one: just as good.
         let _: Result<(), Arc<_>> = rustls::crypto::ring::default_provider().install_default();
@@ -157,10 +199,9 @@ pub(super) fn general_client(
     } else {
         builder.tls_certs_merge(roots)
     };
-    let builder = if lookup.is_custom() {
-        builder.dns_resolver(Arc::new(lookup.clone()))
-    } else {
-        builder
+    let builder = match resolver {
+        Some(resolver) => builder.dns_resolver(resolver),
+        None => builder,
     };
     builder
         .redirect(reqwest::redirect::Policy::none())

@@ -1,0 +1,503 @@
+//! The credentials of one holder: which token is shown now, who waits for another one, and what everybody is told.
+//!
+//! Reading is cheap and never waits while a token is good. Whatever changes credentials happens in a run (`run`): one at a
+//! time, in a task that nobody's deadline ends (F196, F200). Callers wait for it under deadlines of their own (law 17).
+//! Nothing here runs by itself: without somebody who uses the server there is no refresh and no timer.
+
+mod run;
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use http::HeaderValue;
+use mainstay_core::failure::{Failure, FailureKind};
+use mainstay_core::lifecycle::input::{Input, Poke};
+use mainstay_core::lifecycle::status::StateWord;
+use mainstay_core::token::{self, Age, Freshness, TokenPolicy};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::challenge::Challenge;
+use super::grant::{Grant, GrantKey, Secret};
+use super::house::House;
+use super::store::Holder;
+use crate::config::ServerConfig;
+use crate::runtime::report::Reports;
+use crate::slot::Slot;
+
+/// How long anybody waits for a token, whatever deadline they have: an issuer that takes longer goes on in the background.
+pub(crate) const WAIT: Duration = Duration::from_secs(15);
+
+/// How long after new credentials a connection that failed with the former ones may still be on its way to being parked.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// Which grants of a holder count, as the config narrows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Choice {
+    /// Only those of this issuer.
+    pub(crate) issuer: Option<Box<str>>,
+    /// Only those as this client.
+    pub(crate) client_id: Option<Box<str>>,
+}
+
+impl Choice {
+    fn allows(&self, key: &GrantKey) -> bool {
+        self.issuer.as_ref().is_none_or(|issuer| *issuer == key.issuer)
+            && self.client_id.as_ref().is_none_or(|client| *client == key.client_id)
+    }
+}
+
+/// Which sign-in it was: another one may be another person's, whatever its key says (F211).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Identity {
+    key: GrantKey,
+    granted_unix_ms: u64,
+}
+
+/// A grant in use.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) grant: Grant,
+    header: HeaderValue,
+    read_at: Instant,
+    age_when_read_ms: Option<u64>,
+}
+
+impl Held {
+    fn new(grant: Grant, now_unix_ms: u64) -> Option<Self> {
+        let value = format!("Bearer {}", grant.tokens.access.expose());
+        let mut header = HeaderValue::from_str(&value).ok()?;
+        header.set_sensitive(true);
+        let received_unix_ms = grant.tokens.received_unix_ms;
+        Some(Self {
+            grant,
+            header,
+            read_at: Instant::now(),
+            age_when_read_ms: token::age_when_read(received_unix_ms, now_unix_ms),
+        })
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            key: self.grant.key.clone(),
+            granted_unix_ms: self.grant.granted_unix_ms,
+        }
+    }
+
+    fn access(&self) -> &Secret {
+        &self.grant.tokens.access
+    }
+
+    /// Whether a run can get a successor for it.
+    fn has_successor(&self) -> bool {
+        self.grant.tokens.refresh.is_some() || !self.grant.by_human
+    }
+}
+
+/// What the last run came to.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Verdict {
+    /// There is a token, or none is known to be needed.
+    #[default]
+    Fine,
+    /// A human has to sign in, for this reason; none: nobody ever did.
+    Login(Option<Arc<str>>),
+    /// There is no good token now, and another attempt may bring one.
+    Delayed {
+        /// Why.
+        why: Arc<str>,
+        /// When the next attempt may be made.
+        retry_at: Instant,
+    },
+}
+
+/// Everything that is known of one holder's credentials.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) held: Option<Arc<Held>>,
+    /// The last token that the server refused. It is never shown again.
+    pub(super) refused: Option<Secret>,
+    /// What the server said when it last refused us.
+    pub(super) challenge: Option<Challenge>,
+    /// What a step-up would have to ask for.
+    pub(super) wants: Option<Challenge>,
+    pub(super) verdict: Verdict,
+    /// The disk has been looked at.
+    pub(super) loaded: bool,
+    /// What is wrong on the disk, whatever else is right.
+    pub(super) disk: Option<Arc<str>>,
+    busy: bool,
+    /// A pair that was given could not be stored yet: the run goes on until it is.
+    unsaved: bool,
+    /// Runs that have come to something.
+    runs: u64,
+    pub(super) failures: u32,
+    pub(super) refreshed_unix_ms: Option<u64>,
+}
+
+/// What can be shown at this moment.
+enum Look {
+    Show(HeaderValue),
+    /// Show it, and have the successor fetched.
+    ShowAndRenew(HeaderValue),
+    /// Nothing: no token is known to be needed.
+    Bare,
+    /// A run has to find out.
+    Ask,
+}
+
+/// What to do about a refused request.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// There is another token by now: send once more.
+    Again,
+    /// There is none, and this is why.
+    Failed(Failure),
+}
+
+/// A connection that uses these credentials, to be told when they change.
+#[derive(Debug)]
+struct User {
+    slot: Weak<Slot>,
+    reports: Reports,
+    /// Which sign-in its newest connection began with.
+    began_with: Option<Identity>,
+}
+
+/// The credentials of one holder.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(super) house: Arc<House>,
+    pub(super) holder: Holder,
+    pub(super) choice: Choice,
+    policy: TokenPolicy,
+    /// Spreads what many do at the same time (F208).
+    seed: u64,
+    /// The newest entry that uses them.
+    config: Mutex<Arc<ServerConfig>>,
+    state: watch::Sender<State>,
+    users: Mutex<Vec<User>>,
+    me: Weak<Account>,
+}
+
+impl Account {
+    pub(super) fn new(
+        house: Arc<House>,
+        holder: Holder,
+        choice: Choice,
+        config: Arc<ServerConfig>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            house,
+            holder,
+            choice,
+            policy: TokenPolicy::default(),
+            // Without randomness refreshes are merely less spread.
+            seed: getrandom::u64().unwrap_or(0),
+            config: Mutex::new(config),
+            state: watch::Sender::default(),
+            users: Mutex::default(),
+        })
+    }
+
+    pub(super) fn me(&self) -> Option<Weak<Self>> {
+        (self.me.strong_count() > 0).then(|| self.me.clone())
+    }
+
+    /// Whether nothing but a sign-in helps.
+    pub(super) fn wants_login(&self) -> bool {
+        self.look_at(|state| matches!(state.verdict, Verdict::Login(_)))
+    }
+
+    /// The entry that speaks for these credentials.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&config)
+    }
+
+    /// Another connection uses these credentials.
+    pub(super) fn used_by(&self, config: &Arc<ServerConfig>, slot: &Arc<Slot>, reports: &Reports) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(config);
+        let began_with = self.state.borrow().held.as_deref().map(Held::identity);
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = Arc::downgrade(slot);
+        users.retain(|user| user.slot.strong_count() > 0 && !user.slot.ptr_eq(&same));
+        users.push(User {
+            slot: same,
+            reports: reports.clone(),
+            began_with,
+        });
+    }
+
+    pub(super) fn look_at<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.borrow())
+    }
+
+    fn freshness(&self, held: &Held) -> Freshness {
+        let now_unix_ms = self.house.unix_ms();
+        let tokens = &held.grant.tokens;
+        let age = Age {
+            when_read_ms: held.age_when_read_ms,
+            held_ms: u64::try_from(held.read_at.elapsed().as_millis()).unwrap_or(u64::MAX),
+            wall_ms: token::age_when_read(tokens.received_unix_ms, now_unix_ms),
+        };
+        token::freshness(&self.policy, tokens.lifetime_ms, age, self.seed)
+    }
+
+    fn look(&self, state: &State) -> Look {
+        let Some(held) = state.held.as_deref() else {
+            let unknown = !state.loaded || state.challenge.is_some();
+            return if unknown { Look::Ask } else { Look::Bare };
+        };
+        if state.refused.as_ref() == Some(held.access()) {
+            return Look::Ask;
+        }
+        match self.freshness(held) {
+            Freshness::Fresh => Look::Show(held.header.clone()),
+            // Nothing can be had in its place: it is shown for as long as nobody refuses it.
+            Freshness::Due | Freshness::Stale if !held.has_successor() => {
+                Look::Show(held.header.clone())
+            }
+            Freshness::Due => Look::ShowAndRenew(held.header.clone()),
+            Freshness::Stale => Look::Ask,
+        }
+    }
+
+    /// The token to show now; `None`: the server is not known to want one. At once while a token is good; otherwise this
+    /// waits for a run, at most 15 seconds. A token past its time that nobody has refused is shown if no other one can be
+    /// had for now. Cancel-safe: a run goes on without its callers (F200).
+    ///
+    /// # Errors
+    /// `NeedsLogin` where only a human helps, `SignInDelayed` where waiting does.
+    pub(crate) async fn bearer(self: &Arc<Self>) -> Result<Option<HeaderValue>, Failure> {
+        let until = Instant::now() + WAIT;
+        let mut rounds = 0;
+        loop {
+            let (look, verdict, stale) = {
+                let state = self.state.borrow();
+                let held = state.held.as_deref();
+                let stale = held.filter(|held| state.refused.as_ref() != Some(held.access()));
+                let stale = stale.map(|held| held.header.clone());
+                (self.look(&state), state.verdict.clone(), stale)
+            };
+            match look {
+                Look::Show(header) => return Ok(Some(header)),
+                Look::ShowAndRenew(header) => {
+                    self.renew();
+                    return Ok(Some(header));
+                }
+                Look::Bare => return Ok(None),
+                Look::Ask => {}
+            }
+            if rounds >= 2 || Instant::now() >= until {
+                // Nobody has refused it: the server decides (F207).
+                return stale.map_or_else(|| Err(self.failure(&verdict)), |header| Ok(Some(header)));
+            }
+            rounds += self.round(until).await;
+        }
+    }
+
+    /// The server refused a request with 401 that showed `used`. Gets another token, at most once and at most 15 seconds:
+    /// a newer one that is there already, a peer's, or a new one. Cancel-safe.
+    pub(crate) async fn rejected(
+        self: &Arc<Self>,
+        used: Option<&HeaderValue>,
+        challenge: Option<Challenge>,
+    ) -> Next {
+        let until = Instant::now() + WAIT;
+        self.state.send_modify(|state| {
+            // A server that refuses without a word wants credentials all the same (F92).
+            state.challenge = Some(challenge.unwrap_or_default());
+            if let Some(held) = &state.held
+                && Some(&held.header) == used
+            {
+                state.refused = Some(held.access().clone());
+            }
+        });
+        let mut rounds = 0;
+        loop {
+            let (other, verdict) = {
+                let state = self.state.borrow();
+                let held = state.held.as_deref();
+                let other = held.is_some_and(|held| {
+                    Some(&held.header) != used && state.refused.as_ref() != Some(held.access())
+                });
+                (other, state.verdict.clone())
+            };
+            // F197: somebody else was faster.
+            if other {
+                return Next::Again;
+            }
+            if rounds >= 2 || Instant::now() >= until {
+                return Next::Failed(self.failure(&verdict));
+            }
+            if let Verdict::Delayed { retry_at, .. } = verdict
+                && rounds > 0
+            {
+                if retry_at >= until {
+                    return Next::Failed(self.failure(&verdict));
+                }
+                tokio::time::sleep_until(retry_at).await;
+                // Another attempt in the same patience (F202).
+                rounds = 0;
+            }
+            rounds += self.round(until).await;
+        }
+    }
+
+    /// The server wants more than this token may do (403, `insufficient_scope`): remembers for the next sign-in what, and
+    /// says so.
+    pub(crate) fn lacks(&self, challenge: Challenge) -> Failure {
+        let server = self.config().name.clone();
+        let asked_before = self.look_at(|state| {
+            let held = state.held.as_deref();
+            held.is_some_and(|held| {
+                !challenge.scopes.is_empty()
+                    && challenge.scopes.is_subset(&held.grant.requested_scopes)
+            })
+        });
+        let scopes: Vec<&str> = challenge.scopes.iter().map(String::as_str).collect();
+        let what = match scopes.is_empty() {
+            true => "it does not say which".to_owned(),
+            false => scopes.join(" "),
+        };
+        // Asking again for what was refused would go round in circles: a human has to see to it at the other end.
+        let remedy = match asked_before {
+            true => "they were asked for and not granted: whoever runs the server has to allow them".to_owned(),
+            false => format!("sign in again with `mainstay login {server}`"),
+        };
+        if !asked_before {
+            self.state.send_modify(|state| state.wants = Some(challenge));
+        }
+        Failure::new(FailureKind::Forbidden)
+            .with_detail(format!("more scopes are needed ({what}); {remedy}"))
+    }
+
+    /// Has the successor fetched, if nobody does that already and the last attempt is not too young.
+    fn renew(self: &Arc<Self>) {
+        let wait = self.look_at(|state| {
+            state.busy || matches!(&state.verdict, Verdict::Delayed { retry_at, .. } if *retry_at > Instant::now())
+        });
+        if !wait {
+            self.want();
+        }
+    }
+
+    /// Waits for a run that knows what is wanted now. Returns how many more of them would make no difference.
+    async fn round(self: &Arc<Self>, until: Instant) -> u32 {
+        let (after, ours) = self.want();
+        if self.look_at(|state| state.unsaved) {
+            // That run goes on for as long as the disk does not take what it has.
+            return 2;
+        }
+        let mut state = self.state.subscribe();
+        let ended = state.wait_for(|state| state.runs > after);
+        // Too late, or the account is gone: either way what is known now has to do.
+        let _ = tokio::time::timeout_at(until, ended).await;
+        // One that was under way when we came may have looked before.
+        if ours { 2 } else { 1 }
+    }
+
+    /// Begins a run, unless one is under way. Returns how many have ended, and whether this one is ours.
+    pub(super) fn want(self: &Arc<Self>) -> (u64, bool) {
+        let mut begins = false;
+        let mut ended = 0;
+        self.state.send_modify(|state| {
+            begins = !state.busy && !self.house.is_closing();
+            state.busy |= begins;
+            ended = state.runs;
+        });
+        if begins {
+            self.house.spawn(run::run(Arc::clone(self)));
+        }
+        (ended, begins)
+    }
+
+    /// Takes over a grant that a sign-in brought: stored first, used then, told last.
+    ///
+    /// # Errors
+    /// In words: it could not be stored. It is not used then.
+    pub(super) async fn take_in(self: &Arc<Self>, grant: Grant) -> Result<(), String> {
+        run::take_in(self, grant).await
+    }
+
+    /// Forgets all grants of this holder. Returns those that there were.
+    ///
+    /// # Errors
+    /// In words: something could not be removed.
+    pub(super) async fn forget(self: &Arc<Self>) -> Result<Vec<Grant>, String> {
+        run::forget(self).await
+    }
+
+    /// Changes what is known, and tells whoever waits.
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        self.state.send_modify(change);
+    }
+
+    /// Tells the connections that there are other credentials than they know.
+    async fn tell_users(&self) {
+        let now = self.look_at(|state| state.held.as_deref().map(Held::identity));
+        let told: Vec<(Arc<Slot>, Reports, bool)> = {
+            let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+            users.retain(|user| user.slot.strong_count() > 0);
+            let told = users.iter_mut().filter_map(|user| {
+                let slot = user.slot.upgrade()?;
+                let changed = user.began_with != now;
+                user.began_with.clone_from(&now);
+                Some((slot, user.reports.clone(), changed))
+            });
+            told.collect()
+        };
+        for (slot, reports, changed) in told {
+            // F211: what one person's connection knows is not for another one's.
+            if changed && slot.current.load().is_some() {
+                reports.input(Input::Replace).await;
+            } else {
+                reports.input(Input::Poke(Poke::Credentials)).await;
+            }
+            // It may be on its way to being parked for the former ones: then it is told again when it is there.
+            if now.is_some() {
+                self.house.spawn(tell_once_parked(slot, reports));
+            }
+        }
+    }
+
+    /// A verdict as the failure of whoever needs a token.
+    fn failure(&self, verdict: &Verdict) -> Failure {
+        let server = self.config().name.clone();
+        match verdict {
+            Verdict::Delayed { why, retry_at } => {
+                let ms = retry_at.saturating_duration_since(Instant::now()).as_millis();
+                Failure::new(FailureKind::SignInDelayed)
+                    .with_detail(&**why)
+                    .with_retry_after_ms(u64::try_from(ms).unwrap_or(u64::MAX).max(1_000))
+            }
+            Verdict::Login(Some(why)) => Failure::new(FailureKind::NeedsLogin)
+                .with_detail(format!("{why}; sign in with `mainstay login {server}`")),
+            Verdict::Login(None) => Failure::new(FailureKind::NeedsLogin)
+                .with_detail(format!("nobody is signed in; use `mainstay login {server}`")),
+            // Whoever asks has waited in vain: a run is still under way.
+            Verdict::Fine => Failure::new(FailureKind::SignInDelayed)
+                .with_detail(format!(
+                    "the authorization server of `{server}` has given no token within {} ms; its answer is still awaited",
+                    WAIT.as_millis()
+                ))
+                .with_retry_after_ms(1_000),
+        }
+    }
+}
+
+/// Pokes a connection that gets parked for want of the credentials that are there now. Bounded by 5 seconds.
+async fn tell_once_parked(slot: Arc<Slot>, reports: Reports) {
+    let mut view = slot.view.subscribe();
+    let parked = view.wait_for(|view| {
+        let status = &view.status;
+        let cause = status.cause.as_ref();
+        status.state == StateWord::Parked
+            && cause.is_some_and(|cause| cause.kind == FailureKind::NeedsLogin)
+    });
+    if let Ok(Ok(_parked)) = tokio::time::timeout(SETTLE, parked).await.map(|seen| seen.map(drop)) {
+        reports.input(Input::Poke(Poke::Credentials)).await;
+    }
+}
