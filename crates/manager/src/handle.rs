@@ -489,6 +489,12 @@ impl ServerHandle {
         self.place().slot.config.load().scope == Scope::User
     }
 
+    /// How Mainstay signs in to the server, as its entry says.
+    #[must_use]
+    pub fn auth(&self) -> AuthConfig {
+        self.place().slot.config.load().auth.clone()
+    }
+
     /// What the server says unasked, from now on: changed resources and log messages, in the order in which they came
     /// (F174). Bounded: changes of one resource that were not taken yet are one (F173), and a listener that is too slow is
     /// told how much it missed. A stream of its own for everyone who asks.

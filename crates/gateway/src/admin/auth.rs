@@ -95,9 +95,8 @@ const BEGIN_REFUSALS: &[Refusal] = &[
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Begin {
-    /// In a browser, or with a code on another device. Default: in a browser.
-    #[serde(default)]
-    how: How,
+    /// In a browser, or with a code on another device. Default: as the server's entry says, else in a browser.
+    how: Option<How>,
 }
 
 /// Where the browser ended.

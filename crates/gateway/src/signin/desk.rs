@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainstay::auth::{LoginState, SignInError, SignInState, SignInStatus, SignIns};
+use mainstay::config::GrantType;
 use mainstay::{Manager, Principal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -331,15 +332,15 @@ impl Desk {
         self.0.tasks.wait().await;
     }
 
-    /// Begins to sign this Mainstay in to a server.
+    /// Begins to sign this Mainstay in to a server; as its entry says, if nothing else is said.
     ///
     /// # Errors
     /// Which step failed, and what to do.
-    pub async fn begin(&self, server: &str, how: How) -> Result<LoginBegun, Trouble> {
+    pub async fn begin(&self, server: &str, how: Option<How>) -> Result<LoginBegun, Trouble> {
         let wish = Wish {
             server,
             principal: None,
-            how,
+            how: how.unwrap_or_else(|| self.usual(server)),
             visit: None,
         };
         self.begin_for(wish).await
@@ -621,8 +622,26 @@ impl Desk {
 
     /// The port that the server's entry fixes for coming back.
     fn fixed_port(&self, server: &str) -> Option<u16> {
-        let _ = server;
-        None
+        self.0.manager.server(server)?.auth().redirect_port
+    }
+
+    /// How people sign in to a server that do not say how.
+    fn usual(&self, server: &str) -> How {
+        let grant = self
+            .0
+            .manager
+            .server(server)
+            .map(|server| server.auth().grant);
+        match grant {
+            Some(GrantType::Device) => How::Device,
+            Some(
+                GrantType::Browser
+                | GrantType::ClientCredentials
+                | GrantType::Enterprise
+                | GrantType::Exchange,
+            )
+            | None => How::Browser,
+        }
     }
 
     fn logins(&self) -> MutexGuard<'_, Logins> {

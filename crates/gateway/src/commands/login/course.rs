@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mainstay_gateway::signin::How;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 use tokio::time::Instant;
@@ -39,7 +40,11 @@ impl<'a> Course<'a> {
         args: &'a LoginArgs,
         output: Output,
     ) -> Result<Course<'a>, Stop> {
-        let how = if args.device { "device" } else { "browser" };
+        let how = if args.device {
+            Some(How::Device)
+        } else {
+            args.no_browser.then_some(How::Browser)
+        };
         let begun = place.begin(&args.name, how).await?;
         let id = begun["id"].as_str().unwrap_or_default().to_owned();
         let mut course = Self {

@@ -83,19 +83,15 @@ impl Place {
     ///
     /// # Errors
     /// Exit 6 when there is no such server, 80 when it cannot begin.
-    pub(crate) async fn begin(&self, server: &str, how: &str) -> Result<Value, Stop> {
+    pub(crate) async fn begin(&self, server: &str, how: Option<How>) -> Result<Value, Stop> {
         match self {
             Self::Running(client) => {
                 let path = format!("/api/v1/servers/{}/login", segment(server));
-                let reply = client.post(&path, Some(json!({ "how": how })), STEP_MAX);
+                let reply = client.post(&path, how.map(|how| json!({ "how": how })), STEP_MAX);
                 reply.await?.ok().map_err(as_login)
             }
             Self::Alone(alone) => {
                 alone.knows(server)?;
-                let how = match how {
-                    "device" => How::Device,
-                    _ => How::Browser,
-                };
                 answered(alone.desk.begin(server, how).await)
             }
         }
