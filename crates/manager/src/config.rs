@@ -67,6 +67,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+#[cfg(feature = "oauth")]
+pub(crate) use self::auth::{CLIENT_NAME, is_scope};
 pub use self::{
     access::{Access, ClientCertificate, Issuer, Required, ServerTls},
     audit::AuditConfig,

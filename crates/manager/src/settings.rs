@@ -171,14 +171,19 @@ pub(crate) fn resolve_endpoint(config: &ServerConfig) -> Result<ResolvedEndpoint
         Transport::Http { url, headers, .. } => Ok(ResolvedEndpoint {
             url: resolve(url)?,
             headers: resolve_pairs(headers)?,
-            route: Route {
-                ca_file: config.reach.ca_file.as_ref().map(beside).transpose()?,
-                proxy: config.reach.proxy.as_ref().map(resolve).transpose()?,
-                no_proxy: config.reach.no_proxy.as_ref().map(resolve).transpose()?,
-            },
+            route: resolve_route(config)?,
         }),
         Transport::Stdio { .. } | Transport::Broken { .. } => Err(unusable(config)),
     }
+}
+
+/// Resolves the way to an HTTP server, and to whoever speaks for it.
+pub(crate) fn resolve_route(config: &ServerConfig) -> Result<Route, Failure> {
+    Ok(Route {
+        ca_file: config.reach.ca_file.as_ref().map(beside).transpose()?,
+        proxy: config.reach.proxy.as_ref().map(resolve).transpose()?,
+        no_proxy: config.reach.no_proxy.as_ref().map(resolve).transpose()?,
+    })
 }
 
 /// Why an entry cannot be used at all.
