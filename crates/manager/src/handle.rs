@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::call::Caller;
 use crate::calls::{CallRecord, Step, Tally};
 use crate::catalog::Catalog;
-use crate::config::{Scope, ToolRetry};
+use crate::config::{AuthConfig, Scope, ToolRetry};
 use crate::driver::{Desk, Place};
 use crate::error::{CallError, OperatorError, Refusal};
 use crate::events::EventKind;

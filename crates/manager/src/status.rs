@@ -107,6 +107,9 @@ pub struct ServerStatus {
     /// What a human can do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<&'static str>,
+    /// How it stands with signing in to it; absent for servers that do not sign in, and before anything is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign_in: Option<SignInFace>,
     /// Whether Mainstay is ready only with this server.
     pub required: bool,
     /// Problems of the server's config entry.
@@ -115,6 +118,35 @@ pub struct ServerStatus {
     /// The last stderr lines, while the server is not connected.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stderr_tail: Vec<String>,
+}
+
+/// How it stands with signing in to a server. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SignInFace {
+    /// `none`, `signedIn`, `needed`, `expired` or `refreshing`.
+    pub state: &'static str,
+    /// The authorization server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// What was granted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// What was not granted, and a call would need.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub wants: Vec<String>,
+    /// When the token in force expires, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at_unix_ms: Option<u64>,
+    /// For whom; absent: for this Mainstay, whoever calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// The command that signs in, where somebody has to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// What is wrong with it, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// One of the connections that a server has beside the shared one.
@@ -436,6 +468,7 @@ impl ServerStatus {
             }),
             next_attempt_in_ms: status.next_attempt.map(ahead),
             hint: status.hint,
+            sign_in: None,
             required: config.required,
             problems: config.problems().iter().map(ToString::to_string).collect(),
             stderr_tail: if connected {
