@@ -31,6 +31,8 @@ pub enum FailureKind {
     SpawnFailed,
     /// The config entry cannot work as written.
     BadConfig,
+    /// The program is not the one that was approved (F259).
+    ProgramChanged,
     /// The server wants a login that only a human can do.
     NeedsLogin,
     /// The credentials are valid and not sufficient.
@@ -108,6 +110,7 @@ impl FailureKind {
             | FailureKind::CwdMissing
             | FailureKind::SpawnDenied
             | FailureKind::BadConfig
+            | FailureKind::ProgramChanged
             | FailureKind::NeedsLogin
             | FailureKind::Forbidden
             | FailureKind::VersionMismatch
@@ -141,6 +144,7 @@ impl FailureKind {
             FailureKind::SpawnDenied => "spawn-denied",
             FailureKind::SpawnFailed => "spawn-failed",
             FailureKind::BadConfig => "bad-config",
+            FailureKind::ProgramChanged => "program-changed",
             FailureKind::NeedsLogin => "needs-login",
             FailureKind::Forbidden => "forbidden",
             FailureKind::VersionMismatch => "version-mismatch",
@@ -176,6 +180,9 @@ impl FailureKind {
                 "check memory, process and descriptor limits of this machine"
             }
             FailureKind::BadConfig => "correct the server's config entry",
+            FailureKind::ProgramChanged => {
+                "find out why the program changed, then approve it with `mainstay tools approve NAME --program`"
+            }
             FailureKind::NeedsLogin => "log in to this server",
             FailureKind::Forbidden => "give these credentials access, or configure others",
             FailureKind::VersionMismatch => {
@@ -273,6 +280,9 @@ impl fmt::Display for FailureKind {
             FailureKind::SpawnDenied => f.write_str("not allowed to execute the command"),
             FailureKind::SpawnFailed => f.write_str("process could not be started"),
             FailureKind::BadConfig => f.write_str("config entry cannot work"),
+            FailureKind::ProgramChanged => {
+                f.write_str("the program is not the one that was approved")
+            }
             FailureKind::NeedsLogin => f.write_str("login needed"),
             FailureKind::Forbidden => f.write_str("access forbidden"),
             FailureKind::VersionMismatch => f.write_str("no protocol revision in common"),
@@ -381,6 +391,7 @@ pub(crate) fn every_kind() -> Vec<FailureKind> {
         FailureKind::SpawnDenied,
         FailureKind::SpawnFailed,
         FailureKind::BadConfig,
+        FailureKind::ProgramChanged,
         FailureKind::NeedsLogin,
         FailureKind::Forbidden,
         FailureKind::VersionMismatch,

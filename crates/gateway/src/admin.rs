@@ -22,6 +22,7 @@ mod openapi;
 mod profiles;
 mod reload;
 mod socket;
+mod tokens;
 mod tools;
 
 use axum::Router;

@@ -23,6 +23,7 @@ pub(crate) mod reload;
 pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod table;
+pub(crate) mod token;
 pub(crate) mod tools;
 #[cfg(feature = "top")]
 pub(crate) mod top;
@@ -123,6 +124,8 @@ pub(crate) enum Command {
     Logout(login::LogoutArgs),
     /// Show which servers are signed in to.
     Auth(login::AuthArgs),
+    /// Make, list and revoke the tokens by which clients say who they are.
+    Token(token::TokenArgs),
     /// Check a configuration without serving it.
     Check(CheckArgs),
     /// Look for what is wrong with a set-up, and say what to do about it.
@@ -176,6 +179,7 @@ impl Command {
             Self::Login(args) => args.json,
             Self::Logout(args) => args.json,
             Self::Auth(args) => args.prints_json(),
+            Self::Token(args) => args.prints_json(),
             Self::Check(args) => args.json,
             Self::Doctor(args) => args.json,
             Self::Add(args) => args.json,
@@ -230,7 +234,7 @@ reads the configuration file again.")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArg,
-    /// The address to listen on; loopback only. Port 0 takes a free one. Default: the configuration's, else
+    /// The address to listen on; elsewhere than on loopback only with a way for clients to say who they are. Port 0 takes a free one. Default: the configuration's, else
     /// 127.0.0.1:8808.
     #[arg(long, value_name = "ADDRESS", env = env::LISTEN)]
     pub(crate) listen: Option<SocketAddr>,

@@ -33,6 +33,7 @@ pub(crate) mod signals;
 mod status;
 mod stdio;
 mod stop;
+mod token;
 mod tools;
 #[cfg(feature = "top")]
 mod top;
@@ -68,6 +69,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Login(args) => login::run(args, output).await,
         Command::Logout(args) => login::logout(args, output).await,
         Command::Auth(args) => auth::run(args, output).await,
+        Command::Token(args) => token::run(args, output).await,
         Command::Check(args) => check::run(args, output).await,
         Command::Doctor(args) => doctor::run(args, output).await,
         Command::Import(args) => import::run(&args, output),

@@ -1,5 +1,6 @@
 //! The gateway of Mainstay: one endpoint for many MCP servers, and the local admin API.
 
+pub mod access;
 pub mod admin;
 pub mod record;
 pub mod reload;

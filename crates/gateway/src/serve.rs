@@ -71,13 +71,14 @@ use self::sessions::Sessions;
 use self::subscriptions::Subscriptions;
 use self::view::Views;
 
+use crate::access::{self, Access, Denied, Look};
 use crate::admin::door::{self, Way};
 use crate::record::Recorder;
 use crate::reload::ConfigLife;
 use crate::signin::visit::Visits;
 use crate::signin::{Desk, web};
 
-pub use self::listen::{ServeError, serve};
+pub use self::listen::{ServeError, TlsError, check, serve};
 
 /// Settings of a [`Gateway`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +147,8 @@ pub struct GatewaySettings {
     pub replay_keep_ms: u64,
     /// Whether the dashboard at `/` and the admin API below `/api/v1/` are served too. Default: yes.
     pub dashboard: bool,
+    /// Who clients are, and which of them are let in. Default: everybody on loopback.
+    pub access: mainstay::config::Access,
     /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
     pub state_dir: Option<PathBuf>,
 }
@@ -180,6 +183,7 @@ impl Default for GatewaySettings {
             replay_total_bytes_max: 64 * 1024 * 1024,
             replay_keep_ms: 5 * 60 * 1_000,
             dashboard: true,
+            access: mainstay::config::Access::default(),
             state_dir: None,
         }
     }
@@ -210,6 +214,9 @@ impl From<&GatewayConfig> for GatewaySettings {
             parked_expiry_ms: config.input_ms,
             rounds_max: config.limits.rounds,
             dashboard: config.dashboard,
+            allowed_hosts: config.access.allowed_hosts.clone(),
+            allowed_origins: config.access.allowed_origins.clone(),
+            access: config.access.clone(),
             ..Self::default()
         }
     }
@@ -236,6 +243,8 @@ pub(crate) struct Shared {
     pub(crate) sign_ins: Desk,
     /// The links that calls hand out which wait for a sign-in.
     pub(crate) visits: Visits,
+    /// Knows who clients are.
+    pub(crate) access: Access,
     /// Keeps the token of those who come from elsewhere.
     pub(crate) door: door::Keeper,
     pub(crate) push_streams: Arc<Semaphore>,
@@ -268,6 +277,9 @@ impl Shared {
         self.sessions.sweep();
         if let Err(error) = self.sealer.refresh() {
             tracing::warn!(%error, "the key ring could not be renewed; the old key stays in use");
+        }
+        if let Some(tokens) = self.access.tokens().cloned() {
+            drop(tokio::task::spawn_blocking(move || tokens.remember()));
         }
     }
 }
@@ -317,6 +329,16 @@ impl Gateway {
         {
             sessions = sessions.durable(&sealer, dir);
         }
+        // The address under which clients reach us is one of our names.
+        let resource = settings.access.resource.as_deref();
+        let named = resource.and_then(|resource| resource.parse::<::http::Uri>().ok());
+        let named = named.and_then(|resource| resource.host().map(str::to_owned));
+        let hosts: Vec<String> = settings
+            .allowed_hosts
+            .iter()
+            .cloned()
+            .chain(named)
+            .collect();
         let shared = Shared {
             sessions,
             sealer,
@@ -324,10 +346,11 @@ impl Gateway {
                 settings.parked_max,
                 Duration::from_millis(settings.parked_expiry_ms),
             )),
-            guard: Guard::new(
+            guard: Guard::new(settings.listen, &hosts, &settings.allowed_origins),
+            access: Access::new(
+                &settings.access,
                 settings.listen,
-                &settings.allowed_hosts,
-                &settings.allowed_origins,
+                settings.state_dir.as_deref(),
             ),
             sign_ins: Desk::of_gateway(
                 &manager,
@@ -433,7 +456,7 @@ impl Gateway {
     }
 
     /// The same for a request of which it is known how it came.
-    pub(crate) async fn handle_from<B>(&self, request: Request<B>, way: Way) -> Reply
+    pub(crate) async fn handle_from<B>(&self, request: Request<B>, way: Way<'_>) -> Reply
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -465,17 +488,55 @@ impl Gateway {
     }
 
     /// Finds out whose request it is, and answers it. The one place where that is found out.
-    async fn answer<B>(&self, request: Request<B>, way: Way) -> Reply
+    async fn answer<B>(&self, request: Request<B>, way: Way<'_>) -> Reply
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let caller = match way {
-            // Whoever embeds this gateway may know more than we do.
-            Way::Embedded => Caller::of_extensions(request.extensions()),
-            Way::Listener | Way::Local => Caller::local(),
+        let path = request.uri().path();
+        if let Some(reply) = access::metadata(&self.shared.access, request.method(), path) {
+            return reply;
+        }
+        if matches!(path, "/healthz" | "/readyz") {
+            let access = &self.shared.access;
+            let is_open = !access.is_needed(request.headers(), request.uri(), way);
+            return health::answer(&self.shared, path, is_open);
+        }
+        let caller = match self.caller(&request, way) {
+            Look::Caller(caller) => caller,
+            Look::Token(shown) => match Box::pin(self.shared.access.judge(shown)).await {
+                Ok(caller) => caller,
+                Err(denied) => return self.denied(denied, request.uri()),
+            },
+            Look::Denied(denied) => return self.denied(denied, request.uri()),
         };
         self.route(request, &caller).await
+    }
+
+    /// Whose request it is, as far as it can be said at once.
+    fn caller<B>(&self, request: &Request<B>, way: Way<'_>) -> Look {
+        let access = &self.shared.access;
+        match way {
+            Way::Local => Look::Caller(Caller::local()),
+            Way::Listener(_)
+                if access.settings().metrics_open && request.uri().path() == "/metrics" =>
+            {
+                Look::Caller(Caller::local())
+            }
+            // Whoever embeds this gateway may know more than we do.
+            Way::Embedded => {
+                let told = Caller::of_extensions(request.extensions());
+                match told.principal {
+                    Some(_) => Look::Caller(told),
+                    None => access.look(request.headers(), request.uri(), way),
+                }
+            }
+            Way::Listener(_) => access.look(request.headers(), request.uri(), way),
+        }
+    }
+
+    fn denied(&self, denied: Denied, uri: &::http::Uri) -> Reply {
+        denied.into_reply(&self.shared.access, &access::Place::of(uri.path()))
     }
 
     async fn route<B>(&self, request: Request<B>, caller: &Arc<Caller>) -> Reply
@@ -506,8 +567,6 @@ impl Gateway {
             Place::Messages => return old::post(shared, caller, request).await,
             Place::Elsewhere => {
                 return match path {
-                    "/healthz" => health::healthz(),
-                    "/readyz" => health::readyz(shared),
                     "/metrics" => health::metrics(self),
                     _ => body::plain(
                         StatusCode::NOT_FOUND,

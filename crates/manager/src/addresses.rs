@@ -131,9 +131,11 @@ fn within(high: u16, low: u16) -> Ipv4Addr {
 }
 
 fn abandoned(address: Ipv4Addr) -> Reach {
-    match of_v4(address) {
-        Reach::Public => Reach::Reserved,
-        other => other,
+    let reach = of_v4(address);
+    if reach.is_public() {
+        Reach::Reserved
+    } else {
+        reach
     }
 }
 

@@ -52,8 +52,10 @@ mod read_server;
 mod reader;
 #[cfg(test)]
 mod reference_doc;
+mod sandbox;
 pub(crate) mod schema;
 mod server;
+mod suspicious;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -69,6 +71,8 @@ use std::{
 
 #[cfg(feature = "oauth")]
 pub(crate) use self::auth::{CLIENT_NAME, is_scope};
+pub use crate::process::{Backend as SandboxBackend, Network as SandboxNetwork};
+
 pub use self::{
     access::{Access, ClientCertificate, Issuer, Required, ServerTls},
     audit::AuditConfig,
@@ -86,11 +90,13 @@ pub use self::{
     },
     problem::{ConfigError, Origin, Problem, Severity},
     profiles::{Discovery, Profile, Profiles},
+    sandbox::SandboxSettings,
     schema::json_schema,
     server::{
         CatalogSettings, Connections, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
         Suspicion, Timeouts, Transport,
     },
+    suspicious::{AskRule, AskRules, HiddenText},
     template::{Reason, Template, Unset},
     tools::{ByTool, ToolArguments, ToolRetry, ToolTimeouts, Tools},
 };

@@ -18,6 +18,7 @@ fn kinds() -> Vec<FailureKind> {
         K::SpawnDenied,
         K::SpawnFailed,
         K::BadConfig,
+        K::ProgramChanged,
         K::NeedsLogin,
         K::Forbidden,
         K::VersionMismatch,
@@ -43,6 +44,7 @@ fn kinds() -> Vec<FailureKind> {
     for kind in &all {
         match kind {
             K::SpawnNotFound | K::CwdMissing | K::SpawnDenied | K::SpawnFailed | K::BadConfig => {}
+            K::ProgramChanged => {}
             K::NeedsLogin | K::Forbidden | K::VersionMismatch | K::BadCertificate => {}
             K::Incompatible | K::NotMcp | K::ExitedEarly { .. } | K::Exited { .. } => {}
             K::StreamClosed | K::ConnectTimeout(_) | K::Unreachable | K::HttpStatus(_) => {}

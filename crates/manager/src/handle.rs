@@ -18,7 +18,7 @@ use crate::config::{AuthConfig, Scope, ToolRetry};
 use crate::driver::{Desk, Place};
 use crate::error::{CallError, OperatorError, Refusal};
 use crate::events::EventKind;
-use crate::pins::{Current, Holdback, PinError, ToolChange};
+use crate::pins::{ApprovedProgram, Current, Holdback, PinError, ToolChange};
 use crate::pool::{self, Way};
 use crate::process::StderrRing;
 use crate::process::tree::Processes;
@@ -545,6 +545,30 @@ impl ServerHandle {
     /// [`OperatorError::Ended`] after a shutdown.
     pub async fn restart(&self) -> Result<(), OperatorError> {
         self.desk.order(&self.place(), Input::Restart).await
+    }
+
+    /// Approves the program of a server with `pinProgram` as it is now, and starts the server anew with it (F259).
+    ///
+    /// # Errors
+    /// [`PinError`]; nothing is approved then.
+    pub async fn approve_program(&self) -> Result<ApprovedProgram, PinError> {
+        let place = self.place().into_owned();
+        let shared = &place.slot;
+        let (server, config) = (Box::<str>::from(&*shared.name), shared.config.load_full());
+        if !config.pin_program {
+            return Err(PinError::ProgramNotPinned { server });
+        }
+        let pins = Arc::clone(&shared.pins);
+        let approve = move || {
+            let unknown = |why| PinError::NoProgram { server, why };
+            let files = crate::preflight::program_files(&config)
+                .map_err(|failure| unknown(failure.to_string()))?;
+            pins.approve_program(&files)
+        };
+        let approved = tokio::task::spawn_blocking(approve).await;
+        let approved = approved.map_err(|_panicked| OperatorError::Ended)??;
+        self.restart().await?;
+        Ok(approved)
     }
 
     /// Lets the server connect. Idempotent.

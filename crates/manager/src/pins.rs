@@ -9,9 +9,10 @@
 
 mod diff;
 mod file;
+mod program;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -23,6 +24,11 @@ use serde::Serialize;
 use crate::catalog::{Catalog, unix_ms};
 use crate::error::Refusal;
 use crate::events::EventKind;
+
+pub(crate) use self::program::Unapproved;
+pub use self::program::{ApprovedProgram, ProgramFile};
+
+use self::program::ProgramPin;
 
 /// The members of a tool that are approved together.
 const PINNED: [&str; 6] = [
@@ -103,6 +109,7 @@ pub(crate) struct Pins {
     record: ArcSwap<Record>,
     /// Held while the record is changed and written, by threads that may block.
     writing: Mutex<()>,
+    program: ProgramPin,
 }
 
 impl Pins {
@@ -113,12 +120,31 @@ impl Pins {
             dir,
             record: ArcSwap::from_pointee(record.unwrap_or(Record::Unknown)),
             writing: Mutex::default(),
+            program: ProgramPin::default(),
         }
     }
 
     /// A record that is never written, for servers that have none.
     pub(crate) fn none() -> Arc<Self> {
         Arc::new(Self::read("", None))
+    }
+
+    /// The state directory.
+    pub(crate) fn state_dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+
+    /// Whether these files are the program that was approved (F259). Blocks.
+    pub(crate) fn check_program(&self, files: &[PathBuf]) -> Result<(), Unapproved> {
+        self.program.check(&self.server, self.state_dir(), files)
+    }
+
+    /// Approves these files as the program. Blocks.
+    ///
+    /// # Errors
+    /// [`PinError`]; nothing is approved then.
+    pub(crate) fn approve_program(&self, files: &[PathBuf]) -> Result<ApprovedProgram, PinError> {
+        self.program.approve(&self.server, self.state_dir(), files)
     }
 
     /// Takes a first listing as approved. `true` if it was the first, and is to be [saved](Self::save). A listing without
@@ -441,6 +467,22 @@ pub enum PinError {
         server: Box<str>,
         /// What the system said.
         source: Arc<std::io::Error>,
+    },
+    /// The program of this server is not pinned.
+    #[error(
+        "the program of `{server}` is not pinned; set `pinProgram` to true in its config entry"
+    )]
+    ProgramNotPinned {
+        /// The server.
+        server: Box<str>,
+    },
+    /// There is no program to approve.
+    #[error("the program of `{server}` cannot be approved: {why}")]
+    NoProgram {
+        /// The server.
+        server: Box<str>,
+        /// Why not.
+        why: String,
     },
     /// Mainstay has shut down.
     #[error(transparent)]

@@ -1,13 +1,12 @@
 //! What can be known about a server without starting it.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mainstay_core::failure::{Failure, FailureKind};
+use mainstay_core::failure::Failure;
 
 use crate::config::ServerConfig;
-use crate::process::{self, SpawnSpec};
+use crate::process;
 use crate::runtime::http::reach;
 use crate::settings;
 
@@ -16,25 +15,19 @@ use crate::settings;
 ///
 /// # Errors
 /// The failure that the start would end with: a reference without a value, a missing program or working directory. For
-/// a server that is no process, [`FailureKind::BadConfig`].
+/// a server that is no process, [`FailureKind::BadConfig`](mainstay_core::failure::FailureKind::BadConfig).
 pub fn find_program(server: &ServerConfig) -> Result<PathBuf, Failure> {
-    let resolved = settings::resolve_command(server)?;
-    let spec = SpawnSpec {
-        program: OsString::from(resolved.command),
-        args: resolved.args.into_iter().map(OsString::from).collect(),
-        env: settings::child_env(server, &resolved.env),
-        cwd: resolved.cwd.map(Into::into),
-        stderr_bytes_max: 0,
-    };
-    process::find_program(&spec).map_err(|error| {
-        let kind = match &error {
-            process::SpawnError::NotFound { .. } => FailureKind::SpawnNotFound,
-            process::SpawnError::CwdMissing { .. } => FailureKind::CwdMissing,
-            process::SpawnError::Denied { .. } => FailureKind::SpawnDenied,
-            process::SpawnError::Other { .. } => FailureKind::SpawnFailed,
-        };
-        Failure::new(kind).with_detail(error.to_string())
-    })
+    let spec = settings::spawn_spec(server, 0)?;
+    process::find_program(&spec).map_err(|error| settings::spawn_failure(&error))
+}
+
+/// The files that `pinProgram` compares: the program, and the script that it is given if it is an interpreter.
+///
+/// # Errors
+/// As [`find_program`].
+pub(crate) fn program_files(server: &ServerConfig) -> Result<Vec<PathBuf>, Failure> {
+    let spec = settings::spawn_spec(server, 0)?;
+    process::program_files(&spec).map_err(|error| settings::spawn_failure(&error))
 }
 
 /// Whether the address of an HTTP server can be reached, the way that its link would go: name, connection, TLS, proxy, and
@@ -42,7 +35,7 @@ pub fn find_program(server: &ServerConfig) -> Result<PathBuf, Failure> {
 ///
 /// # Errors
 /// Why there was no answer, without anything that the entry keeps secret (law 31). For a server that is no address,
-/// [`FailureKind::BadConfig`].
+/// [`FailureKind::BadConfig`](mainstay_core::failure::FailureKind::BadConfig).
 pub async fn reach(server: &ServerConfig, wait: Duration) -> Result<u16, Failure> {
     let endpoint = settings::resolve_endpoint(server)?;
     reach::reach(&endpoint.url, &endpoint.route, wait).await

@@ -25,6 +25,7 @@ mod pipes;
 mod raw;
 mod reaper;
 mod resolve;
+mod sandbox;
 mod stderr;
 pub(crate) mod tree;
 mod watch;
@@ -37,10 +38,12 @@ use std::sync::Arc;
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::watch::Receiver;
 
+pub(crate) use self::env::AUTHORITIES;
 pub use self::env::{EnvPolicy, child_env};
 pub use self::error::{GuardianError, SpawnError};
 pub use self::guardian::Guardian;
 pub use self::pipes::PipeId;
+pub use self::sandbox::{Backend, Network, Program, Sandbox, Unfenced, system_paths, usual_paths};
 pub use self::stderr::{StderrRing, escape_line};
 pub use self::tree::ProcessStatus;
 
@@ -67,6 +70,8 @@ pub struct SpawnSpec {
     pub cwd: Option<PathBuf>,
     /// How much of stderr the ring keeps, in bytes; see [`STDERR_BYTES_DEFAULT`].
     pub stderr_bytes_max: usize,
+    /// What it may touch; `None`: whatever we may.
+    pub sandbox: Option<Arc<Sandbox>>,
 }
 
 /// Names of variables only: values may be secrets (law 31), and so may arguments.
@@ -81,6 +86,7 @@ impl fmt::Debug for SpawnSpec {
             )
             .field("cwd", &self.cwd)
             .field("stderr_bytes_max", &self.stderr_bytes_max)
+            .field("sandbox", &self.sandbox)
             .finish()
     }
 }
@@ -94,6 +100,8 @@ pub struct Spawned {
     pub stdout: ChildStdout,
     /// The last bytes of the child's stderr; outlives the process.
     pub stderr: Arc<StderrRing>,
+    /// What fences it, for people; `None`: nothing.
+    pub fence: Option<String>,
     /// The process itself. Dropping the last handle kills the group.
     pub process: Arc<Process>,
 }
@@ -179,6 +187,25 @@ pub fn find_program(spec: &SpawnSpec) -> Result<PathBuf, SpawnError> {
     resolve::resolve(spec)
 }
 
+/// The files that make up what is started: the program, and the script that it is given if it is an interpreter.
+/// Blocks on the file system.
+///
+/// # Errors
+/// As [`find_program`].
+pub fn program_files(spec: &SpawnSpec) -> Result<Vec<PathBuf>, SpawnError> {
+    let file = resolve::resolve(spec)?;
+    let cwd = spec.cwd.clone().unwrap_or_else(|| PathBuf::from("."));
+    let program = Program {
+        file: &file,
+        args: &spec.args,
+        cwd: &cwd,
+        is_cwd_declared: spec.cwd.is_some(),
+        home: None,
+    };
+    let script = program.script();
+    Ok(std::iter::once(file.clone()).chain(script).collect())
+}
+
 /// Starts a child in its own process group, registered with the guardian before its first instruction (F66).
 ///
 /// Must be called within a tokio runtime. Cancel-safe: if the future is dropped, a child that was started meanwhile is
@@ -197,6 +224,7 @@ pub async fn spawn(spec: SpawnSpec, guardian: &Guardian) -> Result<Spawned, Spaw
         stdin,
         stdout,
         stderr,
+        fence,
     } = fresh;
     let group = Arc::clone(leader.group());
     let stderr = StderrPipe::new(stderr, stderr_bytes_max).map_err(other)?;
@@ -211,6 +239,7 @@ pub async fn spawn(spec: SpawnSpec, guardian: &Guardian) -> Result<Spawned, Spaw
         stdin,
         stdout,
         stderr: ring,
+        fence,
         process: Arc::new(Process { group }),
     })
 }

@@ -12,7 +12,7 @@ use mainstay_core::policy::{
 use mainstay_wire::revision::Era;
 
 use crate::config::{EnvPolicy, Protocol, ServerConfig, Startup, Template, Transport, process_env};
-use crate::process;
+use crate::process::{self, SpawnError, SpawnSpec};
 use crate::runtime::http::Route;
 
 /// A command with every reference resolved. No `Debug`: it may hold secrets.
@@ -165,6 +165,22 @@ pub(crate) fn resolve_command(config: &ServerConfig) -> Result<ResolvedCommand, 
     }
 }
 
+/// What is started for a stdio server, without a sandbox.
+pub(crate) fn spawn_spec(
+    config: &ServerConfig,
+    stderr_bytes_max: usize,
+) -> Result<SpawnSpec, Failure> {
+    let resolved = resolve_command(config)?;
+    Ok(SpawnSpec {
+        program: resolved.command.into(),
+        args: resolved.args.into_iter().map(Into::into).collect(),
+        env: child_env(config, &resolved.env),
+        cwd: resolved.cwd.map(Into::into),
+        stderr_bytes_max,
+        sandbox: None,
+    })
+}
+
 /// Resolves the endpoint of an HTTP server.
 pub(crate) fn resolve_endpoint(config: &ServerConfig) -> Result<ResolvedEndpoint, Failure> {
     match &config.transport {
@@ -186,6 +202,18 @@ pub(crate) fn resolve_route(config: &ServerConfig) -> Result<Route, Failure> {
     })
 }
 
+/// The failure of a start that did not happen.
+pub(crate) fn spawn_failure(error: &SpawnError) -> Failure {
+    let kind = match error {
+        SpawnError::NotFound { .. } => FailureKind::SpawnNotFound,
+        SpawnError::CwdMissing { .. } => FailureKind::CwdMissing,
+        SpawnError::Denied { .. } => FailureKind::SpawnDenied,
+        SpawnError::Unfenced { .. } => FailureKind::BadConfig,
+        SpawnError::Other { .. } => FailureKind::SpawnFailed,
+    };
+    Failure::new(kind).with_detail(error.to_string())
+}
+
 /// Why an entry cannot be used at all.
 pub(crate) fn unusable(config: &ServerConfig) -> Failure {
     let problems: Vec<String> = config.problems().iter().map(ToString::to_string).collect();
@@ -196,14 +224,14 @@ pub(crate) fn unusable(config: &ServerConfig) -> Failure {
     })
 }
 
-fn resolve(template: &Template) -> Result<String, Failure> {
+pub(crate) fn resolve(template: &Template) -> Result<String, Failure> {
     template
         .resolve(&process_env)
         .map_err(|unset| bad_config(unset.to_string()))
 }
 
 /// A path of the config, which is relative to the file it stands in.
-fn beside(template: &Template) -> Result<PathBuf, Failure> {
+pub(crate) fn beside(template: &Template) -> Result<PathBuf, Failure> {
     let path = PathBuf::from(resolve(template)?);
     let dir = template.origin().and_then(|origin| origin.file.parent());
     Ok(dir.map_or_else(|| path.clone(), |dir| dir.join(&path)))
@@ -216,7 +244,7 @@ fn resolve_pairs(pairs: &[(String, Template)]) -> Result<Vec<(String, String)>, 
         .collect()
 }
 
-fn bad_config(detail: String) -> Failure {
+pub(crate) fn bad_config(detail: String) -> Failure {
     Failure::new(FailureKind::BadConfig).with_detail(detail)
 }
 

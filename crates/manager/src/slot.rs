@@ -110,6 +110,8 @@ pub(crate) struct ProcessFace {
     pub(crate) pid: Option<u32>,
     /// Its stderr, which stays readable after its death.
     pub(crate) stderr: Option<Arc<StderrRing>>,
+    /// What fences it, for people.
+    pub(crate) fence: Option<String>,
 }
 
 impl Slot {
@@ -244,10 +246,11 @@ impl Slot {
     }
 
     /// A new process took the place.
-    pub(crate) fn set_process(&self, pid: u32, stderr: Arc<StderrRing>) {
+    pub(crate) fn set_process(&self, pid: u32, stderr: Arc<StderrRing>, fence: Option<String>) {
         *self.process.lock().unwrap_or_else(PoisonError::into_inner) = ProcessFace {
             pid: Some(pid),
             stderr: Some(stderr),
+            fence,
         };
     }
 

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::catalog::unix_ms;
-use crate::config::{HttpKind, Transport};
+use crate::config::{HttpKind, ServerConfig, Transport};
 use crate::counters::Counts;
 use crate::pool::Declared;
 use crate::process::ProcessStatus;
@@ -52,6 +52,9 @@ pub struct ServerStatus {
     /// The process, while there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// What fences its process (`sandbox`), while there is one: `none` where the config wants a sandbox and can do without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<String>,
     /// Whether the connection has proved its health since it was opened.
     pub proven: bool,
     /// Failures charged since the last proof of health.
@@ -417,6 +420,7 @@ impl ServerStatus {
                 .as_ref()
                 .and_then(|runtime| runtime.freshness.push().word()),
             pid: process.pid,
+            sandbox: in_force(&config, &process),
             proven: status.proven,
             charges: status.charges,
             tools: catalog
@@ -510,6 +514,15 @@ fn words(status: &Status, last_failure: Option<&Failure>) -> String {
         StateWord::Parked => because("parked"),
     }
 }
+
+/// What fences a living process that is to be fenced.
+fn in_force(config: &ServerConfig, process: &ProcessFace) -> Option<String> {
+    config.sandbox.as_ref()?;
+    process.pid?;
+    let fence = process.fence.as_deref();
+    Some(fence.unwrap_or("none").to_owned())
+}
+
 /// How many tools are held back on this connection and the further ones.
 fn pending_tools(slot: &Slot) -> usize {
     let own = slot.held.load_full();

@@ -326,6 +326,11 @@ pub(crate) fn file_of(dir: &Path, kind: &str, server: &str) -> PathBuf {
     dir.join(format!("{kind}-{readable}-{}.json", hex(&digest[..8])))
 }
 
+/// A folder of one kind for one server, by the same rules.
+pub(crate) fn folder_of(dir: &Path, kind: &str, server: &str) -> PathBuf {
+    file_of(&dir.join(kind), kind, server).with_extension("")
+}
+
 /// Puts a file into the place of another, or of none: after a crash at any moment there is the old one or the new one. For
 /// this user alone.
 pub(crate) fn replace(dir: &Path, path: &Path, format: &str, body: &[u8]) -> io::Result<()> {

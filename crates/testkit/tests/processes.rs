@@ -11,6 +11,8 @@
     reason = "a test ends at the first surprise, helpers included, and a host says when it is ready"
 )]
 
+#[path = "processes/sandbox.rs"]
+mod sandbox;
 #[path = "processes/trees.rs"]
 mod trees;
 #[path = "processes/yard.rs"]

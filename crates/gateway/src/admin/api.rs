@@ -20,6 +20,7 @@ const PARTS: &[&[Route]] = &[
     super::journal::ROUTES,
     super::openapi::ROUTES,
     super::profiles::ROUTES,
+    super::tokens::ROUTES,
     super::tools::ROUTES,
     super::reload::ROUTES,
 ];

@@ -5,7 +5,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
-use mainstay::pins::{PinError, ToolChange};
+use mainstay::pins::{ApprovedProgram, PinError, ToolChange};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,9 @@ struct Changes {
 struct Approve {
     /// The server's own names. Default: everything that waits for approval.
     tools: Option<Vec<String>>,
+    /// The program itself (`pinProgram`), instead of tools.
+    #[serde(default)]
+    program: bool,
 }
 
 /// What was approved.
@@ -73,6 +76,9 @@ struct Approve {
 struct Approved {
     /// The tools that were not as approved before; names that are gone are among them.
     approved: Vec<String>,
+    /// The program, if that is what was approved. The server is started anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    program: Option<ApprovedProgram>,
 }
 
 async fn changes(State(gateway): State<Gateway>, Query(which): Query<Which>) -> Response {
@@ -114,15 +120,31 @@ async fn approve(
             return problem.into_response();
         }
     };
-    match server.approve(which.tools).await {
-        Ok(approved) => json_of(&Approved { approved }),
+    let approved = if which.program {
+        let program = server.approve_program().await;
+        program.map(|program| Approved {
+            approved: Vec::new(),
+            program: Some(program),
+        })
+    } else {
+        let approved = server.approve(which.tools).await;
+        approved.map(|approved| Approved {
+            approved,
+            program: None,
+        })
+    };
+    match approved {
+        Ok(approved) => json_of(&approved),
         Err(error) => Problem::new(status_of(&error), error.to_string()).into_response(),
     }
 }
 
 fn status_of(error: &PinError) -> StatusCode {
     match error {
-        PinError::NotPinned { .. } | PinError::NotListed { .. } => StatusCode::CONFLICT,
+        PinError::NotPinned { .. }
+        | PinError::NotListed { .. }
+        | PinError::ProgramNotPinned { .. }
+        | PinError::NoProgram { .. } => StatusCode::CONFLICT,
         PinError::NoSuchTool { .. } => StatusCode::NOT_FOUND,
         PinError::Unwritable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         PinError::Ended(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -64,21 +64,25 @@ pub(crate) struct DiffArgs {
 Examples:
   mainstay tools approve github create_issue list_issues
   mainstay tools approve github --all
+  mainstay tools approve github --program
 
-Servers are pinned with `tools.pin` in their config entry. What is approved is kept in the state directory.")]
+Servers are pinned with `tools.pin` in their config entry, their programs with `pinProgram`. What is approved is kept in the state directory.")]
 pub(crate) struct ApproveArgs {
     /// The server.
     pub(crate) server: String,
     /// The tools, by the server's own names.
     #[arg(
-        required_unless_present = "all",
-        conflicts_with = "all",
+        required_unless_present_any = ["all", "program"],
+        conflicts_with_all = ["all", "program"],
         value_name = "TOOL"
     )]
     pub(crate) tools: Vec<String>,
     /// Everything that waits for approval; also names that are gone.
     #[arg(long)]
     pub(crate) all: bool,
+    /// The server's program as it is now (`pinProgram`), instead of tools; the server is started anew.
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) program: bool,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

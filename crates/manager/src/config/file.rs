@@ -20,6 +20,8 @@ use super::journal::JournalOptions;
 use super::policy::PolicyOptions;
 use super::profiles::{Discovery, ProfileOptions};
 use super::reader::Range;
+use super::sandbox::{SandboxOptions, SandboxOrNot};
+use super::suspicious::{AskOptions, HiddenText};
 use super::tools::ToolOptions;
 
 /// Longest duration that may be set: 30 days, in milliseconds.
@@ -166,6 +168,19 @@ pub(super) struct ServerOptions {
     /// Which variables of Mainstay's own environment the program sees: a short list of harmless ones, or all of them.
     #[schemars(extend("default" = "allowlist"))]
     pub(super) env_policy: Option<EnvPolicy>,
+    /// What the program may touch of this machine: `true` for the usual places and the network, an object for less or more.
+    /// Linux only.
+    #[schemars(with = "Option<SandboxOrNot>", extend("default" = false))]
+    pub(super) sandbox: Option<SandboxOptions>,
+    /// Whether the program is only started as long as its file, and the script it is given, are as they were when they were
+    /// approved: what is found first counts as approved, `mainstay tools approve NAME --program` approves another one.
+    #[schemars(extend("default" = false))]
+    pub(super) pin_program: Option<bool>,
+    /// Whether the server may ask clients for something, and how often.
+    pub(super) asks: Option<AskOptions>,
+    /// What is done with characters in names and descriptions that people do not see and models read.
+    #[schemars(extend("default" = "flag"))]
+    pub(super) hidden_text: Option<HiddenText>,
     /// How long each step of stopping the program may take.
     pub(super) stop: Option<StopOptions>,
     /// How long calls in flight may finish before a planned stop.
@@ -577,6 +592,9 @@ pub(super) struct GatewayOptions {
     /// a few tools that find, describe and call the others, for clients that take only so many.
     #[schemars(extend("default" = "list"))]
     pub(super) discovery: Option<Discovery>,
+    /// The same as `hiddenText` in `defaults`.
+    #[schemars(extend("default" = "flag"))]
+    pub(super) hidden_text: Option<HiddenText>,
     /// Who clients are, and which of them are let in.
     pub(super) access: Option<AccessOptions>,
     /// Who sees and calls what. Default: everybody everything. Changes take effect live.

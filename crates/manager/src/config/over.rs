@@ -1,6 +1,8 @@
 //! Which of two places says what: the settings of a server lie over the defaults, key by key.
 
 use super::file::*;
+use super::sandbox::SandboxOptions;
+use super::suspicious::AskOptions;
 use super::tools::ToolOptions;
 
 /// The field-wise merge of two groups of settings: what is set above wins over what is set below.
@@ -74,6 +76,8 @@ impl ServerOptions {
                 )
             },
         );
+        self.sandbox = over_group(self.sandbox, below.sandbox.as_ref(), SandboxOptions::over);
+        self.asks = over_group(self.asks, below.asks.as_ref(), AskOptions::over);
         self.stop = over_group(self.stop, below.stop.as_ref(), StopOptions::over);
         self.tls = over_group(self.tls, below.tls.as_ref(), |above, below| {
             over!(above, below, TlsOptions { ca_file })
@@ -104,6 +108,10 @@ impl ServerOptions {
                 on_tool_change,
                 catalog,
                 env_policy,
+                sandbox,
+                pin_program,
+                asks,
+                hidden_text,
                 stop,
                 drain_ms,
                 auth,

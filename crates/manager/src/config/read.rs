@@ -24,6 +24,7 @@ use super::{
     profiles::{self, Named},
     read_options, read_server,
     reader::{Fields, Place, Range, Sink, report_twice},
+    suspicious::read_hidden_text,
 };
 
 /// Largest file that is read, in bytes.
@@ -250,6 +251,11 @@ fn read_gateway(
         }
         None => ServerOptions::default(),
     };
+    let hidden_text = read_hidden_text(&mut fields, sink);
+    let defaults = ServerOptions {
+        hidden_text: defaults.hidden_text.or(hidden_text),
+        ..defaults
+    };
     let listen = fields
         .text("listen", sink)
         .and_then(|(text, place)| listen_address(&text, &place, sink));
@@ -275,6 +281,7 @@ fn read_gateway(
         watch: read_watch(&mut fields, sink),
         profiles: None,
         discovery: profiles::read_discovery(&mut fields, sink),
+        hidden_text,
         access: None,
         policy: None,
         audit: None,

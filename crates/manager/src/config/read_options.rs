@@ -13,6 +13,8 @@ use super::{
     read_objects::read_objects,
     read_server::read_template,
     reader::{Fields, Range, Sink, kind, list, text},
+    sandbox::read_sandbox,
+    suspicious::{read_asks, read_hidden_text},
     tools::read_tools,
 };
 
@@ -98,6 +100,10 @@ pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> 
             ],
             sink,
         ),
+        sandbox: read_sandbox(fields, sink),
+        pin_program: fields.flag("pinProgram", sink),
+        asks: read_asks(fields, sink),
+        hidden_text: read_hidden_text(fields, sink),
         stop: fields
             .object("stop", sink)
             .map(|group| read_stop(group, sink)),

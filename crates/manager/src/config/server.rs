@@ -10,6 +10,8 @@ use super::{
     },
     fingerprint::{Fingerprint, Fingerprints, Hashed},
     problem::Problem,
+    sandbox::SandboxSettings,
+    suspicious::{AskRules, HiddenText},
     template::Template,
     tools::Tools,
 };
@@ -76,6 +78,14 @@ pub struct ServerConfig {
     pub catalog: CatalogSettings,
     /// Which variables of our own environment its process sees (law 31). Default: an allow-list.
     pub env_policy: EnvPolicy,
+    /// What its process may touch of this machine. Default: whatever we may.
+    pub sandbox: Option<SandboxSettings>,
+    /// Whether its program must be the one that was approved (F259). Default: false.
+    pub pin_program: bool,
+    /// What it may ask clients for. Default: everything.
+    pub asks: AskRules,
+    /// What is done with hidden characters (F252). Default: they are told.
+    pub hidden_text: HiddenText,
     /// How it is stopped.
     pub stop: Stop,
     /// Milliseconds that calls in flight get before a planned stop. Default: 10 s.
@@ -457,6 +467,11 @@ impl ServerConfig {
                     .chain(args)
                     .chain(named)
                     .chain(cwd)
+                    .chain(
+                        self.sandbox
+                            .iter()
+                            .flat_map(|sandbox| sandbox.read.iter().chain(&sandbox.write)),
+                    )
                     .collect()
             }
             Transport::Http { url, headers, .. } => std::iter::once(url)
@@ -526,6 +541,10 @@ impl ServerConfig {
             on_tool_change: options.on_tool_change.unwrap_or_default(),
             catalog: CatalogSettings::from_options(&options.catalog.clone().unwrap_or_default()),
             env_policy: options.env_policy.unwrap_or_default(),
+            sandbox: SandboxSettings::from_options(options.sandbox.as_ref()),
+            pin_program: options.pin_program.unwrap_or(false),
+            asks: AskRules::from_options(options.asks.as_ref()),
+            hidden_text: options.hidden_text.unwrap_or_default(),
             stop: Stop::from_options(&options.stop.clone().unwrap_or_default()),
             drain_ms: options.drain_ms.unwrap_or(file::DRAIN_MS),
             auth: AuthConfig::from_options(options.auth.as_ref()),
@@ -557,6 +576,11 @@ impl ServerConfig {
                     EnvPolicy::Allowlist => "allowlist",
                     EnvPolicy::Inherit => "inherit",
                 });
+                // What it was before there were sandboxes stays equal.
+                if let Some(sandbox) = &self.sandbox {
+                    hash.word("sandbox");
+                    sandbox.words().iter().for_each(|word| hash.word(word));
+                }
             }
             Transport::Http { url, kind, headers } => {
                 hash.word(match kind {
@@ -623,6 +647,10 @@ impl ServerConfig {
             on_tool_change,
             catalog,
             env_policy: _,
+            sandbox: _,
+            pin_program,
+            asks,
+            hidden_text,
             stop,
             drain_ms,
             reach: _,
@@ -643,6 +671,7 @@ impl ServerConfig {
             .hash(&mut hash);
         (waiting, result_bytes, on_tool_change, catalog).hash(&mut hash);
         (scope, connections).hash(&mut hash);
+        (pin_program, asks, hidden_text).hash(&mut hash);
         hash.finish()
     }
 }

@@ -25,7 +25,7 @@ const BASIC: &[&str] = &[
 const BASIC_PREFIXES: &[&str] = &["LC_", "XDG_"];
 
 /// Where the certificate authorities are: without these nothing works behind a company's proxy. File names, no secrets.
-const AUTHORITIES: &[&str] = &[
+pub(crate) const AUTHORITIES: &[&str] = &[
     "CURL_CA_BUNDLE",
     "NODE_EXTRA_CA_CERTS",
     "REQUESTS_CA_BUNDLE",

@@ -37,6 +37,14 @@ pub enum SpawnError {
         /// What the system says.
         source: io::Error,
     },
+    /// The sandbox that is declared cannot be had, or does not let the program run. Nothing is started without it.
+    #[error("program {program:?} was not started, because its sandbox cannot be had: {what}; {remedy}", program = program.display(), remedy = self.remedy())]
+    Unfenced {
+        /// The program as configured.
+        program: OsString,
+        /// What is missing.
+        what: String,
+    },
     /// Anything else: mostly an exhausted limit of the system.
     #[error("program {program:?} could not be started: {source}; {remedy}", program = program.display(), remedy = self.remedy())]
     Other {
@@ -55,6 +63,13 @@ impl SpawnError {
         }
     }
 
+    pub(super) fn unfenced(program: &OsStr, what: String) -> Self {
+        Self::Unfenced {
+            program: program.to_owned(),
+            what,
+        }
+    }
+
     /// What a person can do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -67,6 +82,9 @@ impl SpawnError {
             }
             Self::CwdMissing { .. } => "create the directory or correct `cwd`",
             Self::Denied { .. } => "make the file executable (chmod +x) or correct `command`",
+            Self::Unfenced { .. } => {
+                "correct `sandbox` in the server's entry, or write `\"require\": false` there to do without"
+            }
             Self::Other { .. } => {
                 "check the server's entry and the limits of the system (processes, open files, memory)"
             }

@@ -264,6 +264,7 @@ mod tests {
             env: child_env(std::env::vars_os(), &[], EnvPolicy::Basic),
             cwd: None,
             stderr_bytes_max: 0,
+            sandbox: None,
         };
         let limit = Duration::from_secs(60);
         let fresh = tokio::time::timeout(limit, guardian.launch(spec))

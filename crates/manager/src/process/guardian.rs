@@ -312,6 +312,7 @@ mod tests {
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
             cwd: None,
             stderr_bytes_max: 0,
+            sandbox: None,
         }
     }
 
@@ -321,7 +322,7 @@ mod tests {
         let guardian = Guardian::start().unwrap();
         let spec = spec("sleep", &["600"]);
         let program = super::super::find_program(&spec).unwrap();
-        let mut child = launch::start(&spec, &program, &guardian).unwrap();
+        let (mut child, _) = launch::start(&spec, &program, &guardian).unwrap();
         tokio::time::timeout(Duration::from_secs(60), guardian.ended())
             .await
             .unwrap();

@@ -16,6 +16,7 @@ use rustix::process::Pid;
 use tokio::sync::{mpsc, oneshot};
 
 use super::group::Leader;
+use super::sandbox::Fence;
 use super::{Guardian, SpawnError, SpawnSpec, raw, resolve};
 
 /// How many starts may be under way at once. A start takes about a millisecond unless it hangs.
@@ -31,6 +32,8 @@ pub(super) struct Fresh {
     pub(super) stdin: ChildStdin,
     pub(super) stdout: ChildStdout,
     pub(super) stderr: ChildStderr,
+    /// What fences it, for people.
+    pub(super) fence: Option<String>,
 }
 
 /// One start and where its outcome goes. If nobody takes the outcome, it is dropped, and that kills the child (F22).
@@ -79,7 +82,7 @@ fn serve(orders: &Mutex<mpsc::Receiver<Order>>) {
 
 fn launch(spec: &SpawnSpec, guardian: Guardian) -> Result<Fresh, SpawnError> {
     let program = resolve::resolve(spec)?;
-    let mut child = start(spec, &program, &guardian)?;
+    let (mut child, fence) = start(spec, &program, &guardian)?;
     let leader = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let (Some(leader), Some(stdin), Some(stdout), Some(stderr)) = (
         leader,
@@ -99,6 +102,7 @@ fn launch(spec: &SpawnSpec, guardian: Guardian) -> Result<Fresh, SpawnError> {
         stdin,
         stdout,
         stderr,
+        fence,
     })
 }
 
@@ -107,11 +111,20 @@ pub(super) fn start(
     spec: &SpawnSpec,
     program: &Path,
     guardian: &Guardian,
-) -> Result<Child, SpawnError> {
+) -> Result<(Child, Option<String>), SpawnError> {
+    let fence = fence(spec, program)?;
     let other = |source| SpawnError::other(&spec.program, source);
     let (forks, fork) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
         .map_err(|error| other(error.into()))?;
-    let mut command = Command::new(program);
+    let wrapper = fence.as_ref().and_then(|fence| fence.wrapper.as_ref());
+    let mut command = match wrapper {
+        Some((wrapper, before)) => {
+            let mut command = Command::new(wrapper);
+            command.args(before);
+            command
+        }
+        None => Command::new(program),
+    };
     command
         .args(&spec.args)
         .env_clear()
@@ -125,7 +138,13 @@ pub(super) fn start(
         .stderr(Stdio::piped())
         .process_group(0);
     raw::tie_to_parent(&mut command, guardian.line(), fork);
-    spawn_unless_being_written(&mut command).map_err(|source| {
+    let words = fence.as_ref().map(|fence| fence.words.clone());
+    #[cfg(target_os = "linux")]
+    if let Some(fence) = fence {
+        raw::fence_in(&mut command, fence);
+    }
+    let started = spawn_unless_being_written(&mut command);
+    let child = started.map_err(|source| {
         // Whoever was forked is gone, and reaped; what it said to the guardian must not stay said (F67).
         let mut id = [0; 4];
         while let Ok(4) = rustix::io::read(&forks, &mut id) {
@@ -133,6 +152,10 @@ pub(super) fn start(
         }
         if source.kind() == io::ErrorKind::NotFound {
             resolve::missing_interpreter(program)
+        } else if source.kind() == io::ErrorKind::PermissionDenied && words.is_some() {
+            let program = program.display();
+            let words = format!("{program} or what it needs to run may not be executed in it");
+            SpawnError::unfenced(&spec.program, words)
         } else if source.kind() == io::ErrorKind::PermissionDenied {
             SpawnError::Denied {
                 path: program.to_owned(),
@@ -141,7 +164,26 @@ pub(super) fn start(
         } else {
             SpawnError::other(&spec.program, source)
         }
-    })
+    })?;
+    Ok((child, words))
+}
+
+/// The fence that is declared. What cannot be had is an error, unless the owner can do without.
+fn fence(spec: &SpawnSpec, program: &Path) -> Result<Option<Fence>, SpawnError> {
+    let Some(sandbox) = &spec.sandbox else {
+        return Ok(None);
+    };
+    match sandbox.prepare(program, spec.cwd.as_deref()) {
+        Ok(fence) => Ok(Some(fence)),
+        Err(missing) if sandbox.require => {
+            Err(SpawnError::unfenced(&spec.program, missing.to_string()))
+        }
+        Err(missing) => {
+            let program = spec.program.display().to_string();
+            tracing::warn!(program, %missing, "started without its sandbox, as the config allows");
+            Ok(None)
+        }
+    }
 }
 
 /// A program that is being installed at this very moment is busy; usually for milliseconds.

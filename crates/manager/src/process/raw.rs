@@ -8,12 +8,17 @@
 )]
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 #[cfg(target_os = "linux")]
 use tokio::io::{Interest, unix::AsyncFd};
+
+/// What an administrator's program may keep in a sandbox: what installing packages needs (chown, `DAC` override, owner,
+/// set-id bits, set group and user), and ports below 1024. What files it reaches is fenced by other means.
+#[cfg(target_os = "linux")]
+pub(super) const CAPABILITIES_KEPT: [u32; 7] = [0, 1, 3, 4, 6, 7, 10];
 
 /// The child dies with the thread that forks it (Linux), inherits no descriptor but the three standard ones, and says
 /// `add ID` on the guardian's line, if there is one, and its id on `told`, before it becomes the program.
@@ -38,6 +43,86 @@ pub(super) fn tie_to_parent(command: &mut Command, line: Option<OwnedFd>, told: 
     };
     // SAFETY: the closure performs system calls on constants, `Copy` values and descriptors only.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// The child fences itself in, as the last thing before it becomes the program. From there on no way leads back.
+#[cfg(target_os = "linux")]
+pub(super) fn fence_in(command: &mut Command, fence: super::sandbox::Fence) {
+    let prepare = move || {
+        // SAFETY: a system call on constants. Without it neither of the two is allowed to an ordinary user.
+        if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        for inherited in &fence.inherited {
+            // SAFETY: a system call on a descriptor that lives as long as the closure; the wrapper reads it.
+            if unsafe { libc::fcntl(inherited.as_raw_fd(), libc::F_SETFD, 0) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        if let Some(ruleset) = &fence.ruleset {
+            drop_capabilities()?;
+            // SAFETY: a system call on a descriptor that lives as long as the closure.
+            let done =
+                unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) };
+            if done != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        for filter in &fence.filters {
+            // Two system calls; an error of theirs is a number, so nothing is allocated on either way.
+            seccompiler::apply_filter(filter).map_err(|error| match error {
+                seccompiler::Error::Prctl(source) | seccompiler::Error::Seccomp(source) => source,
+                seccompiler::Error::Backend(_)
+                | seccompiler::Error::EmptyFilter
+                | seccompiler::Error::ThreadSync(_) => io::Error::from(io::ErrorKind::InvalidData),
+            })?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure performs system calls on constants, descriptors and memory that was filled before the fork.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// The process gives up what makes an administrator more than a user (only one has anything to give up): reading other
+/// processes, modules, devices, the network's configuration.
+#[cfg(target_os = "linux")]
+fn drop_capabilities() -> io::Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let kept = CAPABILITIES_KEPT
+        .iter()
+        .fold(0_u64, |all, one| all | 1 << one);
+    for capability in 0..64_u32 {
+        if kept & (1 << capability) == 0 {
+            // SAFETY: a system call on numbers. It fails where there is no such capability, and for those who have none.
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        }
+    }
+    let header = [VERSION_3, 0];
+    // Effective, permitted and inheritable: first their lower halves, then their upper ones.
+    let mut sets = [0_u32; 6];
+    // SAFETY: the kernel writes six numbers, for which there is room; the header is what it expects.
+    if unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    for (at, set) in sets.iter_mut().enumerate() {
+        let half = if at < 3 { kept } else { kept >> 32 };
+        *set &= (half & 0xffff_ffff) as u32;
+    }
+    // SAFETY: the kernel reads six numbers.
+    if unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// The version of Landlock that the kernel has; 0 or less: none.
+#[cfg(target_os = "linux")]
+pub(super) fn landlock_abi() -> i32 {
+    const VERSION: u32 = 1;
+    let none = std::ptr::null::<libc::c_void>();
+    // SAFETY: asks for a number; no memory is passed.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, VERSION) };
+    i32::try_from(abi).unwrap_or(0)
 }
 
 /// In the child: says that it exists. A line that cannot be written costs only the head start: the parent says it again.

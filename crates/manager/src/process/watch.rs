@@ -79,6 +79,7 @@ mod tests {
                 env: child_env(std::env::vars_os(), &[], EnvPolicy::Basic),
                 cwd: None,
                 stderr_bytes_max: 0,
+                sandbox: None,
             };
             let fresh = guardian.launch(spec).await.unwrap();
             let mut watch = ExitWatch::by_signal().unwrap();

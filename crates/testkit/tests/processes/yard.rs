@@ -73,6 +73,7 @@ impl Yard {
             env: child_env(std::env::vars_os(), &[], EnvPolicy::Basic),
             cwd: Some(self.dir.path().to_owned()),
             stderr_bytes_max: STDERR_BYTES_DEFAULT,
+            sandbox: None,
         }
     }
 

@@ -79,7 +79,9 @@ fn headline(change: &Value, now: u64, color: bool) -> String {
 pub(crate) async fn approve(args: ApproveArgs, output: Output) -> Result<Exit, Stop> {
     let client = AdminClient::new(paths::socket(args.socket.socket.as_deref())?);
     let path = format!("/api/v1/servers/{}/approve", segment(&args.server));
-    let body = if args.all {
+    let body = if args.program {
+        json!({ "program": true })
+    } else if args.all {
         json!({})
     } else {
         json!({ "tools": args.tools })
@@ -87,6 +89,14 @@ pub(crate) async fn approve(args: ApproveArgs, output: Output) -> Result<Exit, S
     let answer = client.post(&path, Some(body), ANSWER_MAX).await?.ok()?;
     if args.json {
         output.json(&answer)?;
+        return Ok(Exit::Ok);
+    }
+    if args.program {
+        let files = answer["program"]["files"].as_array().into_iter().flatten();
+        for file in files {
+            let text = |key: &str| plain(file[key].as_str().unwrap_or_default());
+            output.line(&format!("approved: {} {}", text("path"), text("digest")))?;
+        }
         return Ok(Exit::Ok);
     }
     let names: Vec<String> = answer["approved"]

@@ -318,6 +318,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 | FailureKind::SpawnDenied
                 | FailureKind::SpawnFailed
                 | FailureKind::BadConfig
+                | FailureKind::ProgramChanged
                 | FailureKind::BadCertificate
                 | FailureKind::ExitedEarly { .. }
                 | FailureKind::Exited { .. }

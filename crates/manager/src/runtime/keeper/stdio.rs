@@ -2,8 +2,8 @@
 
 mod greet;
 mod hints;
+mod start;
 
-use std::ffi::OsString;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +14,13 @@ use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, Phase};
 use mainstay_wire::envelope::Message;
 use mainstay_wire::revision::Era;
+use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::{Orders, Setup, list_and_report, probe, restore, runtime, send_notices};
 use crate::config::Transport;
-use crate::process::{self, PipeId, SpawnSpec, Spawned};
+use crate::process::{self, PipeId, Spawned};
 use crate::runtime::catalog::Listing;
 use crate::runtime::refresh::refresh;
 use crate::runtime::stdio::{StdioLink, read_lines, write_lines};
@@ -44,7 +45,7 @@ const TAIL_LINES: usize = 5;
 /// See [`super::keep`].
 pub(super) async fn keep(setup: Setup) {
     let generation = setup.generation;
-    let spawned = match spawn(&setup).await {
+    let (spawned, home) = match spawn(&setup).await {
         Ok(spawned) => spawned,
         Err(failure) => {
             return setup
@@ -60,11 +61,12 @@ pub(super) async fn keep(setup: Setup) {
         stdin,
         stdout,
         stderr,
+        fence,
         process,
     } = spawned;
     let pid = process.pid();
     let pipe = PipeId::of(&stdout);
-    setup.slot.set_process(pid, Arc::clone(&stderr));
+    setup.slot.set_process(pid, Arc::clone(&stderr), fence);
     let (link, lines) = StdioLink::new(setup.caps.queued_lines);
     let closing = link.closing();
     let (runtime, notices) = runtime(&setup, Link::Stdio(link));
@@ -108,28 +110,16 @@ pub(super) async fn keep(setup: Setup) {
     // The pipes may be held open by a process that left the group; neither task is worth waiting for.
     writer.abort();
     setup.slot.clear_process(pid);
+    // Nothing of the group is left that could still write there.
+    drop(home);
 }
 
-async fn spawn(setup: &Setup) -> Result<Spawned, Failure> {
-    let resolved = settings::resolve_command(&setup.config)?;
-    let spec = SpawnSpec {
-        program: OsString::from(resolved.command),
-        args: resolved.args.into_iter().map(OsString::from).collect(),
-        env: settings::child_env(&setup.config, &resolved.env),
-        cwd: resolved.cwd.map(Into::into),
-        stderr_bytes_max: setup.stderr_bytes_max,
-    };
-    process::spawn(spec, &setup.guardian)
-        .await
-        .map_err(|error| {
-            let kind = match &error {
-                process::SpawnError::NotFound { .. } => FailureKind::SpawnNotFound,
-                process::SpawnError::CwdMissing { .. } => FailureKind::CwdMissing,
-                process::SpawnError::Denied { .. } => FailureKind::SpawnDenied,
-                process::SpawnError::Other { .. } => FailureKind::SpawnFailed,
-            };
-            Failure::new(kind).with_detail(error.to_string())
-        })
+/// Starts the process. What comes with it is its home, if that goes with it.
+async fn spawn(setup: &Setup) -> Result<(Spawned, Option<TempDir>), Failure> {
+    let start = start::ready(setup).await?;
+    let spawned = process::spawn(start.spec, &setup.guardian).await;
+    let spawned = spawned.map_err(|error| settings::spawn_failure(&error))?;
+    Ok((spawned, start.home))
 }
 
 /// One living child and what is known about it.
