@@ -76,7 +76,7 @@ use crate::admin::door::{self, Way};
 use crate::record::Recorder;
 use crate::reload::ConfigLife;
 use crate::signin::visit::Visits;
-use crate::signin::{Desk, web};
+use crate::signin::{Desk, Origins, web};
 
 pub use self::listen::{ServeError, TlsError, check, serve};
 
@@ -354,7 +354,7 @@ impl Gateway {
             ),
             sign_ins: Desk::of_gateway(
                 &manager,
-                &format!("http://{}", settings.listen),
+                origins(&settings),
                 tasks.clone(),
                 ending.clone(),
             ),
@@ -487,6 +487,19 @@ impl Gateway {
         reply
     }
 
+    /// Whose request it is; `None`: it is turned away.
+    pub(crate) async fn identify(
+        &self,
+        head: &::http::request::Parts,
+        way: Way<'_>,
+    ) -> Option<Arc<Caller>> {
+        let told = Caller::of_extensions(&head.extensions);
+        if matches!(way, Way::Embedded) && told.principal.is_some() {
+            return Some(told);
+        }
+        self.shared.access.identify(head, way).await.ok()
+    }
+
     /// Finds out whose request it is, and answers it. The one place where that is found out.
     async fn answer<B>(&self, request: Request<B>, way: Way<'_>) -> Reply
     where
@@ -588,6 +601,29 @@ impl Gateway {
             let gateway = gateway.clone();
             async move { gateway.handle(request).await.map(axum::body::Body::new) }
         })
+    }
+}
+
+/// Where browsers find the gateway.
+fn origins(settings: &GatewaySettings) -> Origins {
+    let scheme = match settings.access.tls {
+        Some(_) => "https",
+        None => "http",
+    };
+    let mut listen = settings.listen;
+    if listen.ip().is_unspecified() {
+        listen.set_ip(match listen {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let own: Box<str> = format!("{scheme}://{listen}").into();
+    let public = settings.access.resource.as_deref();
+    let public = public.and_then(|resource| url::Url::parse(resource).ok());
+    let public = public.map(|url| url.origin().ascii_serialization().into());
+    Origins {
+        here: own.clone(),
+        elsewhere: public.unwrap_or(own),
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod page;
 pub(crate) mod visit;
 pub(crate) mod web;
 
+pub(crate) use self::desk::Origins;
 pub use self::desk::{
     Desk, How, LoginBegun, LoginCourse, LoginWord, SignIn, SignInList, SignedOut, Trouble,
 };

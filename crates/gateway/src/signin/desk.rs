@@ -220,6 +220,15 @@ impl From<SignInError> for Trouble {
     }
 }
 
+/// Where the browsers of people find a gateway, such as `http://127.0.0.1:8808`.
+#[derive(Debug, Clone)]
+pub(crate) struct Origins {
+    /// From this machine.
+    pub(crate) here: Box<str>,
+    /// From wherever its clients are.
+    pub(crate) elsewhere: Box<str>,
+}
+
 /// The sign-ins of one process. Cheap to clone.
 #[derive(Clone)]
 pub struct Desk(Arc<Inner>);
@@ -227,8 +236,8 @@ pub struct Desk(Arc<Inner>);
 struct Inner {
     manager: Manager,
     office: SignIns,
-    /// Where browsers come back to: an origin of ours. `None`: nobody listens, so each sign-in has a listener of its own.
-    origin: Option<Box<str>>,
+    /// Where browsers come back to. `None`: nobody listens, so each sign-in has a listener of its own.
+    origins: Option<Origins>,
     logins: Mutex<Logins>,
     /// Counts the sign-ins that have ended.
     ended: watch::Sender<u64>,
@@ -252,7 +261,9 @@ struct Login {
     redirect: Option<Box<str>>,
     /// The visit that it belongs to: only that visitor's browser may finish it.
     visit: Option<Box<str>>,
-    /// Its own listener, if it has one, ends with this.
+    /// Whether it has a listener of its own.
+    listens: bool,
+    /// Which ends with this.
     listening: CancellationToken,
     /// The port that the configuration fixes for it.
     port: Option<u16>,
@@ -261,7 +272,7 @@ struct Login {
 impl fmt::Debug for Desk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Desk")
-            .field("origin", &self.0.origin)
+            .field("origins", &self.0.origins)
             .finish_non_exhaustive()
     }
 }
@@ -283,26 +294,26 @@ impl Desk {
         Self::with(manager, None, TaskTracker::new(), CancellationToken::new())
     }
 
-    /// The desk of a gateway: browsers come back to its own origin, such as `http://127.0.0.1:8808`.
+    /// The desk of a gateway: browsers come back to its own origins.
     pub(crate) fn of_gateway(
         manager: &Manager,
-        origin: &str,
+        origins: Origins,
         tasks: TaskTracker,
         ending: CancellationToken,
     ) -> Self {
-        Self::with(manager, Some(origin.into()), tasks, ending)
+        Self::with(manager, Some(origins), tasks, ending)
     }
 
     fn with(
         manager: &Manager,
-        origin: Option<Box<str>>,
+        origins: Option<Origins>,
         tasks: TaskTracker,
         ending: CancellationToken,
     ) -> Self {
         Self(Arc::new(Inner {
             manager: manager.clone(),
             office: manager.sign_ins(),
-            origin,
+            origins,
             logins: Mutex::default(),
             ended: watch::Sender::default(),
             tasks,
@@ -310,9 +321,13 @@ impl Desk {
         }))
     }
 
-    /// Where this gateway is found by browsers.
-    pub(crate) fn origin(&self) -> Option<&str> {
-        self.0.origin.as_deref()
+    /// Where this gateway is found by the browser of a principal; nobody in particular is this machine's user.
+    pub(crate) fn origin(&self, principal: Option<&Principal>) -> Option<&str> {
+        let origins = self.0.origins.as_ref()?;
+        Some(match principal {
+            None => &origins.here,
+            Some(_) => &origins.elsewhere,
+        })
     }
 
     /// Changes whenever a sign-in of this desk has ended.
@@ -358,7 +373,7 @@ impl Desk {
         if let Some(port) = port {
             self.make_room(port, wish)?;
         }
-        let (redirect, listener) = match (wish.how, port, self.origin()) {
+        let (redirect, listener) = match (wish.how, port, self.origin(wish.principal)) {
             (How::Device, _, _) => (None, None),
             (How::Browser, None, Some(origin)) => {
                 (Some(format!("{origin}{}", callback::PATH)), None)
@@ -385,7 +400,17 @@ impl Desk {
             .hint("look at `authorization_endpoint` in its metadata"));
         };
         let listening = self.0.ending.child_token();
-        self.remember(&begun.id, wish, redirect, listening.clone(), port);
+        let login = Login {
+            number: 0,
+            server: wish.server.into(),
+            principal: wish.principal.cloned(),
+            redirect,
+            visit: wish.visit.map(Into::into),
+            listens: listener.is_some(),
+            listening: listening.clone(),
+            port,
+        };
+        self.remember(&begun.id, login);
         if let Some(listener) = listener {
             let answer = self.answer_for(&begun.id);
             let served = callback::serve(listener, answer, listening.clone());
@@ -478,51 +503,50 @@ impl Desk {
         }
     }
 
-    /// What a browser is shown that comes back to our own listener with this query. `cookie`: whether it is the browser of a
-    /// visit, by the visit's own key.
+    /// What a browser is shown that comes back to the gateway's own listener with this query. `is_visitor`: whether it is the
+    /// browser of a visit of that name.
     pub(crate) async fn came_back(&self, query: &str, is_visitor: impl Fn(&str) -> bool) -> Page {
-        let Some(origin) = self.origin() else {
-            return not_known();
-        };
-        let url = format!("{origin}{}?{query}", callback::PATH);
-        self.ends(&url, None, is_visitor).await
+        self.ends(query, None, is_visitor).await
     }
 
-    /// A browser came back. `expected`: the only sign-in that its listener is for.
+    /// A browser came back. `expected`: the one sign-in that its listener is for; none for the gateway's.
     async fn ends(
         &self,
-        url: &str,
+        query: &str,
         expected: Option<&str>,
         is_visitor: impl Fn(&str) -> bool,
     ) -> Page {
-        let id = (url.len() <= URL_BYTES_MAX)
-            .then(|| self.0.office.login_of(url))
-            .flatten()
-            .filter(|id| expected.is_none_or(|expected| expected == id));
+        // Where it came back to is known; only its query tells anything.
+        let any = format!("http://127.0.0.1{}?{query}", callback::PATH);
+        let id = (query.len() <= URL_BYTES_MAX)
+            .then(|| self.0.office.login_of(&any))
+            .flatten();
         let Some(id) = id else {
             return not_known();
         };
-        let (server, is_ours) = {
+        let (server, url) = {
             let logins = self.logins();
             let Some(login) = logins.by_id.get(&id) else {
                 return not_known();
             };
-            let came_to = url.split('?').next().unwrap_or_default();
-            let here = login.redirect.as_deref() == Some(came_to);
-            let visitor = login.visit.as_deref().is_none_or(is_visitor);
-            if !here {
+            // One that comes back to another place than it was sent to is none of ours.
+            let is_here = match expected {
+                Some(expected) => expected == id,
+                None => !login.listens,
+            };
+            let Some(redirect) = login.redirect.as_deref().filter(|_| is_here) else {
                 return not_known();
+            };
+            if !login.visit.as_deref().is_none_or(&is_visitor) {
+                return another_browser();
             }
-            (login.server.clone(), visitor)
+            (login.server.clone(), format!("{redirect}?{query}"))
         };
-        if !is_ours {
-            return another_browser();
-        }
         match self.0.office.login(&id) {
             Some(LoginState::Waiting) => {}
             Some(LoginState::Done | LoginState::Failed(_)) | None => return over(),
         }
-        match self.0.office.finish(&id, url).await {
+        match self.0.office.finish(&id, &url).await {
             Ok(()) => signed_in(&server),
             Err(error) => failed(&server, &Trouble::from(error)),
         }
@@ -533,20 +557,8 @@ impl Desk {
         let (desk, id): (Self, Box<str>) = (self.clone(), id.into());
         Arc::new(move |query| {
             let (desk, id) = (desk.clone(), id.clone());
-            Box::pin(async move {
-                let redirect = desk
-                    .logins()
-                    .by_id
-                    .get(&*id)
-                    .and_then(|login| login.redirect.clone());
-                let Some(redirect) = redirect else {
-                    return not_known();
-                };
-                // A visit's own browser comes back to our origin; with a port of its own there are no cookies to look at,
-                // and the port is on this machine.
-                desk.ends(&format!("{redirect}?{query}"), Some(&id), |_| true)
-                    .await
-            })
+            // Such a port is on this machine, and there for this one sign-in.
+            Box::pin(async move { desk.ends(&query, Some(&id), |_| true).await })
         })
     }
 
@@ -570,25 +582,10 @@ impl Desk {
         });
     }
 
-    fn remember(
-        &self,
-        id: &str,
-        wish: Wish<'_>,
-        redirect: Option<Box<str>>,
-        listening: CancellationToken,
-        port: Option<u16>,
-    ) {
+    fn remember(&self, id: &str, mut login: Login) {
         let mut logins = self.logins();
         logins.count += 1;
-        let login = Login {
-            number: logins.count,
-            server: wish.server.into(),
-            principal: wish.principal.cloned(),
-            redirect,
-            visit: wish.visit.map(Into::into),
-            listening,
-            port,
-        };
+        login.number = logins.count;
         logins.by_id.insert(id.to_owned(), login);
         while logins.by_id.len() > REMEMBERED_MAX {
             let oldest = logins.by_id.iter().min_by_key(|(_, login)| login.number);

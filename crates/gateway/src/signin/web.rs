@@ -5,7 +5,7 @@
 //! that its page gave to this very browser.
 
 use bytes::Bytes;
-use http::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
+use http::header::{AUTHORIZATION, COOKIE, HOST, LOCATION, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
@@ -31,7 +31,7 @@ pub(crate) fn is_here(path: &str) -> bool {
 }
 
 /// Answers a browser.
-pub(crate) async fn answer<B>(gateway: &Gateway, request: Request<B>, way: Way) -> Reply
+pub(crate) async fn answer<B>(gateway: &Gateway, request: Request<B>, way: Way<'_>) -> Reply
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -71,7 +71,7 @@ async fn came_back(gateway: &Gateway, head: &Parts) -> Response<Bytes> {
 }
 
 /// The page of a link.
-async fn visit<B>(gateway: &Gateway, name: &str, head: &Parts, body: B, way: Way) -> Response<Bytes>
+async fn visit<B>(gateway: &Gateway, name: &str, head: &Parts, body: B, way: Way<'_>) -> Response<Bytes>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -82,11 +82,8 @@ where
             .say("Links to sign in are good for a while. Make the call again to get another one.")
             .into_response();
     };
-    let is_secure = gateway
-        .shared
-        .sign_ins
-        .origin()
-        .is_some_and(|origin| origin.starts_with("https:"));
+    let origin = gateway.shared.sign_ins.origin(visit.principal.as_ref());
+    let is_secure = origin.is_some_and(|origin| origin.starts_with("https:"));
     match head.method {
         Method::GET => {
             let known = visits.has_key(name, &cookies(head))
@@ -175,18 +172,38 @@ async fn show(gateway: &Gateway, name: &str, visit: &Visit) -> Page {
 }
 
 /// Whether a request shows by itself that it is the principal's: by where it comes from, or by what it brings.
-async fn is_its_own(gateway: &Gateway, visit: &Visit, head: &Parts, way: Way) -> bool {
+async fn is_its_own(gateway: &Gateway, visit: &Visit, head: &Parts, way: Way<'_>) -> bool {
     match &visit.principal {
         // This machine's user.
         None => crate::admin::door::is_from_here(gateway, head, way),
-        Some(_) => false,
+        Some(principal) => {
+            let caller = gateway.identify(head, way).await;
+            caller.is_some_and(|caller| caller.principal.as_ref() == Some(principal))
+        }
     }
 }
 
 /// Whether a form brings the credential of the principal.
-async fn proves(gateway: &Gateway, visit: &Visit, head: &Parts, form: &[u8], way: Way) -> bool {
-    let _ = (gateway, visit, head, form, way);
-    false
+async fn proves(
+    gateway: &Gateway,
+    visit: &Visit,
+    head: &Parts,
+    form: &[u8],
+    way: Way<'_>,
+) -> bool {
+    let mut fields = url::form_urlencoded::parse(form);
+    let token = fields.find_map(|(name, value)| (name == "token").then(|| value.into_owned()));
+    let value = token.and_then(|token| {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim())).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    });
+    let Some(value) = value.filter(|_| visit.principal.is_some()) else {
+        return false;
+    };
+    let mut head = head.clone();
+    head.headers.insert(AUTHORIZATION, value);
+    is_its_own(gateway, visit, &head, way).await
 }
 
 /// Whether a form was sent by our own page: browsers say so, and nothing else sends forms here.

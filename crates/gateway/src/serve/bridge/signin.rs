@@ -78,8 +78,8 @@ impl Wanted {
         // A grant that all share is signed in for by this machine's user, not by whoever happens to call.
         let may = principal == who.principal.as_ref();
         let link = may.then(|| shared.visits.path(name, principal)).flatten();
-        let link =
-            link.and_then(|path| Some(format!("{}{path}", shared.sign_ins.origin()?).into()));
+        let link = link
+            .and_then(|path| Some(format!("{}{path}", shared.sign_ins.origin(principal)?).into()));
         Some(Self {
             server: name.into(),
             principal: principal.cloned(),
