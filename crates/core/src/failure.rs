@@ -35,6 +35,9 @@ pub enum FailureKind {
     ProgramChanged,
     /// The server wants a login that only a human can do.
     NeedsLogin,
+    /// There is no good token for now, and nobody has said that there will be none: the authorization server is away or in
+    /// trouble, or what it gave cannot be stored (F210).
+    SignInDelayed,
     /// The credentials are valid and not sufficient.
     Forbidden,
     /// No protocol revision in common.
@@ -125,6 +128,7 @@ impl FailureKind {
             | FailureKind::Unreachable
             | FailureKind::HttpStatus(_)
             | FailureKind::RateLimited
+            | FailureKind::SignInDelayed
             | FailureKind::SessionUnstable
             | FailureKind::ProtocolError
             | FailureKind::ListingFailed
@@ -133,6 +137,13 @@ impl FailureKind {
             FailureKind::SessionLost => Blame::Session,
             FailureKind::Stopped | FailureKind::CleanupFault => Blame::Cleanup,
         }
+    }
+
+    /// Whether it says nothing but that somebody has to wait: for the server's host, or for its authorization server. Neither
+    /// speaks about the server's health (law 15).
+    #[must_use]
+    pub const fn is_a_wait(self) -> bool {
+        matches!(self, FailureKind::RateLimited | FailureKind::SignInDelayed)
     }
 
     /// A stable kebab-case word for logs, metrics and the API.
@@ -146,6 +157,7 @@ impl FailureKind {
             FailureKind::BadConfig => "bad-config",
             FailureKind::ProgramChanged => "program-changed",
             FailureKind::NeedsLogin => "needs-login",
+            FailureKind::SignInDelayed => "sign-in-delayed",
             FailureKind::Forbidden => "forbidden",
             FailureKind::VersionMismatch => "version-mismatch",
             FailureKind::BadCertificate => "bad-certificate",
@@ -184,6 +196,9 @@ impl FailureKind {
                 "find out why the program changed, then approve it with `mainstay tools approve NAME --program`"
             }
             FailureKind::NeedsLogin => "log in to this server",
+            FailureKind::SignInDelayed => {
+                "see to the authorization server or the disk that the detail names; Mainstay goes on trying"
+            }
             FailureKind::Forbidden => "give these credentials access, or configure others",
             FailureKind::VersionMismatch => {
                 "update the server, or use a release that speaks its revision"
@@ -284,6 +299,7 @@ impl fmt::Display for FailureKind {
                 f.write_str("the program is not the one that was approved")
             }
             FailureKind::NeedsLogin => f.write_str("login needed"),
+            FailureKind::SignInDelayed => f.write_str("no token for now"),
             FailureKind::Forbidden => f.write_str("access forbidden"),
             FailureKind::VersionMismatch => f.write_str("no protocol revision in common"),
             FailureKind::BadCertificate => f.write_str("certificate not trusted"),
@@ -393,6 +409,7 @@ pub(crate) fn every_kind() -> Vec<FailureKind> {
         FailureKind::BadConfig,
         FailureKind::ProgramChanged,
         FailureKind::NeedsLogin,
+        FailureKind::SignInDelayed,
         FailureKind::Forbidden,
         FailureKind::VersionMismatch,
         FailureKind::NotMcp,

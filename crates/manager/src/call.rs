@@ -503,6 +503,15 @@ impl<'a> Caller<'a> {
     /// a server whose annotations are trusted, or by the operator's own word (`tools.retry`). Never guessed from names (F178).
     fn may_send_again(&self, miss: &Miss) -> bool {
         match miss {
+            // Whether there are credentials has just been waited for, and is the same for the next attempt.
+            Miss::NotSent(Cut::Ended(failure))
+                if matches!(
+                    failure.kind,
+                    FailureKind::NeedsLogin | FailureKind::SignInDelayed
+                ) =>
+            {
+                false
+            }
             Miss::NotSent(Cut::Ended(_)) => true,
             // The operator's word is stricter than what is provable.
             Miss::Rejected(_) | Miss::Doubted(_) | Miss::Lost(_)
@@ -573,6 +582,14 @@ impl<'a> Caller<'a> {
                     server,
                     wait_ms: failure.retry_after_ms.unwrap_or_default(),
                 })
+            }
+            Miss::NotSent(Cut::Ended(failure))
+                if matches!(
+                    failure.kind,
+                    FailureKind::NeedsLogin | FailureKind::SignInDelayed
+                ) =>
+            {
+                CallError::Refused(Refusal::NoCredentials { server, failure })
             }
             Miss::NotSent(Cut::Ended(failure)) => {
                 CallError::Refused(Refusal::Broken { server, failure })

@@ -326,7 +326,9 @@ impl Refusal {
             Self::RateLimited { .. } => "rate-limited",
             Self::ShuttingDown => "shutting-down",
             Self::BadRequest(_) => "bad-request",
-            Self::Broken { failure, .. } => failure.kind.word(),
+            Self::NoCredentials { failure, .. } | Self::Broken { failure, .. } => {
+                failure.kind.word()
+            }
         }
     }
 }

@@ -163,6 +163,15 @@ pub enum Refusal {
     /// The request cannot be sent as it is.
     #[error("the request cannot be sent: {0}")]
     BadRequest(Box<str>),
+    /// There are no credentials that the server could be shown: somebody has to sign in (`NeedsLogin`), or none can be had for
+    /// now (`SignInDelayed`).
+    #[error("there are no credentials to call `{server}` with: {failure}")]
+    NoCredentials {
+        /// The server's name.
+        server: Box<str>,
+        /// Why.
+        failure: Failure,
+    },
     /// The connection broke before the request was written.
     #[error("the connection to `{server}` broke before the request was sent: {failure}")]
     Broken {

@@ -20,6 +20,7 @@ fn kinds() -> Vec<FailureKind> {
         K::BadConfig,
         K::ProgramChanged,
         K::NeedsLogin,
+        K::SignInDelayed,
         K::Forbidden,
         K::VersionMismatch,
         K::BadCertificate,
@@ -45,7 +46,8 @@ fn kinds() -> Vec<FailureKind> {
         match kind {
             K::SpawnNotFound | K::CwdMissing | K::SpawnDenied | K::SpawnFailed | K::BadConfig => {}
             K::ProgramChanged => {}
-            K::NeedsLogin | K::Forbidden | K::VersionMismatch | K::BadCertificate => {}
+            K::NeedsLogin | K::SignInDelayed | K::Forbidden => {}
+            K::VersionMismatch | K::BadCertificate => {}
             K::Incompatible | K::NotMcp | K::ExitedEarly { .. } | K::Exited { .. } => {}
             K::StreamClosed | K::ConnectTimeout(_) | K::Unreachable | K::HttpStatus(_) => {}
             K::RateLimited | K::SessionLost | K::SessionUnstable | K::ProtocolError => {}

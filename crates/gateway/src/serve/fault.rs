@@ -176,7 +176,7 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             data.insert("state".into(), STOPPING.into());
         }
         Refusal::BadRequest(_) => {}
-        Refusal::Broken { server, failure } => {
+        Refusal::NoCredentials { server, failure } | Refusal::Broken { server, failure } => {
             name(server, data);
             cause(failure, data);
         }
