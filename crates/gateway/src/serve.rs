@@ -352,12 +352,7 @@ impl Gateway {
                 settings.listen,
                 settings.state_dir.as_deref(),
             ),
-            sign_ins: Desk::of_gateway(
-                &manager,
-                origins(&settings),
-                tasks.clone(),
-                ending.clone(),
-            ),
+            sign_ins: Desk::of_gateway(&manager, origins(&settings), tasks.clone(), ending.clone()),
             visits: Visits::new(Duration::from_millis(settings.parked_expiry_ms)),
             door: door::Keeper::new(settings.state_dir.as_deref()),
             push_streams: Arc::new(Semaphore::new(

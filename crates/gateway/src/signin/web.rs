@@ -71,7 +71,13 @@ async fn came_back(gateway: &Gateway, head: &Parts) -> Response<Bytes> {
 }
 
 /// The page of a link.
-async fn visit<B>(gateway: &Gateway, name: &str, head: &Parts, body: B, way: Way<'_>) -> Response<Bytes>
+async fn visit<B>(
+    gateway: &Gateway,
+    name: &str,
+    head: &Parts,
+    body: B,
+    way: Way<'_>,
+) -> Response<Bytes>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -184,13 +190,7 @@ async fn is_its_own(gateway: &Gateway, visit: &Visit, head: &Parts, way: Way<'_>
 }
 
 /// Whether a form brings the credential of the principal.
-async fn proves(
-    gateway: &Gateway,
-    visit: &Visit,
-    head: &Parts,
-    form: &[u8],
-    way: Way<'_>,
-) -> bool {
+async fn proves(gateway: &Gateway, visit: &Visit, head: &Parts, form: &[u8], way: Way<'_>) -> bool {
     let mut fields = url::form_urlencoded::parse(form);
     let token = fields.find_map(|(name, value)| (name == "token").then(|| value.into_owned()));
     let value = token.and_then(|token| {
