@@ -2,6 +2,8 @@
 
 pub mod access;
 pub mod admin;
+pub mod audit;
+pub(crate) mod policy;
 pub mod record;
 pub mod reload;
 pub mod serve;

@@ -45,9 +45,9 @@ fn kinds() -> Vec<FailureKind> {
     for kind in &all {
         match kind {
             K::SpawnNotFound | K::CwdMissing | K::SpawnDenied | K::SpawnFailed | K::BadConfig => {}
-            K::ProgramChanged => {}
             K::NeedsLogin | K::SignInDelayed | K::Forbidden => {}
             K::VersionMismatch | K::BadCertificate => {}
+            K::ProgramChanged => {}
             K::Incompatible | K::NotMcp | K::ExitedEarly { .. } | K::Exited { .. } => {}
             K::StreamClosed | K::ConnectTimeout(_) | K::Unreachable | K::HttpStatus(_) => {}
             K::RateLimited | K::SessionLost | K::SessionUnstable | K::ProtocolError => {}

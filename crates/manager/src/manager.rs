@@ -115,7 +115,7 @@ impl ManagerBuilder {
             self.config.gateway.journal.arguments,
         ));
         let office = Office::open(
-            self.engine,
+            self.engine.or_else(own_engine),
             self.state_dir.as_deref(),
             Arc::clone(events.hidden()),
         );
@@ -361,6 +361,16 @@ impl Manager {
     pub fn hurry(&self) {
         self.desk.hurry();
     }
+}
+
+#[cfg(feature = "oauth")]
+fn own_engine() -> Option<Arc<dyn Engine>> {
+    Some(Arc::new(crate::auth::rmcp::RmcpEngine::new()))
+}
+
+#[cfg(not(feature = "oauth"))]
+fn own_engine() -> Option<Arc<dyn Engine>> {
+    None
 }
 
 /// The opener of production.

@@ -49,7 +49,9 @@ impl Seen {
                 let what = match kind {
                     ItemKind::Tool => What::Tool(&item.exposed),
                     ItemKind::Prompt => What::Prompt(&item.exposed),
-                    ItemKind::Resource | ItemKind::ResourceTemplate => What::Resource(&item.upstream),
+                    ItemKind::Resource | ItemKind::ResourceTemplate => {
+                        What::Resource(&item.upstream)
+                    }
                 };
                 let thing = Thing {
                     server: &item.server,

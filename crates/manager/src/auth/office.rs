@@ -16,7 +16,7 @@ use super::house::House;
 use super::login::{Attempt, Begun, LoginState};
 use super::store::{GrantStore, Holder, StoreFault};
 use crate::catalog::unix_ms;
-use crate::config::ServerConfig;
+use crate::config::{ServerConfig, Template, Transport, process_env};
 use crate::driver::Desk;
 use crate::principal::Principal;
 use crate::runtime::report::Reports;
@@ -91,12 +91,12 @@ impl Office {
         url: &str,
         principal: Option<&Principal>,
     ) -> Option<Arc<Account>> {
-        let house = self.house.as_ref().filter(|_| signs_in(config))?;
+        let house = self.house.as_ref().filter(|_| config.signs_in())?;
         let holder = Holder {
             resource: resource_of(url)?,
             principal: principal.cloned(),
         };
-        let choice = Choice::default();
+        let choice = config.choice();
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let account = accounts
             .entry((holder.clone(), choice.clone()))
@@ -126,9 +126,37 @@ impl Office {
     }
 }
 
-/// Whether an entry leaves it to OAuth what the server is shown: it is reached by URL, and says nothing itself.
-fn signs_in(config: &ServerConfig) -> bool {
-    config.signs_in()
+impl ServerConfig {
+    /// Whether it is left to OAuth what the server is shown: it is reached by URL, its entry names no credentials for
+    /// the `Authorization` header itself, and `auth` does not forbid it. Nothing is shown all the same until the server asks for it.
+    #[must_use]
+    pub fn signs_in(&self) -> bool {
+        match &self.transport {
+            Transport::Http { url, headers, .. } => {
+                let named = headers
+                    .iter()
+                    .any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+                // What a URL says before its host goes into the same header.
+                let rest = url.raw().split_once("://").map_or("", |(_, rest)| rest);
+                let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                !named && !authority.contains('@') && !self.auth.off
+            }
+            Transport::Stdio { .. } | Transport::Broken { .. } => false,
+        }
+    }
+
+    /// Which of the stored grants count, as `auth` narrows it. A reference that cannot be resolved narrows nothing here: the
+    /// engine says what is wrong with it.
+    fn choice(&self) -> Choice {
+        let value = |template: &Option<Template>| {
+            let value = template.as_ref()?.resolve(&process_env).ok()?;
+            Some(value.into_boxed_str())
+        };
+        Choice {
+            issuer: value(&self.auth.issuer),
+            client_id: value(&self.auth.client_id),
+        }
+    }
 }
 
 /// Signing in and out, and how that stands. Cheap to clone; see [`Manager::sign_ins`](crate::Manager::sign_ins).

@@ -344,24 +344,6 @@ impl Default for Stop {
 }
 
 impl ServerConfig {
-    /// Whether it is left to OAuth what the server is shown: it is reached by URL, and its entry names no credentials for
-    /// the `Authorization` header itself. Nothing is shown all the same until the server asks for it.
-    #[must_use]
-    pub fn signs_in(&self) -> bool {
-        match &self.transport {
-            Transport::Http { url, headers, .. } => {
-                let named = headers
-                    .iter()
-                    .any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
-                // What a URL says before its host goes into the same header.
-                let rest = url.raw().split_once("://").map_or("", |(_, rest)| rest);
-                let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-                !named && !authority.contains('@')
-            }
-            Transport::Stdio { .. } | Transport::Broken { .. } => false,
-        }
-    }
-
     /// A server that is a child process. `command` may contain references, as everywhere in [`Template`].
     pub fn stdio(name: impl Into<String>, command: impl Into<Template>) -> ServerConfig {
         let transport = Transport::Stdio {
