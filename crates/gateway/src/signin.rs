@@ -19,26 +19,3 @@ pub use self::desk::{
     Desk, How, LoginBegun, LoginCourse, LoginWord, SignIn, SignInList, SignedOut, Trouble,
 };
 pub use self::page::is_web;
-
-/// The command by which this machine's user signs in to a server.
-#[must_use]
-pub fn command(server: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.@:/+".contains(letter);
-    if !server.is_empty() && !server.starts_with('-') && server.chars().all(plain) {
-        return format!("mainstay login {server}");
-    }
-    format!("mainstay login -- '{}'", server.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::command;
-
-    #[test]
-    fn a_command_can_be_pasted_whatever_the_server_is_called() {
-        assert_eq!(command("github"), "mainstay login github");
-        assert_eq!(command("my server"), "mainstay login -- 'my server'");
-        assert_eq!(command("-x"), "mainstay login -- '-x'");
-        assert_eq!(command("$(rm)'"), r"mainstay login -- '$(rm)'\'''");
-    }
-}

@@ -13,6 +13,7 @@ use mainstay_core::time::Time;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
+use crate::auth::Account;
 use crate::calls::Ledger;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
@@ -98,6 +99,8 @@ pub(crate) struct Slot {
     pub(crate) beside: Option<Beside>,
     /// Who uses it. Only counted for further connections.
     pub(crate) holds: Holds,
+    /// Whose credentials its newest connection shows, if it signs in.
+    pub(crate) account: ArcSwapOption<Account>,
     process: Mutex<ProcessFace>,
     /// What its processes had used when somebody last looked.
     pub(crate) meter: Meter,
@@ -136,6 +139,7 @@ impl Slot {
             events,
             config: ArcSwap::from_pointee(config),
             current: ArcSwapOption::empty(),
+            account: ArcSwapOption::empty(),
             view: View::blank(status),
             listed: ArcSwapOption::empty(),
             catalog: ArcSwapOption::empty(),

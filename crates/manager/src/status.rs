@@ -12,6 +12,7 @@ use mainstay_wire::revision::Era;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::auth::{self, SignInState};
 use crate::catalog::unix_ms;
 use crate::config::{HttpKind, ServerConfig, Transport};
 use crate::counters::Counts;
@@ -150,6 +151,33 @@ pub struct SignInFace {
     /// What is wrong with it, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+}
+
+impl SignInFace {
+    fn of(slot: &Slot) -> Option<Self> {
+        let account = slot.account.load_full()?;
+        let config = slot.config.load();
+        if !config.signs_in() {
+            return None;
+        }
+        let known = auth::status_of(&slot.name, &account);
+        let needs = match known.state {
+            SignInState::Needed | SignInState::Expired => true,
+            SignInState::None | SignInState::SignedIn | SignInState::Refreshing => {
+                !known.wants.is_empty()
+            }
+        };
+        Some(Self {
+            state: known.state.word(),
+            issuer: known.issuer,
+            scopes: known.scopes,
+            wants: known.wants,
+            expires_at_unix_ms: known.expires_unix_ms,
+            command: (needs && known.principal.is_none()).then(|| auth::login_command(&slot.name)),
+            principal: known.principal.map(|whose| whose.name().to_owned()),
+            hint: known.problem,
+        })
+    }
 }
 
 /// One of the connections that a server has beside the shared one.
@@ -472,7 +500,7 @@ impl ServerStatus {
             }),
             next_attempt_in_ms: status.next_attempt.map(ahead),
             hint: status.hint,
-            sign_in: None,
+            sign_in: SignInFace::of(slot),
             required: config.required,
             problems: config.problems().iter().map(ToString::to_string).collect(),
             stderr_tail: if connected {

@@ -20,7 +20,6 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::callback;
-use super::command;
 use super::page::{Page, is_web};
 
 /// Sign-ins whose outcome is remembered for whoever asks; the ones that ended first are forgotten first.
@@ -138,7 +137,8 @@ pub struct SignIn {
 impl From<SignInStatus> for SignIn {
     fn from(status: SignInStatus) -> Self {
         let needs = matches!(status.state, SignInState::Needed | SignInState::Expired);
-        let command = (needs && status.principal.is_none()).then(|| command(&status.server));
+        let command = (needs && status.principal.is_none())
+            .then(|| mainstay::auth::login_command(&status.server));
         Self {
             server: status.server,
             principal: status.principal.map(|who| who.name().to_owned()),

@@ -82,6 +82,7 @@ impl Office {
     ) -> Option<Credentials> {
         let account = self.account(config, url, principal)?;
         account.used_by(config, slot, reports);
+        slot.account.store(Some(Arc::clone(&account)));
         Some(Credentials::new(account))
     }
 
@@ -418,7 +419,7 @@ impl SignIns {
     }
 }
 
-fn status_of(server: &str, account: &Account) -> SignInStatus {
+pub(crate) fn status_of(server: &str, account: &Account) -> SignInStatus {
     account.look_at(|state| {
         let held = state.held.as_deref();
         let grant = held.map(|held| &held.grant);

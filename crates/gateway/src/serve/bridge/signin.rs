@@ -20,7 +20,6 @@ use super::legacy::Course;
 use crate::serve::Shared;
 use crate::serve::caller::Caller;
 use crate::serve::fault::{Fault, INPUT_MISSING};
-use crate::signin;
 
 /// The key under which a modern client is asked.
 pub(crate) const KEY: &str = "sign-in";
@@ -95,7 +94,7 @@ impl Wanted {
         let command = self
             .principal
             .is_none()
-            .then(|| signin::command(&self.server));
+            .then(|| mainstay::auth::login_command(&self.server));
         let ways: Vec<String> = [
             command.as_ref().map(|command| format!("run `{command}`")),
             self.link.as_ref().map(|link| format!("open {link}")),
