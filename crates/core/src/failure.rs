@@ -31,6 +31,8 @@ pub enum FailureKind {
     SpawnFailed,
     /// The config entry cannot work as written.
     BadConfig,
+    /// A value that the config refers to could not be looked up: a file, the keyring, a password manager's command.
+    SecretUnavailable,
     /// The program is not the one that was approved (F259).
     ProgramChanged,
     /// The server wants a login that only a human can do.
@@ -120,6 +122,7 @@ impl FailureKind {
             | FailureKind::BadCertificate
             | FailureKind::Incompatible => Blame::Human,
             FailureKind::SpawnFailed
+            | FailureKind::SecretUnavailable
             | FailureKind::NotMcp
             | FailureKind::ExitedEarly { .. }
             | FailureKind::Exited { .. }
@@ -155,6 +158,7 @@ impl FailureKind {
             FailureKind::SpawnDenied => "spawn-denied",
             FailureKind::SpawnFailed => "spawn-failed",
             FailureKind::BadConfig => "bad-config",
+            FailureKind::SecretUnavailable => "secret-unavailable",
             FailureKind::ProgramChanged => "program-changed",
             FailureKind::NeedsLogin => "needs-login",
             FailureKind::SignInDelayed => "sign-in-delayed",
@@ -192,6 +196,9 @@ impl FailureKind {
                 "check memory, process and descriptor limits of this machine"
             }
             FailureKind::BadConfig => "correct the server's config entry",
+            FailureKind::SecretUnavailable => {
+                "unlock the keyring or the password manager, or correct the reference"
+            }
             FailureKind::ProgramChanged => {
                 "find out why the program changed, then approve it with `mainstay tools approve NAME --program`"
             }
@@ -295,6 +302,7 @@ impl fmt::Display for FailureKind {
             FailureKind::SpawnDenied => f.write_str("not allowed to execute the command"),
             FailureKind::SpawnFailed => f.write_str("process could not be started"),
             FailureKind::BadConfig => f.write_str("config entry cannot work"),
+            FailureKind::SecretUnavailable => f.write_str("a secret could not be looked up"),
             FailureKind::ProgramChanged => {
                 f.write_str("the program is not the one that was approved")
             }
@@ -407,6 +415,7 @@ pub(crate) fn every_kind() -> Vec<FailureKind> {
         FailureKind::SpawnDenied,
         FailureKind::SpawnFailed,
         FailureKind::BadConfig,
+        FailureKind::SecretUnavailable,
         FailureKind::ProgramChanged,
         FailureKind::NeedsLogin,
         FailureKind::SignInDelayed,

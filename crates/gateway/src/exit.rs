@@ -71,6 +71,8 @@ pub(crate) enum Exit {
     ImportIncomplete,
     /// `doctor`: something is wrong.
     DoctorFindings,
+    /// `audit verify`: the log is not as it was written.
+    AuditBroken,
     /// `login`: nobody was signed in.
     LoginFailed,
     /// `auth status`: the server that was named needs a sign-in.
@@ -81,7 +83,7 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// Every way to end, in the order of the numbers.
-    pub(crate) const ALL: [Exit; 29] = [
+    pub(crate) const ALL: [Exit; 30] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Usage,
@@ -108,6 +110,7 @@ impl Exit {
         Exit::Differs,
         Exit::ImportIncomplete,
         Exit::DoctorFindings,
+        Exit::AuditBroken,
         Exit::LoginFailed,
         Exit::NotSignedIn,
         Exit::Interrupted,
@@ -150,6 +153,7 @@ impl Exit {
             Self::DoctorFindings => 71,
             Self::LoginFailed => 80,
             Self::NotSignedIn => 81,
+            Self::AuditBroken => 72,
             Self::Interrupted => 130,
         }
     }
@@ -185,6 +189,7 @@ impl Exit {
             Self::DoctorFindings => "doctor-findings",
             Self::LoginFailed => "login-failed",
             Self::NotSignedIn => "not-signed-in",
+            Self::AuditBroken => "audit-broken",
             Self::Interrupted => "interrupted",
         }
     }
@@ -302,6 +307,10 @@ impl Exit {
             Self::NotSignedIn => (
                 "`auth status NAME`: this server needs a sign-in.",
                 "Run `mainstay login NAME`.",
+            ),
+            Self::AuditBroken => (
+                "`audit verify`: lines of the audit log were changed or are missing.",
+                "The message names file and line. Whoever may write these files may have done it.",
             ),
             Self::Interrupted => (
                 "Left at once on the third signal, without waiting for anything.",

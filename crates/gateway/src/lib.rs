@@ -3,7 +3,7 @@
 pub mod access;
 pub mod admin;
 pub mod audit;
-pub(crate) mod policy;
+pub mod policy;
 pub mod record;
 pub mod reload;
 pub mod serve;

@@ -52,7 +52,7 @@ use ::http::{Request, StatusCode};
 use bytes::Bytes;
 use http_body::Body;
 use mainstay::Manager;
-use mainstay::config::GatewayConfig;
+use mainstay::config::{AuditConfig, GatewayConfig};
 use mainstay_wire::Limits;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +73,8 @@ use self::view::Views;
 
 use crate::access::{self, Access, Denied, Look};
 use crate::admin::door::{self, Way};
+use crate::audit::Audit;
+use crate::policy::gate::{self, Gate};
 use crate::record::Recorder;
 use crate::reload::ConfigLife;
 use crate::signin::visit::Visits;
@@ -147,6 +149,8 @@ pub struct GatewaySettings {
     pub replay_keep_ms: u64,
     /// Whether the dashboard at `/` and the admin API below `/api/v1/` are served too. Default: yes.
     pub dashboard: bool,
+    /// The log of who did what. Default: none is kept.
+    pub audit: Option<AuditConfig>,
     /// Who clients are, and which of them are let in. Default: everybody on loopback.
     pub access: mainstay::config::Access,
     /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
@@ -183,6 +187,7 @@ impl Default for GatewaySettings {
             replay_total_bytes_max: 64 * 1024 * 1024,
             replay_keep_ms: 5 * 60 * 1_000,
             dashboard: true,
+            audit: None,
             access: mainstay::config::Access::default(),
             state_dir: None,
         }
@@ -214,6 +219,7 @@ impl From<&GatewayConfig> for GatewaySettings {
             parked_expiry_ms: config.input_ms,
             rounds_max: config.limits.rounds,
             dashboard: config.dashboard,
+            audit: config.audit.clone(),
             allowed_hosts: config.access.allowed_hosts.clone(),
             allowed_origins: config.access.allowed_origins.clone(),
             access: config.access.clone(),
@@ -254,6 +260,8 @@ pub(crate) struct Shared {
     pub(crate) levels: Levels,
     /// What clients see that declare what they can do.
     pub(crate) views: Views,
+    /// Who sees and calls what, and the log of it.
+    pub(crate) gate: Gate,
     /// Which server issued which task, on the aggregate.
     pub(crate) task_owners: Tasks,
     /// Cancelled when somebody asks that Mainstay ends.
@@ -361,6 +369,7 @@ impl Gateway {
             old: old::Streams::default(),
             subscriptions: Subscriptions::default(),
             levels: Levels::default(),
+            gate: gate(&settings),
             task_owners: Tasks::default(),
             views: Views::new(manager.own_listings()),
             ending,
@@ -391,7 +400,20 @@ impl Gateway {
 
     /// Lets the admin API show the config file and load it anew. The first one stays.
     pub fn follow_config(&self, life: Arc<ConfigLife>) {
-        let _first = self.shared.config_life.set(life);
+        if self.shared.config_life.set(Arc::clone(&life)).is_ok()
+            && self.shared.gate.audit().is_some()
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            let (shared, ending) = (Arc::downgrade(&self.shared), self.ending());
+            self.shared.tasks.spawn(async move {
+                tokio::select! {
+                    // Cancel-safe: what was not recorded yet is lost with the gateway, which ends.
+                    () = gate::follow_config(life, shared) => {}
+                    // Cancel-safe: a token holds nothing.
+                    () = ending.cancelled() => {}
+                }
+            });
+        }
     }
 
     /// What is known of the config file, if there is one.
@@ -433,6 +455,14 @@ impl Gateway {
     /// Cancelled when the gateway goes down.
     pub(crate) fn ending(&self) -> CancellationToken {
         self.shared.ending.clone()
+    }
+
+    /// Ends the audit log, if one is kept: what waits is written, for two seconds at most. To be called when nothing happens
+    /// any more; dropping the future does not stop it.
+    pub async fn end_audit(&self) {
+        if let Some(audit) = self.shared.gate.audit() {
+            audit.close().await;
+        }
     }
 
     /// Answers one request. Never fails: what is wrong is told in the answer. Dropping the future is a disconnect.
@@ -554,21 +584,24 @@ impl Gateway {
     {
         let shared = &self.shared;
         let path = request.uri().path();
+        // What a caller may not see is answered like what is not there.
+        let is_open = |endpoint: &Endpoint| gate::is_open(shared, caller, endpoint);
         let (endpoint, face) = match place(path) {
             Place::All(face) => (Endpoint::All, face),
-            Place::Server(name, face) => match find(&shared.manager, name) {
-                Some(server) => (Endpoint::Server(server), face),
-                None => {
-                    return body::plain(
-                        StatusCode::NOT_FOUND,
-                        no_such_server(&shared.manager, name),
-                    );
+            Place::Server(name, face) => {
+                let found = find(&shared.manager, name).map(Endpoint::Server);
+                match found.filter(is_open) {
+                    Some(endpoint) => (endpoint, face),
+                    None => {
+                        let words = no_such_server(shared, caller, name);
+                        return body::plain(StatusCode::NOT_FOUND, words);
+                    }
                 }
-            },
-            Place::Profile(name, face) => match profiles::find(shared, name) {
+            }
+            Place::Profile(name, face) => match profiles::find(shared, name).filter(is_open) {
                 Some(endpoint) => (endpoint, face),
                 None => {
-                    let words = profiles::no_such_profile(shared, name);
+                    let words = profiles::no_such_profile(shared, caller, name);
                     return body::plain(StatusCode::NOT_FOUND, words);
                 }
             },
@@ -622,6 +655,18 @@ fn origins(settings: &GatewaySettings) -> Origins {
     }
 }
 
+/// What decides about requests, with the audit log if one is to be kept.
+fn gate(settings: &GatewaySettings) -> Gate {
+    let gate = Gate::default();
+    let config = settings.audit.as_ref();
+    if let Some(audit) =
+        config.and_then(|config| Audit::start(config, settings.state_dir.as_deref()))
+    {
+        gate.keep(audit);
+    }
+    gate
+}
+
 fn place(path: &str) -> Place<'_> {
     match path {
         "/mcp" | "/mcp/" => Place::All(Face::Streamable),
@@ -659,11 +704,13 @@ fn find(manager: &Manager, segment: &str) -> Option<mainstay::ServerHandle> {
     manager.server(segment)
 }
 
-fn no_such_server(manager: &Manager, segment: &str) -> String {
-    let known: Vec<String> = manager
+fn no_such_server(shared: &Shared, caller: &Caller, segment: &str) -> String {
+    let known: Vec<String> = shared
+        .manager
         .servers()
         .iter()
         .map(|server| server.name().to_owned())
+        .filter(|name| gate::sees_server(shared, caller, name, None))
         .collect();
     format!(
         "no server is named `{}`; configured are: {}",

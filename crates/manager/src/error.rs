@@ -139,6 +139,16 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// The user that the call is made for has as many connections to the server as it may have, and each of them is in use.
+    #[error(
+        "this user has {limit} connections to server `{server}`, and all of them are in use (setting `connections.perUser`)"
+    )]
+    TooManyConnectionsOfUser {
+        /// The server's name.
+        server: Box<str>,
+        /// The limit.
+        limit: usize,
+    },
     /// The call's deadline passed while it was still in our queue.
     #[error("the call to `{server}` was still in the queue after {waited_ms} ms")]
     DeadlineInQueue {
@@ -298,6 +308,7 @@ fn has_remedy(failure: &Failure) -> bool {
                 | FailureKind::SpawnDenied
                 | FailureKind::SpawnFailed
                 | FailureKind::BadConfig
+                | FailureKind::SecretUnavailable
         )
 }
 

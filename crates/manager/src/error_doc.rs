@@ -18,6 +18,7 @@ fn kinds() -> Vec<FailureKind> {
         K::SpawnDenied,
         K::SpawnFailed,
         K::BadConfig,
+        K::SecretUnavailable,
         K::ProgramChanged,
         K::NeedsLogin,
         K::SignInDelayed,
@@ -47,6 +48,7 @@ fn kinds() -> Vec<FailureKind> {
             K::SpawnNotFound | K::CwdMissing | K::SpawnDenied | K::SpawnFailed | K::BadConfig => {}
             K::NeedsLogin | K::SignInDelayed | K::Forbidden => {}
             K::VersionMismatch | K::BadCertificate => {}
+            K::SecretUnavailable => {}
             K::ProgramChanged => {}
             K::Incompatible | K::NotMcp | K::ExitedEarly { .. } | K::Exited { .. } => {}
             K::StreamClosed | K::ConnectTimeout(_) | K::Unreachable | K::HttpStatus(_) => {}

@@ -15,6 +15,8 @@ use crate::serve::Gateway;
 const PARTS: &[&[Route]] = &[
     super::ROUTES,
     super::auth::ROUTES,
+    super::approvals::ROUTES,
+    super::audit::ROUTES,
     super::call::ROUTES,
     super::calls::ROUTES,
     super::journal::ROUTES,

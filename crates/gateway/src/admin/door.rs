@@ -363,7 +363,7 @@ where
         Err(refusal) => return refusal,
     };
     let request = Request::from_parts(head, axum::body::Body::from(body));
-    let router = super::finished(ROUTES.clone(), gateway.clone());
+    let router = super::finished(ROUTES.clone(), gateway.clone(), super::audit::Door::Port);
     match router.oneshot(request).await {
         Ok(response) => response.map(Into::into),
         Err(never) => match never {},

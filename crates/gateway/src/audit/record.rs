@@ -56,6 +56,7 @@ pub(crate) fn way(by: By) -> &'static str {
         By::Token => "token",
         By::Jwt => "jwt",
         By::Certificate => "certificate",
+        By::Embedder => "embedder",
     }
 }
 

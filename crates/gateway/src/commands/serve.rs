@@ -70,7 +70,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     #[cfg(feature = "otlp")]
     let exporting = export(&manager, output);
     let stop_asked = gateway.stop_asked();
-    let doors = Doors::open(gateway, listener, local);
+    let doors = Doors::open(gateway.clone(), listener, local);
     if let Some(hangups) = signals.hangups() {
         let ending = doors.closing.clone();
         doors
@@ -89,6 +89,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
         progress.end().await;
     }
     let report = end(&manager, doors, &mut signals, output).await;
+    gateway.end_audit().await;
     drop(socket);
     #[cfg(feature = "otlp")]
     exported(exporting).await;

@@ -98,7 +98,7 @@ impl Wanted {
 /// A call that waits for the operator, as it is shown.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct PendingApproval {
+pub(crate) struct PendingApproval {
     /// By which it is allowed or denied.
     pub id: String,
     /// Whose call it is; absent: this machine's user.

@@ -4,11 +4,13 @@
 //! Every request that goes to a server comes here once it is known which server that is, whatever its endpoint, its era or the
 //! way it came. What is denied is answered like what does not exist; what is refused says why.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use mainstay::Origin;
+use mainstay::catalog::CacheHint;
 use mainstay::config::{ApprovalFor, PolicyAction, PolicyConfig};
+use mainstay::{Catalog, Origin, Publication};
 use mainstay_core::catalog::exposed_name;
+use mainstay_wire::listing::CacheScope;
 use mainstay_wire::views::ToolHints;
 use mainstay_wire::{Message, method, raw};
 use serde_json::json;
@@ -20,12 +22,16 @@ use super::rules::{self, Decision, Thing, What};
 use super::view::Seen;
 use crate::audit::chain::sha256;
 use crate::audit::{Approved, Audit, Kind, Record, Ticket, Who};
+use crate::reload::ConfigLife;
 use crate::serve::Shared;
 use crate::serve::bridge::park;
 use crate::serve::caller::Caller;
 use crate::serve::endpoint::{Endpoint, Routed, no_resource};
 use crate::serve::fault::{Fault, REFUSED, shown};
 use crate::serve::view::Viewer;
+
+/// Words about one change of the config that are recorded.
+const DETAILS_MAX: usize = 100;
 
 /// What a gateway keeps to decide about requests.
 #[derive(Debug, Default)]
@@ -71,14 +77,59 @@ pub(crate) fn policy(shared: &Shared) -> Option<Arc<PolicyConfig>> {
 
 /// Whether an endpoint is there for a caller. What is not is answered like what was never configured.
 pub(crate) fn is_open(shared: &Shared, caller: &Caller, endpoint: &Endpoint) -> bool {
-    let Some(policy) = policy(shared) else {
-        return true;
-    };
-    let class = rules::class(&policy, caller);
     match endpoint {
         Endpoint::All => true,
-        Endpoint::Profile(at) => rules::may_enter(&policy, &class, at.name()),
-        Endpoint::Server(server) => rules::may_hold(&policy, &class, server.name(), None),
+        Endpoint::Profile(at) => sees_profile(shared, caller, at.name()),
+        Endpoint::Server(server) => sees_server(shared, caller, server.name(), None),
+    }
+}
+
+/// Whether a profile is there for a caller.
+pub(crate) fn sees_profile(shared: &Shared, caller: &Caller, name: &str) -> bool {
+    policy(shared)
+        .is_none_or(|policy| rules::may_enter(&policy, &rules::class(&policy, caller), name))
+}
+
+/// What a caller sees of what several servers offer at an endpoint.
+pub(crate) fn seen(
+    shared: &Shared,
+    who: &Viewer,
+    endpoint: &Endpoint,
+    of: Arc<Publication>,
+) -> Arc<Publication> {
+    match policy(shared) {
+        None => of,
+        Some(policy) => {
+            let profile = profile_of(endpoint);
+            shared
+                .gate
+                .seen
+                .publication(&policy, who.caller(), profile, of)
+        }
+    }
+}
+
+/// What a caller sees of one server at its own endpoint.
+pub(crate) fn seen_of(
+    shared: &Shared,
+    who: &Viewer,
+    server: &str,
+    of: Arc<Catalog>,
+) -> Arc<Catalog> {
+    match policy(shared) {
+        None => of,
+        Some(policy) => shared.gate.seen.catalog(&policy, who.caller(), server, of),
+    }
+}
+
+/// A promise that a listing may be kept by everybody is none where not everybody sees the same.
+pub(crate) fn hint(shared: &Shared, hint: CacheHint) -> CacheHint {
+    match policy(shared) {
+        None => hint,
+        Some(_) => CacheHint {
+            scope: CacheScope::Private,
+            ..hint
+        },
     }
 }
 
@@ -228,6 +279,36 @@ fn named(message: &Message) -> (Named, Option<String>) {
         },
         other if other.starts_with("tasks/") => (Named::Task, text(&["params", "taskId"])),
         _ => (Named::Other, None),
+    }
+}
+
+/// Records every config that is made true. Ends with the gateway.
+pub(crate) async fn follow_config(life: Arc<ConfigLife>, shared: Weak<Shared>) {
+    let mut loaded = life.loaded();
+    while loaded.changed().await.is_ok() {
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let last = life.state().last.clone();
+        let details = last.and_then(|last| {
+            let plan = last.plan.as_ref()?;
+            let named = [
+                ("added", &plan.add),
+                ("removed", &plan.remove),
+                ("replaced", &plan.replace),
+                ("changed", &plan.patch),
+            ];
+            let servers = named
+                .into_iter()
+                .flat_map(|(word, names)| names.iter().map(move |name| format!("{word} {name}")));
+            let settings = plan.gateway.iter().map(|change| change.key.clone());
+            Some(settings.chain(servers).take(DETAILS_MAX).collect())
+        });
+        shared.gate.note(|| Record {
+            details: details.unwrap_or_default(),
+            outcome: Some("loaded".to_owned()),
+            ..Record::new(Kind::Config)
+        });
     }
 }
 
@@ -629,6 +710,7 @@ struct Ended {
     outcome: Option<String>,
     approval: Option<Approved>,
     reason: Option<&'static str>,
+    next_round: bool,
 }
 
 impl Log {
@@ -656,11 +738,16 @@ impl Pass {
         self.wanted.as_deref()
     }
 
-    /// Whether somebody allowed it in this very request.
-    pub(crate) fn is_approved(&self) -> bool {
-        self.ended()
-            .approval
-            .is_some_and(|approval| approval.allowed)
+    /// Whether it was allowed by somebody, in this request or in the round before it.
+    pub(crate) fn is_cleared(&self) -> bool {
+        let ended = self.ended();
+        let allowed = ended.approval.is_some_and(|approval| approval.allowed);
+        allowed || ended.next_round
+    }
+
+    /// It is the next round of a call that was allowed.
+    pub(crate) fn goes_on(&self) {
+        self.ended().next_round = true;
     }
 
     /// Somebody allowed it, or did not.

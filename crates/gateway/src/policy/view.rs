@@ -74,7 +74,7 @@ impl Seen {
     ) -> Arc<Catalog> {
         let class = class(policy, caller);
         kept(&self.catalogs, policy, &class, Some(server), of, |of| {
-            let sees = |what| {
+            let sees = |what: What<'_>| {
                 let thing = Thing {
                     server,
                     what,

@@ -153,7 +153,8 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             data.insert("limit".into(), json!(limit));
         }
         Refusal::TooManyInFlight { server, limit }
-        | Refusal::TooManyConnections { server, limit } => {
+        | Refusal::TooManyConnections { server, limit }
+        | Refusal::TooManyConnectionsOfUser { server, limit } => {
             name(server, data);
             data.insert("limit".into(), json!(limit));
         }

@@ -215,7 +215,7 @@ proptest! {
         server in "[ab]{1,2}",
         name in "[ab]{1,2}",
         profile in prop::option::of("[ab]{1,2}"),
-        is_tool in any::<bool>(),
+        is_tool in prop::bool::ANY,
     ) {
         let policy = policy(&format!(r#"{{ "default": "{default}", "rules": [{}] }}"#, rules.join(",")));
         let caller = holder(&token, &[]);

@@ -6,8 +6,9 @@
 //! and states never reach a legacy server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use mainstay::{Answer, CallError, CallOptions, LogLevel, Said};
+use mainstay::{Answer, CallError, CallOptions, Catalog, LogLevel, Said, ServerHandle};
 use mainstay_wire::{Era, Message, Parts, codes, json_string, method, raw};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -17,15 +18,17 @@ use super::conversation::{Conversation, Listener, Turn};
 use super::inputs::{self, Kind};
 use super::park::{self, Bound, Held, Parking, Seat, Stopped, Ticket, Waiting};
 use super::rounds::endless;
-use super::signin::{self, Wanted};
+use super::signin;
 use super::voice::{Progress, Voice};
-use super::{HEAR_MAX, capability, era_of};
+use super::{HEAR_MAX, approval, capability, era_of};
+use crate::policy::approvals::Wanted;
 use crate::serve::Shared;
 use crate::serve::adapt::Fitted;
 use crate::serve::call::{self, Caller, Outcome};
-use crate::serve::endpoint::{Routed, catalog};
+use crate::serve::endpoint::{Routed, catalog_for};
 use crate::serve::fault::{Fault, INPUT_MISSING, LIMIT_REACHED};
 use crate::serve::levels::{self, Ear};
+use crate::serve::view::Viewer;
 
 /// The client's request, as far as input-required exchanges need it.
 pub(crate) struct Request {
@@ -74,14 +77,15 @@ pub(crate) async fn run(
         Some(era) => Some(era),
         // Whether these belong to the server or to us depends on its era, so it has to be known first.
         None if brings_input(&request.message) && !request.is_ours => {
-            match catalog(&shared, &routed.server).await {
+            match input_for(&shared, &routed.server, &caller).await {
                 Ok(catalog) => Some(catalog.greeting.revision.era()),
                 Err(fault) => return Some(call::failed(&fault, &caller)),
             }
         }
         None => None,
     };
-    let ear = Ear::of_request(&shared, &routed.server, request.log_level).await;
+    let whose = (&routed.server, caller.who.principal.as_ref());
+    let ear = Ear::of_request(&shared, whose, request.log_level).await;
     let attendance = Attendance {
         shared,
         caller,
@@ -119,6 +123,16 @@ pub(crate) async fn stopped(
     Some(fitted.unwrap_or_else(|fault| call::failed(&fault, &attendance.caller)))
 }
 
+/// The catalog of a server that has never greeted anybody, once it has greeted this caller.
+async fn input_for(
+    shared: &Arc<Shared>,
+    server: &ServerHandle,
+    caller: &Caller,
+) -> Result<Arc<Catalog>, Fault> {
+    let who = Viewer::of(&caller.who, caller.face.clone());
+    catalog_for(shared, server, &who).await
+}
+
 fn brings_input(message: &Message) -> bool {
     message.member(&STATE).is_some() || message.member(&RESPONSES).is_some()
 }
@@ -143,6 +157,12 @@ struct Again {
 impl Attendance {
     async fn serve(&self, routed: Routed) -> Result<Fitted, Fault> {
         let message = &self.request.message;
+        if let Some(wanted) = self.caller.wanted()
+            && !self.request.is_ours
+            && !approval::is_next_round(&self.shared, &self.caller, wanted, message)
+        {
+            return self.unless_approved(routed, wanted).await;
+        }
         let theirs = self.server_era == Some(Era::Modern) && !self.request.is_ours;
         if theirs {
             return self.begin(routed, Vec::new(), None).await;
@@ -161,6 +181,62 @@ impl Attendance {
                 self.resume(routed, ticket, answers).await
             }
         }
+    }
+
+    /// Makes a call once somebody has approved it: its client's user, who is asked by parking it, or the operator.
+    async fn unless_approved(&self, routed: Routed, wanted: &Wanted) -> Result<Fitted, Fault> {
+        let params = wanted.question();
+        let declared = &self.caller.face.capabilities;
+        let lacking = capability::lacking(declared, method::ELICITATION_CREATE, Some(&params));
+        if !wanted.asks_client(lacking.is_none()) {
+            approval::by_operator(&self.shared, &self.caller, wanted).await?;
+            let fresh = without_input(routed, &self.request.message);
+            return self.begin(fresh, Vec::new(), None).await;
+        }
+        if lacking.is_some() {
+            return Err(approval::cannot_ask(&self.caller, wanted));
+        }
+        let key = format!("{}-approval", Kind::Elicitation.word());
+        let entries = vec![inputs::request_entry(
+            &key,
+            method::ELICITATION_CREATE,
+            Some(&params),
+        )];
+        let questions = vec![(key, Kind::Elicitation)];
+        let waiting = Waiting::Approval {
+            entries: entries.clone(),
+            until: Instant::now() + Duration::from_millis(wanted.approval.wait_ms),
+        };
+        self.park(None, waiting, questions, &entries)
+    }
+
+    /// The client came back about a call that waits for the word of its user.
+    async fn asked_for_approval(
+        &self,
+        routed: Routed,
+        seat: Seat,
+        (entries, until): (Vec<String>, Instant),
+        questions: &[(String, Kind)],
+        answers: &[(String, String)],
+    ) -> Result<Fitted, Fault> {
+        if Instant::now() >= until {
+            return Err(approval::too_late(&self.caller));
+        }
+        let answer = questions
+            .first()
+            .and_then(|(key, _)| inputs::find(answers, key));
+        let Some(answer) = answer else {
+            let asked = entries.clone();
+            return self.park(
+                Some(seat),
+                Waiting::Approval { entries, until },
+                questions.to_vec(),
+                &asked,
+            );
+        };
+        approval::said(&self.caller, "client", Wanted::is_yes(answer))?;
+        let routed = without_input(routed, &self.request.message);
+        self.begin(routed, Vec::new(), Some(seat)).await
     }
 
     /// Makes the call. `early`: answers to questions that were not asked yet. `seat`: the place of the call if it was parked
@@ -234,6 +310,10 @@ impl Attendance {
                 self.visited(routed, seat, entries, &questions, &answers)
                     .await
             }
+            Waiting::Approval { entries, until } => {
+                self.asked_for_approval(routed, seat, (entries, until), &questions, &answers)
+                    .await
+            }
         }
     }
 
@@ -275,7 +355,7 @@ impl Attendance {
         again: Again,
     ) -> Result<Fitted, Fault> {
         let Again { routed, settling } = again;
-        let wanted = Wanted::of(&self.shared, &routed.server, &error, &self.caller.who);
+        let wanted = signin::Wanted::of(&self.shared, &routed.server, &error, &self.caller.who);
         let Some(wanted) = wanted else {
             return Ok(call::fitted(Err(error), Era::Modern, &self.caller));
         };
@@ -333,6 +413,7 @@ impl Attendance {
     }
 
     fn answered(&self, answer: Answer, seat: Option<Seat>) -> Result<Fitted, Fault> {
+        approval::remember_round(&self.shared, &self.caller, &self.request.message, &answer);
         let visits = (answer.era == Era::Legacy)
             .then(|| visits(&answer.message))
             .flatten();
@@ -396,6 +477,7 @@ impl Attendance {
             capabilities: &self.caller.face.capabilities,
         };
         let state = park::park(&self.shared, held, parking)?;
+        self.caller.ends("inputRequired");
         let result = inputs::required_result(entries, &state, &self.caller.info);
         Ok(Fitted {
             parts: Parts::from(Message::result_of(&self.caller.id, &result)),

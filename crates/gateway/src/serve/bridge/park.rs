@@ -113,6 +113,12 @@ pub(crate) enum Waiting {
     Visits(Vec<String>),
     /// A call that is to be made when somebody has signed in to its server.
     SignIn(Box<Stopped>),
+    /// A call that is made when the client's user has approved it, as entries of `inputRequests`. It is this very request:
+    /// principal, endpoint, method and parameters are bound by its state.
+    Approval {
+        entries: Vec<String>,
+        until: Instant,
+    },
 }
 
 /// A call that was not made for want of a sign-in.
@@ -403,7 +409,7 @@ async fn give_up(held: Held) {
     drop(seat);
     match waiting {
         Waiting::Call(mut conversation) => conversation.expire().await,
-        Waiting::Visits(_) | Waiting::SignIn(_) => {}
+        Waiting::Visits(_) | Waiting::SignIn(_) | Waiting::Approval { .. } => {}
     }
 }
 
@@ -411,7 +417,9 @@ impl Waiting {
     async fn idle(&mut self) {
         match self {
             Self::Call(conversation) => conversation.idle().await,
-            Self::Visits(_) | Self::SignIn(_) => std::future::pending().await,
+            Self::Visits(_) | Self::SignIn(_) | Self::Approval { .. } => {
+                std::future::pending().await
+            }
         }
     }
 }

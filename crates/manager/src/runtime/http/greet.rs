@@ -319,6 +319,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 | FailureKind::SpawnDenied
                 | FailureKind::SpawnFailed
                 | FailureKind::BadConfig
+                | FailureKind::SecretUnavailable
                 | FailureKind::ProgramChanged
                 | FailureKind::BadCertificate
                 | FailureKind::ExitedEarly { .. }

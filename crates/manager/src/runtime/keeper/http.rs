@@ -79,11 +79,11 @@ pub(super) async fn leave(setup: &Setup, link: &HttpLink) {
 }
 
 pub(super) async fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
-    let resolved = settings::resolve_endpoint(&setup.config)?;
+    let resolved = settings::look_up_endpoint(&setup.config, Some(&setup.guardian)).await?;
     let credentials = setup.office.credentials(
         &setup.config,
         &resolved.url,
-        None,
+        setup.slot.principal(),
         &setup.slot,
         &setup.reports,
     );
@@ -98,7 +98,11 @@ pub(super) async fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
             .tcp_connect_ms
             .min(setup.config.timeouts.spawn_ms),
         route: resolved.route,
-        pauses: Arc::clone(&setup.pauses),
+        // A host that has enough of one principal may have nothing against the others.
+        pauses: match &setup.slot.account {
+            Some(account) => Arc::clone(&account.pauses),
+            None => Arc::clone(&setup.pauses),
+        },
         window: Window {
             min_ms: setup.config.restart.retry_after_min_ms,
             max_ms: setup.config.restart.retry_after_max_ms,

@@ -452,7 +452,10 @@ impl Child<'_> {
             .as_deref()
             .map(|detail| format!("{detail}; "))
             .unwrap_or_default();
-        failure.with_detail(format!("{own}last on stderr: {}", tail.join(" | ")))
+        // Servers like to print the settings that they were given.
+        let tail = tail.join(" | ");
+        let tail = crate::secrets::scrub_live(&tail);
+        failure.with_detail(format!("{own}last on stderr: {tail}"))
     }
 
     /// While connecting, output on stderr is life: package runners download for minutes (F4).
