@@ -15,6 +15,8 @@ use super::grant::resource_of;
 use super::house::House;
 use super::login::{Attempt, Begun, LoginState};
 use super::store::{GrantStore, Holder, StoreFault};
+use mainstay_core::failure::Failure;
+
 use crate::catalog::unix_ms;
 use crate::config::{ServerConfig, Template, Transport, process_env};
 use crate::driver::Desk;
@@ -385,9 +387,9 @@ impl SignIns {
             return Err(error("its entry says itself what the server is shown, or it has no `url`")
                 .remedy("take the `Authorization` header out of its entry, and `auth: \"none\"`, to sign in with OAuth"));
         }
-        let endpoint = settings::resolve_endpoint(&config)
+        let url = url_of(&config)
             .map_err(|failure| error(&failure.to_string()).remedy("correct its entry"))?;
-        let account = self.office.account(&config, &endpoint.url, principal);
+        let account = self.office.account(&config, &url, principal);
         let account =
             account.ok_or_else(|| error("its `url` is no address").remedy("correct its entry"))?;
         Ok((account, house))
@@ -398,9 +400,7 @@ impl SignIns {
         if !config.signs_in() {
             return None;
         }
-        settings::resolve_endpoint(config)
-            .ok()
-            .map(|endpoint| endpoint.url)
+        url_of(config).ok()
     }
 
     fn accounts_of(&self, url: &str) -> Vec<Arc<Account>> {
@@ -416,6 +416,15 @@ impl SignIns {
             .values()
             .filter(|account| account.holder.resource == resource);
         own.cloned().collect()
+    }
+}
+
+/// The address of a server. Only variables can stand in it here: it is what credentials are kept by, and nothing is looked up
+/// elsewhere to tell whose they are.
+fn url_of(config: &ServerConfig) -> Result<String, Failure> {
+    match &config.transport {
+        Transport::Http { url, .. } => settings::resolve(url),
+        Transport::Stdio { .. } | Transport::Broken { .. } => Err(settings::unusable(config)),
     }
 }
 
