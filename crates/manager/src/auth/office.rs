@@ -15,6 +15,7 @@ use super::grant::resource_of;
 use super::house::House;
 use super::login::{Attempt, Begun, LoginState};
 use super::store::{GrantStore, Holder, StoreFault};
+
 use crate::catalog::unix_ms;
 use crate::config::{ServerConfig, Template, Transport, process_env};
 use crate::driver::Desk;
@@ -88,6 +89,7 @@ impl Office {
     ) -> Option<Credentials> {
         let account = self.account(config, url, principal)?;
         account.used_by(config, slot, reports);
+        slot.sign_in.store(Some(Arc::clone(&account)));
         Some(Credentials::new(account))
     }
 
@@ -446,7 +448,7 @@ impl SignIns {
     }
 }
 
-fn status_of(server: &str, account: &Account) -> SignInStatus {
+pub(crate) fn status_of(server: &str, account: &Account) -> SignInStatus {
     account.look_at(|state| {
         let held = state.held.as_deref();
         let grant = held.map(|held| &held.grant);
