@@ -5,6 +5,8 @@
 //! Nothing here runs by itself: without somebody who uses the server there is no refresh and no timer.
 
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub(super) use self::run::is_over;
 
@@ -332,30 +334,26 @@ impl Account {
         });
         let mut rounds = 0;
         loop {
-            let (other, verdict) = {
+            let (other, verdict, stuck) = {
                 let state = self.state.borrow();
                 let held = state.held.as_deref();
                 let other = held.is_some_and(|held| {
                     Some(&held.header) != used && state.refused.as_ref() != Some(held.access())
                 });
-                (other, state.verdict.clone())
+                (other, state.verdict.clone(), state.unsaved)
             };
             // F197: somebody else was faster.
             if other {
                 return Next::Again;
             }
-            if rounds >= 2 || Instant::now() >= until {
-                return Next::Failed;
-            }
-            if let Verdict::Delayed { retry_at, .. } = verdict
-                && rounds > 0
-            {
-                if retry_at >= until {
-                    return Next::Failed;
+            match verdict {
+                // Another attempt in the same patience (F202); not one for each of those who wait.
+                Verdict::Delayed { retry_at, .. } if rounds > 0 && retry_at < until && !stuck => {
+                    tokio::time::sleep_until(retry_at).await;
+                    rounds = 0;
                 }
-                tokio::time::sleep_until(retry_at).await;
-                // Another attempt in the same patience (F202).
-                rounds = 0;
+                _ if rounds >= 2 || Instant::now() >= until => return Next::Failed,
+                Verdict::Fine | Verdict::Login(_) | Verdict::Delayed { .. } => {}
             }
             rounds += self.round(until).await;
         }

@@ -84,6 +84,7 @@ impl Office {
     ) -> Option<Credentials> {
         let account = self.account(config, url, principal)?;
         account.used_by(config, slot, reports);
+        slot.sign_in.store(Some(Arc::clone(&account)));
         Some(Credentials::new(account))
     }
 
@@ -427,7 +428,7 @@ fn url_of(config: &ServerConfig) -> Result<String, Failure> {
     }
 }
 
-fn status_of(server: &str, account: &Account) -> SignInStatus {
+pub(crate) fn status_of(server: &str, account: &Account) -> SignInStatus {
     account.look_at(|state| {
         let held = state.held.as_deref();
         let grant = held.map(|held| &held.grant);

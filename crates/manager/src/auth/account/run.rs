@@ -302,10 +302,12 @@ async fn obtain(account: &Arc<Account>) -> Step {
             return Step::Done;
         }
     };
+    let asked_unix_ms = account.house.unix_ms();
     let asking = account.house.engine.obtain(&ask);
     match tokio::time::timeout(ANSWER_WAIT, asking).await {
-        Ok(Ok(Some(grant))) => match account.checked(&grant) {
+        Ok(Ok(Some(mut grant))) => match account.checked(&grant) {
             Ok(()) => {
+                grant.tokens.received_unix_ms = asked_unix_ms;
                 account.update(|state| state.refused = None);
                 keep(account, prepared, grant).await;
                 account.tell_users().await;
