@@ -287,7 +287,11 @@ impl Shared {
             tracing::warn!(%error, "the key ring could not be renewed; the old key stays in use");
         }
         if let Some(tokens) = self.access.tokens().cloned() {
-            drop(tokio::task::spawn_blocking(move || tokens.remember()));
+            self.tasks.spawn(async move {
+                // A token that was revoked in the file by somebody else is noticed here at the latest.
+                tokens.refresh().await;
+                drop(tokio::task::spawn_blocking(move || tokens.remember()).await);
+            });
         }
     }
 }
