@@ -22,6 +22,7 @@ pub(crate) mod policy;
 #[cfg(test)]
 mod reference;
 pub(crate) mod reload;
+pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod table;
@@ -136,6 +137,8 @@ pub(crate) enum Command {
     Add(add::AddArgs),
     /// Take a server out of the configuration.
     Remove(add::RemoveArgs),
+    /// Keep secrets in the keyring of the operating system, for `${secret:NAME}` in the configuration.
+    Secret(secret::SecretArgs),
     /// Edit the configuration; only a valid one is written.
     Edit(edit::EditArgs),
     /// Point apps at Mainstay, by one entry in their own configuration.
@@ -189,6 +192,7 @@ impl Command {
             Self::Install(args) => args.json,
             Self::Uninstall(args) => args.json,
             Self::Remove(args) => args.json,
+            Self::Secret(args) => args.prints_json(),
             Self::Edit(_) | Self::Completions(_) | Self::Man(_) => false,
             Self::Import(args) => args.json,
             Self::Replay(args) => args.json,

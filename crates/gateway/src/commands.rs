@@ -28,6 +28,7 @@ mod records;
 mod reload;
 mod remove;
 mod replay;
+mod secret;
 pub(crate) mod serve;
 mod service;
 pub(crate) mod signals;
@@ -77,6 +78,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Replay(args) => replay::run(args, output).await,
         Command::Add(args) => add::run(args, output).await,
         Command::Remove(args) => remove::run(args, output).await,
+        Command::Secret(args) => secret::run(args, output).await,
         Command::Edit(args) => edit::run(args, output).await,
         Command::Install(args) => install::run(&args, output),
         Command::Uninstall(args) => install::uninstall(&args, output),

@@ -10,7 +10,7 @@ use mainstay::{Catalog, Publication};
 use mainstay_wire::{Era, Revision, json_string, raw};
 
 use super::Shared;
-use super::endpoint::{Endpoint, catalog};
+use super::endpoint::{Endpoint, catalog_for};
 use super::fault::Fault;
 use super::view::Viewer;
 use super::{discovery, profiles};
@@ -51,8 +51,7 @@ impl Endpoint {
             Self::All | Self::Profile(_) => {
                 // In the first moments: most clients ask once, and what is declared then stays for them.
                 self.settled(shared).await;
-                // Only those of its servers that it may see; what they list to clients of its kind is another matter.
-                let publication = self.publication(shared, &Viewer::plain_of(who.caller()));
+                let publication = self.publication(shared, &who.as_declaring_nothing());
                 let advice = match profiles::discovery(shared, self) {
                     Discovery::Search => Some(discovery::ADVICE),
                     Discovery::List => None,
@@ -63,10 +62,12 @@ impl Endpoint {
                     instructions: joined_instructions(&publication, advice),
                 }
             }
-            Self::Server(server) => match catalog(shared, server).await {
-                Ok(catalog) => of_server(server.name(), &catalog, era),
-                Err(fault) => unknown_server(server.name(), &fault),
-            },
+            Self::Server(server) => {
+                match catalog_for(shared, server, &who.as_declaring_nothing()).await {
+                    Ok(catalog) => of_server(server.name(), &catalog, era),
+                    Err(fault) => unknown_server(server.name(), &fault),
+                }
+            }
         }
     }
 
@@ -86,7 +87,7 @@ impl Endpoint {
 
     /// Whether it makes sense to subscribe to a resource here. A server that was not greeted yet may come to offer it.
     pub(crate) fn may_subscribe(&self, shared: &Shared, who: &Viewer) -> bool {
-        let publication = self.publication(shared, &Viewer::plain_of(who.caller()));
+        let publication = self.publication(shared, &who.as_declaring_nothing());
         let mut catalogs = publication.servers.values();
         match self {
             Self::All | Self::Profile(_) => {

@@ -295,7 +295,8 @@ async fn notification(endpoint: &Endpoint, session: &Session, message: Message) 
 /// only to a connection that is this client's own: the others are asked again with the next call.
 async fn tell(server: &ServerHandle, session: &Session, message: Message, to_its_own: bool) {
     let telling = async {
-        if server.is_per_client() {
+        let is_apart = server.is_per_user() && session.opening.principal.is_some();
+        if server.is_per_client() || is_apart {
             if let Ok(own) = server.for_client(&session.face()).await {
                 own.notify(message).await;
             }

@@ -288,8 +288,9 @@ impl<'a> Setup<'a> {
             tokens: self.complete(tokens, &found.scopes),
             client,
             token_endpoint: found.token_endpoint.as_str().into(),
+            resource_indicator: (*found.resource != *self.ask.resource)
+                .then(|| found.resource.as_str().into()),
             revocation_endpoint: found.revocation_endpoint.as_deref().map(Into::into),
-            resource_indicator: Some(found.resource.as_str().into()),
             requested_scopes: found.scopes.clone(),
             by_human: self.auth.needs_a_person(),
         }
@@ -376,11 +377,16 @@ async fn refresh(ask: &Ask, grant: &Grant) -> Result<Tokens, TokenError> {
     let client = setup
         .client(&grant.client, &grant.key.issuer)
         .map_err(unusable)?;
-    let indicator = grant.resource_indicator.as_deref();
     let parameters = [
         ("grant_type", "refresh_token"),
         ("refresh_token", token.expose()),
-        ("resource", indicator.unwrap_or(&grant.key.resource)),
+        (
+            "resource",
+            grant
+                .resource_indicator
+                .as_deref()
+                .unwrap_or(&grant.key.resource),
+        ),
     ];
     endpoint::tokens(&setup.http, &grant.token_endpoint, &client, &parameters)
         .await

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay::{CallOptions, LogLevel, Said};
+use mainstay::{CallOptions, Catalog, LogLevel, Said, ServerHandle};
 use mainstay_wire::{Era, Message, Parts, codes, json_string, method, raw};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -23,9 +23,10 @@ use crate::policy::approvals::Wanted;
 use crate::serve::Shared;
 use crate::serve::adapt::Fitted;
 use crate::serve::call::{self, Caller, Outcome};
-use crate::serve::endpoint::{Routed, catalog};
+use crate::serve::endpoint::{Routed, catalog_for};
 use crate::serve::fault::{Fault, INPUT_MISSING, LIMIT_REACHED};
 use crate::serve::levels::{self, Ear};
+use crate::serve::view::Viewer;
 
 /// The client's request, as far as input-required exchanges need it.
 pub(crate) struct Request {
@@ -73,13 +74,16 @@ pub(crate) async fn run(
     let server_era = match era_of(&shared, &routed.server) {
         Some(era) => Some(era),
         // Whether these belong to the server or to us depends on its era, so it has to be known first.
-        None if brings_input(&request.message) => match catalog(&shared, &routed.server).await {
-            Ok(catalog) => Some(catalog.greeting.revision.era()),
-            Err(fault) => return Some(call::failed(&fault, &caller)),
-        },
+        None if brings_input(&request.message) => {
+            match input_for(&shared, &routed.server, &caller).await {
+                Ok(catalog) => Some(catalog.greeting.revision.era()),
+                Err(fault) => return Some(call::failed(&fault, &caller)),
+            }
+        }
         None => None,
     };
-    let ear = Ear::of_request(&shared, &routed.server, request.log_level).await;
+    let whose = (&routed.server, caller.who.principal.as_ref());
+    let ear = Ear::of_request(&shared, whose, request.log_level).await;
     let attendance = Attendance {
         shared,
         caller,
@@ -90,6 +94,16 @@ pub(crate) async fn run(
     };
     let fitted = attendance.serve(routed).await;
     Some(fitted.unwrap_or_else(|fault| call::failed(&fault, &attendance.caller)))
+}
+
+/// The catalog of a server that has never greeted anybody, once it has greeted this caller.
+async fn input_for(
+    shared: &Arc<Shared>,
+    server: &ServerHandle,
+    caller: &Caller,
+) -> Result<Arc<Catalog>, Fault> {
+    let who = Viewer::of(&caller.who, caller.face.clone());
+    catalog_for(shared, server, &who).await
 }
 
 fn brings_input(message: &Message) -> bool {
