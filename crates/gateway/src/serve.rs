@@ -437,6 +437,12 @@ impl Gateway {
         self.shared.parked.count()
     }
 
+    /// How many calls wait for the operator to approve them.
+    #[must_use]
+    pub fn approvals_count(&self) -> usize {
+        self.shared.gate.approvals.list().len()
+    }
+
     /// How many subscriptions to resources clients hold.
     #[must_use]
     pub fn subscription_count(&self) -> usize {
