@@ -94,7 +94,7 @@ pub use self::{
         CatalogSettings, Connections, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
         Suspicion, Timeouts, Transport,
     },
-    suspicious::{AskRule, AskRules, HiddenText},
+    suspicious::{AskRule, AskRules, Guard, HiddenText},
     template::{Reason, Template, Unset},
     tools::{ByTool, ToolArguments, ToolRetry, ToolTimeouts, Tools},
 };

@@ -35,6 +35,7 @@ pub mod calls;
 pub mod catalog;
 mod clock;
 pub mod config;
+mod content;
 mod counters;
 mod driver;
 pub mod error;
@@ -64,6 +65,7 @@ mod shape;
 mod slot;
 pub mod status;
 pub mod store;
+pub mod suspicious;
 pub mod wire_log;
 pub mod wishes;
 

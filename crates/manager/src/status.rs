@@ -12,13 +12,14 @@ use mainstay_wire::revision::Era;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::catalog::unix_ms;
+use crate::catalog::{is_ui, unix_ms};
 use crate::config::{HttpKind, ServerConfig, Transport};
 use crate::counters::Counts;
 use crate::pool::Declared;
 use crate::process::ProcessStatus;
 use crate::process::tree::Processes;
 use crate::slot::{ProcessFace, Slot};
+use crate::suspicious::Suspicion;
 
 /// How many stderr lines a status shows.
 const TAIL_LINES: usize = 5;
@@ -65,6 +66,9 @@ pub struct ServerStatus {
     pub prompts: usize,
     /// Resources in the last good catalog.
     pub resources: usize,
+    /// How many of those are user interfaces (`ui://`) that a client may show and run. They pass unaltered.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ui_resources: usize,
     /// Items that the server listed and that are not shown.
     pub hidden: usize,
     /// Tools that are held back until somebody approves them (`tools.pin`), over all connections.
@@ -112,6 +116,9 @@ pub struct ServerStatus {
     pub hint: Option<&'static str>,
     /// Whether Mainstay is ready only with this server.
     pub required: bool,
+    /// What in its listing can mislead a model or a person: told, and otherwise left to you.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub suspicious: Vec<Suspicion>,
     /// Problems of the server's config entry.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
@@ -400,6 +407,10 @@ impl ServerStatus {
             resources: catalog
                 .as_ref()
                 .map_or(0, |catalog| catalog.resources.items.len()),
+            ui_resources: catalog.as_ref().map_or(0, |catalog| {
+                let items = catalog.resources.items.iter();
+                items.filter(|item| is_ui(&item.name)).count()
+            }),
             hidden: catalog.as_ref().map_or(0, |catalog| catalog.hidden.len()),
             pending_tools: pending_tools(slot),
             catalog_age_ms: catalog
@@ -441,6 +452,7 @@ impl ServerStatus {
             next_attempt_in_ms: status.next_attempt.map(ahead),
             hint: status.hint,
             required: config.required,
+            suspicious: slot.suspicious(),
             problems: config.problems().iter().map(ToString::to_string).collect(),
             stderr_tail: if connected {
                 Vec::new()
@@ -480,6 +492,11 @@ fn words(status: &Status, last_failure: Option<&Failure>) -> String {
         StateWord::Backoff => because("waiting before the next attempt"),
         StateWord::Parked => because("parked"),
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What fences a living process that is to be fenced.

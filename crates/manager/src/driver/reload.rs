@@ -155,6 +155,7 @@ impl Driver {
         let what = plan::differences(&before, &config);
         self.told(&name, if anew { "replaced" } else { "patched" }, what);
         slot.admission.resize(config.concurrency);
+        slot.gates.set(config.guard.asks);
         if anew {
             // Whatever it was found to be, it may be something else now.
             slot.era.set(None);

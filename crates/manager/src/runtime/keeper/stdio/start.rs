@@ -55,7 +55,7 @@ fn prepare(
     stderr_bytes_max: usize,
 ) -> Result<Start, Failure> {
     let mut spec = settings::spawn_spec(config, stderr_bytes_max)?;
-    if config.pin_program {
+    if config.guard.pin_program {
         check_program(config, pins, &spec)?;
     }
     let mut home = None;
