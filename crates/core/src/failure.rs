@@ -31,10 +31,15 @@ pub enum FailureKind {
     SpawnFailed,
     /// The config entry cannot work as written.
     BadConfig,
+    /// A value that the config refers to could not be looked up: a file, the keyring, a password manager's command.
+    SecretUnavailable,
     /// The program is not the one that was approved (F259).
     ProgramChanged,
     /// The server wants a login that only a human can do.
     NeedsLogin,
+    /// There is no good token for now, and nobody has said that there will be none: the authorization server is away or in
+    /// trouble, or what it gave cannot be stored (F210).
+    SignInDelayed,
     /// The credentials are valid and not sufficient.
     Forbidden,
     /// No protocol revision in common.
@@ -117,6 +122,7 @@ impl FailureKind {
             | FailureKind::BadCertificate
             | FailureKind::Incompatible => Blame::Human,
             FailureKind::SpawnFailed
+            | FailureKind::SecretUnavailable
             | FailureKind::NotMcp
             | FailureKind::ExitedEarly { .. }
             | FailureKind::Exited { .. }
@@ -125,6 +131,7 @@ impl FailureKind {
             | FailureKind::Unreachable
             | FailureKind::HttpStatus(_)
             | FailureKind::RateLimited
+            | FailureKind::SignInDelayed
             | FailureKind::SessionUnstable
             | FailureKind::ProtocolError
             | FailureKind::ListingFailed
@@ -133,6 +140,13 @@ impl FailureKind {
             FailureKind::SessionLost => Blame::Session,
             FailureKind::Stopped | FailureKind::CleanupFault => Blame::Cleanup,
         }
+    }
+
+    /// Whether it says nothing but that somebody has to wait: for the server's host, or for its authorization server. Neither
+    /// speaks about the server's health (law 15).
+    #[must_use]
+    pub const fn is_a_wait(self) -> bool {
+        matches!(self, FailureKind::RateLimited | FailureKind::SignInDelayed)
     }
 
     /// A stable kebab-case word for logs, metrics and the API.
@@ -144,8 +158,10 @@ impl FailureKind {
             FailureKind::SpawnDenied => "spawn-denied",
             FailureKind::SpawnFailed => "spawn-failed",
             FailureKind::BadConfig => "bad-config",
+            FailureKind::SecretUnavailable => "secret-unavailable",
             FailureKind::ProgramChanged => "program-changed",
             FailureKind::NeedsLogin => "needs-login",
+            FailureKind::SignInDelayed => "sign-in-delayed",
             FailureKind::Forbidden => "forbidden",
             FailureKind::VersionMismatch => "version-mismatch",
             FailureKind::BadCertificate => "bad-certificate",
@@ -180,10 +196,16 @@ impl FailureKind {
                 "check memory, process and descriptor limits of this machine"
             }
             FailureKind::BadConfig => "correct the server's config entry",
+            FailureKind::SecretUnavailable => {
+                "unlock the keyring or the password manager, or correct the reference"
+            }
             FailureKind::ProgramChanged => {
                 "find out why the program changed, then approve it with `mainstay tools approve NAME --program`"
             }
             FailureKind::NeedsLogin => "log in to this server",
+            FailureKind::SignInDelayed => {
+                "see to the authorization server or the disk that the detail names; Mainstay goes on trying"
+            }
             FailureKind::Forbidden => "give these credentials access, or configure others",
             FailureKind::VersionMismatch => {
                 "update the server, or use a release that speaks its revision"
@@ -280,10 +302,12 @@ impl fmt::Display for FailureKind {
             FailureKind::SpawnDenied => f.write_str("not allowed to execute the command"),
             FailureKind::SpawnFailed => f.write_str("process could not be started"),
             FailureKind::BadConfig => f.write_str("config entry cannot work"),
+            FailureKind::SecretUnavailable => f.write_str("a secret could not be looked up"),
             FailureKind::ProgramChanged => {
                 f.write_str("the program is not the one that was approved")
             }
             FailureKind::NeedsLogin => f.write_str("login needed"),
+            FailureKind::SignInDelayed => f.write_str("no token for now"),
             FailureKind::Forbidden => f.write_str("access forbidden"),
             FailureKind::VersionMismatch => f.write_str("no protocol revision in common"),
             FailureKind::BadCertificate => f.write_str("certificate not trusted"),
@@ -391,8 +415,10 @@ pub(crate) fn every_kind() -> Vec<FailureKind> {
         FailureKind::SpawnDenied,
         FailureKind::SpawnFailed,
         FailureKind::BadConfig,
+        FailureKind::SecretUnavailable,
         FailureKind::ProgramChanged,
         FailureKind::NeedsLogin,
+        FailureKind::SignInDelayed,
         FailureKind::Forbidden,
         FailureKind::VersionMismatch,
         FailureKind::NotMcp,

@@ -11,6 +11,8 @@
 //! Errors are `{"error":{"message","hint"?,"data"?}}` under a matching HTTP status.
 
 mod api;
+mod approvals;
+mod audit;
 mod call;
 mod calls;
 pub(crate) mod door;
@@ -21,13 +23,14 @@ mod openapi;
 mod profiles;
 mod reload;
 mod socket;
+mod tokens;
 mod tools;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{get, post};
 use mainstay::error::OperatorError;
@@ -134,13 +137,15 @@ fn open_to_all(path: &str) -> bool {
 /// The admin API of a gateway and its manager, and everything else that the gateway answers, for a door that only this
 /// user can open.
 pub fn router(gateway: Gateway) -> Router {
-    finished(api::router(), gateway)
+    finished(api::router(), gateway, audit::Door::Socket)
 }
 
 /// The routes with what is common to all of them.
-fn finished(routes: Router<Gateway>, gateway: Gateway) -> Router {
+fn finished(routes: Router<Gateway>, gateway: Gateway, door: audit::Door) -> Router {
     let body_bytes_max = gateway.shared.settings.limits.message_bytes_max;
+    let noted = from_fn_with_state((gateway.clone(), door), audit::noted);
     routes
+        .layer(noted)
         .layer(map_response(worded))
         .fallback(elsewhere)
         .method_not_allowed_fallback(no_such_method)

@@ -3,6 +3,8 @@
 //! Must not do any work: `commands` does it.
 
 pub(crate) mod add;
+pub(crate) mod approvals;
+pub(crate) mod audit;
 pub(crate) mod calls;
 #[cfg(feature = "chaos")]
 pub(crate) mod chaos;
@@ -16,12 +18,15 @@ pub(crate) mod import;
 pub(crate) mod install;
 pub(crate) mod logs;
 pub(crate) mod output;
+pub(crate) mod policy;
 #[cfg(test)]
 mod reference;
 pub(crate) mod reload;
+pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod table;
+pub(crate) mod token;
 pub(crate) mod tools;
 #[cfg(feature = "top")]
 pub(crate) mod top;
@@ -116,6 +121,14 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Show the calls that were made: who, which tool, how it ended, how long it took.
     Calls(CallsArgs),
+    /// Make, list and revoke the tokens by which clients say who they are.
+    Token(token::TokenArgs),
+    /// Show who did what, by which rule, and how it ended; and whether the log of it was touched.
+    Audit(audit::AuditArgs),
+    /// Show the calls that wait for the operator to approve them, and allow or deny them.
+    Approvals(approvals::ApprovalsArgs),
+    /// Explain what the rules of the configuration decide.
+    Policy(policy::PolicyArgs),
     /// Check a configuration without serving it.
     Check(CheckArgs),
     /// Look for what is wrong with a set-up, and say what to do about it.
@@ -124,6 +137,8 @@ pub(crate) enum Command {
     Add(add::AddArgs),
     /// Take a server out of the configuration.
     Remove(add::RemoveArgs),
+    /// Keep secrets in the keyring of the operating system, for `${secret:NAME}` in the configuration.
+    Secret(secret::SecretArgs),
     /// Edit the configuration; only a valid one is written.
     Edit(edit::EditArgs),
     /// Point apps at Mainstay, by one entry in their own configuration.
@@ -166,6 +181,10 @@ impl Command {
             Self::Calls(args) => args.json,
             #[cfg(feature = "top")]
             Self::Top(_) => false,
+            Self::Token(args) => args.prints_json(),
+            Self::Audit(args) => args.prints_json(),
+            Self::Approvals(args) => args.prints_json(),
+            Self::Policy(args) => args.prints_json(),
             Self::Check(args) => args.json,
             Self::Doctor(args) => args.json,
             Self::Add(args) => args.json,
@@ -173,6 +192,7 @@ impl Command {
             Self::Install(args) => args.json,
             Self::Uninstall(args) => args.json,
             Self::Remove(args) => args.json,
+            Self::Secret(args) => args.prints_json(),
             Self::Edit(_) | Self::Completions(_) | Self::Man(_) => false,
             Self::Import(args) => args.json,
             Self::Replay(args) => args.json,
@@ -220,7 +240,7 @@ reads the configuration file again.")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArg,
-    /// The address to listen on; loopback only. Port 0 takes a free one. Default: the configuration's, else
+    /// The address to listen on; elsewhere than on loopback only with a way for clients to say who they are. Port 0 takes a free one. Default: the configuration's, else
     /// 127.0.0.1:8808.
     #[arg(long, value_name = "ADDRESS", env = env::LISTEN)]
     pub(crate) listen: Option<SocketAddr>,

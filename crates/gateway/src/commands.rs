@@ -1,6 +1,8 @@
 //! What each command does. One file per command; `client` reaches the running Mainstay, `local` does without one.
 
 mod add;
+mod approvals;
+mod audit;
 mod call;
 mod calls;
 mod check;
@@ -20,17 +22,20 @@ mod logs;
 mod operate;
 pub(crate) mod own;
 mod paths;
+mod policy;
 mod progress;
 mod records;
 mod reload;
 mod remove;
 mod replay;
+mod secret;
 pub(crate) mod serve;
 mod service;
 pub(crate) mod signals;
 mod status;
 mod stdio;
 mod stop;
+mod token;
 mod tools;
 #[cfg(feature = "top")]
 mod top;
@@ -63,12 +68,17 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Calls(args) => calls::run(args, output).await,
         #[cfg(feature = "top")]
         Command::Top(args) => top::run(args, output).await,
+        Command::Token(args) => token::run(args, output).await,
+        Command::Audit(args) => audit::run(args, output).await,
+        Command::Approvals(args) => approvals::run(args, output).await,
+        Command::Policy(args) => policy::run(args, output),
         Command::Check(args) => check::run(args, output).await,
         Command::Doctor(args) => doctor::run(args, output).await,
         Command::Import(args) => import::run(&args, output),
         Command::Replay(args) => replay::run(args, output).await,
         Command::Add(args) => add::run(args, output).await,
         Command::Remove(args) => remove::run(args, output).await,
+        Command::Secret(args) => secret::run(args, output).await,
         Command::Edit(args) => edit::run(args, output).await,
         Command::Install(args) => install::run(&args, output),
         Command::Uninstall(args) => install::uninstall(&args, output),

@@ -47,7 +47,9 @@ const RECOVERY_MAX: Duration = Duration::from_secs(20);
 /// When it cannot even begin: no port, no temporary directory, no child processes.
 pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<Exit, Stop> {
     let mut signals = Signals::listen()?;
-    let listener = crate::commands::doors::listen(args.listen).await?;
+    let listener =
+        crate::commands::doors::listen(&mainstay_gateway::GatewaySettings::new(args.listen))
+            .await?;
     let address = listener
         .local_addr()
         .map_err(|error| Stop::unexpected("cannot read the listener's address", error))?;

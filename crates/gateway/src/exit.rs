@@ -71,13 +71,15 @@ pub(crate) enum Exit {
     ImportIncomplete,
     /// `doctor`: something is wrong.
     DoctorFindings,
+    /// `audit verify`: the log is not as it was written.
+    AuditBroken,
     /// Left at once on the third signal, without waiting for anything.
     Interrupted,
 }
 
 impl Exit {
     /// Every way to end, in the order of the numbers.
-    pub(crate) const ALL: [Exit; 27] = [
+    pub(crate) const ALL: [Exit; 28] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Usage,
@@ -104,6 +106,7 @@ impl Exit {
         Exit::Differs,
         Exit::ImportIncomplete,
         Exit::DoctorFindings,
+        Exit::AuditBroken,
         Exit::Interrupted,
     ];
 
@@ -142,6 +145,7 @@ impl Exit {
             Self::Differs => 60,
             Self::ImportIncomplete => 70,
             Self::DoctorFindings => 71,
+            Self::AuditBroken => 72,
             Self::Interrupted => 130,
         }
     }
@@ -175,6 +179,7 @@ impl Exit {
             Self::Differs => "differs",
             Self::ImportIncomplete => "import-incomplete",
             Self::DoctorFindings => "doctor-findings",
+            Self::AuditBroken => "audit-broken",
             Self::Interrupted => "interrupted",
         }
     }
@@ -284,6 +289,10 @@ impl Exit {
             Self::DoctorFindings => (
                 "`doctor`: at least one finding is a warning or an error.",
                 "Each finding says what to do about it.",
+            ),
+            Self::AuditBroken => (
+                "`audit verify`: lines of the audit log were changed or are missing.",
+                "The message names file and line. Whoever may write these files may have done it.",
             ),
             Self::Interrupted => (
                 "Left at once on the third signal, without waiting for anything.",

@@ -5,7 +5,7 @@
 //! is looked at beyond that.
 
 pub(crate) mod approvals;
-pub(crate) mod explain;
+pub mod explain;
 pub(crate) mod gate;
 pub(crate) mod limits;
 pub(crate) mod rules;

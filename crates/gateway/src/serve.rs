@@ -51,7 +51,7 @@ use ::http::{Request, StatusCode};
 use bytes::Bytes;
 use http_body::Body;
 use mainstay::Manager;
-use mainstay::config::GatewayConfig;
+use mainstay::config::{AuditConfig, GatewayConfig};
 use mainstay_wire::Limits;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -70,11 +70,14 @@ use self::sessions::Sessions;
 use self::subscriptions::Subscriptions;
 use self::view::Views;
 
+use crate::access::{self, Access, Denied, Look};
 use crate::admin::door::{self, Way};
+use crate::audit::Audit;
+use crate::policy::gate::{self, Gate};
 use crate::record::Recorder;
 use crate::reload::ConfigLife;
 
-pub use self::listen::{ServeError, serve};
+pub use self::listen::{ServeError, TlsError, check, serve};
 
 /// Settings of a [`Gateway`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +146,10 @@ pub struct GatewaySettings {
     pub replay_keep_ms: u64,
     /// Whether the dashboard at `/` and the admin API below `/api/v1/` are served too. Default: yes.
     pub dashboard: bool,
+    /// The log of who did what. Default: none is kept.
+    pub audit: Option<AuditConfig>,
+    /// Who clients are, and which of them are let in. Default: everybody on loopback.
+    pub access: mainstay::config::Access,
     /// Where keys and what must outlive a restart are kept. Default: nowhere, so sessions end with the process.
     pub state_dir: Option<PathBuf>,
 }
@@ -177,6 +184,8 @@ impl Default for GatewaySettings {
             replay_total_bytes_max: 64 * 1024 * 1024,
             replay_keep_ms: 5 * 60 * 1_000,
             dashboard: true,
+            audit: None,
+            access: mainstay::config::Access::default(),
             state_dir: None,
         }
     }
@@ -207,6 +216,10 @@ impl From<&GatewayConfig> for GatewaySettings {
             parked_expiry_ms: config.input_ms,
             rounds_max: config.limits.rounds,
             dashboard: config.dashboard,
+            audit: config.audit.clone(),
+            allowed_hosts: config.access.allowed_hosts.clone(),
+            allowed_origins: config.access.allowed_origins.clone(),
+            access: config.access.clone(),
             ..Self::default()
         }
     }
@@ -229,6 +242,8 @@ pub(crate) struct Shared {
     /// Calls that wait for input of their client.
     pub(crate) parked: Arc<Parked>,
     pub(crate) guard: Guard,
+    /// Knows who clients are.
+    pub(crate) access: Access,
     /// Keeps the token of those who come from elsewhere.
     pub(crate) door: door::Keeper,
     pub(crate) push_streams: Arc<Semaphore>,
@@ -238,6 +253,8 @@ pub(crate) struct Shared {
     pub(crate) levels: Levels,
     /// What clients see that declare what they can do.
     pub(crate) views: Views,
+    /// Who sees and calls what, and the log of it.
+    pub(crate) gate: Gate,
     /// Which server issued which task, on the aggregate.
     pub(crate) task_owners: Tasks,
     /// Cancelled when somebody asks that Mainstay ends.
@@ -261,6 +278,9 @@ impl Shared {
         self.sessions.sweep();
         if let Err(error) = self.sealer.refresh() {
             tracing::warn!(%error, "the key ring could not be renewed; the old key stays in use");
+        }
+        if let Some(tokens) = self.access.tokens().cloned() {
+            drop(tokio::task::spawn_blocking(move || tokens.remember()));
         }
     }
 }
@@ -310,6 +330,16 @@ impl Gateway {
         {
             sessions = sessions.durable(&sealer, dir);
         }
+        // The address under which clients reach us is one of our names.
+        let resource = settings.access.resource.as_deref();
+        let named = resource.and_then(|resource| resource.parse::<::http::Uri>().ok());
+        let named = named.and_then(|resource| resource.host().map(str::to_owned));
+        let hosts: Vec<String> = settings
+            .allowed_hosts
+            .iter()
+            .cloned()
+            .chain(named)
+            .collect();
         let shared = Shared {
             sessions,
             sealer,
@@ -317,10 +347,11 @@ impl Gateway {
                 settings.parked_max,
                 Duration::from_millis(settings.parked_expiry_ms),
             )),
-            guard: Guard::new(
+            guard: Guard::new(settings.listen, &hosts, &settings.allowed_origins),
+            access: Access::new(
+                &settings.access,
                 settings.listen,
-                &settings.allowed_hosts,
-                &settings.allowed_origins,
+                settings.state_dir.as_deref(),
             ),
             door: door::Keeper::new(settings.state_dir.as_deref()),
             push_streams: Arc::new(Semaphore::new(
@@ -329,6 +360,7 @@ impl Gateway {
             old: old::Streams::default(),
             subscriptions: Subscriptions::default(),
             levels: Levels::default(),
+            gate: gate(&settings),
             task_owners: Tasks::default(),
             views: Views::new(manager.own_listings()),
             ending,
@@ -359,7 +391,20 @@ impl Gateway {
 
     /// Lets the admin API show the config file and load it anew. The first one stays.
     pub fn follow_config(&self, life: Arc<ConfigLife>) {
-        let _first = self.shared.config_life.set(life);
+        if self.shared.config_life.set(Arc::clone(&life)).is_ok()
+            && self.shared.gate.audit().is_some()
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            let (shared, ending) = (Arc::downgrade(&self.shared), self.ending());
+            self.shared.tasks.spawn(async move {
+                tokio::select! {
+                    // Cancel-safe: what was not recorded yet is lost with the gateway, which ends.
+                    () = gate::follow_config(life, shared) => {}
+                    // Cancel-safe: a token holds nothing.
+                    () = ending.cancelled() => {}
+                }
+            });
+        }
     }
 
     /// What is known of the config file, if there is one.
@@ -403,6 +448,14 @@ impl Gateway {
         self.shared.ending.clone()
     }
 
+    /// Ends the audit log, if one is kept: what waits is written, for two seconds at most. To be called when nothing happens
+    /// any more; dropping the future does not stop it.
+    pub async fn end_audit(&self) {
+        if let Some(audit) = self.shared.gate.audit() {
+            audit.close().await;
+        }
+    }
+
     /// Answers one request. Never fails: what is wrong is told in the answer. Dropping the future is a disconnect.
     ///
     /// A [`Principal`](mainstay::Principal) among the request's extensions is taken for whoever makes it: the program that
@@ -419,7 +472,7 @@ impl Gateway {
     }
 
     /// The same for a request of which it is known how it came.
-    pub(crate) async fn handle_from<B>(&self, request: Request<B>, way: Way) -> Reply
+    pub(crate) async fn handle_from<B>(&self, request: Request<B>, way: Way<'_>) -> Reply
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -448,17 +501,55 @@ impl Gateway {
     }
 
     /// Finds out whose request it is, and answers it. The one place where that is found out.
-    async fn answer<B>(&self, request: Request<B>, way: Way) -> Reply
+    async fn answer<B>(&self, request: Request<B>, way: Way<'_>) -> Reply
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let caller = match way {
-            // Whoever embeds this gateway may know more than we do.
-            Way::Embedded => Caller::of_extensions(request.extensions()),
-            Way::Listener | Way::Local => Caller::local(),
+        let path = request.uri().path();
+        if let Some(reply) = access::metadata(&self.shared.access, request.method(), path) {
+            return reply;
+        }
+        if matches!(path, "/healthz" | "/readyz") {
+            let access = &self.shared.access;
+            let is_open = !access.is_needed(request.headers(), request.uri(), way);
+            return health::answer(&self.shared, path, is_open);
+        }
+        let caller = match self.caller(&request, way) {
+            Look::Caller(caller) => caller,
+            Look::Token(shown) => match Box::pin(self.shared.access.judge(shown)).await {
+                Ok(caller) => caller,
+                Err(denied) => return self.denied(denied, request.uri()),
+            },
+            Look::Denied(denied) => return self.denied(denied, request.uri()),
         };
         self.route(request, &caller).await
+    }
+
+    /// Whose request it is, as far as it can be said at once.
+    fn caller<B>(&self, request: &Request<B>, way: Way<'_>) -> Look {
+        let access = &self.shared.access;
+        match way {
+            Way::Local => Look::Caller(Caller::local()),
+            Way::Listener(_)
+                if access.settings().metrics_open && request.uri().path() == "/metrics" =>
+            {
+                Look::Caller(Caller::local())
+            }
+            // Whoever embeds this gateway may know more than we do.
+            Way::Embedded => {
+                let told = Caller::of_extensions(request.extensions());
+                match told.principal {
+                    Some(_) => Look::Caller(told),
+                    None => access.look(request.headers(), request.uri(), way),
+                }
+            }
+            Way::Listener(_) => access.look(request.headers(), request.uri(), way),
+        }
+    }
+
+    fn denied(&self, denied: Denied, uri: &::http::Uri) -> Reply {
+        denied.into_reply(&self.shared.access, &access::Place::of(uri.path()))
     }
 
     async fn route<B>(&self, request: Request<B>, caller: &Arc<Caller>) -> Reply
@@ -468,29 +559,30 @@ impl Gateway {
     {
         let shared = &self.shared;
         let path = request.uri().path();
+        // What a caller may not see is answered like what is not there.
+        let is_open = |endpoint: &Endpoint| gate::is_open(shared, caller, endpoint);
         let (endpoint, face) = match place(path) {
             Place::All(face) => (Endpoint::All, face),
-            Place::Server(name, face) => match find(&shared.manager, name) {
-                Some(server) => (Endpoint::Server(server), face),
-                None => {
-                    return body::plain(
-                        StatusCode::NOT_FOUND,
-                        no_such_server(&shared.manager, name),
-                    );
+            Place::Server(name, face) => {
+                let found = find(&shared.manager, name).map(Endpoint::Server);
+                match found.filter(is_open) {
+                    Some(endpoint) => (endpoint, face),
+                    None => {
+                        let words = no_such_server(shared, caller, name);
+                        return body::plain(StatusCode::NOT_FOUND, words);
+                    }
                 }
-            },
-            Place::Profile(name, face) => match profiles::find(shared, name) {
+            }
+            Place::Profile(name, face) => match profiles::find(shared, name).filter(is_open) {
                 Some(endpoint) => (endpoint, face),
                 None => {
-                    let words = profiles::no_such_profile(shared, name);
+                    let words = profiles::no_such_profile(shared, caller, name);
                     return body::plain(StatusCode::NOT_FOUND, words);
                 }
             },
             Place::Messages => return old::post(shared, caller, request).await,
             Place::Elsewhere => {
                 return match path {
-                    "/healthz" => health::healthz(),
-                    "/readyz" => health::readyz(shared),
                     "/metrics" => health::metrics(self),
                     _ => body::plain(
                         StatusCode::NOT_FOUND,
@@ -513,6 +605,18 @@ impl Gateway {
             async move { gateway.handle(request).await.map(axum::body::Body::new) }
         })
     }
+}
+
+/// What decides about requests, with the audit log if one is to be kept.
+fn gate(settings: &GatewaySettings) -> Gate {
+    let gate = Gate::default();
+    let config = settings.audit.as_ref();
+    if let Some(audit) =
+        config.and_then(|config| Audit::start(config, settings.state_dir.as_deref()))
+    {
+        gate.keep(audit);
+    }
+    gate
 }
 
 fn place(path: &str) -> Place<'_> {
@@ -552,11 +656,13 @@ fn find(manager: &Manager, segment: &str) -> Option<mainstay::ServerHandle> {
     manager.server(segment)
 }
 
-fn no_such_server(manager: &Manager, segment: &str) -> String {
-    let known: Vec<String> = manager
+fn no_such_server(shared: &Shared, caller: &Caller, segment: &str) -> String {
+    let known: Vec<String> = shared
+        .manager
         .servers()
         .iter()
         .map(|server| server.name().to_owned())
+        .filter(|name| gate::sees_server(shared, caller, name, None))
         .collect();
     format!(
         "no server is named `{}`; configured are: {}",

@@ -5,6 +5,7 @@
 //! connection but [`ServerHandle::learn`].
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mainstay_core::lifecycle::status::StateWord;
@@ -77,7 +78,16 @@ impl Audience {
         self.principal.is_some()
     }
 
-    /// The same without the client that it was made of: all clients that declare the same.
+    /// The same without the principal: whoever declares the same.
+    #[must_use]
+    pub fn of_nobody(&self) -> Self {
+        Self {
+            principal: None,
+            ..self.clone()
+        }
+    }
+
+    /// The same without the client that it was made of: all clients of a principal that declare the same.
     #[must_use]
     pub fn at_large(&self) -> Self {
         Self {
@@ -96,6 +106,9 @@ pub enum Listed {
     Own(Arc<Catalog>),
     /// This, when it was last asked; everybody is listed something else since.
     Stale(Arc<Catalog>),
+    /// Nobody knows yet: it was never asked. Meanwhile this may be shown, and nothing else: what everybody is listed may
+    /// be private.
+    Shape(Arc<Catalog>),
     /// Nobody knows yet: it was never asked.
     Unknown,
 }
@@ -105,7 +118,7 @@ impl Listed {
     #[must_use]
     pub fn own(self) -> Option<Arc<Catalog>> {
         match self {
-            Self::Own(catalog) | Self::Stale(catalog) => Some(catalog),
+            Self::Own(catalog) | Self::Stale(catalog) | Self::Shape(catalog) => Some(catalog),
             Self::Shared | Self::Unknown => None,
         }
     }
@@ -113,7 +126,7 @@ impl Listed {
     /// Whether [`ServerHandle::learn`] may find something else.
     #[must_use]
     pub fn is_doubtful(&self) -> bool {
-        matches!(self, Self::Stale(_) | Self::Unknown)
+        matches!(self, Self::Stale(_) | Self::Shape(_) | Self::Unknown)
     }
 }
 
@@ -123,6 +136,9 @@ impl ServerHandle {
     pub fn listed_to(&self, audience: &Audience) -> Listed {
         let place = self.place();
         let slot = &place.slot;
+        if let (Some(principal), Scope::User) = (&audience.principal, slot.config.load().scope) {
+            return listed_to_principal(slot, principal, audience);
+        }
         if let Some(own) = own_connection(slot, audience) {
             return own;
         }
@@ -194,6 +210,37 @@ impl ServerHandle {
             slot.family.shown.note(&way.key, own, everybodys.as_deref());
         }
         Ok(())
+    }
+}
+
+/// What a principal sees of a server that keeps a connection for it: what that connection has listed, now or when there last
+/// was one, and never what was listed to somebody else with other credentials (F256).
+fn listed_to_principal(slot: &Slot, principal: &Principal, audience: &Audience) -> Listed {
+    // Law 5: what is switched off is seen by nobody.
+    if slot.family.off.load(Ordering::Acquire) {
+        return Listed::Shared;
+    }
+    let declared = Declared {
+        text: Arc::clone(&audience.capabilities),
+        useful: audience.useful,
+    };
+    let key = pool::key_of_principal(slot, principal.clone(), audience.era, declared);
+    let everybodys = slot.catalog.load_full();
+    let place = slot.family.find(&key);
+    let listed = place
+        .as_ref()
+        .filter(|place| *place.slot.has_listed.borrow());
+    if let Some(own) = listed.and_then(|place| place.slot.catalog.load_full()) {
+        return Listed::Own(own);
+    }
+    let known = slot.family.shown.find_own(&key);
+    let known = known.and_then(|known| known.own().map(Arc::clone));
+    match (known, everybodys) {
+        // Its connection hears of changes while there is one; one that cannot connect has nothing better to say.
+        (Some(own), _) if place.is_some() => Listed::Own(own),
+        (Some(own), _) => Listed::Stale(own),
+        (None, Some(everybodys)) => Listed::Shape(slot.family.shareable(&everybodys)),
+        (None, None) => Listed::Unknown,
     }
 }
 

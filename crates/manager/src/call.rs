@@ -18,7 +18,7 @@ use mainstay_wire::views::{InputRequired, ResultType, ToolHints};
 use mainstay_wire::{codes, method, raw};
 use tokio::time::Instant;
 
-use crate::admission::Permit;
+use crate::admission::{Admission, Permit};
 use crate::calls::{Course, Tally};
 use crate::config::{OnToolChange, Replay, ToolRetry};
 use crate::content;
@@ -409,17 +409,38 @@ impl<'a> Caller<'a> {
         shape::call::shown_name(self.request)
     }
 
-    async fn admit(&self) -> Result<Permit<'a>, CallError> {
-        if let Some(permit) = self.slot.admission.try_acquire() {
+    /// Gets in: where the connection is a principal's, first within its own share and then among all.
+    async fn admit(&self) -> Result<(Option<Permit<'a>>, Permit<'a>), CallError> {
+        let slot = self.slot;
+        let own = match &slot.account {
+            None => None,
+            Some(account) => {
+                let config = slot.config.load_full();
+                let share = config.connections.calls_of_one(config.concurrency);
+                Some(self.admit_to(&account.admission, share).await?)
+            }
+        };
+        let limit = || slot.config.load().concurrency;
+        match slot.admission.try_acquire() {
+            Some(permit) => Ok((own, permit)),
+            None => Ok((own, self.admit_to(&slot.admission, limit()).await?)),
+        }
+    }
+
+    async fn admit_to(
+        &self,
+        admission: &'a Admission,
+        limit: usize,
+    ) -> Result<Permit<'a>, CallError> {
+        if let Some(permit) = admission.try_acquire() {
             return Ok(permit);
         }
         let _waiting = self.wait().map_err(CallError::Refused)?;
-        let limit = self.slot.config.load().concurrency;
         let too_many = || Refusal::TooManyInFlight {
             server: self.name(),
             limit,
         };
-        match tokio::time::timeout_at(self.patience_until, self.slot.admission.acquire()).await {
+        match tokio::time::timeout_at(self.patience_until, admission.acquire()).await {
             Ok(Some(permit)) => Ok(permit),
             Ok(None) => Err(CallError::Refused(self.gone())),
             Err(_elapsed) => {
@@ -551,6 +572,15 @@ impl<'a> Caller<'a> {
     /// a server whose annotations are trusted, or by the operator's own word (`tools.retry`). Never guessed from names (F178).
     fn may_send_again(&self, miss: &Miss) -> bool {
         match miss {
+            // Whether there are credentials has just been waited for, and is the same for the next attempt.
+            Miss::NotSent(Cut::Ended(failure))
+                if matches!(
+                    failure.kind,
+                    FailureKind::NeedsLogin | FailureKind::SignInDelayed
+                ) =>
+            {
+                false
+            }
             Miss::NotSent(Cut::Ended(_)) => true,
             // The operator's word is stricter than what is provable.
             Miss::Rejected(_) | Miss::Doubted(_) | Miss::Lost(_)
@@ -621,6 +651,14 @@ impl<'a> Caller<'a> {
                     server,
                     wait_ms: failure.retry_after_ms.unwrap_or_default(),
                 })
+            }
+            Miss::NotSent(Cut::Ended(failure))
+                if matches!(
+                    failure.kind,
+                    FailureKind::NeedsLogin | FailureKind::SignInDelayed
+                ) =>
+            {
+                CallError::Refused(Refusal::NoCredentials { server, failure })
             }
             Miss::NotSent(Cut::Ended(failure)) => {
                 CallError::Refused(Refusal::Broken { server, failure })

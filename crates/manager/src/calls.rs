@@ -322,11 +322,14 @@ impl Refusal {
             Self::NotOffered { .. } => "not-offered",
             Self::TooManyInFlight { .. } => "too-many-in-flight",
             Self::TooManyConnections { .. } => "too-many-connections",
+            Self::TooManyConnectionsOfUser { .. } => "too-many-connections-of-user",
             Self::DeadlineInQueue { .. } => "deadline-in-queue",
             Self::RateLimited { .. } => "rate-limited",
             Self::ShuttingDown => "shutting-down",
             Self::BadRequest(_) => "bad-request",
-            Self::Broken { failure, .. } => failure.kind.word(),
+            Self::NoCredentials { failure, .. } | Self::Broken { failure, .. } => {
+                failure.kind.word()
+            }
         }
     }
 }

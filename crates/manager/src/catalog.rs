@@ -173,6 +173,42 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// What of a listing that was given to somebody may be shown to somebody else, before that one was listed anything:
+    /// kinds that the server calls public, and where it says nothing (older revisions) everything but the resources, which
+    /// are not what a server can do but what somebody has. `None`: all of it.
+    #[must_use]
+    pub fn shareable(&self) -> Option<Self> {
+        let may = |list: &ItemList, unsaid: bool| {
+            let said = list.hint.map(|hint| hint.scope == CacheScope::Public);
+            list.items.is_empty() || said.unwrap_or(unsaid)
+        };
+        let kinds = [
+            may(&self.tools, true),
+            may(&self.prompts, true),
+            may(&self.resources, false),
+            may(&self.templates, true),
+        ];
+        if kinds.into_iter().all(|may| may) {
+            return None;
+        }
+        let [tools, prompts, resources, templates] = kinds;
+        let part = |list: &ItemList, may: bool| {
+            if may {
+                list.clone()
+            } else {
+                ItemList::default()
+            }
+        };
+        Some(Self {
+            tools: part(&self.tools, tools),
+            prompts: part(&self.prompts, prompts),
+            resources: part(&self.resources, resources),
+            templates: part(&self.templates, templates),
+            hidden: Vec::new(),
+            ..self.clone()
+        })
+    }
+
     /// Identifies the definition of a tool: equal as long as the server describes it with the same bytes. For
     /// [`CallOptions::expected`](crate::CallOptions::expected).
     #[must_use]

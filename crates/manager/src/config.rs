@@ -55,6 +55,7 @@ mod reference_doc;
 mod sandbox;
 pub(crate) mod schema;
 mod server;
+mod stored;
 mod suspicious;
 mod template;
 #[cfg(test)]
@@ -69,6 +70,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+#[cfg(feature = "oauth")]
+pub(crate) use self::auth::{CLIENT_NAME, is_scope};
 pub use crate::process::{Backend as SandboxBackend, Network as SandboxNetwork};
 
 pub use self::{
@@ -94,6 +97,7 @@ pub use self::{
         CatalogSettings, Connections, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
         Suspicion, Timeouts, Transport,
     },
+    stored::{Lookup, SECRET_NAME_CHARS_MAX, is_secret_name},
     suspicious::{AskRule, AskRules, Guard, HiddenText},
     template::{Reason, Template, Unset},
     tools::{ByTool, ToolArguments, ToolRetry, ToolTimeouts, Tools},

@@ -301,6 +301,7 @@ impl Driver {
                 // connection, and calls that wait for their turn.
                 slot.view.send_modify(|view| view.shutting_down = true);
                 slot.admission.close();
+                slot.family.accounts.close();
             }
             self.end_further();
         }

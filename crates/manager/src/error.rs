@@ -139,6 +139,16 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// The user that the call is made for has as many connections to the server as it may have, and each of them is in use.
+    #[error(
+        "this user has {limit} connections to server `{server}`, and all of them are in use (setting `connections.perUser`)"
+    )]
+    TooManyConnectionsOfUser {
+        /// The server's name.
+        server: Box<str>,
+        /// The limit.
+        limit: usize,
+    },
     /// The call's deadline passed while it was still in our queue.
     #[error("the call to `{server}` was still in the queue after {waited_ms} ms")]
     DeadlineInQueue {
@@ -163,6 +173,15 @@ pub enum Refusal {
     /// The request cannot be sent as it is.
     #[error("the request cannot be sent: {0}")]
     BadRequest(Box<str>),
+    /// There are no credentials that the server could be shown: somebody has to sign in (`NeedsLogin`), or none can be had for
+    /// now (`SignInDelayed`).
+    #[error("there are no credentials to call `{server}` with: {failure}")]
+    NoCredentials {
+        /// The server's name.
+        server: Box<str>,
+        /// Why.
+        failure: Failure,
+    },
     /// The connection broke before the request was written.
     #[error("the connection to `{server}` broke before the request was sent: {failure}")]
     Broken {
@@ -289,6 +308,7 @@ fn has_remedy(failure: &Failure) -> bool {
                 | FailureKind::SpawnDenied
                 | FailureKind::SpawnFailed
                 | FailureKind::BadConfig
+                | FailureKind::SecretUnavailable
         )
 }
 

@@ -18,8 +18,10 @@ fn kinds() -> Vec<FailureKind> {
         K::SpawnDenied,
         K::SpawnFailed,
         K::BadConfig,
+        K::SecretUnavailable,
         K::ProgramChanged,
         K::NeedsLogin,
+        K::SignInDelayed,
         K::Forbidden,
         K::VersionMismatch,
         K::BadCertificate,
@@ -44,8 +46,10 @@ fn kinds() -> Vec<FailureKind> {
     for kind in &all {
         match kind {
             K::SpawnNotFound | K::CwdMissing | K::SpawnDenied | K::SpawnFailed | K::BadConfig => {}
+            K::NeedsLogin | K::SignInDelayed | K::Forbidden => {}
+            K::VersionMismatch | K::BadCertificate => {}
+            K::SecretUnavailable => {}
             K::ProgramChanged => {}
-            K::NeedsLogin | K::Forbidden | K::VersionMismatch | K::BadCertificate => {}
             K::Incompatible | K::NotMcp | K::ExitedEarly { .. } | K::Exited { .. } => {}
             K::StreamClosed | K::ConnectTimeout(_) | K::Unreachable | K::HttpStatus(_) => {}
             K::RateLimited | K::SessionLost | K::SessionUnstable | K::ProtocolError => {}

@@ -19,7 +19,8 @@ use crate::driver::{Desk, Place};
 use crate::error::{CallError, OperatorError, Refusal};
 use crate::events::EventKind;
 use crate::pins::{ApprovedProgram, Current, Holdback, PinError, ToolChange};
-use crate::pool::{self, Way};
+use crate::pool::{self, Key, Way};
+use crate::principal::Principal;
 use crate::process::StderrRing;
 use crate::process::tree::Processes;
 use crate::request::{Answer, CallOptions, ClientFace, Request};
@@ -27,6 +28,25 @@ use crate::shape;
 use crate::slot::Slot;
 use crate::status::ServerStatus;
 use crate::wishes::{Declined, LogLevel, Root, Updates, WishError, Wishes};
+
+/// What a principal wishes for its connections to one server, see [`ServerHandle::wishes_of`].
+#[derive(Debug)]
+pub struct PrincipalWishes {
+    slot: Arc<Slot>,
+    principal: Principal,
+    wishes: Arc<Wishes>,
+}
+
+impl PrincipalWishes {
+    /// Sets the level from which on the server is to send log messages on the principal's connections, now and later (law
+    /// 25). Returns at once.
+    pub fn set_log_level(&self, level: LogLevel) {
+        self.wishes.set_log_level(level);
+        for place in self.slot.family.of_principal(&self.principal) {
+            place.slot.wishes.set_log_level(level);
+        }
+    }
+}
 
 /// One server. Cheap to clone; never becomes invalid, whatever happens to the server's connections: it refuses while its
 /// server is not in the config ([`Refusal::Removed`]), and finds the one that comes back under its name.
@@ -419,13 +439,32 @@ impl ServerHandle {
     pub fn set_log_level(&self, level: LogLevel) {
         self.wishes().set_log_level(level);
         let own = self.way.as_ref().filter(|way| way.key.is_own());
-        let principal = own.and_then(|way| way.key.principal.as_ref());
-        if own.is_none() || principal.is_some() {
-            let all = self.place().slot.family.all().into_iter();
-            let concerned = all.filter(|place| place.slot.principal() == principal);
-            for place in concerned {
-                place.slot.wishes.set_log_level(level);
-            }
+        let family = &self.place().slot.family;
+        let concerned = match own.map(|way| &way.key) {
+            // What others want to hear is no principal's affair.
+            None => family.of_nobody(),
+            Some(Key {
+                principal: Some(principal),
+                ..
+            }) => family.of_principal(principal),
+            Some(_one_client) => Vec::new(),
+        };
+        for place in concerned {
+            place.slot.wishes.set_log_level(level);
+        }
+    }
+
+    /// What a principal wishes for its connections to this server (`scope: "user"`), whether or not there is one now. They
+    /// are kept as long as somebody holds this, or a connection of the principal is there.
+    #[must_use]
+    pub fn wishes_of(&self, principal: &Principal) -> PrincipalWishes {
+        let slot = Arc::clone(&self.place().slot);
+        let new = || slot.wishes.apart();
+        let (wishes, _new) = slot.family.accounts.wishes(principal, new);
+        PrincipalWishes {
+            slot,
+            principal: principal.clone(),
+            wishes,
         }
     }
 
@@ -481,6 +520,18 @@ impl ServerHandle {
     #[must_use]
     pub fn is_per_client(&self) -> bool {
         self.place().slot.config.load().scope == Scope::Session
+    }
+
+    /// The era that the server spoke last on any of its connections, as far as that is known without asking.
+    #[must_use]
+    pub fn known_era(&self) -> Option<Era> {
+        pool::known_era(&self.place().slot)
+    }
+
+    /// Whether each principal has a connection of its own (`scope: "user"`).
+    #[must_use]
+    pub fn is_per_user(&self) -> bool {
+        self.place().slot.config.load().scope == Scope::User
     }
 
     /// What the server says unasked, from now on: changed resources and log messages, in the order in which they came
@@ -547,13 +598,11 @@ impl ServerHandle {
             return Err(PinError::ProgramNotPinned { server });
         }
         let pins = Arc::clone(&shared.pins);
-        let approve = move || {
-            let unknown = |why| PinError::NoProgram { server, why };
-            let files = crate::preflight::program_files(&config)
-                .map_err(|failure| unknown(failure.to_string()))?;
-            pins.approve_program(&files)
-        };
-        let approved = tokio::task::spawn_blocking(approve).await;
+        let unknown = |why: String| PinError::NoProgram { server, why };
+        let files = crate::preflight::program_files(&config)
+            .await
+            .map_err(|failure| unknown(failure.to_string()))?;
+        let approved = tokio::task::spawn_blocking(move || pins.approve_program(&files)).await;
         let approved = approved.map_err(|_panicked| OperatorError::Ended)??;
         self.restart().await?;
         Ok(approved)

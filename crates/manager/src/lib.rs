@@ -66,6 +66,7 @@ mod slot;
 pub mod status;
 pub mod store;
 pub mod suspicious;
+pub mod vault;
 pub mod wire_log;
 pub mod wishes;
 
@@ -77,7 +78,7 @@ pub use self::counters::Counts;
 pub use self::driver::ShutdownReport;
 pub use self::error::{CallError, Refusal};
 pub use self::events::{Event, EventKind};
-pub use self::handle::ServerHandle;
+pub use self::handle::{PrincipalWishes, ServerHandle};
 pub use self::manager::{Manager, ManagerBuilder};
 pub use self::plan::Plan;
 pub use self::principal::{PRINCIPAL_BYTES_MAX, Principal};

@@ -9,10 +9,11 @@ use mainstay_core::fleet::FleetInput;
 use mainstay_wire::envelope;
 use tokio::sync::{broadcast, watch};
 
+use crate::auth::{Engine, Office, SignIns};
 use crate::calls::CallRecord;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::config::{Config, GatewayConfig};
+use crate::config::{self, Config, GatewayConfig};
 use crate::driver::opener::Keepers;
 use crate::driver::{Desk, Driver, Setting, ShutdownReport};
 use crate::error::{OperatorError, StartError};
@@ -55,6 +56,7 @@ pub struct Manager {
     events: Arc<Events>,
     gateway: Arc<ArcSwap<GatewayConfig>>,
     store: Option<Arc<Store>>,
+    office: Arc<Office>,
 }
 
 /// Settings of a manager before it starts.
@@ -63,6 +65,7 @@ pub struct ManagerBuilder {
     config: Config,
     state_dir: Option<PathBuf>,
     journal: Option<PathBuf>,
+    engine: Option<Arc<dyn Engine>>,
 }
 
 impl ManagerBuilder {
@@ -88,6 +91,14 @@ impl ManagerBuilder {
         self
     }
 
+    /// Who speaks OAuth to the authorization servers. Default: with the feature `oauth` our own, without it nobody: then no
+    /// server is signed in to.
+    #[must_use]
+    pub fn engine(mut self, engine: Arc<dyn Engine>) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
     /// Starts. Returns when every server has its slot, long before the servers are up: one bad server delays nobody
     /// (law 27). A state directory that cannot be used is logged, and Mainstay goes on without one.
     ///
@@ -97,17 +108,18 @@ impl ManagerBuilder {
         let mut seed = [0_u8; 8];
         getrandom::fill(&mut seed).map_err(|error| StartError::Random(error.to_string()))?;
         let limits = self.config.gateway.limits;
-        let keepers = Keepers {
-            guardian: Arc::new(Guardian::start()?),
-            limits: envelope::Limits {
-                message_bytes_max: limits.message_bytes,
-                depth_max: limits.depth,
-            },
-            pages_max: limits.pages,
-            stderr_bytes_max: limits.stderr_bytes,
-            caps: limits,
-            pauses: Arc::default(),
-        };
+        let (publisher, shared) = Publisher::new();
+        let events = Arc::new(Events::with(
+            limits.events,
+            limits.events.saturating_mul(CALLS_PER_EVENT),
+            self.config.gateway.journal.arguments,
+        ));
+        let office = Office::open(
+            self.engine.or_else(own_engine),
+            self.state_dir.as_deref(),
+            Arc::clone(events.hidden()),
+        );
+        let keepers = keepers(limits, &office)?;
         let store = self.state_dir.and_then(|dir| match Store::open(&dir) {
             Ok(store) => Some(Arc::new(store)),
             Err(error) => {
@@ -115,12 +127,6 @@ impl ManagerBuilder {
                 None
             }
         });
-        let (publisher, shared) = Publisher::new();
-        let events = Arc::new(Events::with(
-            limits.events,
-            limits.events.saturating_mul(CALLS_PER_EVENT),
-            self.config.gateway.journal.arguments,
-        ));
         let journal = self.journal.filter(|_| self.config.gateway.journal.enabled);
         let journal = journal.and_then(|dir| {
             Journal::start(
@@ -161,6 +167,7 @@ impl ManagerBuilder {
             events,
             gateway,
             store,
+            office,
         })
     }
 }
@@ -315,6 +322,12 @@ impl Manager {
         Some(journal::read(journal.dir(), query))
     }
 
+    /// Signing in to servers and out, and how that stands.
+    #[must_use]
+    pub fn sign_ins(&self) -> SignIns {
+        SignIns::new(Arc::clone(&self.office), self.desk.clone())
+    }
+
     /// Tells Mainstay that the machine slept for `asleep`: deadlines begin anew, connections are probed one after the
     /// other, and what the sleep broke is not charged (law 12). Only needed where Mainstay cannot notice it: on Linux and
     /// macOS it does. Returns when every server has heard of it; being told twice does no harm.
@@ -336,7 +349,8 @@ impl Manager {
     /// before that is killed. New calls are refused as shutting down from the first moment on (F222). Idempotent: every
     /// caller gets the same report. Dropping the future does not stop the shutdown.
     pub async fn shutdown(&self) -> ShutdownReport {
-        let report = self.desk.shutdown(false).await;
+        // Beside each other: a token that is on its way when the order comes is stored before the end.
+        let (report, ()) = tokio::join!(self.desk.shutdown(false), self.office.close());
         if let Some(journal) = self.events.journal() {
             journal.close().await;
         }
@@ -347,6 +361,32 @@ impl Manager {
     pub fn hurry(&self) {
         self.desk.hurry();
     }
+}
+
+#[cfg(feature = "oauth")]
+fn own_engine() -> Option<Arc<dyn Engine>> {
+    Some(Arc::new(crate::auth::rmcp::RmcpEngine::new()))
+}
+
+#[cfg(not(feature = "oauth"))]
+fn own_engine() -> Option<Arc<dyn Engine>> {
+    None
+}
+
+/// The opener of production.
+fn keepers(limits: config::Limits, office: &Arc<Office>) -> Result<Keepers, StartError> {
+    Ok(Keepers {
+        office: Arc::clone(office),
+        guardian: Arc::new(Guardian::start()?),
+        limits: envelope::Limits {
+            message_bytes_max: limits.message_bytes,
+            depth_max: limits.depth,
+        },
+        pages_max: limits.pages,
+        stderr_bytes_max: limits.stderr_bytes,
+        caps: limits,
+        pauses: Arc::default(),
+    })
 }
 
 /// Reads what is remembered of new servers, beside everything else: a slow disk delays nobody.

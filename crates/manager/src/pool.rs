@@ -7,6 +7,7 @@
 //!
 //! Nothing here opens or closes anything: the driver does.
 
+mod account;
 mod holds;
 mod key;
 mod lanes;
@@ -16,13 +17,14 @@ mod shown;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_core::ids::SlotId;
 use mainstay_wire::revision::Era;
 use tokio::sync::oneshot;
 
+pub(crate) use self::account::{Account, Accounts};
 pub(crate) use self::holds::{Hold, Holds};
 pub(crate) use self::key::{Declared, Key, NOTHING_DECLARED};
 use self::lanes::Lanes;
@@ -30,6 +32,7 @@ pub(crate) use self::ledger::Ledger;
 use self::seat::era_of;
 pub(crate) use self::seat::{connect, seat, too_many};
 pub(crate) use self::shown::{Own, Shown};
+use crate::catalog::Catalog;
 use crate::config::Scope;
 use crate::driver::Place;
 use crate::error::{CallError, Refusal};
@@ -57,8 +60,10 @@ pub(crate) struct Family {
     pub(crate) removed: AtomicBool,
     /// The further connections.
     connections: ArcSwap<BTreeMap<Key, Arc<Place>>>,
-    /// What each principal wishes for its connections, as long as anybody has it in hand.
-    wishes: Mutex<BTreeMap<Principal, Weak<Wishes>>>,
+    /// What belongs to single principals.
+    pub(crate) accounts: Accounts,
+    /// What of everybody's listing others may see, and of which listing that is.
+    shareable: ArcSwapOption<(Arc<Catalog>, Arc<Catalog>)>,
     /// By keys with lane 0. Entries are no more than there are connections and calls.
     lanes: Mutex<BTreeMap<Key, Arc<Lanes>>>,
 }
@@ -72,6 +77,39 @@ impl Family {
     /// All further connections.
     pub(crate) fn all(&self) -> Vec<Arc<Place>> {
         self.connections.load().values().cloned().collect()
+    }
+
+    /// What a principal may see of a listing that was given to somebody else, while nothing of its own is known.
+    pub(crate) fn shareable(&self, everybodys: &Arc<Catalog>) -> Arc<Catalog> {
+        if let Some(known) = &*self.shareable.load()
+            && Arc::ptr_eq(&known.0, everybodys)
+        {
+            return Arc::clone(&known.1);
+        }
+        let shape = everybodys
+            .shareable()
+            .map_or_else(|| Arc::clone(everybodys), Arc::new);
+        let known = (Arc::clone(everybodys), Arc::clone(&shape));
+        self.shareable.store(Some(Arc::new(known)));
+        shape
+    }
+
+    /// The connections of a principal.
+    pub(crate) fn of_principal(&self, principal: &Principal) -> Vec<Arc<Place>> {
+        self.of(Some(principal))
+    }
+
+    /// The further connections of nobody in particular.
+    pub(crate) fn of_nobody(&self) -> Vec<Arc<Place>> {
+        self.of(None)
+    }
+
+    fn of(&self, principal: Option<&Principal>) -> Vec<Arc<Place>> {
+        let connections = self.connections.load();
+        let own = connections.iter();
+        own.filter(|(key, _)| key.principal.as_ref() == principal)
+            .map(|(_, place)| Arc::clone(place))
+            .collect()
     }
 
     /// How many connections there are for the callers of this key.
@@ -94,14 +132,10 @@ impl Family {
     /// For the driver: the wishes for a further connection of a principal, which all of its connections share: the first has
     /// them, the others are told the same.
     pub(crate) fn wishes_of(&self, principal: &Principal, server: &Wishes) -> Arc<Wishes> {
-        let mut all = self.wishes.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, wishes| wishes.strong_count() > 0);
-        let Some(leading) = all.get(principal).and_then(Weak::upgrade) else {
-            let wishes = Arc::new(server.apart());
-            all.insert(principal.clone(), Arc::downgrade(&wishes));
-            return wishes;
-        };
-        drop(all);
+        let (leading, new) = self.accounts.wishes(principal, || server.apart());
+        if new {
+            return leading;
+        }
         let connections = self.connections.load();
         let mut own = connections
             .iter()
@@ -263,27 +297,35 @@ fn way_of_principal(
     principal: Principal,
     declared: Declared,
 ) -> Way {
-    let known = known_era(slot);
-    let legacy =
-        declared.useful && known != Some(Era::Legacy) && wants_legacy(face.era, &slot.family);
-    // Modern servers are told with every request, so one connection serves all clients of a principal.
-    let told_anyway = known == Some(Era::Modern) && !legacy;
-    let capabilities = if declared.useful && !told_anyway {
-        declared.text
-    } else {
-        NOTHING_DECLARED.clone()
-    };
     Way {
-        key: Key {
-            principal: Some(principal),
-            client: None,
-            capabilities,
-            era: legacy.then_some(Era::Legacy),
-            lane: 0,
-        },
+        key: key_of_principal(slot, principal, face.era, declared),
         info: None,
         client: face.client.clone(),
         wishes: None,
+    }
+}
+
+/// Which connection a principal has for clients that speak this era and declare this.
+pub(crate) fn key_of_principal(
+    slot: &Slot,
+    principal: Principal,
+    era: Option<Era>,
+    declared: Declared,
+) -> Key {
+    let known = known_era(slot);
+    let legacy = declared.useful && known != Some(Era::Legacy) && wants_legacy(era, &slot.family);
+    // Modern servers are told with every request, so one connection serves all clients of a principal.
+    let told_anyway = known == Some(Era::Modern) && !legacy;
+    Key {
+        principal: Some(principal),
+        client: None,
+        capabilities: if declared.useful && !told_anyway {
+            declared.text
+        } else {
+            NOTHING_DECLARED.clone()
+        },
+        era: legacy.then_some(Era::Legacy),
+        lane: 0,
     }
 }
 

@@ -147,12 +147,27 @@ impl Publication {
     /// switched off is seen by nobody (law 5).
     #[must_use]
     pub fn with(&self, own: &BTreeMap<Box<str>, Arc<Catalog>>) -> Self {
+        self.merged_with(own, |name| self.servers.contains_key(name))
+    }
+
+    /// The same also with servers that everybody sees nothing of: those that `apart` says list to each principal by itself.
+    #[must_use]
+    pub fn with_apart(
+        &self,
+        own: &BTreeMap<Box<str>, Arc<Catalog>>,
+        apart: impl Fn(&str) -> bool,
+    ) -> Self {
+        self.merged_with(own, |name| self.servers.contains_key(name) || apart(name))
+    }
+
+    fn merged_with(
+        &self,
+        own: &BTreeMap<Box<str>, Arc<Catalog>>,
+        fits: impl Fn(&str) -> bool,
+    ) -> Self {
         let mut servers = self.servers.clone();
-        for (name, catalog) in own {
-            if let Some(shown) = servers.get_mut(name) {
-                *shown = Arc::clone(catalog);
-            }
-        }
+        let fitting = own.iter().filter(|(name, _)| fits(name));
+        servers.extend(fitting.map(|(name, catalog)| (name.clone(), Arc::clone(catalog))));
         Self::merge(self.version, servers)
     }
 

@@ -440,7 +440,13 @@ impl Runtime {
         // An exchange that ended by itself has nothing to cancel; one that we cut short has.
         guard.cancel &= matches!(answered, Err(Miss::Lost(Cut::Idle | Cut::Total)));
         drop(guard);
-        match &answered {
+        self.note(&answered);
+        answered
+    }
+
+    /// What the outcome of an exchange means for the whole connection.
+    fn note(&self, answered: &Result<Message, Miss>) {
+        match answered {
             Ok(message) => {
                 self.life();
                 // The answers of other links came through `receive`.
@@ -452,6 +458,12 @@ impl Runtime {
             Err(
                 Miss::Rejected(failure) | Miss::Doubted(failure) | Miss::Lost(Cut::Ended(failure)),
             ) if failure.kind == FailureKind::SessionLost => self.session_lost(),
+            // F93: everything that can be done without a human has been done. Whoever met it, this connection is of no more use.
+            Err(Miss::Rejected(failure) | Miss::NotSent(Cut::Ended(failure)))
+                if failure.kind == FailureKind::NeedsLogin && self.signs_in() =>
+            {
+                self.unreachable(failure);
+            }
             // On stdio the reader has counted it: there it may have been nobody's answer.
             Err(Miss::Lost(Cut::AnswerRefused(why))) if matches!(self.link, Link::Http(_)) => {
                 self.counters
@@ -459,7 +471,6 @@ impl Runtime {
             }
             Err(Miss::NotSent(_) | Miss::Rejected(_) | Miss::Doubted(_) | Miss::Lost(_)) => {}
         }
-        answered
     }
 
     /// Refuses an answer that is nested too deeply to be passed on. Listings judge their items one by one.
@@ -655,9 +666,9 @@ impl Runtime {
                     }
                 }
             }
-            // Law 15: throttling says nothing about health.
+            // Law 15: throttling says nothing about health, and neither do our credentials.
             Err(Miss::NotSent(Cut::Ended(failure)) | Miss::Lost(Cut::Ended(failure)))
-                if failure.kind == FailureKind::RateLimited => {}
+                if failure.kind.is_a_wait() || failure.kind == FailureKind::NeedsLogin => {}
             // Nobody listens there any more: that is the end of this connection, and the driver opens the next one.
             Err(Miss::NotSent(Cut::Ended(failure)))
                 if matches!(self.link, Link::Http(_) | Link::Sse(_)) =>
@@ -669,7 +680,16 @@ impl Runtime {
         }
     }
 
-    /// Reports once that the endpoint cannot be reached, unless the generation has ended anyway.
+    /// Whether this server is shown credentials that people sign in for.
+    fn signs_in(&self) -> bool {
+        match &self.link {
+            Link::Stdio(_) => false,
+            Link::Http(link) => link.signs_in(),
+            Link::Sse(link) => link.http().signs_in(),
+        }
+    }
+
+    /// Reports once that the endpoint cannot be reached or entered, unless the generation has ended anyway.
     fn unreachable(&self, failure: &Failure) {
         if self.failure.get().is_none() && !self.lost_endpoint.swap(true, Ordering::Relaxed) {
             let exited = Input::Exited {

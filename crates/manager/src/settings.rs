@@ -2,7 +2,10 @@
 //!
 //! References are resolved here and nowhere else, at the moment of use (law 31). Results are handed on and dropped.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::policy::{
@@ -11,9 +14,12 @@ use mainstay_core::policy::{
 };
 use mainstay_wire::revision::Era;
 
-use crate::config::{EnvPolicy, Protocol, ServerConfig, Startup, Template, Transport, process_env};
-use crate::process::{self, SpawnError, SpawnSpec};
+use crate::config::{
+    EnvPolicy, Lookup, Protocol, ServerConfig, Startup, Template, Transport, process_env,
+};
+use crate::process::{self, Guardian, SpawnError, SpawnSpec};
 use crate::runtime::http::Route;
+use crate::vault::{self, Age};
 
 /// A command with every reference resolved. No `Debug`: it may hold secrets.
 pub(crate) struct ResolvedCommand {
@@ -147,54 +153,191 @@ pub(crate) fn child_env(
     process::child_env(std::env::vars_os(), declared, policy)
 }
 
-/// Resolves the command of a stdio server.
-pub(crate) fn resolve_command(config: &ServerConfig) -> Result<ResolvedCommand, Failure> {
+/// The longest wait for values that are kept elsewhere; less where opening the connection as a whole has less time.
+const LOOKUP_WAIT: Duration = Duration::from_secs(30);
+
+/// What was looked up for one entry. No `Debug`: it holds secrets.
+struct Found(HashMap<Lookup, Arc<str>>);
+
+impl Found {
+    /// Looks up everything that these templates refer to, side by side.
+    async fn of(
+        config: &ServerConfig,
+        templates: &[&Template],
+        guardian: Option<&Guardian>,
+        age: Age,
+    ) -> Result<Self, Failure> {
+        let mut lookups = Vec::new();
+        for template in templates {
+            let more = template.lookups(&process_env);
+            lookups.extend(more.map_err(|unset| bad_config(unset.to_string()))?);
+        }
+        if lookups.is_empty() {
+            return Ok(Self(HashMap::new()));
+        }
+        // Sooner than the phase ends, so that it is said what it waited for.
+        let phase = Duration::from_millis(config.timeouts.spawn_ms.saturating_mul(9) / 10);
+        let wait = LOOKUP_WAIT.min(phase);
+        let found = vault::look_up(lookups, guardian, wait, age).await;
+        found.map(Self).map_err(|(lookup, why)| {
+            let place = templates
+                .iter()
+                .filter(|template| {
+                    let lookups = template.lookups(&process_env);
+                    lookups.is_ok_and(|lookups| lookups.contains(&lookup))
+                })
+                .find_map(|template| template.origin());
+            let place = place.map(|origin| {
+                format!(
+                    " ({}, {}:{})",
+                    origin.path,
+                    origin.file.display(),
+                    origin.line
+                )
+            });
+            Failure::new(FailureKind::SecretUnavailable)
+                .with_detail(format!("`{lookup}`{}: {why}", place.unwrap_or_default()))
+        })
+    }
+
+    fn fill(&self, template: &Template) -> Result<String, Failure> {
+        let found = |lookup: &Lookup| self.0.get(lookup).map(ToString::to_string);
+        template
+            .fill(&process_env, &found)
+            .map_err(|unset| bad_config(unset.to_string()))
+    }
+
+    fn fill_pairs(&self, pairs: &[(String, Template)]) -> Result<Vec<(String, String)>, Failure> {
+        pairs
+            .iter()
+            .map(|(name, value)| Ok((name.clone(), self.fill(value)?)))
+            .collect()
+    }
+
+    /// A path of the config, which is relative to the file it stands in.
+    fn beside(&self, template: &Template) -> Result<PathBuf, Failure> {
+        let path = PathBuf::from(self.fill(template)?);
+        let dir = template.origin().and_then(|origin| origin.file.parent());
+        Ok(dir.map_or_else(|| path.clone(), |dir| dir.join(&path)))
+    }
+}
+
+/// Resolves the command of a stdio server. Looks up what is kept elsewhere; the guardian is for the commands of password
+/// managers. Cancel-safe.
+pub(crate) async fn look_up_command(
+    config: &ServerConfig,
+    guardian: Option<&Guardian>,
+) -> Result<ResolvedCommand, Failure> {
     match &config.transport {
         Transport::Stdio {
             command,
             args,
             env,
             cwd,
-        } => Ok(ResolvedCommand {
-            command: resolve(command)?,
-            args: args.iter().map(resolve).collect::<Result<_, _>>()?,
-            env: resolve_pairs(env)?,
-            cwd: cwd.as_ref().map(resolve).transpose()?,
-        }),
+        } => {
+            let found = Found::of(config, &config.templates(), guardian, Age::Kept).await?;
+            Ok(ResolvedCommand {
+                command: found.fill(command)?,
+                args: args
+                    .iter()
+                    .map(|arg| found.fill(arg))
+                    .collect::<Result<_, _>>()?,
+                env: found.fill_pairs(env)?,
+                cwd: cwd.as_ref().map(|cwd| found.fill(cwd)).transpose()?,
+            })
+        }
         Transport::Http { .. } | Transport::Broken { .. } => Err(unusable(config)),
+    }
+}
+
+/// Resolves the endpoint of an HTTP server. Looks up what is kept elsewhere; the guardian is for the commands of password
+/// managers. Cancel-safe.
+pub(crate) async fn look_up_endpoint(
+    config: &ServerConfig,
+    guardian: Option<&Guardian>,
+) -> Result<ResolvedEndpoint, Failure> {
+    endpoint(config, guardian, Age::Kept).await
+}
+
+async fn endpoint(
+    config: &ServerConfig,
+    guardian: Option<&Guardian>,
+    age: Age,
+) -> Result<ResolvedEndpoint, Failure> {
+    match &config.transport {
+        Transport::Http { url, headers, .. } => {
+            let found = Found::of(config, &config.templates(), guardian, age).await?;
+            let reach = &config.reach;
+            let beside = |path: &Option<Template>| {
+                let path = path.as_ref().map(|path| found.beside(path));
+                path.transpose()
+            };
+            let text = |text: &Option<Template>| {
+                let text = text.as_ref().map(|text| found.fill(text));
+                text.transpose()
+            };
+            Ok(ResolvedEndpoint {
+                url: found.fill(url)?,
+                headers: found.fill_pairs(headers)?,
+                route: Route {
+                    ca_file: beside(&reach.ca_file)?,
+                    proxy: text(&reach.proxy)?,
+                    no_proxy: text(&reach.no_proxy)?,
+                },
+            })
+        }
+        Transport::Stdio { .. } | Transport::Broken { .. } => Err(unusable(config)),
+    }
+}
+
+/// Whether the server's address or headers resolve to something else than what a link was made with, now that the server
+/// refused that: everything that is kept elsewhere is looked up anew (a value of a moment ago counts as new). `false` when
+/// nothing of the entry is kept elsewhere, or when a value cannot be had. Cancel-safe; takes as long as a lookup may.
+pub(crate) async fn has_changed(
+    config: &ServerConfig,
+    guardian: Option<&Guardian>,
+    url: &str,
+    headers: &[(String, String)],
+) -> bool {
+    if !config
+        .templates()
+        .iter()
+        .any(|template| template.is_stored())
+    {
+        return false;
+    }
+    match endpoint(config, guardian, Age::Fresh).await {
+        Ok(now) => now.url != url || now.headers != headers,
+        Err(failure) => {
+            tracing::warn!(server = config.name, %failure, "the credentials were refused and cannot be looked up anew");
+            false
+        }
     }
 }
 
 /// What is started for a stdio server, without a sandbox.
 pub(crate) fn spawn_spec(
     config: &ServerConfig,
+    resolved: ResolvedCommand,
     stderr_bytes_max: usize,
-) -> Result<SpawnSpec, Failure> {
-    let resolved = resolve_command(config)?;
-    Ok(SpawnSpec {
+) -> SpawnSpec {
+    SpawnSpec {
         program: resolved.command.into(),
         args: resolved.args.into_iter().map(Into::into).collect(),
         env: child_env(config, &resolved.env),
         cwd: resolved.cwd.map(Into::into),
         stderr_bytes_max,
         sandbox: None,
-    })
+    }
 }
 
-/// Resolves the endpoint of an HTTP server.
-pub(crate) fn resolve_endpoint(config: &ServerConfig) -> Result<ResolvedEndpoint, Failure> {
-    match &config.transport {
-        Transport::Http { url, headers, .. } => Ok(ResolvedEndpoint {
-            url: resolve(url)?,
-            headers: resolve_pairs(headers)?,
-            route: Route {
-                ca_file: config.reach.ca_file.as_ref().map(beside).transpose()?,
-                proxy: config.reach.proxy.as_ref().map(resolve).transpose()?,
-                no_proxy: config.reach.no_proxy.as_ref().map(resolve).transpose()?,
-            },
-        }),
-        Transport::Stdio { .. } | Transport::Broken { .. } => Err(unusable(config)),
-    }
+/// Resolves the way to an HTTP server, and to whoever speaks for it. Nothing is looked up.
+pub(crate) fn resolve_route(config: &ServerConfig) -> Result<Route, Failure> {
+    Ok(Route {
+        ca_file: config.reach.ca_file.as_ref().map(beside).transpose()?,
+        proxy: config.reach.proxy.as_ref().map(resolve).transpose()?,
+        no_proxy: config.reach.no_proxy.as_ref().map(resolve).transpose()?,
+    })
 }
 
 /// The failure of a start that did not happen.
@@ -230,13 +373,6 @@ pub(crate) fn beside(template: &Template) -> Result<PathBuf, Failure> {
     let path = PathBuf::from(resolve(template)?);
     let dir = template.origin().and_then(|origin| origin.file.parent());
     Ok(dir.map_or_else(|| path.clone(), |dir| dir.join(&path)))
-}
-
-fn resolve_pairs(pairs: &[(String, Template)]) -> Result<Vec<(String, String)>, Failure> {
-    pairs
-        .iter()
-        .map(|(name, value)| Ok((name.clone(), resolve(value)?)))
-        .collect()
 }
 
 pub(crate) fn bad_config(detail: String) -> Failure {

@@ -20,7 +20,7 @@ use crate::config::{GatewayConfig, ServerConfig};
 use crate::counters::Counters;
 use crate::events::Events;
 use crate::pins::{Holdback, Pins};
-use crate::pool::{Beside, Family, Holds};
+use crate::pool::{Account, Beside, Family, Holds};
 use crate::principal::Principal;
 use crate::process::StderrRing;
 use crate::process::tree::Meter;
@@ -103,6 +103,8 @@ pub(crate) struct Slot {
     pub(crate) family: Arc<Family>,
     /// Set in the slots of further connections; the shared one has none.
     pub(crate) beside: Option<Beside>,
+    /// The account of the principal whose connection it is.
+    pub(crate) account: Option<Arc<Account>>,
     /// Who uses it. Only counted for further connections.
     pub(crate) holds: Holds,
     process: Mutex<ProcessFace>,
@@ -164,6 +166,7 @@ impl Slot {
             missing_module: MissingModule::default(),
             family: Arc::default(),
             beside: None,
+            account: None,
             holds: Holds::new(clock.now().0),
             process: Mutex::default(),
             meter: Meter::default(),
@@ -203,6 +206,17 @@ impl Slot {
         wishes: Arc<Wishes>,
         status: Status,
     ) -> Self {
+        let config = self.config.load_full();
+        let account = beside.key.principal.as_ref().map(|principal| {
+            let calls = config.connections.calls_of_one(config.concurrency);
+            self.family.accounts.of(principal, calls)
+        });
+        // Until it has listed itself, what the server listed elsewhere is the best there is. Not so with a principal's: what
+        // others were listed is not its.
+        let (listed, catalog) = match account {
+            None => (self.listed.load_full(), self.catalog.load_full()),
+            Some(_) => (None, None),
+        };
         let era = EraMemory::default();
         if let Some(known) = beside.key.era.or_else(|| self.era.get()) {
             era.set(Some(known));
@@ -212,12 +226,11 @@ impl Slot {
             name: Arc::clone(&self.name),
             clock: self.clock,
             gateway: Arc::clone(&self.gateway),
-            config: ArcSwap::new(self.config.load_full()),
+            config: ArcSwap::new(config),
             current: ArcSwapOption::empty(),
             view: View::blank(status),
-            // Until it has listed itself, what the server listed elsewhere is the best there is.
-            listed: ArcSwapOption::new(self.listed.load_full()),
-            catalog: ArcSwapOption::new(self.catalog.load_full()),
+            listed: ArcSwapOption::new(listed),
+            catalog: ArcSwapOption::new(catalog),
             held: ArcSwap::new(self.held.load_full()),
             pins: Arc::clone(&self.pins),
             published: self.published.clone(),
@@ -237,6 +250,7 @@ impl Slot {
             missing_module: MissingModule::default(),
             family: Arc::clone(&self.family),
             beside: Some(beside),
+            account,
             holds: Holds::new(self.clock.now().0),
             process: Mutex::default(),
             meter: Meter::default(),

@@ -133,6 +133,9 @@ pub struct ServerStatus {
 pub struct ConnectionStatus {
     /// What events call it by. Never used twice for one server while Mainstay runs.
     pub number: u32,
+    /// The principal that it serves alone, with credentials of its own (`scope: "user"`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
     /// Whether it serves one client session alone (`scope: "session"`); otherwise all clients with its capabilities.
     pub session: bool,
     /// The capabilities that it declares, by name.
@@ -167,6 +170,7 @@ impl ConnectionStatus {
         let idle = idle_since.map(|since| slot.clock.ago(Time(since)));
         Some(Self {
             number: beside.number,
+            principal: slot.principal().map(|whose| whose.name().to_owned()),
             session: beside.key.client.is_some(),
             capabilities: Declared::names(&beside.key.capabilities),
             lane: beside.key.lane,

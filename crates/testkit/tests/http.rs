@@ -14,6 +14,8 @@ mod answers;
 mod engine;
 #[path = "http/era.rs"]
 mod era;
+#[path = "http/oauth.rs"]
+mod oauth;
 #[path = "http/push.rs"]
 mod push;
 #[path = "http/rig.rs"]

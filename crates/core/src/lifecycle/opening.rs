@@ -174,9 +174,8 @@ impl Lifecycle {
                 };
             }
             // Law 15: a server that says when to come back is not at fault, and the wait it asked for is kept (F102).
-            Blame::Server
-                if failure.kind == FailureKind::RateLimited && failure.retry_after_ms.is_some() => {
-            }
+            // Nor is it for its authorization server, which is asked at a pace of its own (F205, F210).
+            Blame::Server if failure.kind.is_a_wait() && failure.retry_after_ms.is_some() => {}
             // Noise of closing counts like any other failure here: nobody asked for this end (S-04).
             Blame::Server | Blame::Session | Blame::Cleanup => {
                 if let Some(until) = self.blame_sleep(step) {

@@ -14,11 +14,14 @@ use crate::serve::Gateway;
 /// Who has routes.
 const PARTS: &[&[Route]] = &[
     super::ROUTES,
+    super::approvals::ROUTES,
+    super::audit::ROUTES,
     super::call::ROUTES,
     super::calls::ROUTES,
     super::journal::ROUTES,
     super::openapi::ROUTES,
     super::profiles::ROUTES,
+    super::tokens::ROUTES,
     super::tools::ROUTES,
     super::reload::ROUTES,
 ];

@@ -6,8 +6,10 @@
 //!   our own page. Other ports of this machine are other origins.
 //! - Whatever changes something carries the header [`REQUEST`], which no form can send and which a script of another
 //!   origin may only send after asking; that question is never answered.
-//! - A request that may come from another machine carries the token (see `token.rs`): one that did not come in at our own
-//!   listener on loopback, that names us by another name than a loopback one, or that some proxy passed on.
+//! - A request that may come from another machine carries the token (see `token.rs`), or says in another way that its sender
+//!   is an administrator (see `access.rs`): one that did not come in at our own listener on loopback, that names us by
+//!   another name than a loopback one, or that some proxy passed on. So does every request where `mainstay.access.required`
+//!   is `true`.
 //! - Ending Mainstay is left to the local socket.
 //!
 //! What is within these bounds goes to the same routes as on the local socket. Nothing here knows what they mean.
@@ -15,26 +17,29 @@
 mod token;
 
 use std::net::SocketAddr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, FORWARDED, HOST,
-    LOCATION, ORIGIN, REFERRER_POLICY, SET_COOKIE, VIA, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HOST, LOCATION,
+    ORIGIN, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body::Body;
+use mainstay::config::Required;
 use tower::ServiceExt;
 
 pub(crate) use self::token::Keeper;
 use super::{Problem, api, open_to_all};
+use crate::access::{Denied, Peer, Place, names_this_machine};
 use crate::serve::Gateway;
 use crate::serve::body::{self, Reply};
+use crate::serve::caller::{By, Caller};
 use crate::serve::http::{Pace, read};
-use crate::serve::origin::{bare, is_loopback, is_loopback_name};
+use crate::serve::origin::is_loopback;
 use crate::ui;
 
 /// Requests that change something carry this header, with any value.
@@ -43,15 +48,6 @@ pub(crate) const REQUEST: HeaderName = HeaderName::from_static("mainstay-request
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-
-/// What a proxy adds to a request that it passes on.
-const PROXY_MARKS: [HeaderName; 5] = [
-    FORWARDED,
-    VIA,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-real-ip"),
-];
 
 /// The cookie that holds the token for a browser.
 const COOKIE_NAME: &str = "mainstay-token";
@@ -67,14 +63,24 @@ const API_POLICY: HeaderValue =
 static ROUTES: LazyLock<Router<Gateway>> = LazyLock::new(api::router);
 
 /// How a request came to the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// Over a connection that our own listener accepted, which listens on loopback only.
-    Listener,
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way<'p> {
+    /// Over a connection that our own listener accepted.
+    Listener(&'p Peer),
     /// Through somebody else's server that this gateway is a part of.
     Embedded,
     /// Through the local socket, which only this user can open.
     Local,
+}
+
+impl Way<'_> {
+    /// Where the other end is, if that is known.
+    pub(crate) fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Listener(peer) => peer.address,
+            Self::Embedded | Self::Local => None,
+        }
+    }
 }
 
 /// Whether a path is behind this door.
@@ -83,18 +89,21 @@ pub(crate) fn is_behind(path: &str) -> bool {
 }
 
 /// Answers a request to the dashboard or the API.
-pub(crate) async fn answer<B>(gateway: &Gateway, request: Request<B>, way: Way) -> Reply
+pub(crate) async fn answer<B>(gateway: &Gateway, request: Request<B>, way: Way<'_>) -> Reply
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let is_page = head.uri.path() == "/";
     let mut reply = match judge(gateway, &head, way).await {
-        Err(refusal) => refusal.into_reply(is_page),
+        Err(refusal) => refusal.into_reply(gateway, is_page),
         Ok(Pass::SignIn(cookie)) => signed_in(cookie),
-        Ok(Pass::In) if is_page => ui::page(),
-        Ok(Pass::In) => api(gateway, head, body).await,
+        Ok(Pass::In(_)) if is_page => ui::page(),
+        Ok(Pass::In(caller)) => {
+            head.extensions.insert(caller);
+            api(gateway, head, body).await
+        }
     };
     harden(reply.headers_mut(), is_page);
     reply
@@ -102,7 +111,7 @@ where
 
 /// What is let in.
 enum Pass {
-    In,
+    In(Arc<Caller>),
     /// The right token came in the address: from now on it is to come as a cookie.
     SignIn(HeaderValue),
 }
@@ -123,6 +132,13 @@ enum Refusal {
     Unmarked,
     #[error("a request that may come from another machine needs the token of this Mainstay")]
     Token,
+    /// Who asks is not known, or not good enough.
+    #[error("{}", .0.words())]
+    Denied(Denied),
+    #[error(
+        "whoever uses the dashboard and the admin API from elsewhere must be an administrator of this Mainstay"
+    )]
+    NoAdmin,
     #[error("Mainstay is stopped over its local socket only")]
     SocketOnly,
 }
@@ -132,8 +148,11 @@ impl Refusal {
         match self {
             Self::Off | Self::Misplaced => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Foreign | Self::Unmarked | Self::SocketOnly => StatusCode::FORBIDDEN,
+            Self::Foreign | Self::Unmarked | Self::SocketOnly | Self::NoAdmin => {
+                StatusCode::FORBIDDEN
+            }
             Self::Token => StatusCode::UNAUTHORIZED,
+            Self::Denied(denied) => denied.status(),
         }
     }
 
@@ -148,11 +167,18 @@ impl Refusal {
                 "open /?token=TOKEN once, or send `Authorization: Bearer TOKEN`; the token is in the file \
                  `dashboard-token` of the state directory"
             }
+            Self::Denied(_) => {
+                "send the token of an administrator, made with `mainstay token create NAME --group admin`, or the one in the \
+                 file `dashboard-token` of the state directory, which a browser takes as /?token=TOKEN"
+            }
+            Self::NoAdmin => {
+                "tokens need the group `admin`; signed tokens and certificates one of `mainstay.access.adminGroups`"
+            }
             Self::SocketOnly => "run `mainstay stop`",
         }
     }
 
-    fn into_reply(self, is_page: bool) -> Reply {
+    fn into_reply(self, gateway: &Gateway, is_page: bool) -> Reply {
         let mut reply = if is_page {
             body::plain(self.status(), format!("{self}\n{}\n", self.hint()))
         } else {
@@ -162,17 +188,28 @@ impl Refusal {
             };
             problem.into_response().map(Into::into)
         };
-        if self == Self::Token {
-            reply.headers_mut().insert(
-                http::header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"mainstay\""),
-            );
+        let challenge = match self {
+            Self::Token => Some(Denied::Missing),
+            Self::Denied(Denied::Unavailable) => None,
+            Self::Denied(denied) => Some(denied),
+            Self::Off
+            | Self::Misplaced
+            | Self::Method
+            | Self::Foreign
+            | Self::Unmarked
+            | Self::NoAdmin
+            | Self::SocketOnly => None,
+        };
+        if let Some(denied) = challenge {
+            let challenge = denied.challenge(&gateway.shared.access, &Place::Elsewhere);
+            let headers = reply.headers_mut();
+            headers.insert(http::header::WWW_AUTHENTICATE, challenge);
         }
         reply
     }
 }
 
-async fn judge(gateway: &Gateway, head: &Parts, way: Way) -> Result<Pass, Refusal> {
+async fn judge(gateway: &Gateway, head: &Parts, way: Way<'_>) -> Result<Pass, Refusal> {
     let shared = &gateway.shared;
     if !shared.settings.dashboard {
         return Err(Refusal::Off);
@@ -195,7 +232,7 @@ async fn judge(gateway: &Gateway, head: &Parts, way: Way) -> Result<Pass, Refusa
         return Err(Refusal::SocketOnly);
     }
     if is_from_here(gateway, head, way) {
-        return Ok(Pass::In);
+        return Ok(Pass::In(Caller::local()));
     }
     let told = head.uri.query().and_then(|query| {
         query
@@ -204,17 +241,31 @@ async fn judge(gateway: &Gateway, head: &Parts, way: Way) -> Result<Pass, Refusa
     });
     if is_page && let Some(told) = told {
         return match shared.door.knows(told).await {
-            true => Ok(Pass::SignIn(cookie(told).ok_or(Refusal::Token)?)),
+            true => Ok(Pass::SignIn(
+                cookie(told, shared.access.settings().tls.is_some()).ok_or(Refusal::Token)?,
+            )),
             false => Err(Refusal::Token),
         };
     }
-    match credential(&head.headers) {
-        Some(told) if shared.door.knows(told).await => Ok(Pass::In),
-        Some(_) | None => {
-            // Makes it, so that there is one to be found.
-            shared.door.prepare().await;
-            Err(Refusal::Token)
-        }
+    if let Some(told) = credential(&head.headers)
+        && shared.door.knows(told).await
+    {
+        return Ok(Pass::In(Caller::local()));
+    }
+    // Whoever asks first makes the token, so that there is one to be found.
+    shared.door.prepare().await;
+    if !shared.access.has_a_way() {
+        return Err(Refusal::Token);
+    }
+    let caller = shared.access.identify(head, way).await;
+    let caller = caller.map_err(Refusal::Denied)?;
+    // Open to whoever reaches it, which is not good enough here.
+    if caller.by == By::Local {
+        return Err(Refusal::Token);
+    }
+    match shared.access.is_admin(&caller) {
+        true => Ok(Pass::In(caller)),
+        false => Err(Refusal::NoAdmin),
     }
 }
 
@@ -251,19 +302,17 @@ fn host(head: &Parts) -> Option<&str> {
 }
 
 /// Whether only somebody on this machine can have sent this. In doubt, no.
-fn is_from_here(gateway: &Gateway, head: &Parts, way: Way) -> bool {
+fn is_from_here(gateway: &Gateway, head: &Parts, way: Way<'_>) -> bool {
     let near = match way {
-        Way::Listener | Way::Local => true,
+        Way::Listener(_) | Way::Local => true,
         Way::Embedded => head
             .extensions
             .get::<ConnectInfo<SocketAddr>>()
             .is_some_and(|peer| is_loopback(peer.0.ip())),
     };
     near && is_loopback(gateway.shared.settings.listen.ip())
-        && host(head).is_some_and(|host| is_loopback_name(bare(host)))
-        && !PROXY_MARKS
-            .iter()
-            .any(|mark| head.headers.contains_key(mark))
+        && names_this_machine(&head.headers, &head.uri)
+        && gateway.shared.access.settings().required == Required::Auto
 }
 
 /// The token that a request brings along.
@@ -284,8 +333,9 @@ fn credential(headers: &HeaderMap) -> Option<&str> {
     })
 }
 
-fn cookie(token: &str) -> Option<HeaderValue> {
-    let text = format!("{COOKIE_NAME}={token}; Path=/; HttpOnly; SameSite=Strict");
+fn cookie(token: &str, is_secure: bool) -> Option<HeaderValue> {
+    let secure = if is_secure { "; Secure" } else { "" };
+    let text = format!("{COOKIE_NAME}={token}; Path=/; HttpOnly; SameSite=Strict{secure}");
     HeaderValue::try_from(text).ok().map(|mut value| {
         value.set_sensitive(true);
         value
@@ -313,7 +363,7 @@ where
         Err(refusal) => return refusal,
     };
     let request = Request::from_parts(head, axum::body::Body::from(body));
-    let router = super::finished(ROUTES.clone(), gateway.clone());
+    let router = super::finished(ROUTES.clone(), gateway.clone(), super::audit::Door::Port);
     match router.oneshot(request).await {
         Ok(response) => response.map(Into::into),
         Err(never) => match never {},

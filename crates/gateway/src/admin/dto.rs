@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::calls::Record;
 use super::reload::ConfigBrief;
+use crate::audit::AuditStatus;
 use crate::serve::Gateway;
 
 /// Events of one server that its detail shows at most.
@@ -31,6 +32,11 @@ pub(super) struct Overview {
     /// How the journal is doing; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     journal: Option<JournalStatus>,
+    /// How the audit log is doing; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<AuditStatus>,
+    /// Calls that wait for the operator to approve them.
+    approvals: usize,
     servers: Vec<ServerStatus>,
 }
 
@@ -61,6 +67,8 @@ impl Overview {
             },
             config: ConfigBrief::of(gateway),
             journal: manager.journal_status(),
+            audit: gateway.shared.gate.audit().map(|audit| audit.status()),
+            approvals: gateway.shared.gate.approvals.list().len(),
             servers: manager.full_status(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use mainstay::config::{Config, Loaded, Severity, Transport};
 use serde_json::{Value, json};
 
@@ -63,7 +64,7 @@ pub(crate) async fn run(args: CheckArgs, output: Output) -> Result<Exit, Stop> {
         .as_ref()
         .map(|path| path.display().to_string())
         .unwrap_or_default();
-    let mut checked: Vec<Checked> = config.servers.iter().map(look_at).collect();
+    let mut checked: Vec<Checked> = join_all(config.servers.iter().map(look_at)).await;
     if args.start {
         start(
             config,
@@ -134,7 +135,7 @@ fn after_colon(note: &str) -> String {
 }
 
 /// What can be known without starting anything: is the entry sound, are its program and its directory there?
-fn look_at(server: &mainstay::config::ServerConfig) -> Checked {
+async fn look_at(server: &mainstay::config::ServerConfig) -> Checked {
     let made = |verdict, note: String, hint: Option<String>| Checked {
         name: server.name.clone(),
         verdict,
@@ -154,7 +155,7 @@ fn look_at(server: &mainstay::config::ServerConfig) -> Checked {
             made(Verdict::Invalid, first, None)
         }
         Transport::Http { .. } => made(Verdict::Ok, "http, not contacted".to_owned(), None),
-        Transport::Stdio { .. } => match mainstay::preflight::find_program(server) {
+        Transport::Stdio { .. } => match mainstay::preflight::find_program(server).await {
             Ok(path) => made(Verdict::Ok, path.display().to_string(), None),
             Err(failure) => {
                 let hint = failure.kind.hint();

@@ -31,6 +31,8 @@ pub(super) enum Area {
     Config,
     /// Variables that it refers to.
     Environment,
+    /// Secrets that it refers to: files, the keyring, commands of password managers.
+    Secrets,
     /// Servers that are there twice, here or in apps.
     Duplicates,
     /// Programs of servers.
@@ -60,6 +62,7 @@ impl Area {
         match self {
             Self::Config => "config",
             Self::Environment => "environment",
+            Self::Secrets => "secrets",
             Self::Duplicates => "duplicates",
             Self::Program => "program",
             Self::Runtime => "runtime",
@@ -199,6 +202,8 @@ pub(crate) async fn run(args: DoctorArgs, output: Output) -> Result<Exit, Stop> 
     if let Some(loaded) = &loaded {
         let all = &loaded.config;
         entries::look(all, &mut health);
+        step("looking up secrets");
+        entries::secrets_kept(all, Duration::from_secs(args.timeout), &mut health).await;
         step("looking for programs and what runs them");
         programs::look(all, &mut health).await;
         step("reaching addresses");

@@ -8,22 +8,19 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use mainstay_gateway::GatewaySettings;
+use mainstay_gateway::serve::{ServeError, check};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::exit::{Exit, Stop};
 
-/// Opens the TCP listener, on loopback only (law 32).
+/// Opens the TCP listener, where the settings allow it (law 32).
 ///
 /// # Errors
-/// Exit 9 for an address that is not loopback or not ours, 7 for a port in use.
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Stop> {
-    if !address.ip().to_canonical().is_loopback() {
-        return Err(Stop::new(
-            Exit::ListenRefused,
-            format!("listening on {address} is refused: everybody in the network could use your servers"),
-        )
-        .hint("listen on 127.0.0.1 or [::1]; to reach it from elsewhere, put something with authentication in front of it"));
-    }
+/// Exit 9 for an address that is refused or not ours, and for TLS that cannot be had; 7 for a port in use.
+pub(crate) async fn listen(settings: &GatewaySettings) -> Result<TcpListener, Stop> {
+    let address = settings.listen;
+    check(settings).map_err(|error| refused(address, &error))?;
     TcpListener::bind(address).await.map_err(|error| {
         if error.kind() == io::ErrorKind::AddrInUse {
             return Stop::new(Exit::PortInUse, format!("{address} is in use")).hint(format!(
@@ -35,6 +32,39 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Stop> {
             .because(error)
             .hint("listen on 127.0.0.1 or [::1], with a port above 1023 or 0 for a free one")
     })
+}
+
+fn refused(address: SocketAddr, error: &ServeError) -> Stop {
+    let stop = match error {
+        ServeError::NotLoopback(_) => Stop::new(
+            Exit::ListenRefused,
+            format!(
+                "listening on {address} is refused: everybody in the network could use your servers, and nothing says who may"
+            ),
+        )
+        .hint(
+            "make a token with `mainstay token create NAME`, or set `mainstay.access.jwt` or `mainstay.access.tls.clientCa`; or \
+             listen on 127.0.0.1 or [::1]",
+        ),
+        ServeError::Tokens(_, tokens) => Stop::new(
+            Exit::ListenRefused,
+            format!("listening on {address} is refused: {tokens}"),
+        ),
+        ServeError::Tls(tls) => Stop::new(Exit::ListenRefused, tls.to_string())
+            .hint("name PEM files that this user can read as `mainstay.access.tls.cert` and `.key`"),
+        // And whatever may come.
+        other => Stop::new(Exit::ListenRefused, other.to_string()),
+    };
+    let mut cause = std::error::Error::source(error);
+    while let Some(deeper) = cause.and_then(std::error::Error::source) {
+        cause = Some(deeper);
+    }
+    match (error, cause) {
+        (ServeError::Tokens(..) | ServeError::Tls(_), Some(cause)) => {
+            stop.because(io::Error::other(cause.to_string()))
+        }
+        _ => stop,
+    }
 }
 
 fn bracketed(address: SocketAddr) -> String {
@@ -144,20 +174,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn law_32_only_loopback_is_listened_on() {
+    async fn law_32_only_loopback_is_listened_on_without_a_way_to_say_who_one_is() {
+        let at = |address: &str| GatewaySettings::new(address.parse().unwrap());
         for address in [
             "0.0.0.0:0",
             "192.0.2.1:8808",
             "[::]:0",
             "[::ffff:192.0.2.1]:0",
         ] {
-            let stop = listen(address.parse().unwrap()).await.unwrap_err();
+            let stop = listen(&at(address)).await.unwrap_err();
             assert_eq!(stop.exit, Exit::ListenRefused, "{address}");
-            assert!(stop.hint.is_some(), "{address}");
+            let hint = stop.hint.unwrap();
+            assert!(hint.contains("mainstay token create"), "{address}: {hint}");
         }
-        let first = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let first = listen(&at("127.0.0.1:0")).await.unwrap();
         let taken = first.local_addr().unwrap();
-        let stop = listen(taken).await.unwrap_err();
+        let stop = listen(&at(&taken.to_string())).await.unwrap_err();
         assert_eq!(stop.exit, Exit::PortInUse);
         assert!(stop.message.contains(&taken.to_string()), "{stop}");
     }

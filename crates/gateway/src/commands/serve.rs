@@ -2,7 +2,6 @@
 
 mod life;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,17 +37,20 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
         config, problems, ..
     } = loaded;
     config::tell(output, &problems);
-    let (listener, (local, socket)) = listening(&args, &config.gateway, output).await?;
+    let state_dir = state_dir(&args, &config.gateway, output);
+    let mut settings = GatewaySettings::from(&config.gateway);
+    settings.listen = args.listen.unwrap_or(config.gateway.listen);
+    settings.state_dir.clone_from(&state_dir);
+    let (listener, (local, socket)) =
+        listening(&args, &config.gateway, &mut settings, output).await?;
     mainstay_gateway::serve::local::announce(args.background);
     let address = listener
         .local_addr()
         .map_err(|error| Stop::unexpected("cannot read the listener's address", error))?;
-    let state_dir = state_dir(&args, &config.gateway, output);
-    let mut signals = Signals::listen()?;
-    let servers = config.servers.len();
-    let mut settings = GatewaySettings::from(&config.gateway);
     settings.listen = address;
-    settings.state_dir.clone_from(&state_dir);
+    tell_access(&settings, output);
+    let ready = ready_line(&settings, config.servers.len(), socket.as_ref());
+    let mut signals = Signals::listen()?;
     let recorder = recorder(&args, &config.servers)?;
     let loaded = config.clone();
     let starters = progress::starters(&config);
@@ -68,14 +70,14 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
     #[cfg(feature = "otlp")]
     let exporting = export(&manager, output);
     let stop_asked = gateway.stop_asked();
-    let doors = Doors::open(gateway, listener, local);
+    let doors = Doors::open(gateway.clone(), listener, local);
     if let Some(hangups) = signals.hangups() {
         let ending = doors.closing.clone();
         doors
             .tasks
             .spawn(life::follow(life, manager.clone(), hangups, ending));
     }
-    output.line(&ready_line(address, servers, socket.as_ref()))?;
+    output.line(&ready)?;
     let progress = show_progress(&args, &manager, starters, output);
     tokio::select! {
         // Cancel-safe: a signal stays pending in its stream.
@@ -87,6 +89,7 @@ pub(crate) async fn run(args: ServeArgs, output: Output) -> Result<Exit, Stop> {
         progress.end().await;
     }
     let report = end(&manager, doors, &mut signals, output).await;
+    gateway.end_audit().await;
     drop(socket);
     #[cfg(feature = "otlp")]
     exported(exporting).await;
@@ -125,17 +128,37 @@ fn export(
 async fn listening(
     args: &ServeArgs,
     config: &GatewayConfig,
+    settings: &mut GatewaySettings,
     output: Output,
 ) -> Result<(TcpListener, (Option<UnixListener>, Option<LocalSocket>)), Stop> {
-    let wanted = args.listen.unwrap_or(config.listen);
     if args.background {
         leave_terminal();
         // The socket first: of several that start at once, all but one leave here, with the exit code that says so.
         let local = local_socket(args, config, output)?.unzip();
-        return Ok((listen_somewhere(wanted, output).await?, local));
+        return Ok((listen_somewhere(settings, output).await?, local));
     }
-    let listener = doors::listen(wanted).await?;
+    let listener = doors::listen(settings).await?;
     Ok((listener, local_socket(args, config, output)?.unzip()))
+}
+
+/// Says what a person would want to know of who may come in, and may not have meant.
+fn tell_access(settings: &GatewaySettings, output: Output) {
+    let access = &settings.access;
+    if access.tls.is_none() && !settings.listen.ip().to_canonical().is_loopback() {
+        output.warn(
+            "without TLS, whoever is on the way to this port can read the tokens that clients send",
+            Some("set `mainstay.access.tls`, or let something in front speak TLS and nothing else reach this port"),
+        );
+    }
+    if access.allowed_hosts.is_empty()
+        && access.resource.is_none()
+        && settings.listen.ip().is_unspecified()
+    {
+        output.warn(
+            "requests are only answered that address this Mainstay by a loopback name, because no other is known to be its own",
+            Some("name those that clients use as `mainstay.access.allowedHosts`, or the address as `mainstay.access.resource`"),
+        );
+    }
 }
 
 /// What is known of the config file from now on.
@@ -189,29 +212,29 @@ fn leave_terminal() {
 }
 
 /// Nobody is there to choose another port, and the local socket is what counts: a taken one is no reason to fail.
-async fn listen_somewhere(wanted: SocketAddr, output: Output) -> Result<TcpListener, Stop> {
-    match doors::listen(wanted).await {
+async fn listen_somewhere(
+    settings: &mut GatewaySettings,
+    output: Output,
+) -> Result<TcpListener, Stop> {
+    match doors::listen(settings).await {
         Err(stop) if stop.exit == Exit::PortInUse => {
             output.warn(&format!("{stop}; taking a free port instead"), None);
-            doors::listen(SocketAddr::new(wanted.ip(), 0)).await
+            settings.listen.set_port(0);
+            doors::listen(settings).await
         }
         listening => listening,
     }
 }
 
 /// What there is to say when the doors are open, on one line.
-fn ready_line(
-    address: std::net::SocketAddr,
-    servers: usize,
-    socket: Option<&LocalSocket>,
-) -> String {
+fn ready_line(settings: &GatewaySettings, servers: usize, socket: Option<&LocalSocket>) -> String {
     let socket = socket
         .map(|socket| format!(", socket {}", socket.path().display()))
         .unwrap_or_default();
     let servers = format!("{servers} {}", config::plural(servers, "server"));
-    format!(
-        "mainstay: {servers} at http://{address}/mcp, each alone at http://{address}/servers/NAME/mcp{socket}"
-    )
+    let scheme = settings.access.tls.as_ref().map_or("http", |_| "https");
+    let at = format!("{scheme}://{}", settings.listen);
+    format!("mainstay: {servers} at {at}/mcp, each alone at {at}/servers/NAME/mcp{socket}")
 }
 
 /// What there is to say when everything has ended, on one line: who had to be killed, who is left, and what became of the

@@ -206,7 +206,11 @@ mod tests {
         let over = counts.take(limits, "r", Some(&ann), "t").unwrap_err();
         assert_eq!(over, Over::Rate(Duration::from_secs(1)));
         tokio::time::advance(Duration::from_millis(999)).await;
-        assert_eq!(through(&counts, limits, &ann, 1), 0, "not before it is told");
+        assert_eq!(
+            through(&counts, limits, &ann, 1),
+            0,
+            "not before it is told"
+        );
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(through(&counts, limits, &ann, 2), 1);
         let mut got = 0;
@@ -216,7 +220,11 @@ mod tests {
         }
         assert_eq!(got, 60, "sixty in a minute, however often it is tried");
         tokio::time::advance(Duration::from_secs(3_600)).await;
-        assert_eq!(through(&counts, limits, &ann, 10), 5, "no more than the burst is saved");
+        assert_eq!(
+            through(&counts, limits, &ann, 10),
+            5,
+            "no more than the burst is saved"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -225,8 +233,14 @@ mod tests {
         let limits = limits(Some(6), 3, None);
         assert_eq!(through(&counts, limits, &ann, 1_000), 3);
         assert_eq!(through(&counts, limits, &bob, 1_000), 3);
-        assert!(counts.take(limits, "r", None, "t").is_ok(), "and nobody in particular");
-        assert!(counts.take(limits, "other", Some(&ann), "t").is_ok(), "another rule");
+        assert!(
+            counts.take(limits, "r", None, "t").is_ok(),
+            "and nobody in particular"
+        );
+        assert!(
+            counts.take(limits, "other", Some(&ann), "t").is_ok(),
+            "another rule"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -250,7 +264,11 @@ mod tests {
             each: LimitEach::Tool,
             ..limits(Some(1), 1, None)
         };
-        let made = |name: usize| counts.take(limits, "r", Some(&ann), &name.to_string()).is_ok();
+        let made = |name: usize| {
+            counts
+                .take(limits, "r", Some(&ann), &name.to_string())
+                .is_ok()
+        };
         let through = (0..5_000).filter(|name| made(*name)).count();
         assert_eq!(through, BUCKETS_MAX + 1, "the rest share one");
         assert_eq!(counts.sizes().1, BUCKETS_MAX + 1);
@@ -262,7 +280,11 @@ mod tests {
         }
         assert!(counts.sizes().0 <= PRINCIPALS_MAX, "{:?}", counts.sizes());
         tokio::time::advance(MINUTE).await;
-        assert!(counts.take(limits, "r", Some(&principal("new")), "t").is_ok());
+        assert!(
+            counts
+                .take(limits, "r", Some(&principal("new")), "t")
+                .is_ok()
+        );
         assert_eq!(counts.sizes().0, 1, "who is quiet is forgotten");
     }
 }

@@ -65,7 +65,11 @@ pub(crate) fn class(policy: &PolicyConfig, caller: &Caller) -> Class {
 }
 
 /// What the rules of a class say of a thing.
-pub(crate) fn decide<'p>(policy: &'p PolicyConfig, class: &Class, thing: Thing<'_>) -> Decision<'p> {
+pub(crate) fn decide<'p>(
+    policy: &'p PolicyConfig,
+    class: &Class,
+    thing: Thing<'_>,
+) -> Decision<'p> {
     let rule = of_class(policy, class).find(|rule| fits(rule, thing));
     match rule {
         Some(rule) => Decision {
@@ -123,11 +127,11 @@ pub(crate) fn may_enter(policy: &PolicyConfig, class: &Class, profile: &str) -> 
     policy.default == PolicyDefault::Allow
 }
 
-fn of_class<'p>(
-    policy: &'p PolicyConfig,
-    class: &Class,
-) -> impl Iterator<Item = &'p PolicyRule> {
-    let places = class.0.iter().filter_map(|place| usize::try_from(*place).ok());
+fn of_class<'p>(policy: &'p PolicyConfig, class: &Class) -> impl Iterator<Item = &'p PolicyRule> {
+    let places = class
+        .0
+        .iter()
+        .filter_map(|place| usize::try_from(*place).ok());
     places.filter_map(|place| policy.rules.get(place))
 }
 
@@ -147,7 +151,10 @@ fn is(who: &Who, caller: &Caller) -> bool {
     is_local
         || token.is_some_and(|token| matches(&who.tokens, token))
         || name.is_some_and(|name| matches(&who.principals, name))
-        || caller.groups.iter().any(|group| matches(&who.groups, group))
+        || caller
+            .groups
+            .iter()
+            .any(|group| matches(&who.groups, group))
         || claims()
 }
 
@@ -189,7 +196,10 @@ fn could_fit_of(rule: &PolicyRule, server: &str) -> bool {
         globs.any(|glob| glob.can_begin_with(prefix))
     };
     // An uri says nothing of its server.
-    let resources = rule.resources.as_ref().is_some_and(|globs| !globs.is_empty());
+    let resources = rule
+        .resources
+        .as_ref()
+        .is_some_and(|globs| !globs.is_empty());
     begins(&rule.tools) || begins(&rule.prompts) || resources
 }
 

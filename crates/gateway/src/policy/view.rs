@@ -49,7 +49,9 @@ impl Seen {
                 let what = match kind {
                     ItemKind::Tool => What::Tool(&item.exposed),
                     ItemKind::Prompt => What::Prompt(&item.exposed),
-                    ItemKind::Resource | ItemKind::ResourceTemplate => What::Resource(&item.upstream),
+                    ItemKind::Resource | ItemKind::ResourceTemplate => {
+                        What::Resource(&item.upstream)
+                    }
                 };
                 let thing = Thing {
                     server: &item.server,
@@ -72,7 +74,7 @@ impl Seen {
     ) -> Arc<Catalog> {
         let class = class(policy, caller);
         kept(&self.catalogs, policy, &class, Some(server), of, |of| {
-            let sees = |what| {
+            let sees = |what: What<'_>| {
                 let thing = Thing {
                     server,
                     what,

@@ -11,6 +11,7 @@
 //! Nothing here decides whose a request is (the manager does, exactly or not at all), and nothing is executed twice: a
 //! call is sent again only because its server asked for that.
 
+mod approval;
 pub(crate) mod asked;
 pub(crate) mod capability;
 pub(crate) mod conversation;
@@ -34,6 +35,10 @@ const HEAR_MAX: usize = 64;
 /// The era of a server as it last greeted; `None` if it never did.
 pub(crate) fn era_of(shared: &Shared, server: &ServerHandle) -> Option<Era> {
     let publication = shared.manager.publication();
-    let catalog = publication.servers.get(server.name())?;
-    Some(catalog.greeting.revision.era())
+    match publication.servers.get(server.name()) {
+        Some(catalog) => Some(catalog.greeting.revision.era()),
+        // It may have greeted principals only.
+        None if server.is_per_user() => server.known_era(),
+        None => None,
+    }
 }

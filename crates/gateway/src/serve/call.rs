@@ -25,6 +25,8 @@ use super::endpoint::Routed;
 use super::endpoint::others::Issuer;
 use super::events;
 use super::fault::Fault;
+use crate::policy::approvals::Wanted;
+use crate::policy::gate::Pass;
 
 /// Who calls.
 pub(crate) struct Caller {
@@ -44,6 +46,22 @@ pub(crate) struct Caller {
     pub(crate) issuer: Option<Issuer>,
     /// Whose call it is.
     pub(crate) who: Arc<super::caller::Caller>,
+    /// What let it in, where anything was looked at. It lasts as long as the call.
+    pub(crate) pass: Option<Pass>,
+}
+
+impl Caller {
+    /// The word of somebody that is needed before anything is sent.
+    pub(crate) fn wanted(&self) -> Option<&Wanted> {
+        self.pass.as_ref().and_then(Pass::wanted)
+    }
+
+    /// Notes how it ended.
+    pub(crate) fn ends(&self, outcome: &str) {
+        if let Some(pass) = &self.pass {
+            pass.ends(outcome);
+        }
+    }
 }
 
 /// `None`: the client cancelled the call, nothing is to be sent.
@@ -97,7 +115,8 @@ pub(crate) async fn of_modern(
     let says_nothing = caller.progress_token.is_none() && asked.log_level.is_none();
     let mut voice = None;
     // A modern server asks nothing while a call is on its way.
-    let running: Running = if server_era == Some(Era::Modern) && says_nothing && !asked.is_ours {
+    let sent_at_once = !asked.is_ours && caller.wanted().is_none();
+    let running: Running = if server_era == Some(Era::Modern) && says_nothing && sent_at_once {
         Box::pin(plain(routed, caller))
     } else {
         let said = voice.insert(Voice::default()).clone();
@@ -148,6 +167,7 @@ pub(crate) fn fitted(answered: Result<Answer, CallError>, era: Era, caller: &Cal
             if let Some(issuer) = &caller.issuer {
                 issuer.note(&answer.message);
             }
+            caller.ends(outcome_of(&answer));
             let to = Recipient {
                 era,
                 id: &caller.id,
@@ -156,12 +176,35 @@ pub(crate) fn fitted(answered: Result<Answer, CallError>, era: Era, caller: &Cal
             };
             fit(&answer, to)
         }
-        Err(error) => failed(&Fault::from(&error), caller),
+        Err(error) => {
+            caller.ends(error.class());
+            refit(&Fault::from(&error), caller)
+        }
+    }
+}
+
+/// An answer in a word of the outcomes of calls.
+fn outcome_of(answer: &Answer) -> &'static str {
+    if answer.message.error().is_some() {
+        return "serverError";
+    }
+    match answer.message.member(&["result", "isError"]) {
+        Some("true") => "toolError",
+        Some(_) | None => "answered",
     }
 }
 
 /// What a client reads of an error of ours.
 pub(crate) fn failed(fault: &Fault, caller: &Caller) -> Fitted {
+    let outcome = fault
+        .data
+        .as_ref()
+        .and_then(|data| data["outcome"].as_str());
+    caller.ends(outcome.unwrap_or("refused"));
+    refit(fault, caller)
+}
+
+fn refit(fault: &Fault, caller: &Caller) -> Fitted {
     Fitted {
         parts: fault.answer(Some(&caller.id)),
         code: Some(fault.code),

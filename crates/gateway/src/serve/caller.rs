@@ -14,7 +14,6 @@ use super::sessions::unix_ms;
 const EXPIRY_LOOK_MS: u64 = 30_000;
 
 /// How a caller was identified.
-#[expect(dead_code, reason = "the door that identifies callers is being built")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum By {
     /// Not at all: whoever reaches the loopback port, or the local socket of this user.

@@ -15,6 +15,7 @@ use mainstay::publish::Published;
 use mainstay::{
     CallError, CallOptions, Catalog, Origin, Publication, Refusal, Request, ServerHandle,
 };
+use mainstay_wire::listing::CacheScope;
 use mainstay_wire::{Era, ListKind, Message, json_string, method, raw};
 use serde_json::json;
 use tokio::time::Instant;
@@ -26,6 +27,7 @@ use super::pages::{self, Page};
 use super::profiles::{self, AtProfile};
 use super::push::Told;
 use super::view::{self, Viewer};
+use crate::policy::gate;
 
 /// How often starting servers are looked at while a listing waits for them.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
@@ -59,11 +61,12 @@ impl Endpoint {
     }
 
     /// Whether it was taken away since it was found.
-    pub(crate) fn is_gone(&self, shared: &Shared) -> bool {
-        match self {
+    pub(crate) fn is_gone(&self, shared: &Shared, who: &Viewer) -> bool {
+        let taken_away = match self {
             Self::All | Self::Server(_) => false,
             Self::Profile(at) => at.now(shared).is_none(),
-        }
+        };
+        taken_away || !gate::is_open(shared, who.caller(), self)
     }
 
     /// The servers behind it.
@@ -77,13 +80,14 @@ impl Endpoint {
 
     /// What a client sees of several servers at once. For the endpoint of one server that is what it sees of all.
     pub(crate) fn publication(&self, shared: &Shared, who: &Viewer) -> Arc<Publication> {
-        match self {
+        let publication = match self {
             Self::All | Self::Server(_) => view::of_all(shared, who),
             Self::Profile(at) => match at.now(shared) {
                 Some(profile) => view::of_profile(shared, who, &profile),
                 None => Arc::default(),
             },
-        }
+        };
+        gate::seen(shared, who, self, publication)
     }
 
     /// Sees to it that it becomes known what the servers list to this client. Waits for nothing.
@@ -98,7 +102,7 @@ impl Endpoint {
     pub(crate) async fn ready(&self, shared: &Arc<Shared>, who: &Viewer) {
         let grace = Duration::from_millis(shared.settings.own_listing_ms);
         if matches!(self, Self::All | Self::Profile(_)) && !view::all_listed(shared) {
-            view::started(shared, &self.servers(shared), grace).await;
+            view::started(shared, &self.servers(shared), who, grace).await;
         }
         self.settled(shared).await;
         if who.may_differ() {
@@ -115,7 +119,7 @@ impl Endpoint {
         what: (ListKind, Era),
         cursor: Option<&str>,
     ) -> Result<Page, Fault> {
-        match self {
+        let mut page = match self {
             Self::All | Self::Profile(_) if searched(shared, self, what.0) => {
                 discovery::page(cursor)
             }
@@ -123,11 +127,16 @@ impl Endpoint {
                 pages::of_all(shared, self, &self.publication(shared, who), what, cursor)
             }
             Self::Server(server) => {
-                let catalog = catalog(shared, server).await?;
-                let catalog = who.own(server).unwrap_or(catalog);
+                let catalog = catalog_for(shared, server, who).await?;
                 pages::of_server(shared, server.name(), &catalog, what, cursor)
             }
+        }?;
+        page.hint = gate::hint(shared, page.hint);
+        if who.caller().principal.is_some() {
+            // Another principal may be listed something else at the same address.
+            page.hint.scope = CacheScope::Private;
         }
+        Ok(page)
     }
 
     /// Whether a server that is not switched off has never listed.
@@ -145,10 +154,7 @@ impl Endpoint {
                 publication.tools.find(name).map(|tool| tool.raw.clone())
             }
             Self::Server(server) => {
-                let publication = shared.manager.publication();
-                let catalog = publication.servers.get(server.name())?;
-                let own = who.own(server);
-                let catalog = own.as_ref().unwrap_or(catalog);
+                let catalog = seen(shared, server, who)?;
                 catalog.tools.find(name).map(|tool| tool.raw.clone())
             }
         }
@@ -173,12 +179,9 @@ impl Endpoint {
                 }
             }
             Self::Server(server) => {
-                let publication = shared.manager.publication();
-                let Some(published) = publication.servers.get(server.name()) else {
+                let Some(catalog) = seen(shared, server, who) else {
                     return Told::default();
                 };
-                let own = who.own(server);
-                let catalog = own.as_ref().unwrap_or(published);
                 Told {
                     tools: Some(catalog.tools.digest),
                     prompts: Some(catalog.prompts.digest),
@@ -196,14 +199,18 @@ impl Endpoint {
         who: &Viewer,
         uri: &str,
     ) -> Result<(ServerHandle, Box<str>), Fault> {
-        match self {
-            Self::Server(server) => Ok((server.clone(), uri.into())),
+        let (server, upstream): (ServerHandle, Box<str>) = match self {
+            Self::Server(server) => (server.clone(), uri.into()),
             Self::All | Self::Profile(_) => {
                 let publication = self.publication(shared, who);
                 let (owner, upstream) = publication.locate(uri).ok_or_else(|| no_resource(uri))?;
-                Ok((handle(shared, owner)?, upstream.into()))
+                (handle(shared, owner)?, upstream.into())
             }
+        };
+        if !gate::sees_resource(shared, who, self, (server.name(), &upstream)) {
+            return Err(no_resource(uri));
         }
+        Ok((server, upstream))
     }
 
     /// Waits for the first listings of the first moments, where that says more than not to wait.
@@ -239,16 +246,26 @@ impl Endpoint {
             return Ok(());
         }
         let mut owners = self.servers(shared);
-        owners.retain(|server| could_own(server.name(), &name));
+        let profile = gate::profile_of(self);
+        owners.retain(|server| {
+            could_own(server.name(), &name)
+                && gate::sees_server(shared, who.caller(), server.name(), profile)
+        });
         let never = owners
             .iter()
-            .find(|server| never_listed(&publication, server));
+            .find(|server| !who.is_apart_at(server) && never_listed(&publication, server));
         if let Some(server) = never {
             catalog(shared, server).await?;
         }
         if who.may_differ() {
             let patience = Duration::from_millis(shared.settings.edge_patience_ms);
             view::looked(shared, &owners, who, patience).await;
+        }
+        // Of a principal's own connection nothing may ever have been heard: then its state is the answer.
+        for server in owners.iter().filter(|server| who.is_apart_at(server)) {
+            if who.own(server).is_none() {
+                catalog_for(shared, server, who).await?;
+            }
         }
         Ok(())
     }
@@ -261,10 +278,13 @@ impl Endpoint {
         message: Message,
     ) -> Result<Routed, Fault> {
         match self {
-            Self::Server(server) => Ok(Routed {
-                server: server.clone(),
-                request: request(message)?,
-            }),
+            Self::Server(server) => {
+                shared.task_owners.check(server, who, &message)?;
+                Ok(Routed {
+                    server: server.clone(),
+                    request: request(message)?,
+                })
+            }
             Self::All | Self::Profile(_) => {
                 let publication = self.publication(shared, who);
                 match message.method().unwrap_or_default() {
@@ -283,13 +303,16 @@ impl Endpoint {
                     method::RESOURCES_READ => read(shared, &publication, message),
                     method::COMPLETE => complete(shared, &publication, message),
                     other => {
-                        let owner =
-                            others::owner(&shared.task_owners, &publication, &message, other)?;
+                        let principal = who.caller().principal.as_ref();
+                        let tasks = &shared.task_owners;
+                        let owner = others::owner(tasks, &publication, principal, &message, other)?;
                         if !publication.servers.contains_key(&owner) {
                             return Err(Fault::no_method(other));
                         }
+                        let server = handle(shared, &owner)?;
+                        tasks.check(&server, who, &message)?;
                         Ok(Routed {
-                            server: handle(shared, &owner)?,
+                            server,
                             request: request(message)?,
                         })
                     }
@@ -386,6 +409,55 @@ pub(crate) async fn catalog(shared: &Shared, server: &ServerHandle) -> Result<Ar
     }
 }
 
+/// What a client sees of one server now; none if that is nothing.
+fn seen(shared: &Shared, server: &ServerHandle, who: &Viewer) -> Option<Arc<Catalog>> {
+    let published = shared.manager.publication();
+    let published = published.servers.get(server.name()).map(Arc::clone);
+    if who.is_apart_at(server) {
+        let off = server.status().state == "disabled";
+        let own = who.own(server).filter(|_| !off)?;
+        return Some(gate::seen_of(shared, who, server.name(), own));
+    }
+    let published = published?;
+    let catalog = who.own(server).unwrap_or(published);
+    Some(gate::seen_of(shared, who, server.name(), catalog))
+}
+
+/// The catalog of one server that a client may see, as [`catalog`]. Where the client's principal has a connection of its own,
+/// that one is waited for, and its state is told.
+pub(crate) async fn catalog_for(
+    shared: &Shared,
+    server: &ServerHandle,
+    who: &Viewer,
+) -> Result<Arc<Catalog>, Fault> {
+    if !who.is_apart_at(server) {
+        let catalog = catalog(shared, server).await?;
+        let catalog = who.own(server).unwrap_or(catalog);
+        return Ok(gate::seen_of(shared, who, server.name(), catalog));
+    }
+    if let Some(own) = seen(shared, server, who) {
+        return Ok(own);
+    }
+    let started = Instant::now();
+    let patience = Duration::from_millis(shared.settings.edge_patience_ms);
+    let own = who.handle_at(server).await;
+    let own = own.map_err(|error| Fault::from(&error))?;
+    let stuck = own.wait_until(|status| {
+        matches!(status.state, "disabled" | "parked") || seen(shared, server, who).is_some()
+    });
+    let mut news = shared.views.changes();
+    let listed =
+        async { while seen(shared, server, who).is_none() && news.changed().await.is_ok() {} };
+    tokio::select! {
+        // Cancel-safe, all of them: levels, and sleeps and tokens hold nothing.
+        () = listed => {}
+        _stuck = stuck => {}
+        () = tokio::time::sleep(patience) => {}
+        () = shared.ending.cancelled() => return Err(shutting_down()),
+    }
+    seen(shared, server, who).ok_or_else(|| has_nothing(&own.status(), started.elapsed()))
+}
+
 /// Makes a server that starts on demand start, by asking it something harmless. Never resolves.
 async fn wake(server: &ServerHandle) {
     if server.status().state == "idle" {
@@ -470,7 +542,7 @@ fn read(shared: &Shared, publication: &Publication, message: Message) -> Result<
     Ok(Routed { server, request })
 }
 
-fn no_resource(uri: &str) -> Fault {
+pub(crate) fn no_resource(uri: &str) -> Fault {
     Fault::new(
         mainstay_wire::codes::RESOURCE_NOT_FOUND,
         format!("Resource not found: {}", shown(uri)),

@@ -153,7 +153,8 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             data.insert("limit".into(), json!(limit));
         }
         Refusal::TooManyInFlight { server, limit }
-        | Refusal::TooManyConnections { server, limit } => {
+        | Refusal::TooManyConnections { server, limit }
+        | Refusal::TooManyConnectionsOfUser { server, limit } => {
             name(server, data);
             data.insert("limit".into(), json!(limit));
         }
@@ -176,7 +177,7 @@ fn describe_refusal(refusal: &Refusal, data: &mut Map<String, Value>) {
             data.insert("state".into(), STOPPING.into());
         }
         Refusal::BadRequest(_) => {}
-        Refusal::Broken { server, failure } => {
+        Refusal::NoCredentials { server, failure } | Refusal::Broken { server, failure } => {
             name(server, data);
             cause(failure, data);
         }

@@ -10,7 +10,7 @@ use mainstay::{Catalog, Publication};
 use mainstay_wire::{Era, Revision, json_string, raw};
 
 use super::Shared;
-use super::endpoint::{Endpoint, catalog};
+use super::endpoint::{Endpoint, catalog_for};
 use super::fault::Fault;
 use super::view::Viewer;
 use super::{discovery, profiles};
@@ -46,12 +46,12 @@ impl Endpoint {
     /// Describes the endpoint to a client of the given era. On one server's endpoint this waits for the server's first
     /// greeting within the edge patience; a server that was never greeted is described as offering everything, so that
     /// clients ask again and get a precise error instead of nothing.
-    pub(crate) async fn face(&self, shared: &Shared, era: Era) -> Face {
+    pub(crate) async fn face(&self, shared: &Shared, who: &Viewer, era: Era) -> Face {
         match self {
             Self::All | Self::Profile(_) => {
                 // In the first moments: most clients ask once, and what is declared then stays for them.
                 self.settled(shared).await;
-                let publication = self.publication(shared, &Viewer::plain());
+                let publication = self.publication(shared, &who.as_declaring_nothing());
                 let advice = match profiles::discovery(shared, self) {
                     Discovery::Search => Some(discovery::ADVICE),
                     Discovery::List => None,
@@ -62,10 +62,12 @@ impl Endpoint {
                     instructions: joined_instructions(&publication, advice),
                 }
             }
-            Self::Server(server) => match catalog(shared, server).await {
-                Ok(catalog) => of_server(server.name(), &catalog, era),
-                Err(fault) => unknown_server(server.name(), &fault),
-            },
+            Self::Server(server) => {
+                match catalog_for(shared, server, &who.as_declaring_nothing()).await {
+                    Ok(catalog) => of_server(server.name(), &catalog, era),
+                    Err(fault) => unknown_server(server.name(), &fault),
+                }
+            }
         }
     }
 
@@ -84,8 +86,8 @@ impl Endpoint {
     }
 
     /// Whether it makes sense to subscribe to a resource here. A server that was not greeted yet may come to offer it.
-    pub(crate) fn may_subscribe(&self, shared: &Shared) -> bool {
-        let publication = self.publication(shared, &Viewer::plain());
+    pub(crate) fn may_subscribe(&self, shared: &Shared, who: &Viewer) -> bool {
+        let publication = self.publication(shared, &who.as_declaring_nothing());
         let mut catalogs = publication.servers.values();
         match self {
             Self::All | Self::Profile(_) => {

@@ -22,8 +22,16 @@ pub(crate) fn metrics(gateway: &Gateway) -> Reply {
     }
 }
 
+/// `/healthz` or `/readyz`. `is_open`: whoever asks may hear what is amiss, not only whether something is.
+pub(crate) fn answer(shared: &Shared, path: &str, is_open: bool) -> Reply {
+    match path {
+        "/healthz" => healthz(),
+        _readyz => readyz(shared, is_open),
+    }
+}
+
 /// The process is up and answers.
-pub(crate) fn healthz() -> Reply {
+fn healthz() -> Reply {
     body::json(StatusCode::OK, Parts::from(r#"{"status":"ok"}"#.to_owned()))
 }
 
@@ -31,7 +39,7 @@ pub(crate) fn healthz() -> Reply {
 ///
 /// One that starts on demand and rests is as ready as it ever will be before somebody calls it: to ask for more would keep
 /// away the very calls that start it.
-pub(crate) fn readyz(shared: &Shared) -> Reply {
+fn readyz(shared: &Shared, is_open: bool) -> Reply {
     let required = shared
         .manager
         .servers()
@@ -57,6 +65,10 @@ pub(crate) fn readyz(shared: &Shared) -> Reply {
             Parts::from(r#"{"status":"ready"}"#.to_owned()),
         );
     }
-    let text = json!({ "status": "not ready", "missing": missing }).to_string();
+    let text = match is_open {
+        true => json!({ "status": "not ready", "missing": missing }),
+        false => json!({ "status": "not ready" }),
+    };
+    let text = text.to_string();
     body::json(StatusCode::SERVICE_UNAVAILABLE, Parts::from(text))
 }

@@ -33,6 +33,7 @@ use super::sessions::{At, NoSession, Opening, Session};
 use super::subscriptions;
 use super::view::Viewer;
 use super::whence;
+use crate::policy::gate;
 
 /// How long a client's notification may take on its way to the server.
 const TELL: Duration = Duration::from_secs(2);
@@ -227,8 +228,9 @@ pub(crate) async fn open(
         ..ClientFace::default()
     };
     // What the client knows is what was published before it asked.
-    let told = Told::now(shared, endpoint, &Viewer::of(caller, face));
-    let face = endpoint.face(shared, Era::Legacy).await;
+    let who = Viewer::of(caller, face);
+    let told = Told::now(shared, endpoint, &who);
+    let face = endpoint.face(shared, &who, Era::Legacy).await;
     let opening = Opening {
         server: endpoint.place().map(Into::into),
         principal: caller.principal.clone(),
@@ -293,7 +295,8 @@ async fn notification(endpoint: &Endpoint, session: &Session, message: Message) 
 /// only to a connection that is this client's own: the others are asked again with the next call.
 async fn tell(server: &ServerHandle, session: &Session, message: Message, to_its_own: bool) {
     let telling = async {
-        if server.is_per_client() {
+        let is_apart = server.is_per_user() && session.opening.principal.is_some();
+        if server.is_per_client() || is_apart {
             if let Ok(own) = server.for_client(&session.face()).await {
                 own.notify(message).await;
             }
@@ -441,8 +444,17 @@ async fn pass_on(
     if let Err(wrong) = endpoint.listed(shared, who, &message).await {
         return fault(&id, &wrong);
     }
+    // Shares the bytes.
+    let asked = message.clone();
     let routed = match endpoint.route(shared, who, message) {
         Ok(routed) => routed,
+        Err(wrong) => {
+            gate::missed(shared, (endpoint, who), &asked, &origin);
+            return fault(&id, &wrong);
+        }
+    };
+    let pass = match gate::admit(shared, (endpoint, who), &routed, &asked, &origin) {
+        Ok(pass) => pass,
         Err(wrong) => return fault(&id, &wrong),
     };
     let face = session.face();
@@ -459,6 +471,7 @@ async fn pass_on(
         info: String::new(),
         issuer: Issuer::of(shared, endpoint, who, &routed),
         who: Arc::clone(who.caller()),
+        pass,
     };
     call::of_session(shared, routed, caller, client).await
 }

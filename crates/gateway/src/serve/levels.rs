@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use mainstay::{LogLevel, ServerHandle};
+use mainstay::{LogLevel, Principal, PrincipalWishes, ServerHandle};
 use mainstay_wire::{Era, Message, json_string, meta, method};
 use tokio::time::Instant;
 
@@ -37,13 +37,49 @@ pub(crate) struct Levels {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Sessions on the aggregate want their level of every server.
-    everywhere: Counts,
-    at: HashMap<Box<str>, Counts>,
+    /// By server, or for all of them: sessions on the aggregate want their level of every server. Each wish is counted for
+    /// everybody, whose lowest level shared connections are told, and for whoever has it, whose own connections are.
+    wanted: HashMap<(Option<Box<str>>, Whose), Counts>,
     /// What servers were told.
-    told: HashMap<Box<str>, LogLevel>,
+    told: HashMap<(Box<str>, Whose), Told>,
     /// Until when levels of calls that are over stay in force.
-    lingering: HashMap<(Box<str>, LogLevel), Instant>,
+    lingering: HashMap<Lingering, Instant>,
+}
+
+/// Whose wishes a connection follows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Whose {
+    /// Everybody's: many share it.
+    Everybodys,
+    /// A principal's, or those of nobody in particular: a server that keeps a connection for each (`scope: "user"`).
+    Ones(Option<Principal>),
+}
+
+impl Whose {
+    /// Whose wishes count where this one calls a server.
+    fn at(server: &ServerHandle, principal: Option<&Principal>) -> Self {
+        if server.is_per_user() {
+            Self::Ones(principal.cloned())
+        } else {
+            Self::Everybodys
+        }
+    }
+}
+
+/// What a server was told.
+#[derive(Debug)]
+struct Told {
+    level: LogLevel,
+    /// Keeps a principal's wishes, whether or not there is a connection.
+    _wishes: Option<PrincipalWishes>,
+}
+
+/// A wish that outlives its call for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Lingering {
+    server: Box<str>,
+    principal: Option<Principal>,
+    level: LogLevel,
 }
 
 /// How many want each level.
@@ -67,36 +103,74 @@ impl Counts {
 }
 
 impl Inner {
-    fn counts(&mut self, server: Option<&str>) -> &mut Counts {
-        match server {
-            None => &mut self.everywhere,
-            Some(server) => self.at.entry(server.into()).or_default(),
+    fn add(&mut self, server: Option<&str>, principal: Option<&Principal>, level: LogLevel) {
+        for whose in [Whose::Everybodys, Whose::Ones(principal.cloned())] {
+            let key = (server.map(Into::into), whose);
+            *self.wanted.entry(key).or_default().of(level) += 1;
         }
     }
 
-    fn release(&mut self, server: Option<&str>, level: LogLevel) {
-        let counts = self.counts(server);
-        let count = counts.of(level);
-        *count = count.saturating_sub(1);
-        if let Some(server) = server
-            && counts.lowest().is_none()
-        {
-            self.at.remove(server);
+    fn release(&mut self, server: Option<&str>, principal: Option<&Principal>, level: LogLevel) {
+        for whose in [Whose::Everybodys, Whose::Ones(principal.cloned())] {
+            let key = (server.map(Into::into), whose);
+            if let Some(counts) = self.wanted.get_mut(&key) {
+                let count = counts.of(level);
+                *count = count.saturating_sub(1);
+                if counts.lowest().is_none() {
+                    self.wanted.remove(&key);
+                }
+            }
         }
     }
 
     /// Tells a server what it is to be told now, if that is something else than it was.
-    fn apply(&mut self, server: &ServerHandle) {
-        let lowest = [Some(self.everywhere), self.at.get(server.name()).copied()];
-        let wanted = lowest.iter().flatten().filter_map(Counts::lowest).min();
-        let told = self.told.get(server.name()).copied();
+    fn apply(&mut self, server: &ServerHandle, principal: Option<&Principal>) {
+        let whose = Whose::at(server, principal);
+        let of = |place: Option<Box<str>>| self.wanted.get(&(place, whose.clone()));
+        let lowest = [of(None), of(Some(server.name().into()))];
+        let wanted = lowest
+            .into_iter()
+            .flatten()
+            .filter_map(Counts::lowest)
+            .min();
+        let key = (server.name().into(), whose);
+        let told = self.told.get(&key).map(|told| told.level);
         let Some(level) = wanted.or(told.map(|_| ORDINARY)) else {
             return;
         };
+        let Whose::Ones(Some(principal)) = &key.1 else {
+            if told != Some(level) {
+                self.told.insert(
+                    key,
+                    Told {
+                        level,
+                        _wishes: None,
+                    },
+                );
+                server.set_log_level(level);
+            }
+            return;
+        };
         if told != Some(level) {
-            self.told.insert(server.name().into(), level);
-            server.set_log_level(level);
+            let wishes = server.wishes_of(principal);
+            wishes.set_log_level(level);
+            self.told.insert(
+                key.clone(),
+                Told {
+                    level,
+                    _wishes: Some(wishes),
+                },
+            );
         }
+        // Nobody wants anything any more: then nothing is to be kept.
+        if wanted.is_none() {
+            self.told.remove(&key);
+        }
+    }
+
+    fn told(&self, server: &ServerHandle, principal: Option<&Principal>) -> Option<LogLevel> {
+        let key = (server.name().into(), Whose::at(server, principal));
+        self.told.get(&key).map(|told| told.level)
     }
 }
 
@@ -112,16 +186,23 @@ pub(crate) struct LevelLease {
     shared: Weak<Shared>,
     /// None: of every server.
     server: Option<Box<str>>,
+    principal: Option<Principal>,
     level: LogLevel,
     lingers: bool,
 }
 
 impl LevelLease {
-    fn new(shared: &Arc<Shared>, server: Option<&str>, level: LogLevel, lingers: bool) -> Self {
-        *shared.levels.lock().counts(server).of(level) += 1;
+    fn new(
+        shared: &Arc<Shared>,
+        server: Option<&str>,
+        principal: Option<&Principal>,
+        (level, lingers): (LogLevel, bool),
+    ) -> Self {
+        shared.levels.lock().add(server, principal, level);
         let lease = Self {
             shared: Arc::downgrade(shared),
             server: server.map(Into::into),
+            principal: principal.cloned(),
             level,
             lingers,
         };
@@ -137,18 +218,24 @@ impl LevelLease {
         for server in concerned {
             // Of either era: a server that speaks both has legacy connections beside its modern one.
             if facts(shared, &server).is_some() {
-                shared.levels.lock().apply(&server);
+                let mut levels = shared.levels.lock();
+                levels.apply(&server, self.principal.as_ref());
             }
         }
     }
 
     fn linger(&self, shared: &Arc<Shared>, server: &str) {
         let until = Instant::now() + LINGER;
-        let key = (server.into(), self.level);
+        let principal = self.principal.as_ref();
+        let key = Lingering {
+            server: server.into(),
+            principal: principal.cloned(),
+            level: self.level,
+        };
         let mut inner = shared.levels.lock();
         if let Some(lingering) = inner.lingering.get_mut(&key) {
             *lingering = until;
-            inner.release(Some(server), self.level);
+            inner.release(Some(server), principal, self.level);
             return;
         }
         inner.lingering.insert(key.clone(), until);
@@ -171,7 +258,10 @@ impl Drop for LevelLease {
                 self.linger(&shared, server);
             }
             server => {
-                shared.levels.lock().release(server.as_deref(), self.level);
+                let principal = self.principal.as_ref();
+                let mut levels = shared.levels.lock();
+                levels.release(server.as_deref(), principal, self.level);
+                drop(levels);
                 self.apply(&shared);
             }
         }
@@ -179,7 +269,7 @@ impl Drop for LevelLease {
 }
 
 /// Keeps a level in force for a while after the last call that wanted it, then takes it back.
-async fn lingering(shared: Weak<Shared>, key: (Box<str>, LogLevel)) {
+async fn lingering(shared: Weak<Shared>, key: Lingering) {
     loop {
         let (until, ending) = {
             let Some(shared) = shared.upgrade() else {
@@ -204,10 +294,11 @@ async fn lingering(shared: Weak<Shared>, key: (Box<str>, LogLevel)) {
             continue;
         }
         inner.lingering.remove(&key);
-        inner.release(Some(&key.0), key.1);
+        let principal = key.principal.as_ref();
+        inner.release(Some(&key.server), principal, key.level);
         drop(inner);
-        if let Some(server) = shared.manager.server(&key.0) {
-            shared.levels.lock().apply(&server);
+        if let Some(server) = shared.manager.server(&key.server) {
+            shared.levels.lock().apply(&server, principal);
         }
         return;
     }
@@ -216,7 +307,10 @@ async fn lingering(shared: Weak<Shared>, key: (Box<str>, LogLevel)) {
 /// The era of a server that sends log messages; `None` if it sends none, or was never greeted.
 fn facts(shared: &Shared, server: &ServerHandle) -> Option<Era> {
     let publication = shared.manager.publication();
-    let catalog = publication.servers.get(server.name())?;
+    let Some(catalog) = publication.servers.get(server.name()) else {
+        // It may have greeted principals only: then it is told, whether or not it sends any.
+        return server.known_era().filter(|_| server.is_per_user());
+    };
     let greeting = &catalog.greeting;
     greeting
         .declares("logging")
@@ -276,6 +370,7 @@ fn wrong(place: &str) -> Fault {
 }
 
 fn hold(shared: &Arc<Shared>, session: &Session, level: LogLevel) {
+    let principal = session.opening.principal.as_ref();
     let place = session.opening.server.as_deref();
     let wanted: Vec<Option<Box<str>>> = match place.and_then(profiles::name_of) {
         Some(profile) => {
@@ -294,7 +389,7 @@ fn hold(shared: &Arc<Shared>, session: &Session, level: LogLevel) {
         // The new ones first: no server is told of a level in between.
         let leases = wanted
             .iter()
-            .map(|server| LevelLease::new(shared, server.as_deref(), level, false))
+            .map(|server| LevelLease::new(shared, server.as_deref(), principal, (level, false)))
             .collect();
         held.leases = leases;
     }
@@ -302,6 +397,7 @@ fn hold(shared: &Arc<Shared>, session: &Session, level: LogLevel) {
 
 /// The level from which on a session hears log messages of a server.
 fn of_session(shared: &Arc<Shared>, session: &Session, server: &ServerHandle) -> LogLevel {
+    let principal = session.opening.principal.as_ref();
     let asked = session
         .log_level()
         .and_then(|at| LogLevel::ALL.get(usize::from(at)).copied());
@@ -310,12 +406,12 @@ fn of_session(shared: &Arc<Shared>, session: &Session, server: &ServerHandle) ->
             // A session that came back after a restart, and a server that came later.
             hold(shared, session, level);
             if facts(shared, server).is_some() {
-                shared.levels.lock().apply(server);
+                shared.levels.lock().apply(server, principal);
             }
             level
         }
         // Who never asked hears what the server says by itself, but not what others have asked for.
-        None if shared.levels.lock().told.contains_key(server.name()) => ORDINARY,
+        None if shared.levels.lock().told(server, principal).is_some() => ORDINARY,
         None => LogLevel::Debug,
     }
 }
@@ -371,7 +467,7 @@ impl Ear {
     /// For a modern call that named a level or none. A legacy server is told, and a moment is waited for that.
     pub(crate) async fn of_request(
         shared: &Arc<Shared>,
-        server: &ServerHandle,
+        (server, principal): (&ServerHandle, Option<&Principal>),
         level: Option<LogLevel>,
     ) -> Self {
         let Some(wanted) = level else {
@@ -383,9 +479,9 @@ impl Ear {
                 _lease: None,
             };
         }
-        let before = shared.levels.lock().told.get(server.name()).copied();
-        let lease = LevelLease::new(shared, Some(server.name()), wanted, true);
-        let after = shared.levels.lock().told.get(server.name()).copied();
+        let before = shared.levels.lock().told(server, principal);
+        let lease = LevelLease::new(shared, Some(server.name()), principal, (wanted, true));
+        let after = shared.levels.lock().told(server, principal);
         if before != after && server.status().state == "connected" {
             // Told or not: the call does not depend on it.
             let _ = tokio::time::timeout(TELL, server.restored()).await;

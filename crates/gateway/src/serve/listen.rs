@@ -4,6 +4,7 @@
 //! with prior knowledge on the same port, told apart by the first two bytes of a connection.
 
 mod intake;
+mod tls;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -24,12 +25,17 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::intake::{HeadClock, HeadTimer, Intake, Protocol, announced};
-use super::Gateway;
+use self::intake::{HeadClock, HeadTimer, Intake, Protocol, Wire, announced};
+use self::tls::Tls;
 use super::body::Reply;
 use super::origin::is_loopback;
 use super::sessions::kept;
+use super::{Gateway, GatewaySettings};
+use crate::access::tokens::{TokenError, TokenStore};
+use crate::access::{Certificate, Denied, Peer, Why};
 use crate::admin::door::Way;
+
+pub use self::tls::TlsError;
 
 /// Pause after a failed accept: out of descriptors is not cured by asking again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -47,6 +53,12 @@ const PING_ANSWER: Duration = Duration::from_secs(20);
 const HEAD_TOO_LATE: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
+/// How every TLS connection begins, and what those hear who begin otherwise where TLS is spoken.
+const TLS_HANDSHAKE: u8 = 0x16;
+const NOT_TLS: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
+content-length: 41\r\n\r\nTLS is spoken here: use https://, please\n";
+
 /// And how long they may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -56,12 +68,19 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Why the gateway does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The listener is reachable from other machines (law 32).
+    /// The listener is reachable from other machines, and nothing says who may come in (law 32).
     #[error(
-        "refusing to listen on {0}: everybody who reaches it could use every server, and this version has no \
-         authentication; listen on a loopback address such as 127.0.0.1 (option `--listen`, setting `mainstay.listen`)"
+        "refusing to listen on {0}: everybody who reaches it could use every server, and there is no way to say who may; make \
+         a token with `mainstay token create NAME`, or set `mainstay.access.jwt` or `mainstay.access.tls.clientCa`, or listen \
+         on a loopback address such as 127.0.0.1 (option `--listen`, setting `mainstay.listen`)"
     )]
     NotLoopback(SocketAddr),
+    /// The same, because the tokens that there may be cannot be read.
+    #[error("refusing to listen on {0}, because there is no way to say who may come in: {1}")]
+    Tokens(SocketAddr, #[source] TokenError),
+    /// TLS was asked for and cannot be had.
+    #[error("refusing to listen without the TLS that was asked for: {0}")]
+    Tls(#[source] TlsError),
     /// The listener does not know its own address.
     #[error("the listener has no address")]
     Address(#[source] io::Error),
@@ -79,10 +98,8 @@ pub async fn serve(
     ending: CancellationToken,
 ) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(ServeError::Address)?;
-    if !is_loopback(address.ip()) {
-        return Err(ServeError::NotLoopback(address));
-    }
     let shared = Arc::clone(&gateway.shared);
+    let tls = admit(address, &shared.settings, shared.access.has_a_way())?.map(Arc::new);
     let places = Arc::new(Semaphore::new(
         shared.settings.connections_max.min(Semaphore::MAX_PERMITS),
     ));
@@ -100,7 +117,7 @@ pub async fn serve(
             // Cancel-safe: neither the permit nor the accepted connection is lost, both arms of `accept` are.
             accepted = accept(&listener, &places) => {
                 let Some((stream, place)) = accepted else { continue };
-                let connection = connection(stream, gateway.clone());
+                let connection = connection(stream, tls.clone(), gateway.clone());
                 shared.tasks.spawn(async move {
                     connection.await;
                     drop(place);
@@ -128,10 +145,10 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<((TcpStream, SocketAddr), tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _peer)) => Some((stream, place)),
+        Ok(accepted) => Some((accepted, place)),
         Err(error) => {
             tracing::warn!(%error, "a connection could not be accepted");
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -140,11 +157,103 @@ async fn accept(
     }
 }
 
-async fn connection(mut stream: TcpStream, gateway: Gateway) {
+/// Whether a gateway with these settings may listen where they say, and whether its TLS can be had: what [`serve`] asks
+/// first. Blocks for a moment.
+///
+/// # Errors
+/// As [`serve`].
+pub fn check(settings: &GatewaySettings) -> Result<(), ServeError> {
+    let access = &settings.access;
+    let has_client_ca = |tls: &mainstay::config::ServerTls| tls.client_ca.is_some();
+    let mut has_a_way = !access.jwt.is_empty() || access.tls.as_ref().is_some_and(has_client_ca);
+    if !has_a_way && !is_loopback(settings.listen.ip()) && access.tokens {
+        let store = settings.state_dir.as_deref().map(TokenStore::new);
+        has_a_way = store
+            .map_or(Ok(false), |store| store.has_valid())
+            .map_err(|error| ServeError::Tokens(settings.listen, error))?;
+    }
+    admit(settings.listen, settings, has_a_way).map(drop)
+}
+
+/// Who listens elsewhere than on loopback knows who comes (law 32).
+fn admit(
+    address: SocketAddr,
+    settings: &GatewaySettings,
+    has_a_way: bool,
+) -> Result<Option<Tls>, ServeError> {
+    if !is_loopback(address.ip()) && !has_a_way {
+        return Err(ServeError::NotLoopback(address));
+    }
+    let tls = settings.access.tls.as_ref();
+    tls.map(Tls::load).transpose().map_err(ServeError::Tls)
+}
+
+/// The handshake of TLS. `None`: there will be none, and the other end has been told as far as it can be.
+async fn secured(
+    mut stream: TcpStream,
+    tls: &Arc<Tls>,
+    peer: &mut Peer,
+    gateway: &Gateway,
+) -> Option<Wire> {
+    let mut first = [0];
+    let seen = stream.peek(&mut first).await.ok()?;
+    if seen == 0 {
+        return None;
+    }
+    if first != [TLS_HANDSHAKE] {
+        let told = async {
+            stream.write_all(NOT_TLS).await?;
+            stream.shutdown().await
+        };
+        let _told = tokio::time::timeout(LAST_WORDS, told).await;
+        return None;
+    }
+    let acceptor =
+        tokio_rustls::TlsAcceptor::from(tls.current(gateway.shared.access.counts()).await);
+    match acceptor.accept(stream).await {
+        Ok(stream) => {
+            let shown = stream.get_ref().1.peer_certificates();
+            let first = shown.and_then(|chain| chain.first());
+            peer.certificate = first.map(|der| Arc::new(Certificate::read(der)));
+            Some(Wire::Tls(Box::new(stream)))
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            let access = &gateway.shared.access;
+            access
+                .counts()
+                .denied(Denied::Invalid(Why::Handshake), peer.address);
+            None
+        }
+    }
+}
+
+async fn connection(
+    (stream, address): (TcpStream, SocketAddr),
+    tls: Option<Arc<Tls>>,
+    gateway: Gateway,
+) {
     // Small answers must not wait for company. A connection that is gone already shows it below.
     let _ = stream.set_nodelay(true);
     let shared = Arc::clone(&gateway.shared);
     let head = Duration::from_millis(shared.settings.head_ms);
+    let mut peer = Peer {
+        address: Some(address),
+        certificate: None,
+    };
+    let wire = match tls {
+        None => Some(Wire::Plain(stream)),
+        Some(tls) => tokio::select! {
+            // Cancel-safe: nothing follows if another arm wins, or if it takes too long.
+            secured = tokio::time::timeout(head, secured(stream, &tls, &mut peer, &gateway)) => {
+                secured.ok().flatten()
+            }
+            // Cancel-safe: a token holds nothing.
+            () = shared.ending.cancelled() => None,
+        },
+    };
+    let Some(mut stream) = wire else { return };
+    let peer = Arc::new(peer);
     let announced = tokio::select! {
         // Cancel-safe: nothing follows if the other arm wins.
         announced = announced(&mut stream, head) => announced,
@@ -154,10 +263,11 @@ async fn connection(mut stream: TcpStream, gateway: Gateway) {
     let outcome = match announced {
         None => Ok(()),
         Some((Protocol::Http1, first)) => {
-            http1(Intake::new(first, stream, HeadClock::new()), gateway, head).await
+            let intake = Intake::new(first, stream, HeadClock::new());
+            http1(intake, gateway, peer, head).await
         }
         Some((Protocol::Http2, first)) => {
-            http2(Intake::new(first, stream, HeadClock::new()), gateway).await
+            http2(Intake::new(first, stream, HeadClock::new()), gateway, peer).await
         }
     };
     if let Err(error) = outcome {
@@ -165,11 +275,20 @@ async fn connection(mut stream: TcpStream, gateway: Gateway) {
     }
 }
 
-async fn answer(gateway: Gateway, request: hyper::Request<Incoming>) -> Result<Reply, Infallible> {
-    Ok(gateway.handle_from(request, Way::Listener).await)
+async fn answer(
+    gateway: Gateway,
+    peer: Arc<Peer>,
+    request: hyper::Request<Incoming>,
+) -> Result<Reply, Infallible> {
+    Ok(gateway.handle_from(request, Way::Listener(&peer)).await)
 }
 
-async fn http1(intake: Intake, gateway: Gateway, head: Duration) -> hyper::Result<()> {
+async fn http1(
+    intake: Intake,
+    gateway: Gateway,
+    peer: Arc<Peer>,
+    head: Duration,
+) -> hyper::Result<()> {
     let shared = Arc::clone(&gateway.shared);
     let timer = HeadTimer {
         clock: intake.clock(),
@@ -182,7 +301,7 @@ async fn http1(intake: Intake, gateway: Gateway, head: Duration) -> hyper::Resul
         .max_header_size(HEAD_BYTES_MAX)
         .serve_connection(
             TokioIo::new(intake),
-            service_fn(move |request| answer(gateway.clone(), request)),
+            service_fn(move |request| answer(gateway.clone(), Arc::clone(&peer), request)),
         );
     let outcome = tokio::select! {
         // Cancel-safe: the connection is polled on below.
@@ -209,7 +328,7 @@ async fn http1(intake: Intake, gateway: Gateway, head: Duration) -> hyper::Resul
     outcome
 }
 
-async fn http2(intake: Intake, gateway: Gateway) -> hyper::Result<()> {
+async fn http2(intake: Intake, gateway: Gateway, peer: Arc<Peer>) -> hyper::Result<()> {
     let shared = Arc::clone(&gateway.shared);
     let served = http2::Builder::new(Streams(shared.tasks.clone()))
         .timer(TokioTimer::new())
@@ -219,7 +338,7 @@ async fn http2(intake: Intake, gateway: Gateway) -> hyper::Result<()> {
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
         .serve_connection(
             TokioIo::new(intake),
-            service_fn(move |request| answer(gateway.clone(), request)),
+            service_fn(move |request| answer(gateway.clone(), Arc::clone(&peer), request)),
         );
     let mut served = pin!(served);
     tokio::select! {

@@ -31,6 +31,7 @@ use super::push::{self, Resources, Wanted};
 use super::subscriptions::{SUBSCRIPTIONS_MAX, Terms};
 use super::view::{Viewer, face_of};
 use super::whence;
+use crate::policy::gate;
 
 /// Answers one POST of a modern client.
 pub(crate) async fn post(
@@ -63,7 +64,7 @@ pub(crate) async fn post(
         return list(shared, (endpoint, &who), kind, &id, &message).await;
     }
     match name {
-        method::DISCOVER => discover(shared, endpoint, &id).await,
+        method::DISCOVER => discover(shared, (endpoint, &who), &id).await,
         method::LISTEN => listen(shared, (endpoint, who), id, &message).await,
         removed if method::REMOVED_IN_MODERN.contains(&removed) => {
             fault(Some(&id), &Fault::no_method(removed))
@@ -234,8 +235,8 @@ fn unsupported(requested: &str) -> Fault {
     )
 }
 
-async fn discover(shared: &Arc<Shared>, endpoint: &Endpoint, id: &Id) -> Reply {
-    let face = endpoint.face(shared, Era::Modern).await;
+async fn discover(shared: &Arc<Shared>, (endpoint, who): (&Endpoint, &Viewer), id: &Id) -> Reply {
+    let face = endpoint.face(shared, who, Era::Modern).await;
     let instructions = face
         .instructions
         .map(|text| format!("\"instructions\":{text},"))
@@ -375,6 +376,13 @@ async fn pass_on(
     };
     let routed = match endpoint.route(shared, who, message) {
         Ok(routed) => routed,
+        Err(wrong) => {
+            gate::missed(shared, (endpoint, who), &asked.message, &origin);
+            return fault(Some(&id), &modern_code(wrong));
+        }
+    };
+    let pass = match gate::admit(shared, (endpoint, who), &routed, &asked.message, &origin) {
+        Ok(pass) => pass,
         Err(wrong) => return fault(Some(&id), &modern_code(wrong)),
     };
     // A result names the server that gave it, which on the aggregate is not Mainstay.
@@ -388,6 +396,7 @@ async fn pass_on(
         info,
         issuer: Issuer::of(shared, endpoint, who, &routed),
         who: Arc::clone(who.caller()),
+        pass,
     };
     call::of_modern(shared, routed, caller, asked).await
 }

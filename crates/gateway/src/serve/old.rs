@@ -25,6 +25,7 @@ use super::endpoint::Endpoint;
 use super::fault::Fault;
 use super::sessions::{Session, SessionId};
 use super::{Shared, events, http as face, legacy, push};
+use crate::policy::gate;
 
 /// Texts that wait for a slow client. What makes them waits too, and with it the calls.
 const WAITING_MAX: usize = 64;
@@ -216,7 +217,10 @@ where
     }
     let id = head.uri.query().and_then(session_id);
     let line = id.and_then(|id| shared.old.find(id));
-    let Some(line) = line.filter(|line| line.caller.is_same_as(caller)) else {
+    let is_open = |line: &Arc<Line>| {
+        line.caller.is_same_as(caller) && gate::is_open(shared, caller, &line.endpoint)
+    };
+    let Some(line) = line.filter(is_open) else {
         return body::plain(
             StatusCode::NOT_FOUND,
             "no stream is open for this session; open one with GET first",

@@ -23,12 +23,12 @@ pub(crate) struct Guard {
 pub(crate) enum Foreign {
     /// `Host` names somebody else, or is missing.
     #[error(
-        "Invalid Host header: this Mainstay answers to loopback names only (setting `mainstay.allowedHosts`)"
+        "Invalid Host header: this Mainstay answers to its own names only (setting `mainstay.access.allowedHosts`)"
     )]
     Host,
     /// `Origin` is a foreign web page.
     #[error(
-        "Invalid Origin header: this web origin may not use this Mainstay (setting `mainstay.allowedOrigins`)"
+        "Invalid Origin header: this web origin may not use this Mainstay (setting `mainstay.access.allowedOrigins`)"
     )]
     Origin,
 }

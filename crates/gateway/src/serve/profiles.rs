@@ -9,8 +9,10 @@ use mainstay::ServerHandle;
 use mainstay::config::{Discovery, Profile};
 
 use super::Shared;
+use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::fault::shown;
+use crate::policy::gate;
 
 /// How the name of a profile's endpoint begins, where the endpoint of a server has the server's name: no server's name has
 /// a slash.
@@ -71,9 +73,12 @@ pub(crate) fn find(shared: &Shared, segment: &str) -> Option<Endpoint> {
 }
 
 /// What somebody is told who asks for a profile that is not there.
-pub(crate) fn no_such_profile(shared: &Shared, segment: &str) -> String {
+pub(crate) fn no_such_profile(shared: &Shared, caller: &Caller, segment: &str) -> String {
     let settings = shared.manager.settings();
-    let known: Vec<&str> = settings.profiles.keys().map(String::as_str).collect();
+    let names = settings.profiles.keys().map(String::as_str);
+    let known: Vec<&str> = names
+        .filter(|name| gate::sees_profile(shared, caller, name))
+        .collect();
     let known = match known.as_slice() {
         [] => "there are none (setting `mainstay.profiles`)".to_owned(),
         known => format!("configured are: {}", known.join(", ")),

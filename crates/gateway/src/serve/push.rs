@@ -22,6 +22,7 @@ use super::events;
 use super::sessions::StreamOpen;
 use super::subscriptions::Subscriber;
 use super::view::Viewer;
+use crate::policy::gate;
 
 /// The listings that a client was last told about, by their digests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -141,6 +142,17 @@ impl Common {
         }
     }
 
+    /// Whether the endpoint is not there any more for this client.
+    fn is_gone(&self) -> bool {
+        self.endpoint.is_gone(&self.shared, &self.who)
+    }
+
+    /// Whether the client may still know of a resource that it is subscribed to.
+    fn sees(&self, uri: &str) -> bool {
+        gate::policy(&self.shared).is_none()
+            || self.endpoint.resource(&self.shared, &self.who, uri).is_ok()
+    }
+
     fn keep_alive(&self) -> Duration {
         Duration::from_millis(self.shared.settings.keep_alive_ms)
     }
@@ -162,7 +174,7 @@ pub(crate) fn session_stream(
         let silent_until = Instant::now() + state.common.keep_alive();
         loop {
             state.changes.mark_unchanged();
-            if state.common.endpoint.is_gone(&state.common.shared) {
+            if state.common.is_gone() {
                 return Step::End(None);
             }
             let now = state.common.now();
@@ -172,6 +184,9 @@ pub(crate) fn session_stream(
             if state.open.is_newest()
                 && let Some(uri) = state.open.session().subscriber.next()
             {
+                if !state.common.sees(&uri) {
+                    continue;
+                }
                 return Step::Say(events::frame(updated(&uri, None)));
             }
             let session = Arc::clone(state.open.session());
@@ -242,7 +257,7 @@ pub(crate) fn listen_stream(
         let silent_until = Instant::now() + state.common.keep_alive();
         loop {
             state.changes.mark_unchanged();
-            if state.common.endpoint.is_gone(&state.common.shared) {
+            if state.common.is_gone() {
                 return Step::End(Some(ended(&state.id)));
             }
             let now = state.common.now();
@@ -253,6 +268,9 @@ pub(crate) fn listen_stream(
                 ));
             }
             if let Some(uri) = state.subscriber.next() {
+                if !state.common.sees(&uri) {
+                    continue;
+                }
                 return Step::Say(events::frame(updated(&uri, Some(&state.id))));
             }
             let ending = state.common.shared.ending.clone();

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use mainstay::{ClientFace, Declined, ServerHandle, Update, Updates, WishError};
+use mainstay::{ClientFace, Declined, Principal, ServerHandle, Update, Updates, WishError};
 use mainstay_wire::{codes, method};
 use serde_json::json;
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Shared;
 use super::caller::Caller;
-use super::endpoint::{Endpoint, catalog};
+use super::endpoint::{Endpoint, catalog_for};
 use super::fault::{Fault, LIMIT_REACHED, shown};
 use super::sessions::Session;
 use super::view::Viewer;
@@ -39,10 +39,25 @@ const VERDICT: Duration = Duration::from_secs(3);
 /// What all clients are subscribed to.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
-    feeds: Mutex<HashMap<Box<str>, Feed>>,
+    feeds: Mutex<HashMap<FeedKey, Feed>>,
 }
 
-/// The subscriptions on one connection: a server's shared one, or with `scope: "session"` a client's own.
+/// Which connection: a struct and never one text, so that no two can be taken for each other (F255).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct FeedKey {
+    server: Box<str>,
+    of: Of,
+}
+
+/// Whose connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Of {
+    Everybody,
+    Client(Arc<str>),
+    Principal(Principal),
+}
+
+/// The subscriptions on one connection: a server's shared one, or a client's or principal's own.
 #[derive(Debug)]
 struct Feed {
     server: ServerHandle,
@@ -72,7 +87,7 @@ impl Subscriptions {
     /// `key` names the connection that the handle stands for.
     fn watch(
         shared: &Arc<Shared>,
-        key: &str,
+        key: FeedKey,
         server: &ServerHandle,
         upstream: &str,
         watcher: Watcher,
@@ -80,11 +95,11 @@ impl Subscriptions {
         let mut feeds = lock(&shared.subscriptions.feeds);
         // Listened to before it is asked: its first word is heard.
         let feed = feeds
-            .entry(key.into())
-            .or_insert_with(|| Feed::start(shared, key, server));
+            .entry(key.clone())
+            .or_insert_with(|| Feed::start(shared, &key, server));
         if let Err(error) = feed.server.subscribe(upstream) {
             if feed.watchers.is_empty() {
-                feeds.remove(key);
+                feeds.remove(&key);
             }
             return Err(error);
         }
@@ -96,8 +111,8 @@ impl Subscriptions {
             .insert(ticket, watcher);
         Ok(Lease {
             shared: Arc::downgrade(shared),
-            key: key.into(),
             server: feed.server.clone(),
+            key,
             upstream: upstream.into(),
             ticket,
         })
@@ -120,7 +135,7 @@ impl Subscriptions {
         }
     }
 
-    fn tell(&self, key: &str, update: &Update) {
+    fn tell(&self, key: &FeedKey, update: &Update) {
         let feeds = lock(&self.feeds);
         let Some(feed) = feeds.get(key) else {
             return;
@@ -135,11 +150,11 @@ impl Subscriptions {
 }
 
 impl Feed {
-    fn start(shared: &Arc<Shared>, key: &str, server: &ServerHandle) -> Self {
+    fn start(shared: &Arc<Shared>, key: &FeedKey, server: &ServerHandle) -> Self {
         let ending = shared.ending.child_token();
         let listening = listen(
             Arc::downgrade(shared),
-            key.into(),
+            key.clone(),
             server.resource_updates(),
             ending.clone(),
         );
@@ -199,7 +214,7 @@ fn prefixes(uri: &str) -> impl Iterator<Item = usize> {
 
 async fn listen(
     shared: Weak<Shared>,
-    key: Box<str>,
+    key: FeedKey,
     mut updates: Updates,
     ending: CancellationToken,
 ) {
@@ -221,7 +236,7 @@ async fn listen(
 #[derive(Debug)]
 struct Lease {
     shared: Weak<Shared>,
-    key: Box<str>,
+    key: FeedKey,
     server: ServerHandle,
     upstream: Box<str>,
     ticket: u64,
@@ -393,11 +408,12 @@ impl Subscriber {
         if lock(&self.leases).contains_key(uri) {
             return Ok(());
         }
-        if !endpoint.may_subscribe(shared) {
+        let who = terms.viewer();
+        if !endpoint.may_subscribe(shared, who) {
             return Err(Fault::no_method(method::SUBSCRIBE));
         }
-        let (server, upstream) = endpoint.resource(shared, terms.viewer(), uri)?;
-        let greeting = &catalog(shared, &server).await?.greeting;
+        let (server, upstream) = endpoint.resource(shared, who, uri)?;
+        let greeting = &catalog_for(shared, &server, who).await?.greeting;
         let offered = match terms {
             Terms::Attempt(..) => greeting.may_subscribe(),
             Terms::Promise(_) => greeting.can_subscribe(),
@@ -409,21 +425,13 @@ impl Subscriber {
             ))
             .with(json!({ "uri": shown(uri) })));
         }
-        let (key, server) = match terms {
-            Terms::Attempt(face, _) if server.is_per_client() => {
-                let own = server.for_client(face).await;
-                let own = own.map_err(|error| Fault::from(&error))?;
-                let client = face.client.as_deref().unwrap_or_default();
-                (format!("{}\n{client}", server.name()), own)
-            }
-            Terms::Attempt(..) | Terms::Promise(_) => (server.name().to_owned(), server),
-        };
+        let (key, server) = place_of(server, terms).await?;
         let uri: Arc<str> = uri.into();
         let watcher = Watcher {
             inbox: Arc::downgrade(&self.inbox),
             uri: Arc::clone(&uri),
         };
-        let lease = Subscriptions::watch(shared, &key, &server, &upstream, watcher)
+        let lease = Subscriptions::watch(shared, key, &server, &upstream, watcher)
             .map_err(|error| Fault::new(LIMIT_REACHED, error.to_string()))?;
         lease
             .verdict(deadline)
@@ -476,6 +484,28 @@ impl Subscriber {
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.inbox.version.subscribe()
     }
+}
+
+/// The connection that a subscription is for: a principal's own, or a client's own, or the one that everybody shares.
+async fn place_of(server: ServerHandle, terms: &Terms) -> Result<(FeedKey, ServerHandle), Fault> {
+    let who = terms.viewer();
+    let own = match (&who.caller().principal, terms) {
+        (Some(principal), _) if who.is_apart_at(&server) => {
+            let own = who.handle_at(&server).await;
+            Some((Of::Principal(principal.clone()), own))
+        }
+        (_, Terms::Attempt(face, _)) if server.is_per_client() => {
+            let client = face.client.clone().unwrap_or_default();
+            Some((Of::Client(client), server.for_client(face).await))
+        }
+        (_, Terms::Attempt(..) | Terms::Promise(_)) => None,
+    };
+    let name = server.name().into();
+    let (of, server) = match own {
+        None => (Of::Everybody, server),
+        Some((of, own)) => (of, own.map_err(|error| Fault::from(&error))?),
+    };
+    Ok((FeedKey { server: name, of }, server))
 }
 
 fn declined(uri: &str, why: &Declined) -> Fault {

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use mainstay::config::Profile;
-use mainstay::{Audience, CallOptions, Catalog, ClientFace, Publication, Request, ServerHandle};
+use mainstay::{
+    Audience, CallError, CallOptions, Catalog, ClientFace, Publication, Request, ServerHandle,
+};
 use mainstay_wire::{Era, Message, meta, method};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -22,12 +24,12 @@ use super::Shared;
 use super::caller::Caller;
 use super::discovery::index::Index;
 
-/// Merged views that are kept. Clients of one kind share one; beyond it the one that was not used for longest is made anew
-/// when it is wanted.
-const MERGED_MAX: usize = 32;
+/// Merged views that are kept. Clients of one kind share one, and principals with servers of their own have one each; beyond
+/// it the one that was not used for longest is made anew when it is wanted.
+const MERGED_MAX: usize = 128;
 
 /// Kinds of clients that are asked about at the same time, for all servers together.
-const LOOKS_MAX: usize = 256;
+const LOOKS_MAX: usize = 1_024;
 
 /// A server that could not be asked is asked again after this long at the earliest.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -66,6 +68,16 @@ impl Viewer {
         }
     }
 
+    /// What is said to a client before anybody asks what it can do: for a principal what its own servers say, otherwise what
+    /// everybody is told.
+    pub(crate) fn as_declaring_nothing(&self) -> Cow<'_, Self> {
+        if self.audience.has_principal() {
+            Cow::Borrowed(self)
+        } else {
+            Cow::Owned(Self::plain_of(&self.caller))
+        }
+    }
+
     /// Whose request it is.
     pub(crate) fn caller(&self) -> &Arc<Caller> {
         &self.caller
@@ -94,6 +106,14 @@ impl Viewer {
         PLAIN.clone()
     }
 
+    /// The same, in a request of this caller.
+    pub(crate) fn plain_of(caller: &Arc<Caller>) -> Self {
+        Self {
+            caller: Arc::clone(caller),
+            ..Self::plain()
+        }
+    }
+
     /// Whether servers may list something to this client that they do not list to everybody.
     pub(crate) fn may_differ(&self) -> bool {
         self.face.is_some()
@@ -105,6 +125,23 @@ impl Viewer {
             return None;
         }
         server.listed_to(&self.audience).own()
+    }
+
+    /// Whether a server has a connection for this client's principal: then whatever is the matter with the one that
+    /// everybody shares concerns this client not at all (law 27).
+    pub(crate) fn is_apart_at(&self, server: &ServerHandle) -> bool {
+        self.audience.has_principal() && server.is_per_user()
+    }
+
+    /// The handle of such a connection, which is opened if there is none.
+    ///
+    /// # Errors
+    /// What a call would be told.
+    pub(crate) async fn handle_at(&self, server: &ServerHandle) -> Result<ServerHandle, CallError> {
+        match &self.face {
+            Some(face) => server.for_client(face).await,
+            None => Ok(server.clone()),
+        }
     }
 }
 
@@ -197,6 +234,11 @@ impl Views {
             of: Arc::clone(publication),
             own_version,
             any_per_client: servers.iter().any(ServerHandle::is_per_client),
+            per_user: servers
+                .iter()
+                .filter(|server| server.is_per_user())
+                .map(|server| server.name().into())
+                .collect(),
             all_listed: servers.iter().all(is_listed),
         });
         self.facts.store(Some(Arc::clone(&facts)));
@@ -211,19 +253,30 @@ struct Facts {
     own_version: u64,
     /// Some server keeps a connection for each client.
     any_per_client: bool,
+    /// These keep one for each principal.
+    per_user: Vec<Box<str>>,
     /// All servers are in the publication.
     all_listed: bool,
 }
 
-/// Clients of which kind see what this one sees; none if that is what everybody sees.
+/// Clients of which kind see what this one sees; none if that is what everybody sees. A principal's view is nobody else's,
+/// where any server lists to each principal by itself.
 fn kind_of(shared: &Shared, publication: &Arc<Publication>, who: &Viewer) -> Option<Audience> {
-    let per_client = (who.face.is_some() || who.audience.has_client())
-        && shared.views.facts(shared, publication).any_per_client;
-    match (per_client, &who.face) {
-        (true, _) => Some(who.audience.clone()),
-        (false, Some(_)) => Some(who.audience.at_large()),
-        (false, None) => None,
+    if who.face.is_none() && !who.audience.has_client() {
+        return None;
     }
+    let facts = shared.views.facts(shared, publication);
+    if who.face.is_none() && !facts.any_per_client {
+        return None;
+    }
+    let mut audience = who.audience.clone();
+    if !facts.any_per_client {
+        audience = audience.at_large();
+    }
+    if facts.per_user.is_empty() {
+        audience = audience.of_nobody();
+    }
+    (!audience.is_plain() || audience.has_client() || audience.has_principal()).then_some(audience)
 }
 
 /// What a client sees of a profile.
@@ -284,9 +337,15 @@ pub(crate) fn of_all(shared: &Shared, who: &Viewer) -> Arc<Publication> {
         }
     }
     drop(merged);
+    let facts = views.facts(shared, &publication);
+    let is_apart = |name: &str| {
+        audience.has_principal() && facts.per_user.iter().any(|apart| **apart == *name)
+    };
+    let apart = facts.per_user.iter().filter(|name| is_apart(name));
     let own: BTreeMap<Box<str>, Arc<Catalog>> = publication
         .servers
         .keys()
+        .chain(apart)
         .filter_map(|name| {
             let server = shared.manager.server(name)?;
             Some((name.clone(), server.listed_to(&audience).own()?))
@@ -295,7 +354,7 @@ pub(crate) fn of_all(shared: &Shared, who: &Viewer) -> Arc<Publication> {
     let view = if own.is_empty() {
         Arc::clone(&publication)
     } else {
-        Arc::new(publication.with(&own))
+        Arc::new(publication.with_apart(&own, is_apart))
     };
     let mut merged = lock(&views.merged);
     merged.retain(|merged| merged.audience != audience);
@@ -353,10 +412,18 @@ pub(crate) fn all_listed(shared: &Shared) -> bool {
 
 /// Starts servers that start on demand and have never listed, once, so that it becomes known what they list. Waits for them
 /// as [`looked`] does.
-pub(crate) async fn started(shared: &Arc<Shared>, servers: &[ServerHandle], grace: Duration) {
+pub(crate) async fn started(
+    shared: &Arc<Shared>,
+    servers: &[ServerHandle],
+    who: &Viewer,
+    grace: Duration,
+) {
     let publication = shared.manager.publication();
     let never = servers.iter().filter(|server| {
-        !publication.servers.contains_key(server.name()) && server.status().state == "idle"
+        !publication.servers.contains_key(server.name())
+            // A principal is listed what its own connection lists.
+            && !who.is_apart_at(server)
+            && server.status().state == "idle"
     });
     let key = |server: &ServerHandle| (Box::from(server.name()), Viewer::plain().audience);
     let running: Vec<_> = never
@@ -384,15 +451,18 @@ fn begin(
     if !server.listed_to(&who.audience).is_doubtful() {
         return None;
     }
-    let audience = if server.is_per_client() {
-        who.audience.clone()
-    } else {
-        who.audience.at_large()
+    let is_apart = who.is_apart_at(server);
+    let audience = match (server.is_per_client(), is_apart) {
+        (true, _) => who.audience.of_nobody(),
+        (false, true) => who.audience.at_large(),
+        (false, false) => who.audience.at_large().of_nobody(),
     };
     let key = (Box::from(server.name()), audience);
-    // To list is no reason to start a server, and one that is parked is not helped by it.
+    // To list is no reason to start a server, and one that is parked is not helped by it. A principal's connection is another
+    // matter: nothing else can say what is listed to it.
     let state = server.status().state;
-    if !matches!(state, "connected" | "connecting" | "backoff") {
+    let is_there = matches!(state, "connected" | "connecting" | "backoff");
+    if state == "disabled" || !(is_there || is_apart) {
         return None;
     }
     let (server, face, audience) = (server.clone(), Arc::clone(face), who.audience.clone());

@@ -15,6 +15,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::access::REASONS;
 use crate::serve::Gateway;
 
 /// What a scrape is told about the text that it gets.
@@ -61,6 +62,9 @@ struct Own {
     version: u64,
     published: [usize; 4],
     servers: usize,
+    denied: [u64; REASONS.len()],
+    key_failures: u64,
+    certificate_failures: u64,
 }
 
 impl Own {
@@ -79,6 +83,9 @@ impl Own {
                 publication.templates.items.len(),
             ],
             servers: gateway.manager().servers().len(),
+            denied: gateway.shared.access.counts().read(),
+            key_failures: gateway.shared.access.key_failures(),
+            certificate_failures: gateway.shared.access.counts().certificate_failures(),
         }
     }
 }
@@ -170,6 +177,32 @@ const OWN: &[Metric<Own>] = &[
                 .zip(own.published)
                 .try_for_each(|(kind, count)| say(kind, size(count)))
         },
+    },
+    Metric {
+        name: "clients_denied",
+        help: "Requests of clients that were turned away, by what was wrong with what said who sent them",
+        kind: Kind::Counter,
+        label: Some(("reason", &REASONS)),
+        read: |own, say| {
+            REASONS
+                .iter()
+                .zip(own.denied)
+                .try_for_each(|(reason, count)| say(reason, number(count)))
+        },
+    },
+    Metric {
+        name: "issuer_keys_failures",
+        help: "Times that the keys of an issuer of signed tokens could not be had",
+        kind: Kind::Counter,
+        label: None,
+        read: |own, say| say("", number(own.key_failures)),
+    },
+    Metric {
+        name: "certificate_failures",
+        help: "Times that a new certificate of the port could not be used, so that the old one stayed",
+        kind: Kind::Counter,
+        label: None,
+        read: |own, say| say("", number(own.certificate_failures)),
     },
 ];
 

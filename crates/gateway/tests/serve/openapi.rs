@@ -60,6 +60,15 @@ const ASKS: &[Ask] = &[
     ask("approveTools", "/api/v1/servers/one/approve", 400).with("[]"),
     ask("approveTools", "/api/v1/servers/nope/approve", 404),
     ask("getProfiles", "/api/v1/profiles", 200),
+    ask("getTokens", "/api/v1/tokens", 200),
+    ask("createToken", "/api/v1/tokens", 200)
+        .with(r#"{"name":"ci","groups":["ops"],"scopes":["mcp"]}"#),
+    ask("createToken", "/api/v1/tokens", 409).with(r#"{"name":"ci"}"#),
+    ask("createToken", "/api/v1/tokens", 400).with(r#"{"name":"../x"}"#),
+    ask("createToken", "/api/v1/tokens", 400).with("[]"),
+    ask("getTokens", "/api/v1/tokens", 200),
+    ask("revokeToken", "/api/v1/tokens/ci/revoke", 200),
+    ask("revokeToken", "/api/v1/tokens/ci/revoke", 404),
     ask("approveTools", "/api/v1/servers/kept/approve", 200),
     ask("approveTools", "/api/v1/servers/one/approve", 409),
     ask("approveTools", "/api/v1/servers/gone/approve", 409),
@@ -195,7 +204,11 @@ async fn every_route_answers_as_it_is_described() {
     .to_string();
     std::fs::write(&file, &text).unwrap();
     let config = Config::load(&file).unwrap().config;
-    let world = World::of(config.clone(), Some(dir.path().join("state")), |_| {}).await;
+    let state = dir.path().join("state");
+    let world = World::of(config.clone(), Some(state.clone()), |settings| {
+        settings.state_dir = Some(state);
+    })
+    .await;
     let life = ConfigLife::new(
         &file,
         text.into_bytes(),

@@ -5,6 +5,10 @@
 //! Nothing here runs by itself: without somebody who uses the server there is no refresh and no timer.
 
 mod run;
+#[cfg(test)]
+mod tests;
+
+pub(super) use self::run::is_over;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -42,8 +46,13 @@ pub(crate) struct Choice {
 
 impl Choice {
     fn allows(&self, key: &GrantKey) -> bool {
-        self.issuer.as_ref().is_none_or(|issuer| *issuer == key.issuer)
-            && self.client_id.as_ref().is_none_or(|client| *client == key.client_id)
+        self.issuer
+            .as_ref()
+            .is_none_or(|issuer| *issuer == key.issuer)
+            && self
+                .client_id
+                .as_ref()
+                .is_none_or(|client| *client == key.client_id)
     }
 }
 
@@ -61,6 +70,13 @@ pub(super) struct Held {
     header: HeaderValue,
     read_at: Instant,
     age_when_read_ms: Option<u64>,
+}
+
+impl State {
+    /// Whether a run is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy
+    }
 }
 
 impl Held {
@@ -147,12 +163,12 @@ enum Look {
 }
 
 /// What to do about a refused request.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     /// There is another token by now: send once more.
     Again,
-    /// There is none, and this is why.
-    Failed(Failure),
+    /// There is none; [`Account::explain`] says why.
+    Failed,
 }
 
 /// A connection that uses these credentials, to be told when they change.
@@ -292,7 +308,8 @@ impl Account {
             }
             if rounds >= 2 || Instant::now() >= until {
                 // Nobody has refused it: the server decides (F207).
-                return stale.map_or_else(|| Err(self.failure(&verdict)), |header| Ok(Some(header)));
+                return stale
+                    .map_or_else(|| Err(self.failure(&verdict)), |header| Ok(Some(header)));
             }
             rounds += self.round(until).await;
         }
@@ -317,61 +334,71 @@ impl Account {
         });
         let mut rounds = 0;
         loop {
-            let (other, verdict) = {
+            let (other, verdict, stuck) = {
                 let state = self.state.borrow();
                 let held = state.held.as_deref();
                 let other = held.is_some_and(|held| {
                     Some(&held.header) != used && state.refused.as_ref() != Some(held.access())
                 });
-                (other, state.verdict.clone())
+                (other, state.verdict.clone(), state.unsaved)
             };
             // F197: somebody else was faster.
             if other {
                 return Next::Again;
             }
-            if rounds >= 2 || Instant::now() >= until {
-                return Next::Failed(self.failure(&verdict));
-            }
-            if let Verdict::Delayed { retry_at, .. } = verdict
-                && rounds > 0
-            {
-                if retry_at >= until {
-                    return Next::Failed(self.failure(&verdict));
+            match verdict {
+                // Another attempt in the same patience (F202); not one for each of those who wait.
+                Verdict::Delayed { retry_at, .. } if rounds > 0 && retry_at < until && !stuck => {
+                    tokio::time::sleep_until(retry_at).await;
+                    rounds = 0;
                 }
-                tokio::time::sleep_until(retry_at).await;
-                // Another attempt in the same patience (F202).
-                rounds = 0;
+                _ if rounds >= 2 || Instant::now() >= until => return Next::Failed,
+                Verdict::Fine | Verdict::Login(_) | Verdict::Delayed { .. } => {}
             }
             rounds += self.round(until).await;
         }
     }
 
-    /// The server wants more than this token may do (403, `insufficient_scope`): remembers for the next sign-in what, and
-    /// says so.
-    pub(crate) fn lacks(&self, challenge: Challenge) -> Failure {
-        let server = self.config().name.clone();
-        let asked_before = self.look_at(|state| {
+    /// The server wants more than this token may do (403, `insufficient_scope`): remembered for the next sign-in, unless
+    /// it was asked for already. Asking again for what was not granted would go round in circles.
+    pub(crate) fn lacks(&self, challenge: Challenge) {
+        self.state.send_if_modified(|state| {
             let held = state.held.as_deref();
-            held.is_some_and(|held| {
+            let asked_before = held.is_some_and(|held| {
                 !challenge.scopes.is_empty()
                     && challenge.scopes.is_subset(&held.grant.requested_scopes)
-            })
+            });
+            if asked_before || state.wants.as_ref() == Some(&challenge) {
+                return false;
+            }
+            state.wants = Some(challenge);
+            true
         });
-        let scopes: Vec<&str> = challenge.scopes.iter().map(String::as_str).collect();
-        let what = match scopes.is_empty() {
-            true => "it does not say which".to_owned(),
-            false => scopes.join(" "),
-        };
-        // Asking again for what was refused would go round in circles: a human has to see to it at the other end.
-        let remedy = match asked_before {
-            true => "they were asked for and not granted: whoever runs the server has to allow them".to_owned(),
-            false => format!("sign in again with `mainstay login {server}`"),
-        };
-        if !asked_before {
-            self.state.send_modify(|state| state.wants = Some(challenge));
+    }
+
+    /// The server refuses a token that its issuer has only just given. Nothing is forgotten; a human has to look at it.
+    pub(crate) fn refused_again(&self) {
+        let said = self.look_at(|state| {
+            let challenge = state.challenge.as_ref();
+            challenge.and_then(|challenge| challenge.description.clone())
+        });
+        let said = said.map_or_else(String::new, |said| format!(" ({said})"));
+        let why = format!("the server refuses even a token that was just issued for it{said}");
+        self.needs_login(Some(why));
+    }
+
+    /// Why a server that wants credentials was shown none that it takes.
+    pub(crate) fn explain(&self) -> Failure {
+        let verdict = self.look_at(|state| state.verdict.clone());
+        self.failure(&verdict)
+    }
+
+    /// Waits until the disk has been looked at, or that takes too long. Cancel-safe.
+    pub(super) async fn looked_at(self: &Arc<Self>) {
+        let until = Instant::now() + WAIT;
+        while !self.look_at(|state| state.loaded) && Instant::now() < until {
+            self.round(until).await;
         }
-        Failure::new(FailureKind::Forbidden)
-            .with_detail(format!("more scopes are needed ({what}); {remedy}"))
     }
 
     /// Has the successor fetched, if nobody does that already and the last attempt is not too young.
@@ -497,7 +524,10 @@ async fn tell_once_parked(slot: Arc<Slot>, reports: Reports) {
         status.state == StateWord::Parked
             && cause.is_some_and(|cause| cause.kind == FailureKind::NeedsLogin)
     });
-    if let Ok(Ok(_parked)) = tokio::time::timeout(SETTLE, parked).await.map(|seen| seen.map(drop)) {
+    if let Ok(Ok(_parked)) = tokio::time::timeout(SETTLE, parked)
+        .await
+        .map(|seen| seen.map(drop))
+    {
         reports.input(Input::Poke(Poke::Credentials)).await;
     }
 }

@@ -42,6 +42,16 @@ impl Challenge {
         self.error.as_deref() == Some("insufficient_scope")
     }
 
+    /// What is lacking, for people.
+    pub(crate) fn in_words(&self, said: &str) -> String {
+        let scopes: Vec<&str> = self.scopes.iter().map(String::as_str).collect();
+        let scopes = match scopes.is_empty() {
+            true => "it does not say which".to_owned(),
+            false => scopes.join(" "),
+        };
+        format!("more scopes are needed ({scopes}); sign in again to be granted them; {said}")
+    }
+
     /// Reads one header value, which may hold challenges of several schemes.
     fn parse(value: &str) -> Option<Self> {
         let mut words = Words::new(value);

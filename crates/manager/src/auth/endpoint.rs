@@ -109,6 +109,20 @@ pub(crate) async fn tokens(
     read_tokens(&answer, &place)
 }
 
+/// Tells an endpoint something, where nothing but success is wanted of the answer.
+pub(crate) async fn tell(
+    http: &OauthHttp,
+    endpoint: &str,
+    client: &Client,
+    parameters: &[(&str, &str)],
+) -> Result<(), Refusal> {
+    let (response, place) = send(http, endpoint, client, parameters).await?;
+    match response.status().is_success() {
+        true => Ok(()),
+        false => read_object(&response, &place).map(drop),
+    }
+}
+
 /// Sends one form to an endpoint of an authorization server, with the proof of who we are, and reads a JSON object.
 pub(crate) async fn post(
     http: &OauthHttp,
@@ -116,6 +130,17 @@ pub(crate) async fn post(
     client: &Client,
     parameters: &[(&str, &str)],
 ) -> Result<Map<String, Value>, Refusal> {
+    let (response, place) = send(http, endpoint, client, parameters).await?;
+    let given: Vec<&str> = parameters.iter().map(|(_, value)| *value).collect();
+    read_object(&response, &place).map_err(|refusal| without(refusal, &given))
+}
+
+async fn send(
+    http: &OauthHttp,
+    endpoint: &str,
+    client: &Client,
+    parameters: &[(&str, &str)],
+) -> Result<(Response<Vec<u8>>, String), Refusal> {
     let url = client::checked(endpoint).map_err(|fault| at(endpoint, fault.what))?;
     if !http.is_safe(&url) {
         let what = "it would carry secrets over a connection without TLS".to_owned();
@@ -124,6 +149,18 @@ pub(crate) async fn post(
             ..at(endpoint, what)
         });
     }
+    let request = form_request(endpoint, client, parameters)?;
+    let place = client::place_of(request.uri());
+    let response = http.execute(request).await?;
+    Ok((response, place))
+}
+
+/// The request that carries one form and the proof of who we are.
+fn form_request(
+    endpoint: &str,
+    client: &Client,
+    parameters: &[(&str, &str)],
+) -> Result<Request<Vec<u8>>, Refusal> {
     let mut form = form_urlencoded::Serializer::new(String::new());
     form.extend_pairs(parameters);
     let mut request = Request::post(endpoint)
@@ -132,13 +169,9 @@ pub(crate) async fn post(
     if let Some(header) = prove(client, &mut form).map_err(|why| at(endpoint, why))? {
         request = request.header(AUTHORIZATION, header);
     }
-    let request = request
+    request
         .body(form.finish().into_bytes())
-        .map_err(|error| at(endpoint, error.to_string()))?;
-    let place = client::place_of(request.uri());
-    let response = http.execute(request).await?;
-    let given: Vec<&str> = parameters.iter().map(|(_, value)| *value).collect();
-    read_object(&response, &place).map_err(|refusal| without(refusal, &given))
+        .map_err(|error| at(endpoint, error.to_string()))
 }
 
 /// What an authorization server repeats of our secrets is not shown (law 31, F257).

@@ -222,6 +222,24 @@ pub struct Grant {
     pub granted_unix_ms: u64,
 }
 
+/// The canonical form of a server's URL, as which it is known to issuers: no user, no query, no fragment. What stands there
+/// may be a secret, and does not make it another resource. `None`: it is no URL.
+pub(crate) fn resource_of(url: &str) -> Option<Box<str>> {
+    let mut url = reqwest::Url::parse(url.trim()).ok()?;
+    url.host_str()?;
+    url.set_username("").ok()?;
+    url.set_password(None).ok()?;
+    url.set_query(None);
+    url.set_fragment(None);
+    let text = url.as_str();
+    // `https://host/` and `https://host` are one: the shorter form is what issuers are told.
+    let text = match url.path() {
+        "/" => text.trim_end_matches('/'),
+        _ => text,
+    };
+    Some(text.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,6 +265,22 @@ mod tests {
         ];
         let digests: BTreeSet<String> = keys.iter().map(GrantKey::digest).collect();
         assert_eq!(digests.len(), keys.len());
+    }
+
+    #[test]
+    fn law_31_a_resource_is_a_url_without_what_may_be_secret() {
+        for (url, resource) in [
+            ("https://Example.com", "https://example.com"),
+            ("https://example.com:443/", "https://example.com"),
+            (
+                "https://me:s3cret@example.com/mcp?key=s3cret#x",
+                "https://example.com/mcp",
+            ),
+            ("http://127.0.0.1:8080/a/", "http://127.0.0.1:8080/a/"),
+        ] {
+            assert_eq!(resource_of(url).as_deref(), Some(resource));
+        }
+        assert_eq!(resource_of("mcp"), None);
     }
 
     #[test]

@@ -96,7 +96,10 @@ impl House {
     pub(super) async fn close(&self) {
         self.closing.cancel();
         self.tasks.close();
-        if tokio::time::timeout(CLOSE, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(CLOSE, self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("an authorization server has not answered before the end");
             self.over.cancel();
             self.tasks.wait().await;
@@ -120,7 +123,11 @@ impl House {
 
     fn watched(&self) -> Vec<Arc<Account>> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.retain(|account| account.upgrade().is_some_and(|account| account.wants_login()));
+        watched.retain(|account| {
+            account
+                .upgrade()
+                .is_some_and(|account| account.wants_login())
+        });
         let watched: Vec<_> = watched.iter().filter_map(Weak::upgrade).collect();
         if watched.is_empty() {
             // Under the lock: whoever comes now begins anew.
@@ -143,7 +150,9 @@ async fn watch(house: Arc<House>, store: GrantStore) {
         let now = now.ok().flatten();
         if now != seen {
             seen = now;
-            accounts.iter().for_each(|account| drop(account.want()));
+            for account in &accounts {
+                account.want();
+            }
         }
         drop(accounts);
         tokio::select! {

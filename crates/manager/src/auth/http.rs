@@ -32,8 +32,11 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Requests whose outcome is remembered for messages.
 const NOTES_MAX: usize = 12;
 
-/// Characters of an answer that a message shows.
+/// Characters of a page that a message shows.
 const START_CHARS_MAX: usize = 80;
+
+/// Characters of a stranger's word that a message shows.
+const WORD_CHARS_MAX: usize = 240;
 
 /// Connections that are kept, by origin.
 const CLIENTS_MAX: usize = 8;
@@ -144,6 +147,13 @@ impl OauthHttp {
         url.scheme() == "https"
             || url.scheme() == "http"
                 && (own_plain || url.host().is_some_and(|host| is_loopback(&host)))
+    }
+
+    /// Why an address would not be asked, as far as the address itself tells.
+    pub(crate) fn refuses(&self, url: &Url) -> Option<Fault> {
+        let checked = checked(url.as_str());
+        let checked = checked.and_then(|url| self.check_host(&url, same_origin(&self.own, &url)));
+        checked.err()
     }
 
     /// Sends one request and reads the whole answer, whatever its status. Follows no redirect.
@@ -371,7 +381,7 @@ pub(crate) fn said(response: &Response<Vec<u8>>) -> String {
     };
     let body = response.body();
     let start = String::from_utf8_lossy(&body[..body.len().min(4 * START_CHARS_MAX)]);
-    let start = start.trim_start();
+    let start: String = start.trim_start().chars().take(START_CHARS_MAX).collect();
     if body.is_empty() {
         return format!("{status}, {kind}, empty");
     }
@@ -381,7 +391,7 @@ pub(crate) fn said(response: &Response<Vec<u8>>) -> String {
     if !start.starts_with('<') {
         return format!("{status}, {kind}, {} bytes", body.len());
     }
-    format!("{status}, {kind}, beginning with `{}`", shown(start))
+    format!("{status}, {kind}, beginning with `{}`", shown(&start))
 }
 
 /// A stranger's words as they may be shown: one line, bounded, without what looks like a token.
@@ -389,7 +399,7 @@ pub(crate) fn shown(text: &str) -> String {
     let line: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
-        .take(START_CHARS_MAX)
+        .take(WORD_CHARS_MAX)
         .collect();
     Secrets::default().scrub(line.trim())
 }

@@ -156,7 +156,7 @@ pub(super) enum AuthWord {
 #[expect(dead_code, reason = "only its schema is used")]
 pub(super) enum AuthWordOrGroup {
     Word(AuthWord),
-    Group(AuthGroup),
+    Group(Box<AuthGroup>),
 }
 
 /// How Mainstay signs in.

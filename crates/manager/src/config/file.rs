@@ -323,10 +323,19 @@ pub enum OnToolChange {
 #[derive(Debug, Clone, Default, JsonSchema)]
 #[schemars(rename_all = "camelCase")]
 pub(super) struct ConnectionOptions {
-    /// How many there may be at the same time, beside the shared one.
+    /// How many there may be at the same time, beside the shared one. With `scope: "user"` 256 unless it is said.
     #[schemars(range(min = 1, max = 10_000), extend("default" = CONNECTIONS))]
     pub(super) max: Option<u64>,
-    /// How long one stays open without a call. With `scope: "session"`, what the server remembers of the session goes with it.
+    /// With `scope: "user"`, how many of them one user may have: clients that declare different capabilities to a server of
+    /// the older MCP need different ones.
+    #[schemars(range(min = 1, max = 1_000), extend("default" = PER_USER))]
+    pub(super) per_user: Option<u64>,
+    /// With `scope: "user"`, how many calls of one user may be at the server at the same time; the others of that user wait,
+    /// and nobody else does. A quarter of `concurrency` unless it is said.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(super) calls_per_user: Option<u64>,
+    /// How long one stays open without a call. With `scope: "session"` or `"user"`, what the server remembers of the session
+    /// goes with it.
     #[schemars(range(min = 1, max = DURATION_MS_MAX), extend("default" = CONNECTION_IDLE_MS))]
     pub(super) idle_ms: Option<u64>,
     /// How many there may be for clients with the same capabilities, where a connection can only serve one client at a
@@ -340,6 +349,8 @@ pub(super) struct ConnectionOptions {
 }
 
 pub(super) const CONNECTIONS: u64 = 16;
+pub(super) const CONNECTIONS_OF_USERS: u64 = 256;
+pub(super) const PER_USER: u64 = 8;
 pub(super) const CONNECTION_IDLE_MS: u64 = 300_000;
 pub(super) const LANES: u64 = 4;
 

@@ -68,6 +68,16 @@ const QUEUES: &[Row] = &[
         "`refused`, event `limitExceeded`",
     ),
     row(
+        "connections.perUser",
+        "The user's own one that was idle longest makes room; if none is idle, the call is *refused*: nothing was sent.",
+        "`refused`",
+    ),
+    row(
+        "connections.callsPerUser",
+        "The call waits, within its patience (`edgePatienceMs`), then it is *refused*: nothing was sent. Nobody else waits.",
+        "`refused`",
+    ),
+    row(
         "connections.lanes",
         "The call waits for its turn, within its deadline, then it is *refused*: nothing was sent.",
         "`refused`",

@@ -69,6 +69,8 @@ impl ServerOptions {
                     below,
                     ConnectionOptions {
                         max,
+                        per_user,
+                        calls_per_user,
                         idle_ms,
                         lanes,
                         keep

@@ -139,26 +139,20 @@ fn read_reference(
 }
 
 fn read_scope(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> Option<Scope> {
-    let place = fields.take("scope", sink).map(|(_, place)| place)?;
     let words = [
         ("shared", Scope::Shared),
         ("session", Scope::Session),
         ("user", Scope::User),
     ];
-    let scope = fields.choice("scope", &words, sink)?;
-    if scope == Scope::User {
-        let message =
-            "clients cannot sign in yet: until they can, the scope `user` is the same as `shared`";
-        let help = "write `session` for a connection of its own for each client session";
-        sink.warn(&place, message, help);
-    }
-    Some(scope)
+    fields.choice("scope", &words, sink)
 }
 
 fn read_connections(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> ConnectionOptions {
     let range = |max| Range { min: 1, max };
     let options = ConnectionOptions {
         max: fields.whole("max", range(10_000), sink),
+        per_user: fields.whole("perUser", range(1_000), sink),
+        calls_per_user: fields.whole("callsPerUser", range(100_000), sink),
         idle_ms: fields.whole("idleMs", DURATION_MS, sink),
         lanes: fields.whole("lanes", range(1_000), sink),
         keep: fields

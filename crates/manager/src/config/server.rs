@@ -207,8 +207,12 @@ pub struct Timeouts {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Connections {
-    /// How many at the same time. Default: 16.
+    /// How many at the same time. Default: 16, and 256 where each user has its own.
     pub max: usize,
+    /// How many of them one user may have. Default: 8.
+    pub per_user: usize,
+    /// Calls of one user at the same time; `None`: a quarter of all.
+    pub calls_per_user: Option<usize>,
     /// Milliseconds without a call after which one is closed. Default: 5 min.
     pub idle_ms: u64,
     /// How many for callers with the same capabilities, where one can only serve one client at a time. Default: 4.
@@ -305,7 +309,7 @@ impl Default for Timeouts {
 
 impl Default for Connections {
     fn default() -> Connections {
-        Connections::from_options(&file::ConnectionOptions::default())
+        Connections::from_options(&file::ConnectionOptions::default(), Scope::Shared)
     }
 }
 
@@ -509,6 +513,7 @@ impl ServerConfig {
             scope: options.scope.unwrap_or_default(),
             connections: Connections::from_options(
                 &options.connections.clone().unwrap_or_default(),
+                options.scope.unwrap_or_default(),
             ),
             tools: options
                 .tools
@@ -669,9 +674,20 @@ impl ServerConfig {
 }
 
 impl Connections {
-    fn from_options(options: &file::ConnectionOptions) -> Connections {
+    /// How many calls of one user may be at the server at the same time, where it takes so many in all.
+    pub(crate) fn calls_of_one(&self, concurrency: usize) -> usize {
+        self.calls_per_user.unwrap_or(concurrency / 4).max(1)
+    }
+
+    fn from_options(options: &file::ConnectionOptions, scope: Scope) -> Connections {
+        let max = match scope {
+            Scope::User => file::CONNECTIONS_OF_USERS,
+            Scope::Shared | Scope::Session => file::CONNECTIONS,
+        };
         Connections {
-            max: saturated(options.max.unwrap_or(file::CONNECTIONS)),
+            max: saturated(options.max.unwrap_or(max)),
+            per_user: saturated(options.per_user.unwrap_or(file::PER_USER)),
+            calls_per_user: options.calls_per_user.map(saturated),
             idle_ms: options.idle_ms.unwrap_or(file::CONNECTION_IDLE_MS),
             lanes: saturated(options.lanes.unwrap_or(file::LANES)),
             keep: options.keep.clone().unwrap_or_default(),

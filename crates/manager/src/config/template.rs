@@ -1,4 +1,4 @@
-//! Text with references in it: `${VAR}`, `${VAR:-default}`, `${env:VAR}`.
+//! Text with references in it: `${VAR}`, `${VAR:-default}`, `${env:VAR}`, `${file:…}`, `${secret:…}`, `${cmd:…}`.
 //!
 //! A template is kept as written and resolved at the moment of use (law 31), so a config can be logged, compared,
 //! hashed and shown without the secrets it points to. `Debug` and `Display` never show a resolved value, and hide
@@ -10,13 +10,17 @@ use std::{
 };
 
 use super::problem::Origin;
+use super::stored::{Lookup, Stored};
 
-/// Text that may refer to environment variables.
+/// Text that may refer to environment variables, and to values that are kept elsewhere.
 ///
 /// | written | means |
 /// |---|---|
 /// | `${VAR}`, `${env:VAR}` | the variable; an error that names it when it is not set |
 /// | `${VAR:-text}` | the variable, or `text` when it is not set or empty |
+/// | `${file:PATH}` | the contents of a file, without one line end at its end |
+/// | `${secret:NAME}` | a value in the keyring of the operating system |
+/// | `${cmd:PROGRAM …}` | what a command prints, without one line end at its end; no shell is involved |
 /// | `$${` | the two characters `${` |
 /// | anything else | itself, also `$VAR`, `$` and `%VAR%` |
 ///
@@ -36,6 +40,7 @@ enum Piece {
         name: String,
         default: Option<String>,
     },
+    Stored(Stored),
     Unsupported {
         written: String,
         reason: Reason,
@@ -59,12 +64,20 @@ pub struct Unset {
 pub enum Reason {
     /// The environment has no such variable and the reference gives no default.
     NotSet,
-    /// `${secret:NAME}`: there is no secret store yet.
-    SecretsNotSupported,
+    /// A value that is kept elsewhere, and was not looked up.
+    NotLookedUp,
+    /// `${file:}` without a path.
+    NoPath,
+    /// `${secret:…}` with a name that no secret can have.
+    BadSecretName,
+    /// `${cmd:…}` without a program, or with a quote that stays open.
+    BadCommand,
     /// `${input:…}`, `${workspaceFolder}` and the like: variables of one editor, which nothing outside it can fill in.
     EditorVariable,
     /// A default that contains a reference itself.
     NestedReference,
+    /// A reference to something kept elsewhere that contains more than variables.
+    NestedLookup,
     /// `${name:…}` with a prefix that nobody here knows.
     UnknownPrefix,
 }
@@ -73,12 +86,21 @@ impl Reason {
     pub(super) fn sentence(self, reference: &str) -> String {
         match self {
             Reason::NotSet => format!("the environment variable `{reference}` is not set"),
-            Reason::SecretsNotSupported => format!("`${{{reference}}}` is not supported yet"),
+            Reason::NotLookedUp => format!("`${{{reference}}}` was not looked up"),
+            Reason::NoPath => "`${file:…}` names no file".to_owned(),
+            Reason::BadSecretName => format!("`${{{reference}}}`: no secret can have that name"),
+            Reason::BadCommand => {
+                "`${cmd:…}` names no program, or a quote in it stays open".to_owned()
+            }
             Reason::EditorVariable => {
                 format!("`${{{reference}}}` is a variable of one editor and has no value here")
             }
             Reason::NestedReference => {
                 format!("the default of `{reference}` contains a reference, which is not supported")
+            }
+            Reason::NestedLookup => {
+                "a reference within `${file:…}`, `${secret:…}` or `${cmd:…}` is more than a variable"
+                    .to_owned()
             }
             Reason::UnknownPrefix => {
                 format!("`${{{reference}}}` is not a reference that is known here")
@@ -89,13 +111,19 @@ impl Reason {
     pub(super) fn remedy(self, reference: &str) -> String {
         match self {
             Reason::NotSet => format!("set `{reference}` before starting, or give a default: `${{{reference}:-…}}`"),
-            Reason::SecretsNotSupported => {
-                "put the secret into an environment variable and write `${NAME}`".to_owned()
+            Reason::NotLookedUp => "start the server: it is looked up then".to_owned(),
+            Reason::NoPath => "write `${file:/path/to/file}`".to_owned(),
+            Reason::BadSecretName => {
+                "use letters, digits, `_`, `-`, `.` and `/`, and no more than 128".to_owned()
+            }
+            Reason::BadCommand => {
+                "write the program and its arguments as you would for a shell: `${cmd:op read \"op://vault/item/field\"}`".to_owned()
             }
             Reason::EditorVariable => {
                 "write the value itself, or put it into an environment variable and write `${NAME}`".to_owned()
             }
             Reason::NestedReference => "write a plain text as the default".to_owned(),
+            Reason::NestedLookup => "write `${NAME}` there, or plain text".to_owned(),
             Reason::UnknownPrefix => {
                 "write `${NAME}` or `${env:NAME}` for a variable, or `$${` for the characters themselves".to_owned()
             }
@@ -170,29 +198,82 @@ impl Template {
     pub fn literal_prefix(&self) -> &str {
         match self.pieces.first() {
             Some(Piece::Text(text)) => text,
-            Some(Piece::Variable { .. } | Piece::Unsupported { .. }) | None => "",
+            Some(Piece::Variable { .. } | Piece::Stored(_) | Piece::Unsupported { .. }) | None => {
+                ""
+            }
         }
     }
 
     /// The names of the variables it refers to, in order, as often as they occur.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
-        self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Variable { name, .. } => Some(name.as_str()),
-            Piece::Text(_) | Piece::Unsupported { .. } => None,
+        self.pieces.iter().flat_map(|piece| {
+            let (own, within) = match piece {
+                Piece::Variable { name, .. } => (Some(name.as_str()), None),
+                Piece::Stored(stored) => (None, Some(stored)),
+                Piece::Text(_) | Piece::Unsupported { .. } => (None, None),
+            };
+            // Boxed, because the two types refer to each other.
+            let within: Box<dyn Iterator<Item = &str>> = match within {
+                Some(stored) => Box::new(stored.variables()),
+                None => Box::new(std::iter::empty()),
+            };
+            own.into_iter().chain(within)
         })
     }
 
-    /// The text with every reference replaced. Call it at the moment of use and let go of the result soon (law 31).
+    /// Whether it refers to values that are kept elsewhere: those must be looked up before it can be filled in.
+    pub fn is_stored(&self) -> bool {
+        self.pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Stored(_)))
+    }
+
+    /// What must be looked up before it can be filled in, in order.
+    ///
+    /// # Errors
+    ///
+    /// The first variable without a value in one of these references.
+    pub fn lookups(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Lookup>, Unset> {
+        let stored = self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Stored(stored) => Some(stored),
+            Piece::Text(_) | Piece::Variable { .. } | Piece::Unsupported { .. } => None,
+        });
+        stored
+            .map(|stored| stored.lookup(env, self.origin()))
+            .collect()
+    }
+
+    pub(super) fn has_more_than_variables(&self) -> bool {
+        self.pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Stored(_) | Piece::Unsupported { .. }))
+    }
+
+    /// The text with every variable replaced. Call it at the moment of use and let go of the result soon (law 31).
     ///
     /// `env` answers for one variable; pass [`process_env`](super::process_env) for the environment of this process.
     ///
     /// # Errors
     ///
-    /// The first reference without a value, by name and place, never by value.
+    /// The first reference without a value, by name and place, never by value. A value that is kept elsewhere is one:
+    /// see [`fill`](Self::fill).
     pub fn resolve(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Unset> {
+        self.fill(env, &|_| None)
+    }
+
+    /// The same with the values that were looked up; `found` answers for one.
+    ///
+    /// # Errors
+    ///
+    /// The first reference without a value, by name and place, never by value.
+    pub fn fill(
+        &self,
+        env: &dyn Fn(&str) -> Option<String>,
+        found: &dyn Fn(&Lookup) -> Option<String>,
+    ) -> Result<String, Unset> {
         let mut out = String::with_capacity(self.raw.len());
         for piece in &self.pieces {
-            match self.value(piece, env) {
+            match self.value(piece, env, found) {
                 Ok(text) => out.push_str(&text),
                 Err(unset) => return Err(unset),
             }
@@ -200,11 +281,11 @@ impl Template {
         Ok(out)
     }
 
-    /// Every reference without a value, in order.
+    /// Every reference without a value, in order. What is kept elsewhere is taken to be there.
     pub fn unset(&self, env: &dyn Fn(&str) -> Option<String>) -> Vec<Unset> {
         self.pieces
             .iter()
-            .filter_map(|piece| self.value(piece, env).err())
+            .filter_map(|piece| self.value(piece, env, &|_| Some(String::new())).err())
             .collect()
     }
 
@@ -220,14 +301,20 @@ impl Template {
         // `$${` is an announced literal, so what counts is a `${` that survived splitting without its second dollar.
         let without_escapes = self.raw.replace("$${", "");
         let openings = without_escapes.matches("${").count();
-        let references = self
-            .pieces
-            .iter()
-            .filter(|piece| matches!(piece, Piece::Variable { .. } | Piece::Unsupported { .. }));
-        openings > references.count()
+        let references = self.pieces.iter().map(|piece| match piece {
+            Piece::Text(_) => 0,
+            Piece::Variable { .. } | Piece::Unsupported { .. } => 1,
+            Piece::Stored(stored) => 1 + stored.variables().count(),
+        });
+        openings > references.sum()
     }
 
-    fn value(&self, piece: &Piece, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Unset> {
+    fn value(
+        &self,
+        piece: &Piece,
+        env: &dyn Fn(&str) -> Option<String>,
+        found: &dyn Fn(&Lookup) -> Option<String>,
+    ) -> Result<String, Unset> {
         let fail = |reference: &str, reason| {
             Err(Unset {
                 reference: reference.to_owned(),
@@ -250,6 +337,10 @@ impl Template {
             } => Ok(env(name)
                 .filter(|value| !value.is_empty())
                 .unwrap_or_else(|| default.clone())),
+            Piece::Stored(stored) => {
+                let lookup = stored.lookup(env, self.origin())?;
+                found(&lookup).map_or_else(|| fail(&stored.to_string(), Reason::NotLookedUp), Ok)
+            }
             Piece::Unsupported { written, reason } => fail(written, *reason),
         }
     }
@@ -289,6 +380,7 @@ impl fmt::Display for Template {
                 Piece::Text(_) if self.hidden => f.write_str("…")?,
                 Piece::Text(text) => f.write_str(text)?,
                 Piece::Variable { name, .. } => write!(f, "${{{name}}}")?,
+                Piece::Stored(stored) => write!(f, "${{{stored}}}")?,
                 Piece::Unsupported { written, .. } => write!(f, "${{{written}}}")?,
             }
         }
@@ -316,10 +408,11 @@ fn split(raw: &str) -> Vec<Piece> {
         }
         text.push_str(&rest[..at]);
         let inside = &rest[at + 2..];
-        match inside
-            .find('}')
-            .and_then(|end| Some((end, reference(&inside[..end])?)))
-        {
+        let end = match STORES.iter().any(|store| inside.starts_with(store)) {
+            true => Stored::end(inside),
+            false => inside.find('}'),
+        };
+        match end.and_then(|end| Some((end, reference(&inside[..end])?))) {
             Some((end, piece)) => {
                 if !text.is_empty() {
                     pieces.push(Piece::Text(std::mem::take(&mut text)));
@@ -340,8 +433,30 @@ fn split(raw: &str) -> Vec<Piece> {
     pieces
 }
 
+/// How references begin to values that are kept elsewhere.
+const STORES: [&str; 3] = ["file:", "secret:", "cmd:"];
+
 /// What stands between the braces, or `None` when it is not written like a reference at all.
 fn reference(inside: &str) -> Option<Piece> {
+    if let Some(stored) = Stored::parse(inside) {
+        return Some(match stored {
+            Ok(stored) => Piece::Stored(stored),
+            Err(reason) => Piece::Unsupported {
+                written: match reason {
+                    // What follows may be a secret itself.
+                    Reason::BadCommand | Reason::NestedLookup => "…".to_owned(),
+                    Reason::NotSet
+                    | Reason::NotLookedUp
+                    | Reason::NoPath
+                    | Reason::BadSecretName
+                    | Reason::EditorVariable
+                    | Reason::NestedReference
+                    | Reason::UnknownPrefix => inside.to_owned(),
+                },
+                reason,
+            },
+        });
+    }
     let (head, default) = match inside.split_once(":-") {
         Some((head, default)) => (head, Some(default)),
         None => (inside, None),
@@ -369,7 +484,6 @@ fn reference(inside: &str) -> Option<Piece> {
             name: name.to_owned(),
             default: default.map(str::to_owned),
         }),
-        Some("secret") => unsupported(Reason::SecretsNotSupported),
         Some("input" | "command" | "config" | "workspaceFolder") => {
             unsupported(Reason::EditorVariable)
         }
@@ -451,7 +565,10 @@ mod tests {
         for (written, message) in [
             ("x${NOPE}y", "the environment variable `NOPE` is not set"),
             ("${env:NOPE}", "the environment variable `NOPE` is not set"),
-            ("${secret:TOKEN}", "`${secret:TOKEN}` is not supported yet"),
+            (
+                "${secret:a b}",
+                "`${secret:a b}`: no secret can have that name",
+            ),
             (
                 "${input:key}",
                 "`${input:key}` is a variable of one editor and has no value here",

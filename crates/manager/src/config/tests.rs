@@ -102,7 +102,7 @@ fn the_map_of_editors_is_read_with_a_note() {
 
 const EVERY_SETTING: &str = r#"{ "mcpServers": { "s": {
             "command": "x", "enabled": false, "required": true, "startup": "lazy", "idleShutdownMs": 1,
-            "protocol": "modern", "scope": "session", "connections": {"max": 46, "idleMs": 47, "lanes": 48, "keep": [{"sampling": {"tools": [1.10, "x"]}}]}, "tools": {"include": ["a*"], "exclude": ["ab"],
+            "protocol": "modern", "scope": "session", "connections": {"max": 46, "perUser": 60, "callsPerUser": 61, "idleMs": 47, "lanes": 48, "keep": [{"sampling": {"tools": [1.10, "x"]}}]}, "tools": {"include": ["a*"], "exclude": ["ab"],
               "rename": {"ac": "c"}, "describe": {"ac": "D"}, "arguments": {"a?": {"n": 1.10, "o": {"p": null}}},
               "timeouts": {"a*": {"callIdleMs": 52}, "ac": {"callTotalMs": 53}}, "retry": {"ac": "readOnly", "*": "never"}, "pin": true},
             "timeouts": {"callIdleMs": 2, "callTotalMs": 3, "connectMs": 4, "spawnMs": 5, "greetMs": 6, "listMs": 7,
@@ -137,6 +137,7 @@ fn the_settings_of_calls_and_catalogs_are_read() {
         (server.scope, further.max, further.idle_ms, further.lanes),
         (Scope::Session, 46, 47, 48)
     );
+    assert_eq!((further.per_user, further.calls_per_user), (60, Some(61)));
     assert_eq!(
         *further.keep,
         [Box::from(r#"{"sampling":{"tools":[1.10,"x"]}}"#)]

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::{Driver, Place};
 use crate::error::Refusal;
 use crate::pool::{Beside, Declared, Hold, Key, Ledger, Wanted, too_many};
+use crate::principal::Principal;
 use crate::request::ClientFace;
 use crate::runtime::report::Reports;
 use crate::settings;
@@ -76,6 +77,11 @@ impl Driver {
         if let Some(held) = self.held(server, &key) {
             return answer(who.done, Ok(held));
         }
+        if let Some(principal) = &key.principal
+            && let Err(refusal) = self.within_own_limit(&shared, principal, effects)
+        {
+            return answer(who.done, Err(refusal));
+        }
         let max = shared.config.load().connections.max;
         let ledger = self.further.servers.entry(server).or_default();
         ledger.retain_waiting(|who| !who.done.is_closed());
@@ -121,6 +127,48 @@ impl Driver {
         Hold::take(&place)
     }
 
+    /// Whether a principal may have one more connection: of those that it has, one that nobody uses makes room. Nobody waits
+    /// for that, and nobody else's connection is touched.
+    fn within_own_limit(
+        &mut self,
+        shared: &Slot,
+        principal: &Principal,
+        effects: &mut FleetEffects,
+    ) -> Result<(), Refusal> {
+        let limit = shared.config.load().connections.per_user;
+        let of = |slot: &Arc<Slot>| slot.principal() == Some(principal);
+        let mut own: Vec<Arc<Slot>> = self.further_of(shared.id);
+        own.retain(of);
+        if own.len() < limit {
+            return Ok(());
+        }
+        match self.close_longest_unused(own) {
+            Some(slot) => {
+                self.dismiss(&slot, effects);
+                Ok(())
+            }
+            None => Err(Refusal::TooManyConnectionsOfUser {
+                server: (&*shared.name).into(),
+                limit,
+            }),
+        }
+    }
+
+    /// Closes to calls the one of these connections that was unused longest, if any is unused.
+    fn close_longest_unused(&self, connections: Vec<Arc<Slot>>) -> Option<Arc<Slot>> {
+        let mut unused: Vec<(u64, Arc<Slot>)> = connections
+            .into_iter()
+            .filter(|slot| !slot.wishes.are_heard())
+            .filter_map(|slot| Some((slot.holds.unused_since_ms()?, slot)))
+            .collect();
+        unused.sort_by_key(|(since, slot)| (*since, slot.id));
+        // Won or lost: a call may have come in between.
+        unused
+            .into_iter()
+            .map(|(_, slot)| slot)
+            .find(|slot| slot.holds.close_if_unused())
+    }
+
     /// Sees to it that a place becomes free for this key: the connection that was idle longest makes room. `false`: all of
     /// them are in use.
     fn make_room(&mut self, shared: &Slot, key: &Key, effects: &mut FleetEffects) -> bool {
@@ -130,19 +178,8 @@ impl Driver {
         if ledger.room_is_coming(key) {
             return true;
         }
-        let mut unused: Vec<(u64, Arc<Slot>)> = ledger
-            .members()
-            .filter_map(|(_, member)| self.slots.get(&member))
-            .filter(|slot| !slot.wishes.are_heard())
-            .filter_map(|slot| Some((slot.holds.unused_since_ms()?, Arc::clone(slot))))
-            .collect();
-        unused.sort_by_key(|(since, slot)| (*since, slot.id));
-        // Won or lost: a call may have come in between.
-        let longest = unused
-            .into_iter()
-            .find(|(_, slot)| slot.holds.close_if_unused());
-        match longest {
-            Some((_, slot)) => {
+        match self.close_longest_unused(self.further_of(shared.id)) {
+            Some(slot) => {
                 self.dismiss(&slot, effects);
                 true
             }
@@ -303,6 +340,8 @@ impl Driver {
             self.refuse_waiting(server, |shared| Refusal::Disabled {
                 server: (&*shared.name).into(),
             });
+            // Law 5: principals do not see it any more either.
+            self.setting.publisher.own_changed();
         } else if *input == Input::Restart {
             for slot in self.further_of(server) {
                 let input = Input::Restart;

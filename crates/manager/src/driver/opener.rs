@@ -14,6 +14,7 @@ use mainstay_core::lifecycle::input::{Input, OpenMode};
 use mainstay_wire::envelope;
 use tokio::sync::watch;
 
+use crate::auth::Office;
 use crate::config::ServerConfig;
 use crate::process::Guardian;
 use crate::runtime::http::Pauses;
@@ -47,6 +48,7 @@ pub(crate) struct Keepers {
     pub(crate) stderr_bytes_max: usize,
     pub(crate) caps: crate::config::Limits,
     pub(crate) pauses: Arc<Pauses>,
+    pub(crate) office: Arc<Office>,
 }
 
 impl Opener for Keepers {
@@ -65,6 +67,7 @@ impl Opener for Keepers {
             stderr_bytes_max: self.stderr_bytes_max,
             caps: self.caps,
             pauses: Arc::clone(&self.pauses),
+            office: Arc::clone(&self.office),
         })
         .boxed()
     }

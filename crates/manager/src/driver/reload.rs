@@ -133,6 +133,7 @@ impl Driver {
         slot.family.removed.store(true, Ordering::Release);
         slot.family.off.store(true, Ordering::Release);
         slot.admission.close();
+        slot.family.accounts.close();
         for further in self.further_of(slot.id) {
             further.view.send_modify(|_| {});
             self.dismiss(&further, effects);
@@ -156,6 +157,8 @@ impl Driver {
         self.told(&name, if anew { "replaced" } else { "patched" }, what);
         slot.admission.resize(config.concurrency);
         slot.gates.set(config.guard.asks);
+        let share = config.connections.calls_of_one(config.concurrency);
+        slot.family.accounts.resize(share);
         if anew {
             // Whatever it was found to be, it may be something else now.
             slot.era.set(None);

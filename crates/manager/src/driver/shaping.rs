@@ -36,8 +36,14 @@ impl Driver {
         slot.has_listed.send_replace(true);
         if let Some(beside) = &slot.beside {
             // What everybody sees, and what is kept on disk, is what the shared connection listed.
-            let everybodys = self.slots.get(&beside.server);
-            let everybodys = everybodys.and_then(|shared| shared.listed.load_full());
+            let server = self.slots.get(&beside.server);
+            let everybodys = server.and_then(|shared| shared.listed.load_full());
+            if let (Some(server), Some(_), None) = (server, &beside.key.principal, beside.key.era)
+                && server.era.get().is_none()
+            {
+                // Nobody may ever connect but principals.
+                server.era.set(Some(listed.greeting.revision.era()));
+            }
             let shown = slot.catalog.load_full();
             slot.family.shown.note(
                 &beside.key,

@@ -105,7 +105,9 @@ pub(crate) async fn seat(
         match connection(shared, desk, way, &way.key.at(at), options, until).await {
             Ok(hold) => return Ok(Seat { hold, _lane: lane }),
             // Then the lanes there are have to do.
-            Err(CallError::Refused(Refusal::TooManyConnections { .. })) if at > 0 => {
+            Err(CallError::Refused(
+                Refusal::TooManyConnections { .. } | Refusal::TooManyConnectionsOfUser { .. },
+            )) if at > 0 => {
                 lanes_max = Max {
                     lanes: slot.family.lanes_of(&way.key).clamp(1, at),
                     beyond: false,

@@ -12,12 +12,18 @@ use mainstay_wire::revision::Era;
 
 use super::Key;
 use crate::catalog::{Catalog, Greeting};
+use crate::principal::Principal;
 
 /// Sets of capabilities that are remembered for one server. Beyond it the one that was listed longest ago is forgotten.
 const SETS_MAX: usize = 64;
 
-/// Whose listing it is: capabilities in one form, and the era that they were declared in first.
-type Whose = (Arc<str>, Option<Era>);
+/// Principals whose listings are remembered for one server: as many as may be there at the same time by default. Apart from
+/// the sets, so that the coming and going of some does not push out what everybody uses.
+const OF_PRINCIPALS_MAX: usize = 256;
+
+/// Whose listing it is: a principal's or nobody's in particular, capabilities in one form, and the era that they were
+/// declared in first.
+type Whose = (Option<Principal>, Arc<str>, Option<Era>);
 
 /// What was listed to each kind of clients.
 #[derive(Debug, Default)]
@@ -64,16 +70,42 @@ impl Remembered {
 impl Shown {
     /// What is remembered for these capabilities.
     pub(crate) fn find(&self, capabilities: &Arc<str>, era: Option<Era>) -> Option<Remembered> {
-        let whose = (Arc::clone(capabilities), era);
+        let whose = (None, Arc::clone(capabilities), era);
         self.0.load().get(&whose).cloned()
+    }
+
+    /// What is remembered for the connection of this key, and if that is nothing, for another one of its principal.
+    pub(crate) fn find_own(&self, key: &Key) -> Option<Remembered> {
+        let principal = key.principal.as_ref()?;
+        let known = self.0.load();
+        let whose = (
+            Some(principal.clone()),
+            Arc::clone(&key.capabilities),
+            key.era,
+        );
+        let exactly = known.get(&whose);
+        let another = || {
+            let own = known
+                .iter()
+                .filter(|((of, ..), _)| of.as_ref() == Some(principal));
+            own.map(|(_, known)| known)
+                .max_by_key(|known| known.listed_at_unix_ms)
+        };
+        exactly.or_else(another).cloned()
     }
 
     /// A further connection has listed this. What a connection of one client alone lists may be about that client, and stands
     /// for others only while nothing better is known.
     pub(crate) fn note(&self, key: &Key, own: Own<'_>, everybodys: Option<&Catalog>) {
-        let whose = (Arc::clone(&key.capabilities), key.era);
+        let whose = (
+            key.principal.clone(),
+            Arc::clone(&key.capabilities),
+            key.era,
+        );
         let Own { listed, shown } = own;
-        let is_same = everybodys.is_some_and(|everybodys| everybodys.same_items(listed));
+        // A principal's stays its own, whatever becomes of everybody's.
+        let is_same = key.principal.is_none()
+            && everybodys.is_some_and(|everybodys| everybodys.same_items(listed));
         let remembered = Remembered {
             listed_at_unix_ms: listed.listed_at_unix_ms,
             own: (!is_same).then(|| (Arc::clone(listed), Arc::clone(shown))),
@@ -86,8 +118,17 @@ impl Shown {
             }
             let mut all = BTreeMap::clone(known);
             all.insert(whose.clone(), remembered.clone());
-            if all.len() > SETS_MAX {
-                let oldest = all.iter().min_by_key(|(_, known)| known.listed_at_unix_ms);
+            let is_principals = |whose: &Whose| whose.0.is_some();
+            let alike = |(whose, _): &(&Whose, &Remembered)| {
+                is_principals(whose) == key.principal.is_some()
+            };
+            let max = match key.principal {
+                Some(_) => OF_PRINCIPALS_MAX,
+                None => SETS_MAX,
+            };
+            if all.iter().filter(alike).count() > max {
+                let oldest = all.iter().filter(alike);
+                let oldest = oldest.min_by_key(|(_, known)| known.listed_at_unix_ms);
                 if let Some(oldest) = oldest.map(|(whose, _)| whose.clone()) {
                     all.remove(&oldest);
                 }

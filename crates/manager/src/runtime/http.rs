@@ -53,6 +53,7 @@ use self::lookup::Lookup;
 pub(crate) use self::old::{HandedIn, Heard, NoStream, OldStream};
 use self::verdict::{Asked, Verdict};
 use super::{Cut, Inbound, Miss, Origin, Outgoing};
+use crate::auth::{Credentials, Judged};
 use crate::wire_log::Way;
 
 // What a test names that drives a link by itself.
@@ -92,6 +93,8 @@ pub struct HttpSetup {
     pub pauses: Arc<Pauses>,
     /// How long this server may ask to be left alone.
     pub window: Window,
+    /// What is shown where the entry itself names no credentials; `None`: nothing.
+    pub credentials: Option<Credentials>,
     /// Stands in for the operating system where names are looked up; `None` outside of tests.
     pub resolver: Option<Resolver>,
 }
@@ -109,6 +112,7 @@ impl HttpSetup {
             route: Route::default(),
             pauses: Arc::default(),
             window: Window::default(),
+            credentials: None,
             resolver: None,
         }
     }
@@ -170,6 +174,8 @@ pub struct HttpLink {
     push_idle: Duration,
     pauses: Arc<Pauses>,
     window: Window,
+    /// Asked anew with every send: what is good changes while a generation lives.
+    credentials: Option<Credentials>,
     /// `initialize` was refused in a way that an HTTP+SSE server would.
     unserved: AtomicBool,
     /// The capabilities and the info object of a legacy greeting; without, nothing and our own.
@@ -207,6 +213,7 @@ impl HttpLink {
             limits: setup.limits,
             pauses: setup.pauses,
             window: setup.window,
+            credentials: setup.credentials,
             face: ArcSwap::from_pointee(bare.clone()),
             bare,
             unserved: AtomicBool::new(false),
@@ -276,8 +283,51 @@ impl HttpLink {
         self.pauses.over(self.target.origin()).await;
     }
 
+    /// Whether the server is shown credentials that people sign in for.
+    pub(crate) fn signs_in(&self) -> bool {
+        self.credentials.is_some()
+    }
+
+    /// Waits until there is a token to show, or none is known to be needed. Cancel-safe.
+    ///
+    /// # Errors
+    /// There is no good token.
+    pub(crate) async fn ready(&self) -> Result<(), Failure> {
+        match &self.credentials {
+            Some(credentials) => credentials.ready().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Bounds what the server may take. The time that its authorization server takes does not count: that has a bound of its
+    /// own (F205).
+    async fn bounded<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, tokio::time::error::Elapsed> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            match tokio::time::timeout(limit, &mut work).await {
+                Ok(done) => return Ok(done),
+                Err(_)
+                    if self
+                        .credentials
+                        .as_ref()
+                        .is_some_and(Credentials::is_waiting) => {}
+                Err(elapsed) => return Err(elapsed),
+            }
+        }
+    }
+
     /// A failure as it may be shown: without secrets, and with the pause that is in force.
     pub(crate) fn told(&self, mut failure: Failure) -> Failure {
+        if failure.kind == FailureKind::NeedsLogin
+            && let Some(credentials) = &self.credentials
+        {
+            // What the server said is plain; what we have done about it is not.
+            failure = credentials.explain();
+        }
         if let Some(detail) = &failure.detail {
             failure.detail = Some(self.target.scrub(detail).into());
         }
@@ -534,11 +584,21 @@ impl HttpLink {
         } else if let Some(until) = self.paused_until() {
             return Err(self.is_paused(until));
         }
-        for _hop in 0..=client::REDIRECTS_MAX {
+        let mut hops = 0;
+        let mut refused = None;
+        while hops <= client::REDIRECTS_MAX {
             let mut request = http::Request::new(payload.body(mark));
             *request.method_mut() = method.clone();
             *request.headers_mut() = headers();
             *request.uri_mut() = uri.clone();
+            let shown = match &self.credentials {
+                None => None,
+                Some(credentials) => match credentials.show(request.headers_mut()).await {
+                    Ok(shown) => Some((credentials, shown)),
+                    // The refusal at hand says that the request was not run; a failure here would leave that open.
+                    Err(failure) => return refused.ok_or(failure),
+                },
+            };
             self.jar.give(request.headers_mut());
             let response = client.send(request).await?;
             self.jar.absorb(response.headers());
@@ -548,12 +608,29 @@ impl HttpLink {
                 response.headers(),
                 self.window,
             );
+            if let Some((credentials, shown)) = shown {
+                let (status, said) = (response.status(), response.headers());
+                let judging = credentials.judge(&shown, status, said, refused.is_some());
+                // F93: it was refused and not run. Once more with another token, and never a third time.
+                if Box::pin(judging).await == Judged::Again {
+                    if let Some(former) = refused.replace(response) {
+                        self.drain(former.into_body());
+                    }
+                    continue;
+                }
+            }
             match self.target.next_hop(&response, &uri) {
                 Some(next) => {
                     self.drain(response.into_body());
                     uri = next;
+                    hops += 1;
                 }
-                None => return Ok(response),
+                None => {
+                    if let Some(former) = refused {
+                        self.drain(former.into_body());
+                    }
+                    return Ok(response);
+                }
             }
         }
         Err(Failure::new(FailureKind::NotMcp).with_detail(format!(

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mainstay_core::failure::{Failure, FailureKind};
+use mainstay_core::failure::Failure;
 use mainstay_core::ids::Generation;
 use mainstay_core::lifecycle::effect::StopStep;
 use mainstay_core::lifecycle::input::{Input, OpenMode, Phase, Proof};
@@ -30,6 +30,7 @@ use super::http::Pauses;
 use super::report::{Report, Reports};
 use super::restore::restore;
 use super::{Cut, Limits, Miss};
+use crate::auth::Office;
 use crate::config::{ServerConfig, Transport};
 use crate::driver::opener::Remains;
 use crate::limits::RateGate;
@@ -55,6 +56,7 @@ pub(crate) struct Setup {
     pub(crate) stderr_bytes_max: usize,
     pub(crate) caps: crate::config::Limits,
     pub(crate) pauses: Arc<Pauses>,
+    pub(crate) office: Arc<Office>,
 }
 
 impl Setup {
@@ -269,7 +271,7 @@ async fn probe_once(setup: &Setup, runtime: &Runtime, since_ms: u64) {
         },
         // Law 15: throttling is an answer, and a host that asked to be left alone is left alone (F102).
         Err(Miss::NotSent(Cut::Ended(failure)) | Miss::Lost(Cut::Ended(failure)))
-            if failure.kind == FailureKind::RateLimited =>
+            if failure.kind.is_a_wait() =>
         {
             Input::Traffic {
                 generation,

@@ -7,7 +7,6 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use mainstay_core::failure::FailureKind;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -347,7 +346,7 @@ pub(crate) async fn refresh(setup: &Setup, runtime: &Runtime, first: Option<List
                 runtime.dirty.complete(due.asked);
             }
             // Not a failure of the server: the pause of its host came in between, and the change is still to be looked for.
-            Err(failure) if failure.kind == FailureKind::RateLimited => {
+            Err(failure) if failure.kind.is_a_wait() => {
                 runtime.dirty.set(marks.max(DOUBT));
             }
             // Law 22: the last good catalog stays. It is tried again, whether or not there is another notice.

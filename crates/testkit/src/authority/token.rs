@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::books::Family;
 use super::client::Identity;
 use super::keys::{challenge, random};
 use super::ledger::Outcome;
@@ -123,16 +124,19 @@ fn code(state: &State, form: &Form, client: &Identity) -> Reply {
     ))
 }
 
-fn refresh(state: &State, form: &Form, client: &Identity) -> Reply {
+/// What a refresh request gets before anything is issued: the family that it is good for, or an answer at once.
+enum Found {
+    Good(Family),
+    Again(Reply),
+}
+
+/// Looks a refresh token up. A spent one ends its family, except within the leeway.
+fn find(state: &State, given: &str, client: &Identity) -> Result<Found, Refusal> {
     let bad = |why: &str| refuse("invalid_grant", why);
-    let given = form.get("refresh_token").cloned().unwrap_or_default();
-    let (leeway_ms, reply) = {
-        let script = state.script();
-        (script.leeway_ms, script.refresh_reply)
-    };
+    let leeway_ms = state.script().leeway_ms;
     let now = state.now_unix_ms();
     let mut books = state.books();
-    let Some(family) = books.family_of(&given).cloned() else {
+    let Some(family) = books.family_of(given).cloned() else {
         return Err(bad("no such refresh token"));
     };
     if family.client_id != client.id {
@@ -141,13 +145,13 @@ fn refresh(state: &State, form: &Form, client: &Identity) -> Reply {
     if !family.alive {
         return Err(bad("the grant was revoked"));
     }
-    let Some(token) = books.refresh.get_mut(&given) else {
+    let Some(token) = books.refresh.get_mut(given) else {
         return Err(bad("no such refresh token"));
     };
     if let Some((when, answer)) = &token.spent {
         if when.elapsed() < Duration::from_millis(leeway_ms) {
-            let family = family.id;
-            return Ok((answer.clone(), Outcome::Repeated { family }));
+            let outcome = Outcome::Repeated { family: family.id };
+            return Ok(Found::Again(Ok((answer.clone(), outcome))));
         }
         books.revoke(family.id);
         state.ledger.count(|counts| {
@@ -161,6 +165,16 @@ fn refresh(state: &State, form: &Form, client: &Identity) -> Reply {
     if token.expires_unix_ms <= now {
         return Err(bad("the refresh token has expired"));
     }
+    Ok(Found::Good(family))
+}
+
+fn refresh(state: &State, form: &Form, client: &Identity) -> Reply {
+    let given = form.get("refresh_token").cloned().unwrap_or_default();
+    let reply = state.script().refresh_reply;
+    let family = match find(state, &given, client)? {
+        Found::Good(family) => family,
+        Found::Again(again) => return again,
+    };
     let resource = form.get("resource").or(family.resource.as_ref());
     if family.resource.is_some() && resource != family.resource.as_ref() {
         return Err(refuse(
@@ -168,32 +182,28 @@ fn refresh(state: &State, form: &Form, client: &Identity) -> Reply {
             "resource is not that of the grant",
         ));
     }
-    let wanted = scopes_of(form.get("scope"));
-    if wanted.iter().any(|scope| !family.scopes.contains(scope)) {
+    let mut scopes = scopes_of(form.get("scope"));
+    if scopes.iter().any(|scope| !family.scopes.contains(scope)) {
         return Err(refuse("invalid_scope", "more than was granted"));
     }
-    let scopes = if wanted.is_empty() {
-        &family.scopes
-    } else {
-        &wanted
-    };
-    if let Some(family) = books.families.get_mut(&family.id) {
+    if scopes.is_empty() {
+        scopes.clone_from(&family.scopes);
+    }
+    if let Some(family) = state.books().families.get_mut(&family.id) {
         family.rotations += 1;
     }
-    drop(books);
     state.ledger.count(|counts| counts.refreshes += 1);
     let issue = Issue {
         subject: &family.subject,
         client_id: &client.id,
         resource: resource.map(String::as_str),
-        scopes,
+        scopes: &scopes,
         family: Some(family.id),
     };
     let mut body = answer(state, &issue, reply == RefreshReply::Rotated);
-    let mut books = state.books();
     match reply {
         RefreshReply::Rotated => {
-            if let Some(token) = books.refresh.get_mut(&given) {
+            if let Some(token) = state.books().refresh.get_mut(&given) {
                 token.spent = Some((Instant::now(), body.clone()));
             }
         }

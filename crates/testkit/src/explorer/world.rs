@@ -529,7 +529,7 @@ impl World {
             | Input::Exited {
                 generation,
                 failure,
-            } if failure.kind == FailureKind::RateLimited
+            } if failure.kind.is_a_wait()
                 && failure.retry_after_ms.is_some()
                 && match before.opening() {
                     Some(opening) => opening.generation == *generation,

@@ -356,7 +356,7 @@ impl Model {
                 .min(policy.backoff.retry_after_ms_max);
             self.retry_not_before = self.retry_not_before.max(now + wait_ms);
         }
-        if failure.kind == FailureKind::RateLimited && failure.retry_after_ms.is_some() {
+        if failure.kind.is_a_wait() && failure.retry_after_ms.is_some() {
             law!(
                 after.charges == before.charges,
                 "a server that says when to come back is charged (law 15)"

@@ -2,8 +2,11 @@
 //! way.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use mainstay::config::{Config, Severity, Template, Transport};
+use mainstay::preflight::kept;
 
 use super::{Area, Health, Seen};
 use crate::apps::Surroundings;
@@ -106,6 +109,24 @@ fn plain_secrets(config: &Config, health: &mut Health) {
             format!("`{key}` holds what looks like a secret, in plain text"),
             "put it into an environment variable and write `${NAME}`",
         );
+    }
+}
+
+/// Looks up what entries refer to and is kept elsewhere. Shows no value.
+pub(super) async fn secrets_kept(config: &Config, wait: Duration, health: &mut Health) {
+    let enabled = config.servers.iter().filter(|server| server.enabled);
+    let looked = enabled.map(|server| async move { (server, kept(server, wait).await) });
+    for (server, all) in join_all(looked).await {
+        for one in all {
+            let place = format!("{}: `{}`", server.name, one.reference);
+            if let Some(problem) = one.problem {
+                let remedy = "the server cannot start without it";
+                health.add(Severity::Error, Area::Secrets, place, problem, remedy);
+            } else if let Some(note) = one.note {
+                let remedy = "let nobody but its owner read it";
+                health.add(Severity::Warning, Area::Secrets, place, note, remedy);
+            }
+        }
     }
 }
 

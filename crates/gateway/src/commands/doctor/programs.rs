@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use mainstay::config::{Config, ServerConfig, Severity, Template, Transport};
 use mainstay::preflight;
+use mainstay_core::failure::FailureKind;
 use tokio::process::Command;
 
 use super::{Area, Health, Runtime};
@@ -116,8 +117,10 @@ pub(super) async fn look(config: &Config, health: &mut Health) {
         let Transport::Stdio { command, .. } = &server.transport else {
             continue;
         };
-        let path = match preflight::find_program(server) {
+        let path = match preflight::find_program(server).await {
             Ok(path) => path,
+            // Told where secrets are looked up.
+            Err(failure) if failure.kind == FailureKind::SecretUnavailable => continue,
             Err(failure) => {
                 let remedy = failure.kind.hint();
                 health.add(
@@ -155,7 +158,7 @@ pub(super) async fn look(config: &Config, health: &mut Health) {
             .1
             .insert(server.name.clone());
         for need in known.needs {
-            needed(server, need, &mut runtimes, health);
+            needed(server, need, &mut runtimes, health).await;
         }
     }
     if !only_here.is_empty() {
@@ -180,7 +183,7 @@ pub(super) async fn look(config: &Config, health: &mut Health) {
 }
 
 /// What a runner needs beside itself: `npx` is a script that `node` runs.
-fn needed(
+async fn needed(
     server: &ServerConfig,
     need: &str,
     runtimes: &mut BTreeMap<PathBuf, (&'static Known, BTreeSet<String>)>,
@@ -191,7 +194,7 @@ fn needed(
         *command = Template::new(need);
         args.clear();
     }
-    match preflight::find_program(&other) {
+    match preflight::find_program(&other).await {
         Ok(path) => {
             if let Some(known) = KNOWN.iter().find(|known| known.name == need) {
                 runtimes

@@ -1,5 +1,6 @@
 //! Starts each server once and looks at how long it takes, what it speaks and what it writes.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -33,14 +34,18 @@ pub(super) async fn look(
 ) -> Result<(), Stop> {
     let running = from_running(health);
     let mut mine = config.clone();
-    mine.servers.retain(|server| {
+    let mut there = HashSet::new();
+    for server in mine.servers.iter().filter(|server| server.enabled) {
         let is_there = match &server.transport {
-            Transport::Stdio { .. } => mainstay::preflight::find_program(server).is_ok(),
+            Transport::Stdio { .. } => mainstay::preflight::find_program(server).await.is_ok(),
             Transport::Http { .. } => true,
             Transport::Broken { .. } => false,
         };
-        server.enabled && is_there && !running.contains(&server.name)
-    });
+        if is_there && !running.contains(&server.name) {
+            there.insert(server.name.clone());
+        }
+    }
+    mine.servers.retain(|server| there.contains(&server.name));
     for server in &mut mine.servers {
         server.startup = Startup::Eager;
     }

@@ -52,18 +52,45 @@ fn the_first_rule_that_fits_decides() {
     );
     let (ops, ci, other) = (holder("o", &["ops"]), holder("ci-1", &[]), holder("x", &[]));
     for (who, thing, wanted) in [
-        (&ops, tool("github", "github__get_x"), (PolicyAction::Allow, "ops")),
-        (&ops, tool("github", "github__delete_x"), (PolicyAction::Deny, "no-deletes")),
-        (&ci, tool("github", "github__get_x"), (PolicyAction::Allow, "ci")),
-        (&ci, tool("github", "github__put_x"), (PolicyAction::Deny, "default")),
-        (&ci, tool("time", "time__get_x"), (PolicyAction::Deny, "default")),
-        (&other, tool("github", "github__get_x"), (PolicyAction::Deny, "default")),
+        (
+            &ops,
+            tool("github", "github__get_x"),
+            (PolicyAction::Allow, "ops"),
+        ),
+        (
+            &ops,
+            tool("github", "github__delete_x"),
+            (PolicyAction::Deny, "no-deletes"),
+        ),
+        (
+            &ci,
+            tool("github", "github__get_x"),
+            (PolicyAction::Allow, "ci"),
+        ),
+        (
+            &ci,
+            tool("github", "github__put_x"),
+            (PolicyAction::Deny, "default"),
+        ),
+        (
+            &ci,
+            tool("time", "time__get_x"),
+            (PolicyAction::Deny, "default"),
+        ),
+        (
+            &other,
+            tool("github", "github__get_x"),
+            (PolicyAction::Deny, "default"),
+        ),
     ] {
         let (found, by) = action(&policy, who, thing);
         assert_eq!((found, by.as_str()), wanted, "{thing:?}");
     }
     let local = Caller::local();
-    assert_eq!(action(&policy, &local, tool("a", "a__b")).0, PolicyAction::Deny);
+    assert_eq!(
+        action(&policy, &local, tool("a", "a__b")).0,
+        PolicyAction::Deny
+    );
 }
 
 #[test]
@@ -71,18 +98,27 @@ fn who_somebody_is() {
     let mut jwt = holder("x", &[]);
     jwt.by = By::Jwt;
     jwt.principal = Principal::new("https://issuer|sub");
-    jwt.claims.insert("dept".into(), vec!["it".into(), "hr".into()]);
+    jwt.claims
+        .insert("dept".into(), vec!["it".into(), "hr".into()]);
     jwt.claims.insert("level".into(), vec!["3".into()]);
     let is = |who: &str, caller: &Caller| {
-        let policy = policy(&format!(r#"{{ "default": "deny", "rules": [ {{ "who": {who} }} ] }}"#));
+        let policy = policy(&format!(
+            r#"{{ "default": "deny", "rules": [ {{ "who": {who} }} ] }}"#
+        ));
         action(&policy, caller, tool("a", "a__b")).0 == PolicyAction::Allow
     };
     for (who, fits) in [
         (r#"{ "claims": { "dept": "it" } }"#, true),
-        (r#"{ "claims": { "dept": ["x", "h?"], "level": "3" } }"#, true),
+        (
+            r#"{ "claims": { "dept": ["x", "h?"], "level": "3" } }"#,
+            true,
+        ),
         (r#"{ "claims": { "dept": "it", "level": "4" } }"#, false),
         (r#"{ "claims": { "no": "it" } }"#, false),
-        (r#"{ "claims": { "dept": "x" }, "principals": ["https://issuer|*"] }"#, true),
+        (
+            r#"{ "claims": { "dept": "x" }, "principals": ["https://issuer|*"] }"#,
+            true,
+        ),
         (r#"{ "tokens": ["*"] }"#, false),
         (r#""local""#, false),
         (r#""everyone""#, true),
@@ -93,9 +129,18 @@ fn who_somebody_is() {
     assert!(!is(r#"{ "tokens": ["token:ci"] }"#, &holder("ci", &[])));
     // A token that is called like a pattern, or like another way to be known, is nobody else.
     assert!(!is(r#"{ "tokens": ["ci"] }"#, &holder("*", &[])));
-    assert!(!is(r#"{ "principals": ["cert:a"] }"#, &holder("cert:a", &[])));
+    assert!(!is(
+        r#"{ "principals": ["cert:a"] }"#,
+        &holder("cert:a", &[])
+    ));
     let local = Caller::local();
-    assert!(is(r#""local""#, &local) && !is(r#"{ "tokens": ["*"], "principals": ["*"], "groups": ["*"] }"#, &local));
+    assert!(
+        is(r#""local""#, &local)
+            && !is(
+                r#"{ "tokens": ["*"], "principals": ["*"], "groups": ["*"] }"#,
+                &local
+            )
+    );
 }
 
 #[test]
@@ -142,7 +187,10 @@ fn rule() -> impl Strategy<Value = String> {
             }
             let lists = [
                 ("servers", servers),
-                ("tools", tools.map(|globs| globs.iter().map(|glob| format!("{glob}__*")).collect())),
+                (
+                    "tools",
+                    tools.map(|globs| globs.iter().map(|glob| format!("{glob}__*")).collect()),
+                ),
                 ("resources", resources),
                 ("profiles", profiles),
             ];
@@ -167,7 +215,7 @@ proptest! {
         server in "[ab]{1,2}",
         name in "[ab]{1,2}",
         profile in prop::option::of("[ab]{1,2}"),
-        is_tool in any::<bool>(),
+        is_tool in prop::bool::ANY,
     ) {
         let policy = policy(&format!(r#"{{ "default": "{default}", "rules": [{}] }}"#, rules.join(",")));
         let caller = holder(&token, &[]);

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay::{Answer, Ask, CallError, CallOptions, Request, Said, ServerHandle};
-use mainstay_wire::{Era, Id, Message, codes, method};
+use mainstay_wire::{Era, Id, Message, Revision, codes, method};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::voice::{Progress, Voice};
-use super::{HEAR_MAX, capability, era_of, rounds};
+use super::{HEAR_MAX, approval, capability, era_of, rounds};
+use crate::policy::approvals::Wanted;
 use crate::serve::Shared;
 use crate::serve::adapt::Fitted;
 use crate::serve::call::{self, Caller, Outcome};
 use crate::serve::endpoint::Routed;
+use crate::serve::fault::Fault;
 use crate::serve::levels::Ear;
 use crate::serve::sessions::{CallInFlight, Session};
 
@@ -80,12 +82,66 @@ impl Course {
             origin: Some(Arc::clone(&self.caller.origin)),
             ..CallOptions::default()
         };
+        if let Err(fault) = self.approved().await {
+            return call::failed(&fault, &self.caller);
+        }
         let face = &self.caller.face;
         match self.server.for_call(face, &request, &options).await {
             Ok(server) => self.server = server,
             Err(error) => return call::fitted(Err(error), Era::Legacy, &self.caller),
         }
         self.run(request).await
+    }
+
+    /// Waits until somebody has approved the call, where that is needed: its client's user, who is asked on the call's own
+    /// stream, or the operator. Cancel-safe: the question is forgotten with the call.
+    async fn approved(&mut self) -> Result<(), Fault> {
+        let Some(wanted) = self.caller.wanted().cloned() else {
+            return Ok(());
+        };
+        let params = wanted.question();
+        let declared = &self.caller.face.capabilities;
+        let lacking = capability::lacking(declared, method::ELICITATION_CREATE, Some(&params));
+        if !wanted.asks_client(lacking.is_none()) {
+            return approval::by_operator(&self.shared, &self.caller, &wanted).await;
+        }
+        let revision = self.session.opening.revision;
+        let question = |id: &Id| {
+            let asked = Message::request(id, method::ELICITATION_CREATE, Some(&params));
+            // Forms were all there was.
+            match revision < Revision::V2025_11_25 {
+                true => asked
+                    .edit()
+                    .remove(&["params", "mode"])
+                    .apply()
+                    .unwrap_or(asked),
+                false => asked,
+            }
+        };
+        let waiting = match lacking {
+            None => self.question(question),
+            Some(_) => None,
+        };
+        let Some(mut waiting) = waiting else {
+            return Err(approval::cannot_ask(&self.caller, &wanted));
+        };
+        let wait = Duration::from_millis(wanted.approval.wait_ms);
+        // Cancel-safe: an answer that came stays with the one that waits for it.
+        let answer = tokio::time::timeout(wait, waiting.answer()).await;
+        let Ok(answer) = answer else {
+            drop(waiting);
+            self.withdraw();
+            return Err(approval::expired(&self.caller, &wanted));
+        };
+        let yes = answer.result().is_some_and(Wanted::is_yes);
+        approval::said(&self.caller, "client", yes)
+    }
+
+    /// Tells the client that no answer is wanted any more to what it was asked in this course.
+    fn withdraw(&mut self) {
+        for id in self.asked.drain(..) {
+            self.voice.say(cancelled(&id));
+        }
     }
 
     async fn run(&mut self, request: Request) -> Fitted {

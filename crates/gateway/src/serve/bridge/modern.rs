@@ -5,24 +5,28 @@
 //! address first (-32042), except that such a call is made again. Answers and states never reach a legacy server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use mainstay::{CallOptions, LogLevel, Said};
+use mainstay::{CallOptions, Catalog, LogLevel, Said, ServerHandle};
 use mainstay_wire::{Era, Message, Parts, codes, json_string, method, raw};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::conversation::{Answered, Conversation, Listener, Turn};
 use super::inputs::{self, Kind};
 use super::park::{self, Bound, Held, Parking, Seat, Ticket, Waiting};
 use super::rounds::endless;
 use super::voice::{Progress, Voice};
-use super::{HEAR_MAX, capability, era_of};
+use super::{HEAR_MAX, approval, capability, era_of};
+use crate::policy::approvals::Wanted;
 use crate::serve::Shared;
 use crate::serve::adapt::Fitted;
 use crate::serve::call::{self, Caller, Outcome};
-use crate::serve::endpoint::{Routed, catalog};
+use crate::serve::endpoint::{Routed, catalog_for};
 use crate::serve::fault::{Fault, INPUT_MISSING, LIMIT_REACHED};
 use crate::serve::levels::{self, Ear};
+use crate::serve::view::Viewer;
 
 /// The client's request, as far as input-required exchanges need it.
 pub(crate) struct Request {
@@ -70,13 +74,16 @@ pub(crate) async fn run(
     let server_era = match era_of(&shared, &routed.server) {
         Some(era) => Some(era),
         // Whether these belong to the server or to us depends on its era, so it has to be known first.
-        None if brings_input(&request.message) => match catalog(&shared, &routed.server).await {
-            Ok(catalog) => Some(catalog.greeting.revision.era()),
-            Err(fault) => return Some(call::failed(&fault, &caller)),
-        },
+        None if brings_input(&request.message) => {
+            match input_for(&shared, &routed.server, &caller).await {
+                Ok(catalog) => Some(catalog.greeting.revision.era()),
+                Err(fault) => return Some(call::failed(&fault, &caller)),
+            }
+        }
         None => None,
     };
-    let ear = Ear::of_request(&shared, &routed.server, request.log_level).await;
+    let whose = (&routed.server, caller.who.principal.as_ref());
+    let ear = Ear::of_request(&shared, whose, request.log_level).await;
     let attendance = Attendance {
         shared,
         caller,
@@ -87,6 +94,16 @@ pub(crate) async fn run(
     };
     let fitted = attendance.serve(routed).await;
     Some(fitted.unwrap_or_else(|fault| call::failed(&fault, &attendance.caller)))
+}
+
+/// The catalog of a server that has never greeted anybody, once it has greeted this caller.
+async fn input_for(
+    shared: &Arc<Shared>,
+    server: &ServerHandle,
+    caller: &Caller,
+) -> Result<Arc<Catalog>, Fault> {
+    let who = Viewer::of(&caller.who, caller.face.clone());
+    catalog_for(shared, server, &who).await
 }
 
 fn brings_input(message: &Message) -> bool {
@@ -106,6 +123,12 @@ struct Attendance {
 impl Attendance {
     async fn serve(&self, routed: Routed) -> Result<Fitted, Fault> {
         let message = &self.request.message;
+        if let Some(wanted) = self.caller.wanted()
+            && !self.request.is_ours
+            && !approval::is_next_round(&self.shared, &self.caller, wanted, message)
+        {
+            return self.unless_approved(routed, wanted).await;
+        }
         let theirs = self.server_era == Some(Era::Modern) && !self.request.is_ours;
         if theirs {
             return self.begin(routed, Vec::new(), None).await;
@@ -124,6 +147,62 @@ impl Attendance {
                 self.resume(routed, ticket, answers).await
             }
         }
+    }
+
+    /// Makes a call once somebody has approved it: its client's user, who is asked by parking it, or the operator.
+    async fn unless_approved(&self, routed: Routed, wanted: &Wanted) -> Result<Fitted, Fault> {
+        let params = wanted.question();
+        let declared = &self.caller.face.capabilities;
+        let lacking = capability::lacking(declared, method::ELICITATION_CREATE, Some(&params));
+        if !wanted.asks_client(lacking.is_none()) {
+            approval::by_operator(&self.shared, &self.caller, wanted).await?;
+            let fresh = without_input(routed, &self.request.message);
+            return self.begin(fresh, Vec::new(), None).await;
+        }
+        if lacking.is_some() {
+            return Err(approval::cannot_ask(&self.caller, wanted));
+        }
+        let key = format!("{}-approval", Kind::Elicitation.word());
+        let entries = vec![inputs::request_entry(
+            &key,
+            method::ELICITATION_CREATE,
+            Some(&params),
+        )];
+        let questions = vec![(key, Kind::Elicitation)];
+        let waiting = Waiting::Approval {
+            entries: entries.clone(),
+            until: Instant::now() + Duration::from_millis(wanted.approval.wait_ms),
+        };
+        self.park(None, waiting, questions, &entries)
+    }
+
+    /// The client came back about a call that waits for the word of its user.
+    async fn asked_for_approval(
+        &self,
+        routed: Routed,
+        seat: Seat,
+        (entries, until): (Vec<String>, Instant),
+        questions: &[(String, Kind)],
+        answers: &[(String, String)],
+    ) -> Result<Fitted, Fault> {
+        if Instant::now() >= until {
+            return Err(approval::too_late(&self.caller));
+        }
+        let answer = questions
+            .first()
+            .and_then(|(key, _)| inputs::find(answers, key));
+        let Some(answer) = answer else {
+            let asked = entries.clone();
+            return self.park(
+                Some(seat),
+                Waiting::Approval { entries, until },
+                questions.to_vec(),
+                &asked,
+            );
+        };
+        approval::said(&self.caller, "client", Wanted::is_yes(answer))?;
+        let routed = without_input(routed, &self.request.message);
+        self.begin(routed, Vec::new(), Some(seat)).await
     }
 
     /// Makes the call. `early`: answers to questions that were not asked yet. `seat`: the place of the call if it was parked
@@ -176,6 +255,10 @@ impl Attendance {
                 self.visited(routed, seat, entries, &questions, &answers)
                     .await
             }
+            Waiting::Approval { entries, until } => {
+                self.asked_for_approval(routed, seat, (entries, until), &questions, &answers)
+                    .await
+            }
         }
     }
 
@@ -211,6 +294,9 @@ impl Attendance {
             .ok()
             .filter(|answer| answer.era == Era::Legacy)
             .and_then(|answer| visits(&answer.message));
+        if let Ok(answer) = &answered {
+            approval::remember_round(&self.shared, &self.caller, &self.request.message, answer);
+        }
         let Some(visits) = visits else {
             return Ok(call::fitted(answered, Era::Modern, &self.caller));
         };
@@ -271,6 +357,7 @@ impl Attendance {
             capabilities: &self.caller.face.capabilities,
         };
         let state = park::park(&self.shared, held, parking)?;
+        self.caller.ends("inputRequired");
         let result = inputs::required_result(entries, &state, &self.caller.info);
         Ok(Fitted {
             parts: Parts::from(Message::result_of(&self.caller.id, &result)),

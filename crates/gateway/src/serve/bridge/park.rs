@@ -109,6 +109,12 @@ pub(crate) enum Waiting {
     Call(Box<Conversation>),
     /// A call that is to be made again when the user has been to these addresses, as entries of `inputRequests`.
     Visits(Vec<String>),
+    /// A call that is made when the client's user has approved it, as entries of `inputRequests`. It is this very request:
+    /// principal, endpoint, method and parameters are bound by its state.
+    Approval {
+        entries: Vec<String>,
+        until: Instant,
+    },
 }
 
 /// What is parked, with its place.
@@ -389,7 +395,7 @@ async fn give_up(held: Held) {
     drop(seat);
     match waiting {
         Waiting::Call(mut conversation) => conversation.expire().await,
-        Waiting::Visits(_) => {}
+        Waiting::Visits(_) | Waiting::Approval { .. } => {}
     }
 }
 
@@ -397,7 +403,7 @@ impl Waiting {
     async fn idle(&mut self) {
         match self {
             Self::Call(conversation) => conversation.idle().await,
-            Self::Visits(_) => std::future::pending().await,
+            Self::Visits(_) | Self::Approval { .. } => std::future::pending().await,
         }
     }
 }

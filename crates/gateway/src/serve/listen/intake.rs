@@ -15,6 +15,7 @@ use bytes::{Buf, BytesMut};
 use hyper::rt::{Sleep, Timer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// How HTTP/2 with prior knowledge begins. No other request begins with its first two letters.
 const PREFACE: &[u8] = b"PR";
@@ -26,12 +27,66 @@ pub(super) enum Protocol {
     Http2,
 }
 
+/// What a connection goes over.
+#[derive(Debug)]
+pub(super) enum Wire {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// The same for both.
+macro_rules! either {
+    ($wire:expr, $stream:ident => $what:expr) => {
+        match $wire {
+            Wire::Plain($stream) => $what,
+            Wire::Tls($stream) => $what,
+        }
+    };
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        either!(self, stream => stream.is_write_vectored())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
 /// Waits for the first bytes, and says what they announce. Waits for the first of them as long as it takes, for the rest
 /// at most `head`. `None`: nothing more will come, or not in time.
-pub(super) async fn announced(
-    stream: &mut TcpStream,
-    head: Duration,
-) -> Option<(Protocol, BytesMut)> {
+pub(super) async fn announced(stream: &mut Wire, head: Duration) -> Option<(Protocol, BytesMut)> {
     let mut first = BytesMut::with_capacity(16);
     let mut deadline = None;
     loop {
@@ -159,12 +214,12 @@ impl Drop for HeadSleep {
 #[derive(Debug)]
 pub(super) struct Intake {
     first: BytesMut,
-    stream: TcpStream,
+    stream: Wire,
     clock: Arc<HeadClock>,
 }
 
 impl Intake {
-    pub(super) fn new(first: BytesMut, stream: TcpStream, clock: Arc<HeadClock>) -> Self {
+    pub(super) fn new(first: BytesMut, stream: Wire, clock: Arc<HeadClock>) -> Self {
         Self {
             first,
             stream,

@@ -15,6 +15,7 @@ use super::{Account, Held, State, Verdict};
 use crate::auth::engine::{Ask, How, SignInError, TokenError};
 use crate::auth::grant::Grant;
 use crate::auth::store::{GrantLock, Prepared, StoreFault, Stored};
+use crate::secrets;
 
 /// How long a peer may take to change what is stored, before it is called stuck.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
@@ -44,7 +45,7 @@ enum Need {
     Nothing,
     /// Another attempt now would come too early.
     Patience,
-    Refresh(Grant),
+    Refresh(Box<Grant>),
     Obtain,
     Login(&'static str),
 }
@@ -79,7 +80,7 @@ pub(super) async fn run(account: Arc<Account>) {
                 account.needs_login(Some(why.to_owned()));
                 Step::Done
             }
-            Need::Refresh(grant) => refresh(account, grant).await,
+            Need::Refresh(grant) => refresh(account, *grant).await,
             Need::Obtain => obtain(account).await,
         };
         if matches!(step, Step::Done) {
@@ -115,9 +116,9 @@ async fn look(account: &Arc<Account>) {
     let allowed = grants
         .into_iter()
         .filter(|grant| account.choice.allows(&grant.key));
-    let newest =
-        allowed.max_by_key(|grant| (grant.granted_unix_ms, grant.tokens.received_unix_ms));
-    let same = account.look_at(|state| state.held.as_ref().map(|held| held.grant.clone())) == newest;
+    let newest = allowed.max_by_key(|grant| (grant.granted_unix_ms, grant.tokens.received_unix_ms));
+    let same =
+        account.look_at(|state| state.held.as_ref().map(|held| held.grant.clone())) == newest;
     match newest {
         _ if same => {}
         Some(grant) => adopt(account, grant, !first).await,
@@ -162,7 +163,8 @@ async fn adopt(account: &Arc<Account>, grant: Grant, tell: bool) {
 
 fn need(account: &Account) -> Need {
     let state = account.state.borrow();
-    let patience = matches!(&state.verdict, Verdict::Delayed { retry_at, .. } if *retry_at > Instant::now());
+    let patience =
+        matches!(&state.verdict, Verdict::Delayed { retry_at, .. } if *retry_at > Instant::now());
     let Some(held) = state.held.as_deref() else {
         return match &state.challenge {
             Some(_) if patience => Need::Patience,
@@ -170,7 +172,10 @@ fn need(account: &Account) -> Need {
             None => Need::Nothing,
         };
     };
-    let rejected = state.refused.as_ref().filter(|refused| *refused == held.access());
+    let rejected = state
+        .refused
+        .as_ref()
+        .filter(|refused| *refused == held.access());
     let freshness = account.freshness(held);
     let answered = token::answers(
         rejected.map(|rejected| rejected.expose()),
@@ -180,11 +185,11 @@ fn need(account: &Account) -> Need {
     match (&held.grant.tokens.refresh, held.grant.by_human) {
         _ if answered => Need::Nothing,
         _ if patience => Need::Patience,
-        (Some(_), _) => Need::Refresh(held.grant.clone()),
+        (Some(_), _) => Need::Refresh(Box::new(held.grant.clone())),
         (None, false) => Need::Obtain,
-        (None, true) if rejected.is_some() => Need::Login(
-            "the server refuses the token, and it came without one to renew it with",
-        ),
+        (None, true) if rejected.is_some() => {
+            Need::Login("the server refuses the token, and it came without one to renew it with")
+        }
         // It is shown until somebody refuses it.
         (None, true) => Need::Nothing,
     }
@@ -229,7 +234,10 @@ async fn refresh(account: &Arc<Account>, grant: Grant) -> Step {
             what,
             retry_after_ms,
         }) => {
-            account.delay(&format!("the token could not be refreshed: {what}"), retry_after_ms);
+            account.delay(
+                &format!("the token could not be refreshed: {what}"),
+                retry_after_ms,
+            );
             Step::Done
         }
         Err(TokenError::Unusable(why)) => {
@@ -254,7 +262,10 @@ async fn refused(account: &Arc<Account>, grant: &Grant, why: &str) -> Step {
         None => account.look_at(|state| state.held.as_ref().map(|held| held.grant.clone())),
     };
     let stored = stored.and_then(|stored| stored.tokens.refresh);
-    match token::refused(refresh.expose(), stored.as_ref().map(|stored| stored.expose())) {
+    match token::refused(
+        refresh.expose(),
+        stored.as_ref().map(|stored| stored.expose()),
+    ) {
         Refused::Superseded => return Step::Again,
         Refused::Over => {
             if let Some(store) = account.house.store.clone() {
@@ -291,10 +302,12 @@ async fn obtain(account: &Arc<Account>) -> Step {
             return Step::Done;
         }
     };
+    let asked_unix_ms = account.house.unix_ms();
     let asking = account.house.engine.obtain(&ask);
     match tokio::time::timeout(ANSWER_WAIT, asking).await {
-        Ok(Ok(Some(grant))) => match account.checked(&grant) {
+        Ok(Ok(Some(mut grant))) => match account.checked(&grant) {
             Ok(()) => {
+                grant.tokens.received_unix_ms = asked_unix_ms;
                 account.update(|state| state.refused = None);
                 keep(account, prepared, grant).await;
                 account.tell_users().await;
@@ -444,7 +457,9 @@ impl Account {
             resource: self.holder.resource.clone(),
             principal: self.holder.principal.clone(),
             challenge: state.wants.clone().or_else(|| state.challenge.clone()),
-            scopes_before: held.map(|held| held.grant.requested_scopes.clone()).unwrap_or_default(),
+            scopes_before: held
+                .map(|held| held.grant.requested_scopes.clone())
+                .unwrap_or_default(),
             how: How::default(),
             redirect_uri: None,
             subject: None,
@@ -471,7 +486,7 @@ impl Account {
             grant.client.secret.as_ref(),
         ];
         for secret in secrets.into_iter().flatten() {
-            self.house.hidden.hide(secret.expose());
+            secrets::hide(secret.expose());
         }
     }
 
@@ -499,7 +514,7 @@ impl Account {
     }
 
     /// Only a human helps.
-    fn needs_login(&self, why: Option<String>) {
+    pub(super) fn needs_login(&self, why: Option<String>) {
         let why = why.map(|why| Arc::from(self.house.hidden.scrub(&why)));
         tracing::info!(server = %self.config().name, ?why, "somebody has to sign in");
         self.update(|state| state.verdict = Verdict::Login(why));
@@ -509,7 +524,10 @@ impl Account {
     /// The first look at the disk changes nothing for anybody.
     fn users_began_with_this(&self) {
         let now = self.look_at(|state| state.held.as_deref().map(Held::identity));
-        let mut users = self.users.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut users = self
+            .users
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         for user in users.iter_mut() {
             user.began_with.clone_from(&now);
         }

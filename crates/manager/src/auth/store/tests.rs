@@ -107,7 +107,7 @@ fn f199_every_damage_is_told_and_put_aside_and_touches_no_other_grant() {
         let damaged = damage(fs::read(&path).unwrap());
         fs::write(&path, &damaged).unwrap();
         let stored = store.load(&holder(None, "https://r"));
-        assert_eq!(stored.grants, [good.clone()], "{what}");
+        assert_eq!(stored.grants, std::slice::from_ref(&good), "{what}");
         let [fault] = &stored.faults[..] else {
             panic!("{what}: {:?}", stored.faults)
         };

@@ -55,6 +55,7 @@ fn what_protects_from_a_server_is_read() {
     let refused = read(
         r#"{ "mcpServers": { "s": { "command": "x", "sandbox": { "network": { "connect": [0] }, "backend": "jail" } } } }"#,
     );
+    let refused = rendered(&refused);
     assert!(
         refused.contains("backend") && refused.contains("connect"),
         "{refused}"

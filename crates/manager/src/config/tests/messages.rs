@@ -304,9 +304,9 @@ const BAD_SERVER: &[(&str, &str)] = &[
         "mcp.json:2:46: error: a header must not contain line breaks or control characters (at mcpServers.s.headers.X-A)",
     ),
     (
-        r#"{"url": "http://h", "headers": {"X-A": "sk-x ${secret:TOKEN}"}}"#,
-        "mcp.json:2:46: error: `${secret:TOKEN}` is not supported yet (at mcpServers.s.headers.X-A)\n    help: put the \
-             secret into an environment variable and write `${NAME}`",
+        r#"{"url": "http://h", "headers": {"X-A": "sk-x ${secret:A B}"}}"#,
+        "mcp.json:2:46: error: `${secret:A B}`: no secret can have that name (at mcpServers.s.headers.X-A)\n    help: use \
+             letters, digits, `_`, `-`, `.` and `/`, and no more than 128",
     ),
     (
         r#"{"command": "x", "args": ["${input:key}"]}"#,

@@ -169,6 +169,7 @@ async fn law_2_law_29_a_real_group_is_gone_before_the_next_open_when_its_keeper_
         keepers: Keepers {
             guardian: Arc::new(Guardian::start().unwrap()),
             pauses: Arc::default(),
+            office: crate::auth::Office::open(None, None, Arc::default()),
             limits: envelope::Limits {
                 message_bytes_max: 64 * 1024,
                 depth_max: 32,

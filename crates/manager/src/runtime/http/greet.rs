@@ -105,7 +105,7 @@ struct Greeter<'a> {
 impl Greeter<'_> {
     /// Modern first. The fallback has its own time: only the probe is bounded here (F30).
     async fn by_probe(&self, probe: Duration) -> Result<Greeting, Failure> {
-        let discovered = match tokio::time::timeout(probe, self.discover()).await {
+        let discovered = match self.link.bounded(probe, self.discover()).await {
             Ok(discovered) => discovered,
             Err(_silence) => {
                 let detail = format!(
@@ -150,7 +150,7 @@ impl Greeter<'_> {
             Err(NotInitialized::Outage(failure)) => return Err(failure),
             Err(NotInitialized::Modern(failure) | NotInitialized::Unfit(failure)) => failure,
         };
-        match tokio::time::timeout(probe, self.discover()).await {
+        match self.link.bounded(probe, self.discover()).await {
             Ok(Discovered::Modern(greeting)) => Ok(greeting),
             Ok(Discovered::Refused(failure) | Discovered::Outage(failure)) => Err(failure),
             Ok(Discovered::Legacy(_)) | Err(_) => Err(failure),
@@ -298,9 +298,10 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
         Miss::NotSent(Cut::Ended(failure)) => (failure, false),
         Miss::Rejected(failure) | Miss::Doubted(failure) | Miss::Lost(Cut::Ended(failure)) => {
             let speaks = match failure.kind {
-                FailureKind::NeedsLogin | FailureKind::Forbidden | FailureKind::RateLimited => {
-                    false
-                }
+                FailureKind::NeedsLogin
+                | FailureKind::SignInDelayed
+                | FailureKind::Forbidden
+                | FailureKind::RateLimited => false,
                 // A server that fails over a request that it does not know answers like this (F28); a gateway in front
                 // of a server that is away answers with 502 to 504.
                 FailureKind::HttpStatus(status) => status < 502,
@@ -318,6 +319,7 @@ fn unanswered(miss: Miss) -> (Failure, bool) {
                 | FailureKind::SpawnDenied
                 | FailureKind::SpawnFailed
                 | FailureKind::BadConfig
+                | FailureKind::SecretUnavailable
                 | FailureKind::ProgramChanged
                 | FailureKind::BadCertificate
                 | FailureKind::ExitedEarly { .. }

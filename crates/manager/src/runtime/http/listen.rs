@@ -204,9 +204,10 @@ async fn listen_refused(link: &HttpLink, response: Response<InBody>) -> Ended {
             Ended::in_vain(Wish::of(&failure))
         }
         Verdict::Rejected(failure) => {
+            let failure = link.told(failure);
             tracing::debug!(place = link.target.place(), %failure, "listen stream refused");
             let is = |kind| failure.kind == kind;
-            if is(FailureKind::RateLimited) {
+            if is(FailureKind::RateLimited) || is(FailureKind::SignInDelayed) {
                 Ended::in_vain(Wish::of(&failure))
             } else if is(FailureKind::SessionLost) {
                 Ended::Final(PushEnd::SessionLost)

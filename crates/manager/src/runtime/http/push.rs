@@ -31,7 +31,8 @@ const WORTH: Duration = Duration::from_secs(30);
 /// Attempts in a row that brought nothing before the stream is called degraded.
 const DEGRADED_AFTER: u32 = 2;
 
-/// Attempts in a row answered with 401 or 403 before the stream is given up: the credentials of a generation never change.
+/// Attempts in a row answered with 401 or 403 before the stream is given up: what the entry itself names never changes within a
+/// generation, and other credentials were renewed before it came to that.
 const DENIALS_MAX: u32 = 3;
 
 /// What the server asks for before the next attempt.
@@ -289,6 +290,7 @@ async fn refused(link: &HttpLink, face: &super::Face, response: Response<InBody>
         | Verdict::Lost(failure) => failure,
         Verdict::Answer(error) => verdict::error_failure(&error),
     };
+    let failure = link.told(failure);
     tracing::debug!(place = link.target.place(), %failure, "push stream refused");
     match (failure.kind, head.status) {
         // F111, unless the session says that it lives: then this server just has no GET, or is in trouble (F90).
@@ -296,7 +298,9 @@ async fn refused(link: &HttpLink, face: &super::Face, response: Response<InBody>
             Ended::Final(PushEnd::SessionLost)
         }
         (FailureKind::NeedsLogin | FailureKind::Forbidden, _) => Ended::Denied,
-        (FailureKind::RateLimited, _) => Ended::in_vain(Wish::of(&failure)),
+        (FailureKind::RateLimited | FailureKind::SignInDelayed, _) => {
+            Ended::in_vain(Wish::of(&failure))
+        }
         (_, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::CONFLICT) => {
             Ended::in_vain(Wish::Nothing)
         }

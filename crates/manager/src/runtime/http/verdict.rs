@@ -15,6 +15,7 @@ use mainstay_wire::raw;
 
 use super::client::{self, Target, bounded};
 use super::pause;
+use crate::auth::Challenge;
 
 /// What was asked, as far as it matters for judging the response.
 #[derive(Debug, Clone, Copy)]
@@ -124,7 +125,14 @@ fn refusal(
             Failure::new(FailureKind::NeedsLogin)
                 .with_detail(bounded(&format!("HTTP 401 ({challenge})")))
         }
-        StatusCode::FORBIDDEN => Failure::new(FailureKind::Forbidden).with_detail(bounded(detail)),
+        StatusCode::FORBIDDEN => {
+            let lacking = Challenge::of(headers).filter(Challenge::wants_more);
+            let detail = match lacking {
+                Some(lacking) => target.scrub(&lacking.in_words(detail)),
+                None => detail.to_owned(),
+            };
+            Failure::new(FailureKind::Forbidden).with_detail(bounded(&detail))
+        }
         StatusCode::TOO_MANY_REQUESTS => {
             let failure = Failure::new(FailureKind::RateLimited).with_detail(bounded(detail));
             match pause::asked_ms(headers, SystemTime::now()) {

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mainstay_core::failure::{Failure, FailureKind};
 use mainstay_core::lifecycle::effect::StopStep;
@@ -15,6 +16,9 @@ use crate::runtime::http::{HttpLink, HttpSetup, PushEnd, Window};
 use crate::runtime::refresh::refresh;
 use crate::runtime::{Link, Runtime};
 use crate::settings;
+
+/// When a connection is tried again whose token took longer than its own time, in milliseconds.
+const RETRY_MS: u64 = 1_000;
 
 /// Keeps a connection over streamable HTTP. `Some`: it is not one, and nothing has been reported of that; `None`: the
 /// generation is over, except for [`leave`].
@@ -74,9 +78,17 @@ pub(super) async fn leave(setup: &Setup, link: &HttpLink) {
     }
 }
 
-pub(super) fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
-    let resolved = settings::resolve_endpoint(&setup.config)?;
-    HttpLink::new(HttpSetup {
+pub(super) async fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
+    let resolved = settings::look_up_endpoint(&setup.config, Some(&setup.guardian)).await?;
+    let credentials = setup.office.credentials(
+        &setup.config,
+        &resolved.url,
+        setup.slot.principal(),
+        &setup.slot,
+        &setup.reports,
+    );
+    let link = HttpLink::new(HttpSetup {
+        credentials,
         headers: resolved.headers,
         limits: setup.link_limits(),
         push_idle_ms: setup.config.timeouts.push_idle_ms,
@@ -86,13 +98,30 @@ pub(super) fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
             .tcp_connect_ms
             .min(setup.config.timeouts.spawn_ms),
         route: resolved.route,
-        pauses: Arc::clone(&setup.pauses),
+        // A host that has enough of one principal may have nothing against the others.
+        pauses: match &setup.slot.account {
+            Some(account) => Arc::clone(&account.pauses),
+            None => Arc::clone(&setup.pauses),
+        },
         window: Window {
             min_ms: setup.config.restart.retry_after_min_ms,
             max_ms: setup.config.restart.retry_after_max_ms,
         },
         ..HttpSetup::new(resolved.url)
-    })
+    })?;
+    // Before the greeting, whose time is the server's (F205). What takes longer than this goes on, and the next attempt,
+    // which nobody is charged for, finds it done.
+    let timeouts = &setup.config.timeouts;
+    let within = Duration::from_millis(timeouts.spawn_ms.min(timeouts.connect_ms) / 2);
+    match tokio::time::timeout(within, link.ready()).await {
+        Ok(ready) => ready.map(|()| link),
+        Err(_elapsed) => Err(Failure::new(FailureKind::SignInDelayed)
+            .with_detail(format!(
+                "its authorization server has given no token within {} ms; the answer is still awaited",
+                within.as_millis()
+            ))
+            .with_retry_after_ms(RETRY_MS)),
+    }
 }
 
 /// Called once per generation, when it has been greeted and before it lists or serves: whatever the former generation had

@@ -28,7 +28,16 @@ const DETECT: Duration = Duration::from_secs(15);
 
 /// Keeps a connection over whichever HTTP transport the server speaks.
 pub(super) async fn keep_either(setup: Setup, kind: HttpKind) {
-    let link = match http::connect(&setup) {
+    let connecting = http::connect(&setup);
+    let mut orders = setup.orders.clone();
+    let stopped = orders.wait_for(|orders| !matches!(orders.stop, None | Some(StopStep::Drain)));
+    let connected = tokio::select! {
+        // Dropped only when nobody wants the connection any more; whatever fetches a token goes on.
+        connected = connecting => connected,
+        // Cancel-safe: a watch is a level. A driver that is gone wants nothing.
+        _stopped = stopped => return,
+    };
+    let link = match connected {
         Ok(link) => Arc::new(link),
         Err(failure) => return report_failed(&setup, failure).await,
     };

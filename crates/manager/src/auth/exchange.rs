@@ -1,0 +1,58 @@
+//! The caller's identity, exchanged for a token of one server (RFC 8693). The caller's own token goes to the token endpoint
+//! alone, never to the server.
+
+use super::endpoint;
+use super::engine::{SignInError, Step};
+use super::grant::{Grant, Secret};
+use super::rmcp::{Issuer, Setup};
+
+const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// Exchanges the caller's token, or the one that the entry names.
+pub(crate) async fn obtain(setup: &Setup<'_>) -> Result<Grant, SignInError> {
+    let config = setup.auth.exchange.clone().unwrap_or_default();
+    let named = setup.secret("exchange.subjectToken", config.subject_token.as_ref())?;
+    // With a scope of `user` everybody has an identity of their own; what the entry names would be somebody else's.
+    let subject: Secret = match (&setup.ask.subject, named) {
+        (Some(subject), _) => subject.clone(),
+        (None, Some(named)) if setup.ask.principal.is_none() => named,
+        (None, _) => {
+            return Err(setup
+                .error(Step::Exchange, "there is no token of the caller that could be exchanged")
+                .remedy(
+                    "callers have to sign in to Mainstay with a token of the same issuer (`scope: \"user\"`), or the entry names \
+                     `exchange.subjectToken`",
+                ));
+        }
+    };
+    let found = setup.discover().await?;
+    let identity = setup
+        .configured(&found)?
+        .ok_or_else(|| setup.error(Step::Configuration, "`auth.clientId` is missing"))?;
+    let mut scopes = setup.scopes(&found);
+    scopes.remove("offline_access");
+    let mut issuer = Issuer::of(&found, scopes);
+    if let Some(url) = setup.given("exchange.tokenUrl", config.token_url.as_ref())? {
+        issuer.token_endpoint = url;
+    }
+    let client = setup.client(&identity, &issuer.issuer)?;
+    let audience = setup.given("exchange.audience", config.audience.as_ref())?;
+    let scope = issuer.scope();
+    let kind = config.subject_token_type.as_deref().unwrap_or(ACCESS_TOKEN);
+    let mut parameters = vec![
+        ("grant_type", GRANT_TYPE),
+        ("subject_token", subject.expose()),
+        ("subject_token_type", kind),
+        ("requested_token_type", ACCESS_TOKEN),
+        ("resource", issuer.resource.as_str()),
+    ];
+    parameters.extend(audience.as_deref().map(|audience| ("audience", audience)));
+    parameters.extend(scope.as_deref().map(|scope| ("scope", scope)));
+    let mut tokens = endpoint::tokens(&setup.http, &issuer.token_endpoint, &client, &parameters)
+        .await
+        .map_err(|refusal| refusal.of(setup.server(), Step::Exchange))?;
+    // It would outlive the identity that it came from.
+    tokens.refresh = None;
+    Ok(setup.grant(&issuer, identity, tokens))
+}
