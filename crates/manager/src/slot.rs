@@ -196,6 +196,7 @@ impl Slot {
             era.set(Some(known));
         }
         Self {
+            sign_in: ArcSwapOption::empty(),
             id,
             name: Arc::clone(&self.name),
             clock: self.clock,

@@ -106,7 +106,12 @@ pub(crate) async fn stopped(
     request: Request,
     error: CallError,
 ) -> Outcome {
-    let ear = Ear::of_request(&shared, &routed.server, request.log_level).await;
+    let ear = Ear::of_request(
+        &shared,
+        (&routed.server, caller.who.principal.as_ref()),
+        request.log_level,
+    )
+    .await;
     let attendance = Attendance {
         shared,
         caller,
