@@ -1,6 +1,8 @@
 //! What each command does. One file per command; `client` reaches the running Mainstay, `local` does without one.
 
 mod add;
+mod approvals;
+mod audit;
 mod auth;
 mod call;
 mod calls;
@@ -22,6 +24,7 @@ mod logs;
 mod operate;
 pub(crate) mod own;
 mod paths;
+mod policy;
 mod progress;
 mod records;
 mod reload;
@@ -71,6 +74,9 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Logout(args) => login::logout(args, output).await,
         Command::Auth(args) => auth::run(args, output).await,
         Command::Token(args) => token::run(args, output).await,
+        Command::Audit(args) => audit::run(args, output).await,
+        Command::Approvals(args) => approvals::run(args, output).await,
+        Command::Policy(args) => policy::run(args, output),
         Command::Check(args) => check::run(args, output).await,
         Command::Doctor(args) => doctor::run(args, output).await,
         Command::Import(args) => import::run(&args, output),

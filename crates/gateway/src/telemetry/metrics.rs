@@ -64,6 +64,7 @@ struct Own {
     servers: usize,
     denied: [u64; REASONS.len()],
     key_failures: u64,
+    certificate_failures: u64,
 }
 
 impl Own {
@@ -84,6 +85,7 @@ impl Own {
             servers: gateway.manager().servers().len(),
             denied: gateway.shared.access.counts().read(),
             key_failures: gateway.shared.access.key_failures(),
+            certificate_failures: gateway.shared.access.counts().certificate_failures(),
         }
     }
 }
@@ -194,6 +196,13 @@ const OWN: &[Metric<Own>] = &[
         kind: Kind::Counter,
         label: None,
         read: |own, say| say("", number(own.key_failures)),
+    },
+    Metric {
+        name: "certificate_failures",
+        help: "Times that a new certificate of the port could not be used, so that the old one stayed",
+        kind: Kind::Counter,
+        label: None,
+        read: |own, say| say("", number(own.certificate_failures)),
     },
 ];
 

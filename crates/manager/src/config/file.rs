@@ -348,7 +348,7 @@ pub(super) struct ConnectionOptions {
 
 pub(super) const CONNECTIONS: u64 = 16;
 pub(super) const CONNECTIONS_OF_USERS: u64 = 256;
-pub(super) const PER_USER: u64 = 4;
+pub(super) const PER_USER: u64 = 8;
 pub(super) const CONNECTION_IDLE_MS: u64 = 300_000;
 pub(super) const LANES: u64 = 4;
 

@@ -213,7 +213,7 @@ pub struct Timeouts {
 pub struct Connections {
     /// How many at the same time. Default: 16, and 256 where each user has its own.
     pub max: usize,
-    /// How many of them one user may have. Default: 4.
+    /// How many of them one user may have. Default: 8.
     pub per_user: usize,
     /// Calls of one user at the same time; `None`: a quarter of all.
     pub calls_per_user: Option<usize>,
