@@ -115,12 +115,13 @@ impl StderrRing {
     }
 }
 
-/// One line of a child's output made safe to print (F252, F253): lossily decoded; control characters, and characters
-/// that reorder or hide text, are written as `\u{1b}`; cut at 2,000 characters.
+/// One line of a child's output made safe to print (F252, F253): lossily decoded; what it was given as a secret is hidden
+/// (law 31); control characters, and characters that reorder or hide text, are written as `\u{1b}`; cut at 2,000 characters.
 pub fn escape_line(line: &[u8]) -> String {
     // Never more than four bytes per character are needed, so the excess is not even decoded.
     let line = line.get(..LINE_CHARS_MAX * 4).unwrap_or(line);
     let text = String::from_utf8_lossy(line);
+    let text = crate::secrets::scrub_live(&text);
     let mut safe = String::with_capacity(text.len().min(LINE_CHARS_MAX));
     for (count, character) in text.chars().enumerate() {
         if count == LINE_CHARS_MAX {
@@ -265,6 +266,9 @@ mod tests {
 
     #[test]
     fn an_endless_line_is_cut() {
+        crate::secrets::hide("given-to-the-child-7");
+        let line = escape_line(b"debug: token=given-to-the-child-7\x1b");
+        assert_eq!(line, "debug: token=[hidden]\\u{1b}");
         let line = escape_line("ä".repeat(5_000).as_bytes());
         assert_eq!(line.chars().count(), LINE_CHARS_MAX + 1);
         assert!(line.ends_with('…'));

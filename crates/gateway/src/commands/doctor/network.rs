@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use mainstay::config::{Config, Severity, Transport};
 use mainstay::preflight;
+use mainstay_core::failure::FailureKind;
 
 use super::{Area, Health};
 
@@ -51,6 +52,8 @@ pub(super) async fn look(config: &Config, wait: Duration, health: &mut Health) {
                     );
                 }
             }
+            // Told where secrets are looked up.
+            Err(failure) if failure.kind == FailureKind::SecretUnavailable => {}
             Err(failure) => health.add(
                 Severity::Error,
                 Area::Network,

@@ -452,10 +452,7 @@ impl Child<'_> {
             .as_deref()
             .map(|detail| format!("{detail}; "))
             .unwrap_or_default();
-        // Servers like to print the settings that they were given.
-        let tail = tail.join(" | ");
-        let tail = crate::secrets::scrub_live(&tail);
-        failure.with_detail(format!("{own}last on stderr: {tail}"))
+        failure.with_detail(format!("{own}last on stderr: {}", tail.join(" | ")))
     }
 
     /// While connecting, output on stderr is life: package runners download for minutes (F4).
