@@ -446,7 +446,7 @@ impl SignIns {
     }
 }
 
-fn status_of(server: &str, account: &Account) -> SignInStatus {
+pub(crate) fn status_of(server: &str, account: &Account) -> SignInStatus {
     account.look_at(|state| {
         let held = state.held.as_deref();
         let grant = held.map(|held| &held.grant);
