@@ -287,7 +287,11 @@ impl Shared {
             tracing::warn!(%error, "the key ring could not be renewed; the old key stays in use");
         }
         if let Some(tokens) = self.access.tokens().cloned() {
-            drop(tokio::task::spawn_blocking(move || tokens.remember()));
+            self.tasks.spawn(async move {
+                // A token that was revoked in the file by somebody else is noticed here at the latest.
+                tokens.refresh().await;
+                drop(tokio::task::spawn_blocking(move || tokens.remember()).await);
+            });
         }
     }
 }
@@ -431,6 +435,12 @@ impl Gateway {
     #[must_use]
     pub fn parked_count(&self) -> usize {
         self.shared.parked.count()
+    }
+
+    /// How many calls wait for the operator to approve them.
+    #[must_use]
+    pub fn approvals_count(&self) -> usize {
+        self.shared.gate.approvals.list().len()
     }
 
     /// How many subscriptions to resources clients hold.

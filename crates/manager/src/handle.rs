@@ -600,7 +600,7 @@ impl ServerHandle {
         let place = self.place().into_owned();
         let shared = &place.slot;
         let (server, config) = (Box::<str>::from(&*shared.name), shared.config.load_full());
-        if !config.pin_program {
+        if !config.guard.pin_program {
             return Err(PinError::ProgramNotPinned { server });
         }
         let pins = Arc::clone(&shared.pins);

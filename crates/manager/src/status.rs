@@ -13,13 +13,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::auth::{self, SignInState};
-use crate::catalog::unix_ms;
+use crate::catalog::{is_ui, unix_ms};
 use crate::config::{HttpKind, ServerConfig, Transport};
 use crate::counters::Counts;
 use crate::pool::Declared;
 use crate::process::ProcessStatus;
 use crate::process::tree::Processes;
 use crate::slot::{ProcessFace, Slot};
+use crate::suspicious::Suspicion;
 
 /// How many stderr lines a status shows.
 const TAIL_LINES: usize = 5;
@@ -66,6 +67,9 @@ pub struct ServerStatus {
     pub prompts: usize,
     /// Resources in the last good catalog.
     pub resources: usize,
+    /// How many of those are user interfaces (`ui://`) that a client may show and run. They pass unaltered.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ui_resources: usize,
     /// Items that the server listed and that are not shown.
     pub hidden: usize,
     /// Tools that are held back until somebody approves them (`tools.pin`), over all connections.
@@ -116,6 +120,9 @@ pub struct ServerStatus {
     pub sign_in: Option<SignInFace>,
     /// Whether Mainstay is ready only with this server.
     pub required: bool,
+    /// What in its listing can mislead a model or a person: told, and otherwise left to you.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub suspicious: Vec<Suspicion>,
     /// Problems of the server's config entry.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
@@ -464,6 +471,10 @@ impl ServerStatus {
             resources: catalog
                 .as_ref()
                 .map_or(0, |catalog| catalog.resources.items.len()),
+            ui_resources: catalog.as_ref().map_or(0, |catalog| {
+                let items = catalog.resources.items.iter();
+                items.filter(|item| is_ui(&item.name)).count()
+            }),
             hidden: catalog.as_ref().map_or(0, |catalog| catalog.hidden.len()),
             pending_tools: pending_tools(slot),
             catalog_age_ms: catalog
@@ -506,6 +517,7 @@ impl ServerStatus {
             hint: status.hint,
             sign_in: SignInFace::of(slot),
             required: config.required,
+            suspicious: slot.suspicious(),
             problems: config.problems().iter().map(ToString::to_string).collect(),
             stderr_tail: if connected {
                 Vec::new()
@@ -545,6 +557,11 @@ fn words(status: &Status, last_failure: Option<&Failure>) -> String {
         StateWord::Backoff => because("waiting before the next attempt"),
         StateWord::Parked => because("parked"),
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What fences a living process that is to be fenced.

@@ -17,6 +17,7 @@ mod manager {
     pub(crate) mod ends;
     pub(crate) mod exchanges;
     pub(crate) mod harness;
+    mod hostile;
     pub(crate) mod http;
     pub(crate) mod listings;
     pub(crate) mod modern;

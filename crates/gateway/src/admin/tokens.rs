@@ -2,6 +2,8 @@
 //!
 //! A token is in one answer only, that to whoever made it.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -114,8 +116,16 @@ async fn with_store(
         }
         .into_response();
     };
-    aside(move || work(tokens.store()).unwrap_or_else(|error| problem(&error).into_response()))
-        .await
+    let known = Arc::clone(&tokens);
+    let done = aside(move || {
+        // So that a list says when each was used last.
+        known.remember();
+        work(known.store()).unwrap_or_else(|error| problem(&error).into_response())
+    })
+    .await;
+    // In force when the answer is there, for streams that are open too.
+    tokens.refresh().await;
+    done
 }
 
 fn problem(error: &TokenError) -> Problem {

@@ -64,10 +64,31 @@ pub(super) fn page(detail: &Value, width: Option<u16>, color: bool) -> Vec<Strin
     if let Some(origin) = origin(detail) {
         page.row("configured", &origin);
     }
+    suspicious(&mut page, server);
     trouble(&mut page, server);
     timeline(&mut page, detail);
     last_calls(&mut page, detail);
     page.lines
+}
+
+/// What can mislead in its listing, and what fences its process.
+fn suspicious(page: &mut Page, server: &Value) {
+    if let Some(sandbox) = server["sandbox"].as_str() {
+        page.row("sandbox", sandbox);
+    }
+    let found = list(server, "suspicious");
+    for one in found.iter().take(SHOWN_MAX) {
+        page.row(
+            "suspicious",
+            &format!("{}: {}", text(one, "where"), text(one, "text")),
+        );
+    }
+    if found.len() > SHOWN_MAX {
+        page.row(
+            "suspicious",
+            &format!("and {} more", found.len() - SHOWN_MAX),
+        );
+    }
 }
 
 fn hidden(page: &mut Page, detail: &Value) {

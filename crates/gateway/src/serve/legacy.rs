@@ -453,7 +453,7 @@ async fn pass_on(
             return fault(&id, &wrong);
         }
     };
-    let pass = match gate::admit(shared, (endpoint, who), &routed, &asked, &origin) {
+    let pass = match gate::admit(shared, (endpoint, who), &routed, &asked, (&origin, false)) {
         Ok(pass) => pass,
         Err(wrong) => return fault(&id, &wrong),
     };
@@ -471,6 +471,8 @@ async fn pass_on(
         info: String::new(),
         issuer: Issuer::of(shared, endpoint, who, &routed),
         who: Arc::clone(who.caller()),
+        // What a modern server wants back stays here.
+        carrier: None,
         pass,
     };
     call::of_session(shared, routed, caller, client).await

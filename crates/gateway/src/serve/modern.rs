@@ -20,6 +20,7 @@ use super::Shared;
 use super::adapt::Recipient;
 use super::body::{self, Reply};
 use super::bridge;
+use super::bridge::states::{self, Carrier};
 use super::call::{self, Caller};
 use super::caller::Caller as Who;
 use super::discovery::{self, Met};
@@ -355,6 +356,15 @@ async fn pass_on(
         }
         Err(wrong) => return fault(Some(&id), &wrong),
     };
+    let carrier = Carrier::of(&shared.sealer, who.caller().principal.as_ref());
+    let message = match &carrier {
+        None => states::check(&shared.sealer, &message).map(|()| message),
+        Some(carrier) => carrier.take_back(message),
+    };
+    let message = match message {
+        Ok(message) => message,
+        Err(wrong) => return fault(Some(&id), &wrong),
+    };
     let view = CallView::of(&message);
     let progress_token = view.progress_token.map(Into::into);
     let face = face_of(who.caller(), &message);
@@ -381,7 +391,15 @@ async fn pass_on(
             return fault(Some(&id), &modern_code(wrong));
         }
     };
-    let pass = match gate::admit(shared, (endpoint, who), &routed, &asked.message, &origin) {
+    // A state of ours is held against this request before anything is sent (`bridge::modern`).
+    let at = (endpoint, who);
+    let pass = match gate::admit(
+        shared,
+        at,
+        &routed,
+        &asked.message,
+        (&origin, asked.is_ours),
+    ) {
         Ok(pass) => pass,
         Err(wrong) => return fault(Some(&id), &modern_code(wrong)),
     };
@@ -396,6 +414,7 @@ async fn pass_on(
         info,
         issuer: Issuer::of(shared, endpoint, who, &routed),
         who: Arc::clone(who.caller()),
+        carrier,
         pass,
     };
     call::of_modern(shared, routed, caller, asked).await

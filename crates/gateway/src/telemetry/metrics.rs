@@ -229,6 +229,7 @@ const COUNTED: &[Metric<Counts>] = counted! {
     "server_oversized", "Messages over a size or depth limit" => oversized;
     "server_limits_exceeded", "Limits that were exceeded" => limits_exceeded;
     "server_requests_refused", "Requests of the server that were too many per second" => over_requests;
+    "server_asks_refused", "Requests of the server for sampling or elicitation that it may not make" => asks_refused;
     "server_notices_lost", "Notices of ours that could not be sent" => notices_lost;
     "server_forced_kills", "Times that a process had to be killed" => forced_kills;
     "server_escapes", "Times that a process had left its process group" => escapes;

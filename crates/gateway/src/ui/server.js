@@ -135,6 +135,9 @@ const serverView = {
       ['Last sign of life', server.lifeAgeMs === undefined ? null : `${span(server.lifeAgeMs)} ago`],
       ['Next', server.next ? `${spaced(server.next.why)} in ${span(server.next.inMs)}` : null],
       ['Last failure', server.lastFailure ? `${span(server.lastFailure.agoMs)} ago: ${server.lastFailure.detail}` : null],
+      ['Sandbox', server.sandbox],
+      ['Suspicious', server.suspicious?.length ? server.suspicious.map((one) => `${one.where}: ${one.text}`).join('\n') : null],
+      ['User interfaces', server.uiResources ? `${count(server.uiResources)} resources (ui://) that clients may show and run` : null],
       ['Config problems', server.problems?.length ? server.problems.join('\n') : null],
       ['Last words', server.stderrTail?.length ? server.stderrTail.join('\n') : null],
     ].filter(([, value]) => value !== null && value !== undefined && value !== '');

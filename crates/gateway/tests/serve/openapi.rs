@@ -72,6 +72,16 @@ const ASKS: &[Ask] = &[
     ask("approveTools", "/api/v1/servers/kept/approve", 200),
     ask("approveTools", "/api/v1/servers/one/approve", 409),
     ask("approveTools", "/api/v1/servers/gone/approve", 409),
+    ask("getSignIns", "/api/v1/auth", 200),
+    // A server over stdio has nobody to sign in to.
+    ask("beginLogin", "/api/v1/servers/one/login", 409),
+    ask("beginLogin", "/api/v1/servers/one/login", 400).with(r#"{"how":"magic"}"#),
+    ask("beginLogin", "/api/v1/servers/nope/login", 404),
+    ask("getLogin", "/api/v1/logins/nope", 404),
+    ask("finishLogin", "/api/v1/logins/nope/finish", 404).with(r#"{"url":"http://127.0.0.1/"}"#),
+    ask("cancelLogin", "/api/v1/logins/nope/cancel", 404),
+    ask("logout", "/api/v1/servers/one/logout", 409),
+    ask("logout", "/api/v1/servers/nope/logout", 404),
     ask("getConfig", "/api/v1/config", 200),
     ask("reloadConfig", "/api/v1/reload", 200).with(r#"{"dryRun":true}"#),
     ask("reloadConfig", "/api/v1/reload", 400).with(r#"{"dry":true}"#),
@@ -98,6 +108,11 @@ const ASKS: &[Ask] = &[
     ask("getCalls", "/api/v1/calls?follow=1&recent=2", 200).events(2),
     ask("readJournal", "/api/v1/journal?kind=calls&server=one", 200),
     ask("readJournal", "/api/v1/journal?kind=nope", 400),
+    ask("getApprovals", "/api/v1/approvals", 200),
+    ask("decideApproval", "/api/v1/approvals/0000-0", 404).with(r#"{"allow":true}"#),
+    ask("decideApproval", "/api/v1/approvals/0000-0", 400).with(r#"{"allow":1}"#),
+    ask("readAudit", "/api/v1/audit?limit=10&kind=operator", 200),
+    ask("readAudit", "/api/v1/audit?limit=many", 400),
     ask("callTool", "/api/v1/servers/nope/call", 404).with(r#"{"tool":"echo"}"#),
     ask("disableServer", "/api/v1/servers/one/disable", 200),
     ask("callTool", "/api/v1/servers/one/call", 503).with(r#"{"tool":"echo"}"#),
@@ -207,6 +222,7 @@ async fn every_route_answers_as_it_is_described() {
     let state = dir.path().join("state");
     let world = World::of(config.clone(), Some(state.clone()), |settings| {
         settings.state_dir = Some(state);
+        settings.audit = Some(mainstay::config::AuditConfig::default());
     })
     .await;
     let life = ConfigLife::new(

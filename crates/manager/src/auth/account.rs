@@ -314,12 +314,24 @@ impl Account {
             if let Some(shown) = self.glance() {
                 return Ok(shown);
             }
-            let (verdict, stale) = {
+            let (verdict, stale, stuck) = {
                 let state = self.state.borrow();
                 let held = state.held.as_deref();
                 let stale = held.filter(|held| state.refused.as_ref() != Some(held.access()));
-                (state.verdict.clone(), stale.map(|held| held.header.clone()))
+                let stale = stale.map(|held| held.header.clone());
+                (state.verdict.clone(), stale, state.unsaved)
             };
+            if let Verdict::Delayed { retry_at, .. } = &verdict
+                && rounds > 0
+                && *retry_at < until
+                && stale.is_none()
+                && !stuck
+            {
+                // Another attempt in the same patience (F202): to whoever calls, an issuer in trouble is a slow call.
+                tokio::time::sleep_until(*retry_at).await;
+                rounds = 0;
+                continue;
+            }
             if rounds >= 2 || Instant::now() >= until {
                 // Nobody has refused it: the server decides (F207).
                 return stale

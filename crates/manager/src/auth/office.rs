@@ -15,7 +15,6 @@ use super::grant::resource_of;
 use super::house::House;
 use super::login::{Attempt, Begun, LoginState};
 use super::store::{GrantStore, Holder, StoreFault};
-
 use crate::catalog::unix_ms;
 use crate::config::{ServerConfig, Template, Transport, process_env};
 use crate::driver::Desk;
@@ -89,7 +88,6 @@ impl Office {
     ) -> Option<Credentials> {
         let account = self.account(config, url, principal)?;
         account.used_by(config, slot, reports);
-        slot.sign_in.store(Some(Arc::clone(&account)));
         Some(Credentials::new(account))
     }
 

@@ -123,8 +123,8 @@ pub(super) struct ServerOptions {
     pub(super) protocol: Option<Protocol>,
     /// Whose connection it is. `shared`: one for all clients, and for servers of the older MCP (up to 2025-11-25) one more
     /// for each set of capabilities that clients declare. `session`: one for each client session, with this client's
-    /// capabilities and name; clients without a session share one as under `shared`. `user`: the same as `shared` until
-    /// clients can sign in.
+    /// capabilities and name; clients without a session share one as under `shared`. `user`: one for each user whom Mainstay
+    /// has identified, with credentials, listings and limits of its own; everybody else shares one.
     #[schemars(extend("default" = "shared"))]
     pub(super) scope: Option<Scope>,
     /// The connections to the server beside the shared one (see `scope`): how many, and for how long.
@@ -178,6 +178,8 @@ pub(super) struct ServerOptions {
     pub(super) pin_program: Option<bool>,
     /// Whether the server may ask clients for something, and how often.
     pub(super) asks: Option<AskOptions>,
+    /// The types of content that its answers may have, such as `text/*`; others are withheld, and the call is told. Default: all.
+    pub(super) content_types: Option<Vec<String>>,
     /// What is done with characters in names and descriptions that people do not see and models read.
     #[schemars(extend("default" = "flag"))]
     pub(super) hidden_text: Option<HiddenText>,

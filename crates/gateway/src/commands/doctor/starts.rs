@@ -169,6 +169,24 @@ fn judge_contents(status: &ServerStatus, health: &mut Health) {
             ),
         );
     }
+    for suspicion in &status.suspicious {
+        health.add(
+            Severity::Warning,
+            Area::Listing,
+            name,
+            format!("{}: {}", suspicion.place, suspicion.text),
+            suspicion.kind.remedy(),
+        );
+    }
+    if status.sandbox.as_deref() == Some("none") {
+        health.add(
+            Severity::Warning,
+            Area::Start,
+            name,
+            "it runs without the sandbox that its entry asks for, because this machine has none",
+            "`\"require\": true` in `sandbox` keeps it from being started then",
+        );
+    }
     if status.tools == 0 && status.prompts == 0 && status.resources == 0 {
         health.add(
             Severity::Note,
