@@ -568,8 +568,7 @@ async fn tell_once_parked(account: Weak<Account>, slot: Arc<Slot>, reports: Repo
         status.state == StateWord::Parked
             && cause.is_some_and(|cause| cause.kind == FailureKind::NeedsLogin)
     });
-    let parked = tokio::time::timeout(SETTLE, parked).await;
-    let parked = matches!(parked, Ok(Ok(_)));
+    let parked = matches!(tokio::time::timeout(SETTLE, parked).await, Ok(Ok(_)));
     // Those that are there now may have ended as well meanwhile: then it is parked for a good reason.
     let good = account
         .upgrade()
