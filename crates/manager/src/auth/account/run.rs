@@ -522,7 +522,7 @@ impl Account {
     /// Only a human helps.
     pub(super) fn needs_login(&self, why: Option<String>) {
         let why = why.map(|why| Arc::from(self.house.hidden.scrub(&why)));
-        tracing::info!(server = %self.config().name, ?why, "somebody has to sign in");
+        tracing::info!(server = %self.config().name, why = why.as_deref().unwrap_or("nobody has"), "somebody has to sign in");
         self.update(|state| state.verdict = Verdict::Login(why));
         self.house.watch_for(self);
     }
