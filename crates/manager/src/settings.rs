@@ -281,6 +281,8 @@ async fn endpoint(
                 headers: found.fill_pairs(headers)?,
                 route: Route {
                     ca_file: beside(&reach.ca_file)?,
+                    cert_file: beside(&reach.cert_file)?,
+                    key_file: beside(&reach.key_file)?,
                     proxy: text(&reach.proxy)?,
                     no_proxy: text(&reach.no_proxy)?,
                 },
@@ -290,27 +292,25 @@ async fn endpoint(
     }
 }
 
-/// Whether the server's address or headers resolve to something else than what a link was made with, now that the server
-/// refused that: everything that is kept elsewhere is looked up anew (a value of a moment ago counts as new). `false` when
-/// nothing of the entry is kept elsewhere, or when a value cannot be had. Cancel-safe; takes as long as a lookup may.
-pub(crate) async fn has_changed(
-    config: &ServerConfig,
-    guardian: Option<&Guardian>,
-    url: &str,
-    headers: &[(String, String)],
-) -> bool {
-    if !config
-        .templates()
-        .iter()
-        .any(|template| template.is_stored())
-    {
-        return false;
+/// Whether the values of some headers are kept elsewhere, so that they may have changed when the server refuses them.
+pub(crate) fn has_kept_headers(config: &ServerConfig) -> bool {
+    match &config.transport {
+        Transport::Http { headers, .. } => headers.iter().any(|(_, value)| value.is_stored()),
+        Transport::Stdio { .. } | Transport::Broken { .. } => false,
     }
-    match endpoint(config, guardian, Age::Fresh).await {
-        Ok(now) => now.url != url || now.headers != headers,
+}
+
+/// What the headers are now: everything that is kept elsewhere is looked up anew (a value of a moment ago counts as new).
+/// `None`: they cannot be had. Cancel-safe; takes as long as a lookup may.
+pub(crate) async fn headers_now(
+    config: &ServerConfig,
+    guardian: &Guardian,
+) -> Option<Vec<(String, String)>> {
+    match endpoint(config, Some(guardian), Age::Fresh).await {
+        Ok(now) => Some(now.headers),
         Err(failure) => {
             tracing::warn!(server = config.name, %failure, "the credentials were refused and cannot be looked up anew");
-            false
+            None
         }
     }
 }
@@ -335,6 +335,9 @@ pub(crate) fn spawn_spec(
 pub(crate) fn resolve_route(config: &ServerConfig) -> Result<Route, Failure> {
     Ok(Route {
         ca_file: config.reach.ca_file.as_ref().map(beside).transpose()?,
+        // What we show to a server is for it alone.
+        cert_file: None,
+        key_file: None,
         proxy: config.reach.proxy.as_ref().map(resolve).transpose()?,
         no_proxy: config.reach.no_proxy.as_ref().map(resolve).transpose()?,
     })

@@ -49,7 +49,7 @@ pub(crate) enum Age {
 }
 
 /// What counts as new although it is known already: several links that were refused at once need one lookup.
-const FRESH: Duration = Duration::from_secs(2);
+const FRESH: Duration = Duration::from_secs(1);
 
 type Answer = Result<Arc<str>, Arc<str>>;
 
@@ -74,14 +74,11 @@ impl Cell {
             None => self.answer.has_changed().is_ok(),
             Some(Err(_)) => old < FAILURE_KEPT,
             Some(Ok(_)) => {
-                let kept = match lookup {
-                    Lookup::File(_) => FILE_KEPT,
-                    Lookup::Secret(_) | Lookup::Command(_) => KEPT,
-                };
-                old < if age == Age::Fresh {
-                    kept.min(FRESH)
-                } else {
-                    kept
+                old < match (lookup, age) {
+                    (Lookup::File(_), Age::Kept) => FILE_KEPT,
+                    (Lookup::File(_), Age::Fresh) => Duration::ZERO,
+                    (Lookup::Secret(_) | Lookup::Command(_), Age::Kept) => KEPT,
+                    (Lookup::Secret(_) | Lookup::Command(_), Age::Fresh) => FRESH,
                 }
             }
         }
