@@ -37,5 +37,6 @@ mod manager {
     pub(crate) mod stdio_greet;
     pub(crate) mod stdio_noise;
     pub(crate) mod stdio_start;
+    mod vault;
     pub(crate) mod watching;
 }
