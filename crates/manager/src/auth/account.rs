@@ -521,11 +521,11 @@ impl Account {
             reports.input(input).await;
             // It may be on its way to being parked for the former ones: then it is told again when it is there.
             if now.is_some() {
-                let house = Arc::clone(&self.house);
+                let (house, me) = (Arc::clone(&self.house), self.me.clone());
                 self.house.spawn(async move {
                     tokio::select! {
                         // Cancel-safe: what is not told does not matter at the end of everything.
-                        () = tell_once_parked(slot, reports) => {}
+                        () = tell_once_parked(me, slot, reports) => {}
                         // Cancel-safe: a token holds nothing.
                         () = house.closing() => {}
                     }
@@ -560,7 +560,7 @@ impl Account {
 }
 
 /// Pokes a connection that gets parked for want of the credentials that are there now. Bounded by 5 seconds.
-async fn tell_once_parked(slot: Arc<Slot>, reports: Reports) {
+async fn tell_once_parked(account: Weak<Account>, slot: Arc<Slot>, reports: Reports) {
     let mut view = slot.view.subscribe();
     let parked = view.wait_for(|view| {
         let status = &view.status;
@@ -568,10 +568,12 @@ async fn tell_once_parked(slot: Arc<Slot>, reports: Reports) {
         status.state == StateWord::Parked
             && cause.is_some_and(|cause| cause.kind == FailureKind::NeedsLogin)
     });
-    if let Ok(Ok(_parked)) = tokio::time::timeout(SETTLE, parked)
-        .await
-        .map(|seen| seen.map(drop))
-    {
+    let parked = matches!(tokio::time::timeout(SETTLE, parked).await, Ok(Ok(_)));
+    // Those that are there now may have ended as well meanwhile: then it is parked for a good reason.
+    let good = account
+        .upgrade()
+        .is_some_and(|account| !account.wants_login());
+    if parked && good {
         reports.input(Input::Poke(Poke::Credentials)).await;
     }
 }
