@@ -34,19 +34,19 @@ impl Answer {
     /// The next message.
     async fn next(&mut self) -> Value {
         loop {
-            if self.is_stream {
-                if let Some((event, rest)) = self.buffer.split_once("\n\n") {
-                    let data: String = event
-                        .lines()
-                        .filter_map(|line| line.strip_prefix("data:"))
-                        .map(str::trim)
-                        .collect();
-                    self.buffer = rest.to_owned();
-                    if let Ok(message) = serde_json::from_str(&data) {
-                        return message;
-                    }
-                    continue;
+            if self.is_stream
+                && let Some((event, rest)) = self.buffer.split_once("\n\n")
+            {
+                let data: String = event
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("data:"))
+                    .map(str::trim)
+                    .collect();
+                self.buffer = rest.to_owned();
+                if let Ok(message) = serde_json::from_str(&data) {
+                    return message;
                 }
+                continue;
             }
             let frame = tokio::time::timeout(PATIENCE, self.body.frame());
             match frame.await.expect("an answer") {
@@ -442,13 +442,23 @@ async fn f256_somebody_from_elsewhere_signs_in_for_themselves_alone() {
     };
     let answer = call(&tokens[0]).await;
     let told = &answer["error"]["data"]["signIn"];
-    let link = told["url"].as_str().unwrap_or_else(|| panic!("{answer:#}")).to_owned();
-    assert!(told.get("command").is_none(), "no command of this machine helps: {answer:#}");
+    let link = told["url"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{answer:#}"))
+        .to_owned();
+    assert!(
+        told.get("command").is_none(),
+        "no command of this machine helps: {answer:#}"
+    );
     let mut browser = Browser::default();
     let asked = browser.look(&link).await;
     assert_eq!(asked.status, 403, "{asked:?}");
     assert!(asked.body.contains("<form") && asked.body.contains("type=\"password\""));
-    for wrong in [&[][..], &[("token", "mst_no")], &[("token", tokens[1].as_str())]] {
+    for wrong in [
+        &[][..],
+        &[("token", "mst_no")],
+        &[("token", tokens[1].as_str())],
+    ] {
         let refused = browser.send(&link, wrong).await;
         assert_eq!(refused.status, 403, "{refused:?}");
         assert_eq!(refused.header("set-cookie"), "", "{refused:?}");
@@ -463,7 +473,12 @@ async fn f256_somebody_from_elsewhere_signs_in_for_themselves_alone() {
     })
     .await;
     let other = call(&tokens[1]).await;
-    let others = other["error"]["data"]["signIn"]["url"].as_str().unwrap_or_default();
-    assert!(others.contains("/oauth/signin/") && others != link, "{other:#}");
+    let others = other["error"]["data"]["signIn"]["url"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(
+        others.contains("/oauth/signin/") && others != link,
+        "{other:#}"
+    );
     assert_eq!(world.codes_spent(), 1);
 }
