@@ -489,6 +489,15 @@ impl Desk {
     /// What is kept cannot be removed.
     pub async fn sign_out(&self, server: &str, _revoke: bool) -> Result<SignedOut, Trouble> {
         let signed_out = self.0.office.sign_out(server, None).await?;
+        let handle = self.0.manager.server(server);
+        if let Some(handle) =
+            handle.filter(|handle| signed_out && handle.status().state == "connected")
+        {
+            // A replacement would overlap with the connection that was signed in: this one is to end now.
+            if let Err(error) = handle.restart().await {
+                tracing::debug!(%error, "nothing is left to restart");
+            }
+        }
         Ok(SignedOut {
             signed_out,
             problem: None,

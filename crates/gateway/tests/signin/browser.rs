@@ -74,6 +74,15 @@ impl Browser {
         shown.header("location").to_owned()
     }
 
+    /// Sends the form of a page of ours.
+    pub(crate) async fn send(&mut self, url: &str, form: &[(&str, &str)]) -> Shown {
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
+        let url = Url::parse(url).unwrap();
+        self.one(Method::POST, &url, Some(&form)).await
+    }
+
     async fn one(&mut self, method: Method, url: &Url, form: Option<&str>) -> Shown {
         let asking = async {
             let host = url.host_str().unwrap().to_owned();
@@ -104,6 +113,7 @@ impl Browser {
                 request = request.header("cookie", cookies.join("; "));
             }
             if form.is_some() {
+                request = request.header("origin", url.origin().ascii_serialization());
                 request = request.header("content-type", "application/x-www-form-urlencoded");
             }
             let body = Bytes::from(form.unwrap_or_default().to_owned());

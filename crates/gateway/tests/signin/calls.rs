@@ -19,6 +19,7 @@ struct Client {
     address: String,
     path: &'static str,
     session: Option<String>,
+    token: Option<String>,
 }
 
 /// An answer: JSON, or a stream that is read event by event.
@@ -69,6 +70,15 @@ impl Client {
             address: home.address(),
             path,
             session: None,
+            token: None,
+        }
+    }
+
+    /// One from elsewhere, with a token of this Mainstay.
+    fn bearing(home: &Home, path: &'static str, token: &str) -> Self {
+        Self {
+            token: Some(token.to_owned()),
+            ..Self::modern(home, path)
         }
     }
 
@@ -104,6 +114,9 @@ impl Client {
             request = request
                 .header("mcp-session-id", session)
                 .header("mcp-protocol-version", "2025-11-25");
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -406,4 +419,66 @@ async fn a_tool_that_needs_more_rights_gets_them_through_the_same_door() {
         "it asks for what it had, too"
     );
     assert!(newest.scopes.contains(&"write".to_owned()));
+}
+
+/// F256: with `scope: "user"` everybody signs in for themselves, and proves to the page who they are; nobody in another's name.
+#[tokio::test(flavor = "multi_thread")]
+async fn f256_somebody_from_elsewhere_signs_in_for_themselves_alone() {
+    let world = World::start(&["one"]).await;
+    let mut entries = world.entries();
+    entries["one"]["scope"] = json!("user");
+    let mut home = Home::new(entries.clone());
+    home.configure(entries, json!({ "access": { "required": true } }));
+    let mut tokens = Vec::new();
+    for name in ["ann", "bob"] {
+        let said = home.run(&["token", "create", name, "--json"]).await;
+        assert_eq!(said.code, Some(0), "{said:?}");
+        tokens.push(said.json()["token"].as_str().unwrap().to_owned());
+    }
+    home.serve().await;
+    let call = async |token: &str| {
+        let client = Client::bearing(&home, "/servers/one/mcp", token);
+        client.call_modern(CALL, &json!({}), json!({})).await
+    };
+    let answer = call(&tokens[0]).await;
+    let told = &answer["error"]["data"]["signIn"];
+    let link = told["url"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{answer:#}"))
+        .to_owned();
+    assert!(
+        told.get("command").is_none(),
+        "no command of this machine helps: {answer:#}"
+    );
+    let mut browser = Browser::default();
+    let asked = browser.look(&link).await;
+    assert_eq!(asked.status, 403, "{asked:?}");
+    assert!(asked.body.contains("<form") && asked.body.contains("type=\"password\""));
+    for wrong in [
+        &[][..],
+        &[("token", "mst_no")],
+        &[("token", tokens[1].as_str())],
+    ] {
+        let refused = browser.send(&link, wrong).await;
+        assert_eq!(refused.status, 403, "{refused:?}");
+        assert_eq!(refused.header("set-cookie"), "", "{refused:?}");
+    }
+    assert!(world.authority.families().is_empty());
+    let known = browser.send(&link, &[("token", tokens[0].as_str())]).await;
+    assert_eq!(known.status, 303, "{known:?}");
+    let shown = follow(&mut browser, &link).await;
+    assert_eq!(shown.status, 200, "{shown:?}");
+    super::support::until("ann's call to be answered", || async {
+        call(&tokens[0]).await["result"].is_object().then_some(())
+    })
+    .await;
+    let other = call(&tokens[1]).await;
+    let others = other["error"]["data"]["signIn"]["url"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(
+        others.contains("/oauth/signin/") && others != link,
+        "{other:#}"
+    );
+    assert_eq!(world.codes_spent(), 1);
 }
