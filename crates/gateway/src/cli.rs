@@ -16,6 +16,7 @@ pub(crate) mod events;
 pub(crate) mod human;
 pub(crate) mod import;
 pub(crate) mod install;
+pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod output;
 pub(crate) mod policy;
@@ -121,6 +122,12 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Show the calls that were made: who, which tool, how it ended, how long it took.
     Calls(CallsArgs),
+    /// Sign in to a server that wants it: in the browser, with a pasted address, or with a code.
+    Login(login::LoginArgs),
+    /// Sign out of a server.
+    Logout(login::LogoutArgs),
+    /// Show which servers are signed in to.
+    Auth(login::AuthArgs),
     /// Make, list and revoke the tokens by which clients say who they are.
     Token(token::TokenArgs),
     /// Show who did what, by which rule, and how it ended; and whether the log of it was touched.
@@ -181,6 +188,9 @@ impl Command {
             Self::Calls(args) => args.json,
             #[cfg(feature = "top")]
             Self::Top(_) => false,
+            Self::Login(args) => args.json,
+            Self::Logout(args) => args.json,
+            Self::Auth(args) => args.prints_json(),
             Self::Token(args) => args.prints_json(),
             Self::Audit(args) => args.prints_json(),
             Self::Approvals(args) => args.prints_json(),

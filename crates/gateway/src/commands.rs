@@ -3,6 +3,7 @@
 mod add;
 mod approvals;
 mod audit;
+mod auth;
 mod call;
 mod calls;
 mod check;
@@ -18,6 +19,7 @@ mod follow;
 mod import;
 mod install;
 mod local;
+mod login;
 mod logs;
 mod operate;
 pub(crate) mod own;
@@ -68,6 +70,9 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Calls(args) => calls::run(args, output).await,
         #[cfg(feature = "top")]
         Command::Top(args) => top::run(args, output).await,
+        Command::Login(args) => login::run(args, output).await,
+        Command::Logout(args) => login::logout(args, output).await,
+        Command::Auth(args) => auth::run(args, output).await,
         Command::Token(args) => token::run(args, output).await,
         Command::Audit(args) => audit::run(args, output).await,
         Command::Approvals(args) => approvals::run(args, output).await,

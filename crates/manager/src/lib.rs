@@ -84,5 +84,5 @@ pub use self::plan::Plan;
 pub use self::principal::{PRINCIPAL_BYTES_MAX, Principal};
 pub use self::publish::Publication;
 pub use self::request::{Answer, CallOptions, ClientFace, Request};
-pub use self::status::{ConnectionStatus, ServerStatus};
+pub use self::status::{ConnectionStatus, ServerStatus, SignInFace};
 pub use self::wishes::{Declined, LogLevel, Root, Update, Updates, WishError};

@@ -13,6 +13,7 @@ use mainstay_core::time::Time;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
+use crate::auth;
 use crate::calls::Ledger;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
@@ -107,6 +108,8 @@ pub(crate) struct Slot {
     pub(crate) account: Option<Arc<Account>>,
     /// Who uses it. Only counted for further connections.
     pub(crate) holds: Holds,
+    /// Whose credentials its newest connection shows, if it signs in.
+    pub(crate) sign_in: ArcSwapOption<auth::Account>,
     process: Mutex<ProcessFace>,
     /// What its processes had used when somebody last looked.
     pub(crate) meter: Meter,
@@ -147,6 +150,7 @@ impl Slot {
             events,
             config: ArcSwap::from_pointee(config),
             current: ArcSwapOption::empty(),
+            sign_in: ArcSwapOption::empty(),
             view: View::blank(status),
             listed: ArcSwapOption::empty(),
             catalog: ArcSwapOption::empty(),
@@ -222,6 +226,7 @@ impl Slot {
             era.set(Some(known));
         }
         Self {
+            sign_in: ArcSwapOption::empty(),
             id,
             name: Arc::clone(&self.name),
             clock: self.clock,

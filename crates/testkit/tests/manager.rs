@@ -11,6 +11,7 @@
 
 mod manager {
     mod asks;
+    mod auth;
     pub(crate) mod calls;
     pub(crate) mod catalogs;
     pub(crate) mod ends;

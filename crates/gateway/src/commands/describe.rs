@@ -3,6 +3,8 @@
 //!
 //! Reads the admin API's answers; must not know more than they say.
 
+mod signin;
+
 use serde_json::Value;
 
 use super::calls;
@@ -32,6 +34,9 @@ pub(super) fn page(detail: &Value, width: Option<u16>, color: bool) -> Vec<Strin
         page.row("progress", &progress);
     }
     page.row("transport", &transport(server));
+    if let Some(words) = signin::words(server) {
+        page.row("sign-in", &words);
+    }
     if let Some(process) = process(server) {
         page.row("process", &process);
     }
@@ -491,6 +496,10 @@ pub(super) fn remedy(server: &Value) -> Vec<String> {
     // The words of these failures end in their own, better remedy.
     let says_it_itself = says_remedy(text(failure, "kind"));
     let mut lines = Vec::new();
+    if let Some(login) = signin::remedy(server) {
+        lines.push(login);
+        return lines;
+    }
     match text(server, "state") {
         "parked" | "backoff" => {
             if !own.is_empty() && !says_it_itself {

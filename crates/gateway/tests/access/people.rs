@@ -1,6 +1,7 @@
 //! Who is let in, and as whom.
 
 use http::{Method, StatusCode};
+use http_body_util::BodyExt;
 use mainstay_gateway::serve::{ServeError, check, serve};
 use mainstay_gateway::{Gateway, GatewaySettings};
 use serde_json::json;
@@ -192,5 +193,38 @@ async fn law_32_readiness_names_nobody_to_strangers_and_metrics_can_be_opened() 
         open(&mut client, "/mcp", &[]).await.status,
         StatusCode::UNAUTHORIZED
     );
+    rig.end().await;
+}
+
+/// A stream that was opened with a token is worth no more than the token (F212).
+#[tokio::test(flavor = "multi_thread")]
+async fn law_32_a_stream_ends_with_the_token_that_opened_it() {
+    let rig = Rig::closed().await;
+    let (ann, root) = (rig.token("ann", &[]), rig.token("root", &["admin"]));
+    let own = bearer(&ann);
+    let mut client = rig.client().await;
+    let id = session(&open(&mut client, "/mcp", &[("authorization", &own)]).await);
+    let headers = [
+        ("authorization", own.as_str()),
+        ("accept", "text/event-stream"),
+        ("mcp-session-id", id.as_str()),
+    ];
+    let mut listening = rig.client().await;
+    let stream = listening.open(Method::GET, "/mcp", &headers, "").await;
+    assert_eq!(stream.status(), StatusCode::OK);
+    // Another token changes nothing for this one.
+    rig.token("bob", &[]);
+    assert_eq!(
+        ping(&mut client, &id, Some(&ann)).await.status,
+        StatusCode::OK
+    );
+    let root = bearer(&root);
+    let headers = [("authorization", root.as_str()), MARK];
+    let revoked = client
+        .send(Method::POST, "/api/v1/tokens/ann/revoke", &headers, "")
+        .await;
+    assert_eq!(revoked.status, StatusCode::OK, "{revoked:?}");
+    let ended = tokio::time::timeout(PATIENCE, stream.into_body().collect()).await;
+    drop(ended.expect("the stream stays open"));
     rig.end().await;
 }

@@ -213,7 +213,7 @@ async fn each_way_of_being_known_to_an_issuer_has_its_turn() {
     // Then the document, where the issuer takes one.
     stage.auth(|auth| (auth.client_id, auth.client_secret) = (None, None));
     stage.authority.change(|script| {
-        let metadata = serde_json::json!({"redirect_uris": [BACK]});
+        let metadata = serde_json::json!({"client_id": document, "redirect_uris": [BACK]});
         script.documents.insert(document.to_owned(), metadata);
     });
     let grant = stage.sign_in().await.expect("granted");

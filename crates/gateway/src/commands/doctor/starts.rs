@@ -261,6 +261,10 @@ pub(super) fn from_running(health: &mut Health) -> Vec<String> {
                 }
             }
             "parked" | "backoff" => {
+                let login = server
+                    .pointer("/signIn/command")
+                    .and_then(Value::as_str)
+                    .map(|command| format!("run `{command}`"));
                 let why = server
                     .pointer("/lastFailure/detail")
                     .and_then(Value::as_str)
@@ -273,8 +277,9 @@ pub(super) fn from_running(health: &mut Health) -> Vec<String> {
                         "in the running Mainstay it is {}: {why}",
                         server["word"].as_str().unwrap_or(state)
                     ),
-                    server["hint"]
-                        .as_str()
+                    login
+                        .as_deref()
+                        .or(server["hint"].as_str())
                         .unwrap_or("see `mainstay status` and `mainstay logs`"),
                 );
             }

@@ -28,7 +28,7 @@ enum Reply {
     Away,
     Unusable,
     /// Somebody else stores this pair meanwhile, and this one is refused.
-    Overtaken(Grant),
+    Overtaken(Box<Grant>),
 }
 
 /// An issuer that rotates, never forgives, and counts.
@@ -358,7 +358,9 @@ async fn f199_the_refusal_of_a_superseded_token_neither_deletes_nor_ends_anythin
     other.tokens.access = Secret::new("access-9");
     other.tokens.refresh = Some(Secret::new("refresh-9"));
     // As if a peer without locks had been faster.
-    bench.issuer.will([Reply::Overtaken(other.clone())]);
+    bench
+        .issuer
+        .will([Reply::Overtaken(Box::new(other.clone()))]);
     assert_eq!(bench.shows().await, "access-9");
     assert_eq!(bench.stored(), [other]);
 }
