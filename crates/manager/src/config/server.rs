@@ -290,45 +290,29 @@ pub struct Stop {
     pub kill_ms: u64,
 }
 
-impl Default for Timeouts {
-    fn default() -> Timeouts {
-        Timeouts::from_options(&file::TimeoutOptions::default())
-    }
+/// What holds where the file says nothing.
+macro_rules! usual {
+    ($($settings:ident: $options:ident),* $(,)?) => {
+        $(impl Default for $settings {
+            fn default() -> $settings {
+                $settings::from_options(&file::$options::default())
+            }
+        })*
+    };
+}
+
+usual! {
+    Timeouts: TimeoutOptions,
+    CatalogSettings: CatalogOptions,
+    Restart: RestartOptions,
+    Keepalive: KeepaliveGroup,
+    Suspicion: SuspicionOptions,
+    Stop: StopOptions,
 }
 
 impl Default for Connections {
     fn default() -> Connections {
         Connections::from_options(&file::ConnectionOptions::default(), Scope::Shared)
-    }
-}
-
-impl Default for CatalogSettings {
-    fn default() -> CatalogSettings {
-        CatalogSettings::from_options(&file::CatalogOptions::default())
-    }
-}
-
-impl Default for Restart {
-    fn default() -> Restart {
-        Restart::from_options(&file::RestartOptions::default())
-    }
-}
-
-impl Default for Keepalive {
-    fn default() -> Keepalive {
-        Keepalive::from_options(&file::KeepaliveGroup::default())
-    }
-}
-
-impl Default for Suspicion {
-    fn default() -> Suspicion {
-        Suspicion::from_options(&file::SuspicionOptions::default())
-    }
-}
-
-impl Default for Stop {
-    fn default() -> Stop {
-        Stop::from_options(&file::StopOptions::default())
     }
 }
 
