@@ -34,19 +34,19 @@ impl Answer {
     /// The next message.
     async fn next(&mut self) -> Value {
         loop {
-            if self.is_stream {
-                if let Some((event, rest)) = self.buffer.split_once("\n\n") {
-                    let data: String = event
-                        .lines()
-                        .filter_map(|line| line.strip_prefix("data:"))
-                        .map(str::trim)
-                        .collect();
-                    self.buffer = rest.to_owned();
-                    if let Ok(message) = serde_json::from_str(&data) {
-                        return message;
-                    }
-                    continue;
+            if self.is_stream
+                && let Some((event, rest)) = self.buffer.split_once("\n\n")
+            {
+                let data: String = event
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("data:"))
+                    .map(str::trim)
+                    .collect();
+                self.buffer = rest.to_owned();
+                if let Ok(message) = serde_json::from_str(&data) {
+                    return message;
                 }
+                continue;
             }
             let frame = tokio::time::timeout(PATIENCE, self.body.frame());
             match frame.await.expect("an answer") {

@@ -8,11 +8,9 @@ use serde_json::{Value, json};
 use super::browser::Browser;
 use super::support::{Home, World, until};
 
-fn call<'a>(home: &'a Home, server: &'a str) -> impl Future<Output = super::support::Said> + 'a {
-    async move {
-        home.run(&["call", server, "echo", r#"{"text":"hi"}"#])
-            .await
-    }
+async fn call(home: &Home, server: &str) -> super::support::Said {
+    home.run(&["call", server, "echo", r#"{"text":"hi"}"#])
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

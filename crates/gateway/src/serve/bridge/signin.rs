@@ -62,11 +62,10 @@ impl Wanted {
         who: &Caller,
     ) -> Option<Self> {
         let failure = failure_of(error)?;
-        let needs_more = match failure.kind {
-            FailureKind::NeedsLogin => false,
-            FailureKind::Forbidden => true,
-            _ => return None,
-        };
+        let needs_more = failure.kind == FailureKind::Forbidden;
+        if !needs_more && failure.kind != FailureKind::NeedsLogin {
+            return None;
+        }
         let principal = who.principal.as_ref().filter(|_| server.is_per_user());
         let name = server.name();
         let known = shared.sign_ins.office().known(name, principal)?;
