@@ -11,13 +11,28 @@ import os
 import pathlib
 import sys
 import tempfile
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "interop"))
 
 from client import Client, Refused, filled  # noqa: E402
+from gateway import Gateway  # noqa: E402
+from person import Person, auth_of  # noqa: E402
 from processes import Processes  # noqa: E402
 from upstream import MARK, Stand, Tools  # noqa: E402
+
+
+# How long a server may take to be connected once somebody has signed in.
+SETTLE_SECONDS = 8
+PAUSE_SECONDS = 0.1
+
+
+def connected_or_closed(gateway: Gateway) -> bool:
+    """Whether the server is connected, or waits for somebody to sign in."""
+    return gateway.answers("/healthz") and (
+        Person(gateway.base_url).is_wanted() or gateway.all_connected()
+    )
 
 
 def arguments_of(tool: dict) -> dict:
@@ -48,9 +63,22 @@ def tried(what: str, action) -> object | None:
         return None
 
 
-def use(client: Client, context: dict) -> None:
+def signed_in(gateway: Gateway, person: Person) -> bool:
+    """Whether the server is connected, once somebody has signed in as often as it wants."""
+    while not gateway.all_connected():
+        if not person.is_wanted() or not person.sign_in():
+            return False
+        until = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < until and not (gateway.all_connected() or person.is_wanted()):
+            time.sleep(PAUSE_SECONDS)
+    return True
+
+
+def use(client: Client, context: dict, person: Person | None) -> None:
     for name, arguments in tried("tools/list", lambda: calls(client, context)) or []:
-        tried(name, lambda: client.call(name, arguments))
+        answer = tried(name, lambda: client.call(name, arguments))
+        while answer is None and person and person.sign_in():
+            answer = tried(name, lambda: client.call(name, arguments))
     if "resources" in client.capabilities:
         listed = tried("resources/list", lambda: client.ask("resources/list", {})) or {"resources": []}
         for entry in listed["resources"]:
@@ -70,8 +98,19 @@ def main() -> None:
     processes = Processes()
     stand = Stand(Tools(place, place, mainstay, os.environ.get(MARK, ""), place), processes, place)
     try:
-        client = Client(stand.through_mainstay({"type": "http", "url": url}), revision)
-        use(client, context)
+        entry = {"type": "http", "url": url}
+        person = None
+        if scenario.startswith("auth/"):
+            entry["auth"] = auth_of(scenario, context)
+            own_url = stand.through_mainstay(entry, connected_or_closed)
+            person = Person(stand.gateway.base_url)
+            if not signed_in(stand.gateway, person):
+                print("nobody could sign in", file=sys.stderr)
+                return
+        else:
+            own_url = stand.through_mainstay(entry)
+        client = Client(own_url, revision)
+        use(client, context, person)
         client.close()
     finally:
         stand.close()

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from checks import Broken
@@ -98,10 +99,12 @@ class Stand:
             return entry
         return {"type": transport, "url": self.listening(fixture, transport)}
 
-    def through_mainstay(self, entry: dict) -> str:
-        """Starts Mainstay with this one server and returns the server's own URL."""
-        self.gateway = Gateway(self.processes, self.tools.mainstay, {"mcpServers": {NAME: entry}}, self.folder)
-        self.gateway.start()
+    def through_mainstay(self, entry: dict, ready: Callable[[Gateway], bool] | None = None) -> str:
+        """Starts Mainstay with this one server, waits for it, and returns the server's own URL."""
+        self.gateway = gateway = Gateway(
+            self.processes, self.tools.mainstay, {"mcpServers": {NAME: entry}}, self.folder
+        )
+        gateway.start(None if ready is None else lambda: ready(gateway))
         return self.gateway.server_url(NAME)
 
     def _env(self, fixture: Fixture | TasksFixture) -> dict[str, str]:

@@ -10,6 +10,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Callable
 
 from checks import Broken
 from processes import Processes, free_port, wait_until
@@ -70,19 +71,19 @@ class Gateway:
     def server_url(self, name: str) -> str:
         return f"{self.base_url}/servers/{name}/mcp"
 
-    def start(self) -> None:
-        """Starts it and waits until every server is there."""
+    def start(self, ready: Callable[[], bool] | None = None) -> None:
+        """Starts it and waits until every server is there, or whatever else shall count as ready."""
         listen = f"127.0.0.1:{self.port}"
         argv = [self.binary, "serve", "--config", str(self.config), "--listen", listen]
         self.process = self.processes.start(
             argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=self.env
         )
         try:
-            wait_until(self._all_connected, READY_SECONDS, "every server connected", STATUS_PAUSE_SECONDS)
+            wait_until(ready or self.all_connected, READY_SECONDS, "every server connected", STATUS_PAUSE_SECONDS)
         except Broken as error:
             raise Broken(f"{error}; {self._states()}; the log ends with: {self._log_tail()}") from None
 
-    def _all_connected(self) -> bool:
+    def all_connected(self) -> bool:
         if self.process.poll() is not None:
             raise Broken(f"mainstay ended with exit status {self.process.returncode}")
         if not self.answers("/healthz"):

@@ -135,11 +135,12 @@ async function consent(request, response) {
 }
 
 // ---- faults at the token endpoint ----
-const issuedAt = new Map(); // refresh token -> when the access token beside it was issued
+const askedAt = new Map(); // refresh token -> when the pair was asked for, from when on its owner counts
 const pause = (ms) => new Promise((over) => setTimeout(over, ms));
 
 provider.use(async (ctx, next) => {
   if (ctx.path !== '/token' || ctx.method !== 'POST') return next();
+  const arrived = Date.now();
   const body = await read(ctx.req);
   ctx.req.body = body;
   const form = new URLSearchParams(body);
@@ -150,8 +151,8 @@ provider.use(async (ctx, next) => {
     ledger.refreshes += 1;
     const id = `RefreshToken:${token}`;
     if (records.get(id)?.consumed && !answerLost.has(id)) ledger.reused += 1;
-    const issued = issuedAt.get(token);
-    if (issued && !answerLost.has(id) && Date.now() - issued < (LIFETIME_S * 1000) / 4) ledger.early += 1;
+    const asked = askedAt.get(token);
+    if (asked && !answerLost.has(id) && Date.now() - asked < (LIFETIME_S * 1000) / 4) ledger.early += 1;
     if (FAULTS && ledger.refreshes % 3 === 0) fault = SCHEDULE[(ledger.refreshes / 3) % SCHEDULE.length];
     if (fault) ledger.faults[fault] += 1;
   }
@@ -175,7 +176,7 @@ provider.use(async (ctx, next) => {
     ctx.req.socket.destroy();
     return undefined;
   }
-  if (ctx.status === 200 && ctx.body?.refresh_token) issuedAt.set(ctx.body.refresh_token, Date.now());
+  if (ctx.status === 200 && ctx.body?.refresh_token) askedAt.set(ctx.body.refresh_token, arrived);
   return undefined;
 });
 

@@ -242,8 +242,11 @@ async function run() {
 }
 
 let code = 1;
+const told = new Promise((_, fail) => {
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => fail(new Broken(`ended by ${signal}`)));
+});
 try {
-  code = await run();
+  code = await Promise.race([run(), told]);
 } catch (error) {
   console.error(`proof: ${error instanceof Broken ? error.message : error.stack}; logs are in ${given.folder}`);
 } finally {

@@ -233,8 +233,8 @@ impl Exit {
                 "Use the running one, or give this one its own `--socket`.",
             ),
             Self::ListenRefused => (
-                "Listening on that address is refused (not loopback) or impossible.",
-                "Listen on `127.0.0.1` or `[::1]`.",
+                "Listening there is refused (others could reach it, and nothing says who may), or impossible; or TLS cannot be had.",
+                "Listen on `127.0.0.1` or `[::1]`, or make a token with `mainstay token create`: see docs/access.md.",
             ),
             Self::NotWritable => (
                 "A file could not be written; it is as it was.",

@@ -45,6 +45,7 @@ mod over;
 mod policy;
 mod problem;
 mod profiles;
+mod reach;
 mod read;
 mod read_objects;
 mod read_options;
@@ -91,11 +92,12 @@ pub use self::{
     },
     problem::{ConfigError, Origin, Problem, Severity},
     profiles::{Discovery, Profile, Profiles},
+    reach::Reach,
     sandbox::SandboxSettings,
     schema::json_schema,
     server::{
-        CatalogSettings, Connections, HttpKind, Keepalive, Reach, Restart, ServerConfig, Stop,
-        Suspicion, Timeouts, Transport,
+        CatalogSettings, Connections, HttpKind, Keepalive, Restart, ServerConfig, Stop, Suspicion,
+        Timeouts, Transport,
     },
     stored::{Lookup, SECRET_NAME_CHARS_MAX, is_secret_name},
     suspicious::{AskRule, AskRules, Guard, HiddenText},

@@ -214,7 +214,7 @@ impl Found {
             .collect()
     }
 
-    /// The way to a server.
+    /// The way to a server, and to whoever speaks for it.
     fn route(&self, reach: &Reach) -> Result<Route, Failure> {
         let text = |text: &Option<Template>| {
             let text = text.as_ref().map(|text| self.fill(text));
@@ -223,6 +223,9 @@ impl Found {
         let ca_file = reach.ca_file.as_ref().map(|path| self.beside(path));
         Ok(Route {
             ca_file: ca_file.transpose()?,
+            // What we show to a server is for it alone.
+            cert_file: None,
+            key_file: None,
             proxy: text(&reach.proxy)?,
             no_proxy: text(&reach.no_proxy)?,
         })
@@ -281,37 +284,44 @@ async fn endpoint(
     match &config.transport {
         Transport::Http { url, headers, .. } => {
             let found = Found::of(config, &config.templates(), guardian, age).await?;
+            let reach = &config.reach;
+            let beside = |path: &Option<Template>| {
+                let path = path.as_ref().map(|path| found.beside(path));
+                path.transpose()
+            };
             Ok(ResolvedEndpoint {
                 url: found.fill(url)?,
                 headers: found.fill_pairs(headers)?,
-                route: found.route(&config.reach)?,
+                route: Route {
+                    cert_file: beside(&reach.cert_file)?,
+                    key_file: beside(&reach.key_file)?,
+                    ..found.route(reach)?
+                },
             })
         }
         Transport::Stdio { .. } | Transport::Broken { .. } => Err(unusable(config)),
     }
 }
 
-/// Whether the server's address or headers resolve to something else than what a link was made with, now that the server
-/// refused that: everything that is kept elsewhere is looked up anew (a value of a moment ago counts as new). `false` when
-/// nothing of the entry is kept elsewhere, or when a value cannot be had. Cancel-safe; takes as long as a lookup may.
-pub(crate) async fn has_changed(
-    config: &ServerConfig,
-    guardian: Option<&Guardian>,
-    url: &str,
-    headers: &[(String, String)],
-) -> bool {
-    if !config
-        .templates()
-        .iter()
-        .any(|template| template.is_stored())
-    {
-        return false;
+/// Whether the values of some headers are kept elsewhere, so that they may have changed when the server refuses them.
+pub(crate) fn has_kept_headers(config: &ServerConfig) -> bool {
+    match &config.transport {
+        Transport::Http { headers, .. } => headers.iter().any(|(_, value)| value.is_stored()),
+        Transport::Stdio { .. } | Transport::Broken { .. } => false,
     }
-    match endpoint(config, guardian, Age::Fresh).await {
-        Ok(now) => now.url != url || now.headers != headers,
+}
+
+/// What the headers are now: everything that is kept elsewhere is looked up anew (a value of a moment ago counts as new).
+/// `None`: they cannot be had. Cancel-safe; takes as long as a lookup may.
+pub(crate) async fn headers_now(
+    config: &ServerConfig,
+    guardian: &Guardian,
+) -> Option<Vec<(String, String)>> {
+    match endpoint(config, Some(guardian), Age::Fresh).await {
+        Ok(now) => Some(now.headers),
         Err(failure) => {
             tracing::warn!(server = config.name, %failure, "the credentials were refused and cannot be looked up anew");
-            false
+            None
         }
     }
 }

@@ -34,7 +34,7 @@ const KEPT: Duration = Duration::from_secs(15);
 const FILE_KEPT: Duration = Duration::from_millis(500);
 
 /// How long a failure is: nobody is asked again for their fingerprint right away.
-const FAILURE_KEPT: Duration = Duration::from_secs(3);
+const FAILURE_KEPT: Duration = Duration::from_secs(2);
 
 /// Different values that are kept at once. Beyond that they are looked up and not kept.
 const KEPT_MAX: usize = 4_096;
@@ -49,7 +49,7 @@ pub(crate) enum Age {
 }
 
 /// What counts as new although it is known already: several links that were refused at once need one lookup.
-const FRESH: Duration = Duration::from_secs(2);
+const FRESH: Duration = Duration::from_secs(1);
 
 type Answer = Result<Arc<str>, Arc<str>>;
 
@@ -72,16 +72,14 @@ impl Cell {
         match &*self.answer.borrow() {
             // Under way: whoever does it says so by keeping the other end.
             None => self.answer.has_changed().is_ok(),
-            Some(Err(_)) => old < FAILURE_KEPT,
+            // A file costs nothing to read, and whoever has just made it must not be told of its absence.
+            Some(Err(_)) => old < FAILURE_KEPT && !matches!(lookup, Lookup::File(_)),
             Some(Ok(_)) => {
-                let kept = match lookup {
-                    Lookup::File(_) => FILE_KEPT,
-                    Lookup::Secret(_) | Lookup::Command(_) => KEPT,
-                };
-                old < if age == Age::Fresh {
-                    kept.min(FRESH)
-                } else {
-                    kept
+                old < match (lookup, age) {
+                    (Lookup::File(_), Age::Kept) => FILE_KEPT,
+                    (Lookup::File(_), Age::Fresh) => Duration::ZERO,
+                    (Lookup::Secret(_) | Lookup::Command(_), Age::Kept) => KEPT,
+                    (Lookup::Secret(_) | Lookup::Command(_), Age::Fresh) => FRESH,
                 }
             }
         }

@@ -40,5 +40,6 @@ mod manager {
     pub(crate) mod stdio_noise;
     pub(crate) mod stdio_start;
     mod users;
+    mod vault;
     pub(crate) mod watching;
 }

@@ -4,6 +4,10 @@
 
 #[path = "tidy/catalogue.rs"]
 mod catalogue;
+#[path = "tidy/secrets.rs"]
+mod secrets;
+#[path = "tidy/threats.rs"]
+mod threats;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -256,16 +256,19 @@ async fn jwks_url(client: &reqwest::Client, issuer: &str) -> Result<String, Stri
 }
 
 /// Where metadata may be: of OAuth before the path, of OpenID after it, and OpenID's before it.
-fn metadata_urls(issuer: &str) -> Result<[String; 3], String> {
+fn metadata_urls(issuer: &str) -> Result<Vec<String>, String> {
     let url =
         url::Url::parse(issuer).map_err(|error| format!("the issuer is no address: {error}"))?;
     let origin = url.origin().ascii_serialization();
     let path = url.path().trim_end_matches('/');
-    Ok([
+    let mut urls = vec![
         format!("{origin}/.well-known/oauth-authorization-server{path}"),
         format!("{origin}{path}/.well-known/openid-configuration"),
         format!("{origin}/.well-known/openid-configuration{path}"),
-    ])
+    ];
+    // Without a path the last two are one.
+    urls.dedup();
+    Ok(urls)
 }
 
 fn client() -> Result<reqwest::Client, String> {
@@ -348,6 +351,7 @@ mod tests {
                 "https://id.example/.well-known/openid-configuration/realms/one",
             ]
         );
+        assert_eq!(metadata_urls("https://id.example/").unwrap().len(), 2);
         assert!(metadata_urls("no address").is_err());
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A token is in one answer only, that to whoever made it.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -114,9 +116,13 @@ async fn with_store(
         }
         .into_response();
     };
-    let store = tokens.store().clone();
-    let done =
-        aside(move || work(&store).unwrap_or_else(|error| problem(&error).into_response())).await;
+    let known = Arc::clone(&tokens);
+    let done = aside(move || {
+        // So that a list says when each was used last.
+        known.remember();
+        work(known.store()).unwrap_or_else(|error| problem(&error).into_response())
+    })
+    .await;
     // In force when the answer is there, for streams that are open too.
     tokens.refresh().await;
     done

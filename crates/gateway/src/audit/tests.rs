@@ -32,11 +32,11 @@ fn servers(dir: &Path) -> Vec<String> {
         ..read::Query::default()
     };
     let page = read::read(&dir.join(DEFAULT_PATH), &query).unwrap();
-    let server = |record: &Box<serde_json::value::RawValue>| {
+    let server = |record: &serde_json::value::RawValue| {
         let value: serde_json::Value = serde_json::from_str(record.get()).unwrap();
         value["server"].as_str().unwrap().to_owned()
     };
-    page.records.iter().map(server).collect()
+    page.records.iter().map(|record| server(record)).collect()
 }
 
 #[tokio::test]

@@ -207,7 +207,11 @@ fn url(gateway: &GatewayConfig, profile: Option<&str>) -> Result<String, Stop> {
         Some(profile) => format!("/profiles/{}/mcp", super::client::segment(profile)),
         None => "/mcp".to_owned(),
     };
-    Ok(format!("http://{}{path}", gateway.listen))
+    if let Some(resource) = &gateway.access.resource {
+        return Ok(format!("{resource}{path}"));
+    }
+    let scheme = gateway.access.tls.as_ref().map_or("http", |_| "https");
+    Ok(format!("{scheme}://{}{path}", gateway.listen))
 }
 
 /// Points one app at Mainstay.

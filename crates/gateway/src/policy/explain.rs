@@ -72,25 +72,14 @@ pub fn explain(config: &Config, question: &Question) -> Result<Option<Explained>
     };
     let caller = caller(question)?;
     let class = rules::class(policy, &caller);
-    let named = |name: &str| {
-        let exposed = exposed_name(&question.server, "x");
-        let is_exposed = exposed
-            .strip_suffix('x')
-            .is_some_and(|prefix| name.starts_with(prefix));
-        if is_exposed {
-            name.to_owned()
-        } else {
-            exposed_name(&question.server, name)
-        }
-    };
-    let exposed = match &question.what {
-        Asked::Tool(name) | Asked::Prompt(name) => named(name),
+    let named = match &question.what {
+        Asked::Tool(name) | Asked::Prompt(name) => exposed(&question.server, name),
         Asked::Server | Asked::Resource(_) => String::new(),
     };
     let what = match &question.what {
         Asked::Server => What::Other,
-        Asked::Tool(_) => What::Tool(&exposed),
-        Asked::Prompt(_) => What::Prompt(&exposed),
+        Asked::Tool(_) => What::Tool(&named),
+        Asked::Prompt(_) => What::Prompt(&named),
         Asked::Resource(uri) => What::Resource(uri),
     };
     let thing = Thing {
@@ -109,28 +98,9 @@ pub fn explain(config: &Config, question: &Question) -> Result<Option<Explained>
         .iter()
         .take(place.unwrap_or(policy.rules.len()));
     let only = |rule: &PolicyRule| {
-        let about_caller = rules::class(
-            &PolicyConfig {
-                rules: vec![rule.clone()],
-                ..PolicyConfig::default()
-            },
-            &caller,
-        );
-        let fits = about_caller
-            == rules::class(
-                &PolicyConfig {
-                    rules: vec![PolicyRule {
-                        who: None,
-                        ..rule.clone()
-                    }],
-                    ..PolicyConfig::default()
-                },
-                &caller,
-            );
-        let what = if fits {
-            "is about something else"
-        } else {
-            "is about somebody else"
+        let what = match rules::is_about(rule, &caller) {
+            true => "is about something else",
+            false => "is about somebody else",
         };
         format!("{} {what}", rule.name)
     };
@@ -146,6 +116,16 @@ pub fn explain(config: &Config, question: &Question) -> Result<Option<Explained>
         conditions: conditions(config, question, decision.rule, decision.read_only),
         passed_over: before.map(only).collect(),
     }))
+}
+
+/// The name that clients see, of one that may be it already.
+fn exposed(server: &str, name: &str) -> String {
+    let sample = exposed_name(server, "x");
+    let prefix = sample.strip_suffix('x');
+    match prefix.is_some_and(|prefix| name.starts_with(prefix)) {
+        true => name.to_owned(),
+        false => exposed_name(server, name),
+    }
 }
 
 fn place_of(policy: &PolicyConfig, rule: &PolicyRule) -> Option<usize> {

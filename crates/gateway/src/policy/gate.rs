@@ -397,7 +397,7 @@ pub(crate) fn missed(
 fn begun(caller: &Caller, message: &Message, origin: &Origin) -> Record {
     Record {
         who: Some(Who::of(caller)),
-        method: message.method().map(|method| shown(method)),
+        method: message.method().map(shown),
         endpoint: Some(origin.endpoint.to_string()),
         ..Record::new(Kind::Call)
     }
@@ -433,7 +433,8 @@ impl Request<'_> {
             Named::Task => rules::may_hold(self.policy, &class, thing.server, thing.profile),
             Named::Tool | Named::Prompt | Named::Resource | Named::Other => decision.sees(),
         };
-        let arguments = self.arguments();
+        let told = decision.action == PolicyAction::Approve || self.shared.gate.audit().is_some();
+        let arguments = told.then(|| self.arguments()).flatten();
         let log = self.log(&decision, arguments.as_deref())?;
         if !sees {
             let fault = self.about.absent(self.message.method().unwrap_or_default());

@@ -59,9 +59,17 @@ impl Decision<'_> {
 
 /// The rules that are about a caller.
 pub(crate) fn class(policy: &PolicyConfig, caller: &Caller) -> Class {
-    let fits = |rule: &PolicyRule| rule.who.as_ref().is_none_or(|who| is(who, caller));
-    let places = policy.rules.iter().zip(0..).filter(|(rule, _)| fits(rule));
+    let places = policy
+        .rules
+        .iter()
+        .zip(0..)
+        .filter(|(rule, _)| is_about(rule, caller));
     Class(places.map(|(_, place)| place).collect())
+}
+
+/// Whether a rule is about a caller.
+pub(crate) fn is_about(rule: &PolicyRule, caller: &Caller) -> bool {
+    rule.who.as_ref().is_none_or(|who| is(who, caller))
 }
 
 /// What the rules of a class say of a thing.

@@ -22,6 +22,7 @@ pub(crate) mod modern;
 pub(crate) mod park;
 pub(crate) mod rounds;
 pub(crate) mod signin;
+pub(crate) mod states;
 pub(crate) mod voice;
 
 use mainstay::ServerHandle;

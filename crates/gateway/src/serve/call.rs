@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::adapt::{Fitted, Recipient, fit};
 use super::body::{self, Reply};
+use super::bridge::states::Carrier;
 use super::bridge::voice::Voice;
 use super::bridge::{self, legacy, modern};
 use super::endpoint::Routed;
@@ -46,6 +47,8 @@ pub(crate) struct Caller {
     pub(crate) issuer: Option<Issuer>,
     /// Whose call it is.
     pub(crate) who: Arc<super::caller::Caller>,
+    /// Seals the states of servers that a user of ours is to carry.
+    pub(crate) carrier: Option<Carrier>,
     /// What let it in, where anything was looked at. It lasts as long as the call.
     pub(crate) pass: Option<Pass>,
 }
@@ -172,7 +175,17 @@ async fn plain(
 /// What a client reads of a call's outcome.
 pub(crate) fn fitted(answered: Result<Answer, CallError>, era: Era, caller: &Caller) -> Fitted {
     match answered {
-        Ok(answer) => {
+        Ok(mut answer) => {
+            if let Some(carrier) = &caller.carrier {
+                match carrier.give(&answer.message) {
+                    Ok(None) => {}
+                    Ok(Some(sealed)) => answer.message = sealed,
+                    Err(fault) => {
+                        caller.ends("error");
+                        return failed(&fault, caller);
+                    }
+                }
+            }
             if let Some(issuer) = &caller.issuer {
                 issuer.note(&answer.message);
             }

@@ -471,6 +471,8 @@ async fn pass_on(
         info: String::new(),
         issuer: Issuer::of(shared, endpoint, who, &routed),
         who: Arc::clone(who.caller()),
+        // What a modern server wants back stays here.
+        carrier: None,
         pass,
     };
     call::of_session(shared, routed, caller, client).await

@@ -169,6 +169,10 @@ impl Inner {
     }
 
     fn told(&self, server: &ServerHandle, principal: Option<&Principal>) -> Option<LogLevel> {
+        // Nearly always: it is looked at with every call.
+        if self.told.is_empty() {
+            return None;
+        }
         let key = (server.name().into(), Whose::at(server, principal));
         self.told.get(&key).map(|told| told.level)
     }

@@ -100,6 +100,9 @@ pub async fn serve(
     let address = listener.local_addr().map_err(ServeError::Address)?;
     let shared = Arc::clone(&gateway.shared);
     let tls = admit(address, &shared.settings, shared.access.has_a_way())?.map(Arc::new);
+    if let Some(tls) = &tls {
+        tls.tell_end();
+    }
     let places = Arc::new(Semaphore::new(
         shared.settings.connections_max.min(Semaphore::MAX_PERMITS),
     ));

@@ -20,6 +20,7 @@ use super::Shared;
 use super::adapt::Recipient;
 use super::body::{self, Reply};
 use super::bridge;
+use super::bridge::states::{self, Carrier};
 use super::call::{self, Caller};
 use super::caller::Caller as Who;
 use super::discovery::{self, Met};
@@ -355,6 +356,15 @@ async fn pass_on(
         }
         Err(wrong) => return fault(Some(&id), &wrong),
     };
+    let carrier = Carrier::of(&shared.sealer, who.caller().principal.as_ref());
+    let message = match &carrier {
+        None => states::check(&shared.sealer, &message).map(|()| message),
+        Some(carrier) => carrier.take_back(message),
+    };
+    let message = match message {
+        Ok(message) => message,
+        Err(wrong) => return fault(Some(&id), &wrong),
+    };
     let view = CallView::of(&message);
     let progress_token = view.progress_token.map(Into::into);
     let face = face_of(who.caller(), &message);
@@ -404,6 +414,7 @@ async fn pass_on(
         info,
         issuer: Issuer::of(shared, endpoint, who, &routed),
         who: Arc::clone(who.caller()),
+        carrier,
         pass,
     };
     call::of_modern(shared, routed, caller, asked).await

@@ -37,6 +37,8 @@ pub(crate) enum Purpose {
     Session,
     /// The `requestState` of an input-required result.
     RequestState,
+    /// A server's own `requestState`, as a user carries it.
+    ServerState,
 }
 
 impl Purpose {
@@ -44,6 +46,7 @@ impl Purpose {
         match self {
             Self::Session => b"mainstay session",
             Self::RequestState => b"mainstay request state",
+            Self::ServerState => b"mainstay server state",
         }
     }
 }

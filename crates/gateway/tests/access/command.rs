@@ -125,6 +125,8 @@ async fn law_32_from_a_refusal_to_a_token_that_is_revoked() {
         assert!(list.contains(word), "{word}: {list}");
     }
     assert!(!list.contains("mst_"), "{list}");
+    let used = |line: &str| line.contains("ci") && !line.ends_with("never");
+    assert!(list.lines().any(used), "it was used: {list}");
     let (code, said, _) = user.run(&["token", "revoke", "ci"]);
     assert_eq!((code, said.trim()), (0, "ci is revoked"));
     let reply = open(&mut client, "/mcp", &[("authorization", &bearer(token))]).await;

@@ -8,11 +8,12 @@ use mainstay_gateway::serve::fault;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::faults::NAMES;
+use super::faults::{NAMES, who};
+use super::loot::{Door, Loot, Thing};
 use super::plant::Seeded;
-use super::support::{BOTH, Client, Events, Session, World, modern_headers};
+use super::support::{BOTH, Client, Events, Session, modern_headers};
 
-const CAPABILITIES: &str = r#"{"elicitation":{"form":{}},"sampling":{},"roots":{}}"#;
+pub(crate) const CAPABILITIES: &str = r#"{"elicitation":{"form":{}},"sampling":{},"roots":{}}"#;
 
 /// What became of everything.
 #[derive(Debug, Default)]
@@ -36,6 +37,13 @@ impl Tally {
         self.done.extend(other.done);
         self.undone.extend(other.undone);
         self.open.extend(other.open);
+    }
+
+    /// How often a kind of call was answered.
+    pub(crate) fn answered(&self, kind: &str) -> u64 {
+        self.outcomes
+            .get(kind)
+            .map_or(0, |[answered, ..]| *answered)
     }
 
     /// Holds what clients were told against what servers have done.
@@ -89,6 +97,10 @@ enum Voice {
 /// A client in the crowd.
 pub(crate) struct Visitor {
     address: std::net::SocketAddr,
+    /// Whoever it is, where there are several users.
+    who: Option<&'static str>,
+    /// What all of them have left lying about, where there are several users.
+    loot: Option<Loot>,
     voice: Voice,
     number: u64,
     sent: u64,
@@ -104,8 +116,9 @@ enum End {
 }
 
 impl Visitor {
-    pub(crate) async fn enter(world: &World, number: u64, seed: Seeded) -> Self {
-        let client = world.client().await;
+    pub(crate) async fn enter(door: &Door, number: u64, seed: Seeded) -> Self {
+        let who = door.loot.as_ref().and_then(|_| who(number));
+        let client = Client::connect_as(door.address, who).await;
         let voice = match number % 2 {
             0 => {
                 let session = Session::open_as(client, "/mcp", "2025-11-25", CAPABILITIES).await;
@@ -114,8 +127,13 @@ impl Visitor {
             }
             _ => Voice::Modern { client },
         };
+        if let (Voice::Legacy { session, .. }, Some(loot)) = (&voice, &door.loot) {
+            loot.leave(who, Thing::Session(session.id.clone()));
+        }
         Self {
-            address: world.address,
+            address: door.address,
+            who,
+            loot: door.loot.clone(),
             voice,
             number,
             sent: 0,
@@ -130,13 +148,15 @@ impl Visitor {
             self.sent += 1;
             let token = format!("c{}-{}", self.number, self.sent);
             let server = self.seed.of(&NAMES);
-            match self.seed.pick(12) {
+            let things = if self.loot.is_some() { 14 } else { 12 };
+            match self.seed.pick(things) {
                 0..=2 => self.echo(server, &token).await,
                 3 | 4 => self.mark(server, &token).await,
                 5 | 6 => self.progress(server, &token).await,
                 7 | 8 => self.inquire(server, &token).await,
                 9 => self.cancel(server, &token).await,
                 10 => self.listen(&token).await,
+                12 | 13 => self.steal(&token).await,
                 _ => self.list(&token).await,
             }
         }
@@ -259,7 +279,7 @@ impl Visitor {
                 assert_eq!(reply.status, 200);
             }
             Voice::Modern { .. } => {
-                let mut client = Client::connect(self.address).await;
+                let mut client = Client::connect_as(self.address, self.who).await;
                 let body = modern(
                     token,
                     "tools/call",
@@ -285,7 +305,7 @@ impl Visitor {
                 judged(last)
             }
             Voice::Modern { .. } => {
-                let mut client = Client::connect(self.address).await;
+                let mut client = Client::connect_as(self.address, self.who).await;
                 let filter = json!({"notifications": {"toolsListChanged": true, "resourceSubscriptions": [uri]}});
                 let body = modern(token, "subscriptions/listen", filter);
                 let headers = modern_headers(&body);
@@ -305,6 +325,33 @@ impl Visitor {
             }
         };
         self.count("listen", &end);
+    }
+
+    /// Uses what another has left lying about. None of it is worth anything.
+    async fn steal(&mut self, token: &str) {
+        let Some((loot, of_whom)) = self.loot.clone().and_then(|loot| {
+            let pick = self.seed.next();
+            loot.take(self.who, pick)
+        }) else {
+            return;
+        };
+        let mut client = Client::connect_as(self.address, self.who).await;
+        match (&loot, &mut self.voice) {
+            (Thing::Session(_) | Thing::State(_), _) => {
+                loot.is_worth_nothing(&mut client, token).await
+            }
+            // Ids of requests mean what they mean in one's own session alone: its owner gets its answer all the same.
+            (Thing::RequestId(id), Voice::Legacy { session, .. }) => {
+                let body = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
+                assert_eq!(
+                    session.post(body.to_string()).await.status,
+                    202,
+                    "{of_whom:?}"
+                );
+            }
+            (Thing::RequestId(_), Voice::Modern { .. }) => return,
+        }
+        self.count("steal", &End::Answered(Value::Null));
     }
 
     async fn list(&mut self, token: &str) {
@@ -347,8 +394,16 @@ impl Visitor {
             params["_meta"] = json!({"progressToken": token});
         }
         match &mut self.voice {
-            Voice::Legacy { session, other } => legacy_call(session, other, params, token).await,
-            Voice::Modern { client } => modern_call(client, params, token).await,
+            Voice::Legacy { session, other } => {
+                if let Some(loot) = &self.loot {
+                    loot.leave(self.who, Thing::RequestId(token.to_owned()));
+                }
+                legacy_call(session, other, params, token).await
+            }
+            Voice::Modern { client } => {
+                let loot = self.loot.as_ref().map(|loot| (loot, self.who));
+                modern_call(client, params, token, loot).await
+            }
         }
     }
 }
@@ -387,7 +442,12 @@ async fn legacy_call(
 }
 
 /// The answer of a modern call, over as many rounds as it takes.
-async fn modern_call(client: &mut Client, mut params: Value, token: &str) -> End {
+async fn modern_call(
+    client: &mut Client,
+    mut params: Value,
+    token: &str,
+    loot: Option<(&Loot, Option<&'static str>)>,
+) -> End {
     for round in 0..6 {
         let id = format!("{token}/{round}");
         let reply = client
@@ -426,11 +486,14 @@ async fn modern_call(client: &mut Client, mut params: Value, token: &str) -> End
         }
         params["inputResponses"] = answers;
         params["requestState"] = result["requestState"].clone();
+        if let Some((loot, who)) = loot {
+            loot.leave(who, Thing::State(params.clone()));
+        }
     }
     panic!("{token}: asked again and again");
 }
 
-fn modern(id: &str, method: &str, mut params: Value) -> String {
+pub(crate) fn modern(id: &str, method: &str, mut params: Value) -> String {
     params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
     params["_meta"]["io.modelcontextprotocol/clientCapabilities"] =
         serde_json::from_str(CAPABILITIES).unwrap();

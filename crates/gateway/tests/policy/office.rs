@@ -104,7 +104,7 @@ impl Office {
     /// How many calls of a tool reached the first server.
     pub(crate) fn calls(&self, tool: &str) -> u64 {
         let counts = self.one.ledger().counts();
-        counts.calls.get(tool).copied().unwrap_or(0) as u64
+        counts.calls.get(tool).copied().unwrap_or(0)
     }
 
     pub(crate) async fn close(self) {

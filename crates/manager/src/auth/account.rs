@@ -314,12 +314,24 @@ impl Account {
             if let Some(shown) = self.glance() {
                 return Ok(shown);
             }
-            let (verdict, stale) = {
+            let (verdict, stale, stuck) = {
                 let state = self.state.borrow();
                 let held = state.held.as_deref();
                 let stale = held.filter(|held| state.refused.as_ref() != Some(held.access()));
-                (state.verdict.clone(), stale.map(|held| held.header.clone()))
+                let stale = stale.map(|held| held.header.clone());
+                (state.verdict.clone(), stale, state.unsaved)
             };
+            if let Verdict::Delayed { retry_at, .. } = &verdict
+                && rounds > 0
+                && *retry_at < until
+                && stale.is_none()
+                && !stuck
+            {
+                // Another attempt in the same patience (F202): to whoever calls, an issuer in trouble is a slow call.
+                tokio::time::sleep_until(*retry_at).await;
+                rounds = 0;
+                continue;
+            }
             if rounds >= 2 || Instant::now() >= until {
                 // Nobody has refused it: the server decides (F207).
                 return stale
@@ -509,11 +521,11 @@ impl Account {
             reports.input(input).await;
             // It may be on its way to being parked for the former ones: then it is told again when it is there.
             if now.is_some() {
-                let house = Arc::clone(&self.house);
+                let (house, me) = (Arc::clone(&self.house), self.me.clone());
                 self.house.spawn(async move {
                     tokio::select! {
                         // Cancel-safe: what is not told does not matter at the end of everything.
-                        () = tell_once_parked(slot, reports) => {}
+                        () = tell_once_parked(me, slot, reports) => {}
                         // Cancel-safe: a token holds nothing.
                         () = house.closing() => {}
                     }
@@ -548,7 +560,7 @@ impl Account {
 }
 
 /// Pokes a connection that gets parked for want of the credentials that are there now. Bounded by 5 seconds.
-async fn tell_once_parked(slot: Arc<Slot>, reports: Reports) {
+async fn tell_once_parked(account: Weak<Account>, slot: Arc<Slot>, reports: Reports) {
     let mut view = slot.view.subscribe();
     let parked = view.wait_for(|view| {
         let status = &view.status;
@@ -556,10 +568,12 @@ async fn tell_once_parked(slot: Arc<Slot>, reports: Reports) {
         status.state == StateWord::Parked
             && cause.is_some_and(|cause| cause.kind == FailureKind::NeedsLogin)
     });
-    if let Ok(Ok(_parked)) = tokio::time::timeout(SETTLE, parked)
-        .await
-        .map(|seen| seen.map(drop))
-    {
+    let parked = matches!(tokio::time::timeout(SETTLE, parked).await, Ok(Ok(_)));
+    // Those that are there now may have ended as well meanwhile: then it is parked for a good reason.
+    let good = account
+        .upgrade()
+        .is_some_and(|account| !account.wants_login());
+    if parked && good {
         reports.input(Input::Poke(Poke::Credentials)).await;
     }
 }

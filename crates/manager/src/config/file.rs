@@ -123,8 +123,8 @@ pub(super) struct ServerOptions {
     pub(super) protocol: Option<Protocol>,
     /// Whose connection it is. `shared`: one for all clients, and for servers of the older MCP (up to 2025-11-25) one more
     /// for each set of capabilities that clients declare. `session`: one for each client session, with this client's
-    /// capabilities and name; clients without a session share one as under `shared`. `user`: the same as `shared` until
-    /// clients can sign in.
+    /// capabilities and name; clients without a session share one as under `shared`. `user`: one for each user whom Mainstay
+    /// has identified, with credentials, listings and limits of its own; everybody else shares one.
     #[schemars(extend("default" = "shared"))]
     pub(super) scope: Option<Scope>,
     /// The connections to the server beside the shared one (see `scope`): how many, and for how long.
@@ -192,7 +192,7 @@ pub(super) struct ServerOptions {
     /// header of the entry switches it off.
     #[schemars(with = "Option<AuthWordOrGroup>", extend("default" = "auto"))]
     pub(super) auth: Option<AuthOptions>,
-    /// Whom to trust on `https://…`.
+    /// Whom to trust on `https://…`, and what to show there.
     pub(super) tls: Option<TlsOptions>,
     /// The HTTP proxy that leads to a `url`, such as `http://proxy:3128`, or `direct` for none. Default: what `HTTP_PROXY`,
     /// `HTTPS_PROXY` and `NO_PROXY` say; never for servers on this machine.
@@ -203,13 +203,20 @@ pub(super) struct ServerOptions {
     pub(super) no_proxy: Option<Template>,
 }
 
-/// Whom to trust.
+/// Whom to trust, and who we are.
 #[derive(Debug, Clone, Default, JsonSchema)]
 #[schemars(rename_all = "camelCase")]
 pub(super) struct TlsOptions {
     /// A file of certificates (PEM) of authorities that are trusted on top of those of this machine. Relative to this file.
     #[schemars(with = "Option<String>")]
     pub(super) ca_file: Option<Template>,
+    /// A file with the certificate (PEM, with those between it and its authority) that is shown to a server which wants to know
+    /// who comes. Relative to this file; needs `keyFile`. Read again whenever a connection is opened anew.
+    #[schemars(with = "Option<String>")]
+    pub(super) cert_file: Option<Template>,
+    /// The file with its private key (PEM).
+    #[schemars(with = "Option<String>")]
+    pub(super) key_file: Option<Template>,
 }
 
 pub(super) const POLL_MS: u64 = 60_000;

@@ -82,7 +82,15 @@ impl ServerOptions {
         self.asks = over_group(self.asks, below.asks.as_ref(), AskOptions::over);
         self.stop = over_group(self.stop, below.stop.as_ref(), StopOptions::over);
         self.tls = over_group(self.tls, below.tls.as_ref(), |above, below| {
-            over!(above, below, TlsOptions { ca_file })
+            over!(
+                above,
+                below,
+                TlsOptions {
+                    ca_file,
+                    cert_file,
+                    key_file
+                }
+            )
         });
         // A group that is set in either place is merged by now and set here, so the lines below leave it alone.
         over!(

@@ -243,14 +243,7 @@ fn read_gateway(
     path: &Path,
     sink: &mut Sink<'_>,
 ) -> (GatewayConfig, ServerOptions, Named) {
-    let defaults = match fields.object("defaults", sink) {
-        Some(mut group) => {
-            let options = read_options::read_options(&mut group, sink);
-            group.finish(sink);
-            options
-        }
-        None => ServerOptions::default(),
-    };
+    let defaults = read_defaults(&mut fields, sink);
     let hidden_text = read_hidden_text(&mut fields, sink);
     let defaults = ServerOptions {
         hidden_text: defaults.hidden_text.or(hidden_text),
@@ -317,6 +310,15 @@ fn read_gateway(
     gateway.discovery = options.discovery.unwrap_or_default();
     gateway.limits = Limits::from_options(&options.limits.unwrap_or_default());
     (gateway, defaults, named)
+}
+
+fn read_defaults(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> ServerOptions {
+    let Some(mut group) = fields.object("defaults", sink) else {
+        return ServerOptions::default();
+    };
+    let options = read_options::read_options(&mut group, sink);
+    group.finish(sink);
+    options
 }
 
 /// A limit that counts things.

@@ -123,6 +123,8 @@ pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> 
 fn read_tls(mut fields: Fields<'_, '_>, sink: &mut Sink<'_>) -> TlsOptions {
     let options = TlsOptions {
         ca_file: read_reference("caFile", &mut fields, sink),
+        cert_file: read_reference("certFile", &mut fields, sink),
+        key_file: read_reference("keyFile", &mut fields, sink),
     };
     fields.finish(sink);
     options

@@ -2,6 +2,7 @@
 
 use std::{fmt, hash::Hash};
 
+use super::reach::Reach;
 use super::{
     auth::AuthConfig,
     file::{
@@ -90,18 +91,6 @@ pub struct ServerConfig {
     pub reach: Reach,
     /// How Mainstay signs in to a `url`. Default: OAuth when the server asks for it.
     pub auth: AuthConfig,
-}
-
-/// How an endpoint is reached: what the entry says about certificates and proxies.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Reach {
-    /// A file of certificates that are trusted as authorities, on top of those of this machine.
-    pub ca_file: Option<Template>,
-    /// The address of the HTTP proxy, or `direct` for none. Default: what the environment says.
-    pub proxy: Option<Template>,
-    /// Hosts that are reached without a proxy, as `NO_PROXY` lists them.
-    pub no_proxy: Option<Template>,
 }
 
 /// What to connect to.
@@ -301,45 +290,29 @@ pub struct Stop {
     pub kill_ms: u64,
 }
 
-impl Default for Timeouts {
-    fn default() -> Timeouts {
-        Timeouts::from_options(&file::TimeoutOptions::default())
-    }
+/// What holds where the file says nothing.
+macro_rules! usual {
+    ($($settings:ident: $options:ident),* $(,)?) => {
+        $(impl Default for $settings {
+            fn default() -> $settings {
+                $settings::from_options(&file::$options::default())
+            }
+        })*
+    };
+}
+
+usual! {
+    Timeouts: TimeoutOptions,
+    CatalogSettings: CatalogOptions,
+    Restart: RestartOptions,
+    Keepalive: KeepaliveGroup,
+    Suspicion: SuspicionOptions,
+    Stop: StopOptions,
 }
 
 impl Default for Connections {
     fn default() -> Connections {
         Connections::from_options(&file::ConnectionOptions::default(), Scope::Shared)
-    }
-}
-
-impl Default for CatalogSettings {
-    fn default() -> CatalogSettings {
-        CatalogSettings::from_options(&file::CatalogOptions::default())
-    }
-}
-
-impl Default for Restart {
-    fn default() -> Restart {
-        Restart::from_options(&file::RestartOptions::default())
-    }
-}
-
-impl Default for Keepalive {
-    fn default() -> Keepalive {
-        Keepalive::from_options(&file::KeepaliveGroup::default())
-    }
-}
-
-impl Default for Suspicion {
-    fn default() -> Suspicion {
-        Suspicion::from_options(&file::SuspicionOptions::default())
-    }
-}
-
-impl Default for Stop {
-    fn default() -> Stop {
-        Stop::from_options(&file::StopOptions::default())
     }
 }
 
@@ -547,11 +520,7 @@ impl ServerConfig {
             stop: Stop::from_options(&options.stop.clone().unwrap_or_default()),
             drain_ms: options.drain_ms.unwrap_or(file::DRAIN_MS),
             auth: AuthConfig::from_options(options.auth.as_ref()),
-            reach: Reach {
-                ca_file: options.tls.as_ref().and_then(|tls| tls.ca_file.clone()),
-                proxy: options.proxy.clone(),
-                no_proxy: options.no_proxy.clone(),
-            },
+            reach: Reach::from_options(options),
             transport,
         }
     }
@@ -592,8 +561,15 @@ impl ServerConfig {
                         .iter()
                         .map(|(name, value)| (name.to_ascii_lowercase(), value.raw())),
                 );
-                for part in self.reach.parts() {
+                let [ca, proxy, no_proxy, cert, key] = self.reach.parts();
+                for part in [ca, proxy, no_proxy] {
                     hash.word(part.map_or("", Template::raw));
+                }
+                // What had none before there was this setting stays equal.
+                if cert.is_some() || key.is_some() {
+                    for part in [cert, key] {
+                        hash.word(part.map_or("", Template::raw));
+                    }
                 }
                 // Its stream is opened with the connection. What it was by default before it was looked at here stays equal.
                 if self.push == Push::Off {
@@ -705,16 +681,6 @@ impl CatalogSettings {
             item_bytes: saturated(options.item_bytes.unwrap_or(file::ITEM_BYTES)),
             bytes: saturated(options.bytes.unwrap_or(file::CATALOG_BYTES)),
         }
-    }
-}
-
-impl Reach {
-    fn parts(&self) -> [Option<&Template>; 3] {
-        [
-            self.ca_file.as_ref(),
-            self.proxy.as_ref(),
-            self.no_proxy.as_ref(),
-        ]
     }
 }
 

@@ -682,7 +682,7 @@ fn f80_the_way_to_a_server_is_read_resolved_and_part_of_its_connection() {
         "mcpServers": {
             "own": {
                 "url": "https://far.test/mcp",
-                "tls": { "caFile": "ca.pem" },
+                "tls": { "caFile": "ca.pem", "certFile": "me.pem", "keyFile": "me.key" },
                 "proxy": "http://me:${PASSWORD}@proxy.test:3128",
                 "noProxy": "intern.test",
                 "timeouts": { "tcpConnectMs": 7 },
@@ -710,6 +710,13 @@ fn f80_the_way_to_a_server_is_read_resolved_and_part_of_its_connection() {
         .flat_map(|template| template.variables())
         .collect();
     assert_eq!(variables, ["PASSWORD"], "what is unset can be told");
+    let mut without = own.clone();
+    without.reach.cert_file = None;
+    assert_ne!(
+        own.fingerprints().connection,
+        without.fingerprints().connection,
+        "who we are is part of the connection"
+    );
     let usual = read.config.server("usual").unwrap();
     assert_eq!(usual.reach.proxy.as_ref().unwrap().raw(), "direct");
     let bare = ServerConfig::http("usual", "https://far.test/mcp");

@@ -265,10 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_cut() {
+    fn law_31_what_a_child_was_given_as_a_secret_is_not_printed_when_it_says_it() {
         crate::secrets::hide("given-to-the-child-7");
         let line = escape_line(b"debug: token=given-to-the-child-7\x1b");
         assert_eq!(line, "debug: token=[hidden]\\u{1b}");
+    }
+
+    #[test]
+    fn an_endless_line_is_cut() {
         let line = escape_line("ä".repeat(5_000).as_bytes());
         assert_eq!(line.chars().count(), LINE_CHARS_MAX + 1);
         assert!(line.ends_with('…'));

@@ -23,6 +23,7 @@ mod old;
 mod pause;
 mod push;
 pub(crate) mod reach;
+mod reread;
 pub(crate) mod route;
 mod secrets;
 mod session;
@@ -51,6 +52,7 @@ use self::face::Face;
 use self::jar::Jar;
 use self::lookup::Lookup;
 pub(crate) use self::old::{HandedIn, Heard, NoStream, OldStream};
+use self::reread::Renewal;
 use self::verdict::{Asked, Verdict};
 use super::{Cut, Inbound, Miss, Origin, Outgoing};
 use crate::auth::{Credentials, Judged};
@@ -58,7 +60,7 @@ use crate::wire_log::Way;
 
 // What a test names that drives a link by itself.
 #[doc(hidden)]
-pub use self::{lookup::Resolver, pause::Pauses, pause::Window, route::Route};
+pub use self::{lookup::Resolver, pause::Pauses, pause::Window, reread::Reread, route::Route};
 #[doc(hidden)]
 pub use super::{era::EraHint, greeting::Greeting, waiters::CallMark};
 
@@ -95,6 +97,8 @@ pub struct HttpSetup {
     pub window: Window,
     /// What is shown where the entry itself names no credentials; `None`: nothing.
     pub credentials: Option<Credentials>,
+    /// Looks up anew what `headers` are, where they refer to something that is kept elsewhere; `None`: they do not.
+    pub reread: Option<Reread>,
     /// Stands in for the operating system where names are looked up; `None` outside of tests.
     pub resolver: Option<Resolver>,
 }
@@ -113,6 +117,7 @@ impl HttpSetup {
             pauses: Arc::default(),
             window: Window::default(),
             credentials: None,
+            reread: None,
             resolver: None,
         }
     }
@@ -176,6 +181,8 @@ pub struct HttpLink {
     window: Window,
     /// Asked anew with every send: what is good changes while a generation lives.
     credentials: Option<Credentials>,
+    /// Newer values of the config's own headers.
+    renewal: Renewal,
     /// `initialize` was refused in a way that an HTTP+SSE server would.
     unserved: AtomicBool,
     /// The capabilities and the info object of a legacy greeting; without, nothing and our own.
@@ -214,6 +221,7 @@ impl HttpLink {
             pauses: setup.pauses,
             window: setup.window,
             credentials: setup.credentials,
+            renewal: Renewal::new(setup.reread, &setup.headers),
             face: ArcSwap::from_pointee(bare.clone()),
             bare,
             unserved: AtomicBool::new(false),
@@ -594,6 +602,7 @@ impl HttpLink {
             *request.method_mut() = method.clone();
             *request.headers_mut() = headers();
             *request.uri_mut() = uri.clone();
+            let version = self.renewal.show(request.headers_mut());
             let shown = match &self.credentials {
                 None => None,
                 Some(credentials) => match credentials.show(request.headers_mut()).await {
@@ -621,6 +630,12 @@ impl HttpLink {
                     }
                     continue;
                 }
+            }
+            // The same for what the entry itself names, where that is kept elsewhere and another value is there by now.
+            let is_first = response.status() == http::StatusCode::UNAUTHORIZED && refused.is_none();
+            if is_first && Box::pin(self.renewal.refused(version)).await? {
+                refused = Some(response);
+                continue;
             }
             match self.target.next_hop(&response, &uri) {
                 Some(next) => {

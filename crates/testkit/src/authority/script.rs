@@ -118,7 +118,6 @@ pub enum RefreshReply {
 
 /// How the authorization server behaves. Applies from the next request on.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub struct Script {
     /// The person who agrees.
     pub subject: String,
@@ -236,7 +235,6 @@ pub enum MetadataAt {
 
 /// How the protected server behaves. Applies from the next request on.
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
 pub struct Guard {
     /// Scopes that every request needs; told in the challenge.
     pub scopes: Vec<String>,

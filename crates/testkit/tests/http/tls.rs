@@ -13,8 +13,9 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::rig::{Ears, PROBE_MS, Rig, in_time, outcome, text, wait_until};
 
@@ -41,6 +42,17 @@ impl Authority {
 
     /// What a server for these names needs. `days` is how long ago, or from now on, its certificate ends.
     fn server(&self, names: &[&str], days: i64, protocols: &[&str]) -> TlsAcceptor {
+        self.server_for(None, names, days, protocols)
+    }
+
+    /// The same, for clients that this authority knows and nobody else.
+    fn server_for(
+        &self,
+        clients: Option<&Authority>,
+        names: &[&str],
+        days: i64,
+        protocols: &[&str],
+    ) -> TlsAcceptor {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("good names");
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
@@ -51,10 +63,21 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
+            .expect("versions");
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => {
+                let mut roots = RootCertStore::empty();
+                let root = CertificateDer::from(clients.issuer.der().to_vec());
+                roots.add(root).expect("an authority");
+                let roots = Arc::new(roots);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+                builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
+            }
+        };
+        let mut config = builder
             .with_single_cert(
                 vec![CertificateDer::from(certificate.der().to_vec())],
                 PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
@@ -65,6 +88,22 @@ impl Authority {
             .map(|protocol| protocol.as_bytes().to_vec())
             .collect();
         TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+impl Authority {
+    /// Writes a client's certificate and key to files of that name, and returns their paths.
+    fn client(&self, name: &str) -> (PathBuf, PathBuf) {
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a good name");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let paths = (
+            self.dir.path().join(format!("{name}.pem")),
+            self.dir.path().join(format!("{name}.key")),
+        );
+        std::fs::write(&paths.0, certificate.pem()).expect("written");
+        std::fs::write(&paths.1, key.serialize_pem()).expect("written");
+        paths
     }
 }
 
@@ -245,7 +284,7 @@ async fn f80_f242_a_tunnel_through_a_proxy_shows_it_nothing_but_where_it_leads()
         route: Route {
             ca_file: Some(authority.file()),
             proxy: Some(format!("http://me:s3cret-pass@{}", proxy.address())),
-            no_proxy: None,
+            ..Route::default()
         },
         // A name that only the proxy knows.
         ..HttpSetup::new("https://far.test/mcp?token=s3cret-query")
@@ -291,7 +330,7 @@ async fn f80_f257_law_16_a_proxy_that_refuses_means_that_nothing_was_sent_and_it
             route: Route {
                 ca_file: Some(authority.file()),
                 proxy: Some(format!("http://me:s3cret-pass@{address}")),
-                no_proxy: None,
+                ..Route::default()
             },
             ..HttpSetup::new(url)
         };
@@ -317,9 +356,9 @@ async fn f80_plain_http_goes_through_a_proxy_as_well_unless_the_host_is_spared()
         .await
         .expect("a free port");
     let route = |no_proxy: Option<&str>| Route {
-        ca_file: None,
         proxy: Some(proxy.address().to_string()),
         no_proxy: no_proxy.map(str::to_owned),
+        ..Route::default()
     };
     let greet = async |url: String, no_proxy: Option<&str>| {
         let setup = HttpSetup {
@@ -447,4 +486,108 @@ async fn f87_law_16_an_http2_connection_that_ends_under_calls_loses_each_of_them
         ("not sent", Some(FailureKind::Unreachable)),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_wants_to_know_who_comes_is_shown_the_certificate_of_its_entry_and_nobody_elses()
+ {
+    let (theirs, ours, strangers) = (Authority::new(), Authority::new(), Authority::new());
+    let acceptor = || theirs.server_for(Some(&ours), NAMES, 1, BOTH);
+    let with = |setup: HttpSetup, files: Option<(PathBuf, PathBuf)>| {
+        let (cert_file, key_file) = files.unzip();
+        HttpSetup {
+            route: Route {
+                cert_file,
+                key_file,
+                ..setup.route
+            },
+            ..setup
+        }
+    };
+    let secure = Secure::start(Script::modern(), acceptor()).await;
+    let setup = with(trusting(secure.url(), &theirs), Some(ours.client("me")));
+    let (rig, accepting) = secure.rig(setup).await;
+    let _ended = Ended(accepting);
+    let answer = rig.call("echo", "{\"text\":\"known\"}").await;
+    assert_eq!(text(&answer.expect("answered")), "known");
+    for files in [None, Some(strangers.client("stranger"))] {
+        let secure = Secure::start(Script::modern(), acceptor()).await;
+        let setup = with(trusting(secure.url(), &theirs), files.clone());
+        let link = HttpLink::new(setup).expect("a link");
+        let ears = Ears::default();
+        let ids = AtomicU64::new(1);
+        let greeted = link.greet(&ids, EraHint::Probe, PROBE_MS, &ears);
+        let failure = in_time(greeted).await.expect_err("unknown to it");
+        assert_eq!(failure.kind, FailureKind::Forbidden, "{files:?}: {failure}");
+        let said = failure.to_string();
+        assert!(
+            said.contains("tls.certFile") && said.contains(&secure.address.to_string()),
+            "{said}"
+        );
+        assert_eq!(secure.server.ledger().seen().len(), 0, "nothing got in");
+        secure.accepting.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_renewed_is_shown_when_the_connection_is_opened_anew() {
+    let (theirs, old, new) = (Authority::new(), Authority::new(), Authority::new());
+    let (cert_file, key_file) = old.client("me");
+    for (authority, renewed) in [(&old, None), (&new, Some(new.client("renewed")))] {
+        if let Some((cert, key)) = renewed {
+            std::fs::copy(cert, &cert_file).expect("copied");
+            std::fs::copy(key, &key_file).expect("copied");
+        }
+        let acceptor = theirs.server_for(Some(authority), NAMES, 1, OLD);
+        let secure = Secure::start(Script::modern(), acceptor).await;
+        let trusting = trusting(secure.url(), &theirs);
+        let setup = HttpSetup {
+            route: Route {
+                cert_file: Some(cert_file.clone()),
+                key_file: Some(key_file.clone()),
+                ..trusting.route
+            },
+            ..trusting
+        };
+        let (_rig, accepting) = secure.rig(setup).await;
+        accepting.abort();
+    }
+}
+
+#[test]
+fn files_of_certificates_and_keys_that_cannot_be_used_are_named() {
+    let authority = Authority::new();
+    let (cert, key) = authority.client("me");
+    let (_, other_key) = authority.client("other");
+    let missing = authority.dir.path().join("missing.pem");
+    for (cert_file, key_file, named) in [
+        (
+            Some(&cert),
+            None,
+            "`tls.certFile` is given without `tls.keyFile`",
+        ),
+        (
+            None,
+            Some(&key),
+            "`tls.keyFile` is given without `tls.certFile`",
+        ),
+        (Some(&missing), Some(&key), "missing.pem cannot be read"),
+        (Some(&key), Some(&key), "me.key holds no certificate"),
+        (Some(&cert), Some(&cert), "me.pem holds no private key"),
+        (Some(&cert), Some(&other_key), "me.pem and its key"),
+    ] {
+        let setup = HttpSetup {
+            route: Route {
+                cert_file: cert_file.cloned(),
+                key_file: key_file.cloned(),
+                ..Route::default()
+            },
+            ..HttpSetup::new("https://localhost/mcp")
+        };
+        let Err(failure) = HttpLink::new(setup) else {
+            panic!("{named}: it was taken");
+        };
+        assert_eq!(failure.kind, FailureKind::BadConfig);
+        assert!(failure.to_string().contains(named), "{named}: {failure}");
+    }
 }

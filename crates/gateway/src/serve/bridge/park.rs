@@ -84,9 +84,7 @@ fn ticket_at(sealer: &Sealer, state: &str, bound: Bound<'_>, now_ms: u64) -> Res
         .unseal(Purpose::RequestState, state)
         .and_then(|payload| serde_json::from_slice(&payload).ok())
         .filter(|state: &State| state.principal.as_deref() == principal.map(Principal::name))
-        .ok_or_else(|| {
-            wrong("is none that was handed out here; start the call again without it")
-        })?;
+        .ok_or_else(foreign)?;
     if state.at != at {
         return Err(wrong("belongs to another endpoint"));
     }
@@ -230,6 +228,13 @@ fn fitting(table: &HashMap<u128, Entry>, ticket: Ticket) -> Result<&Entry, Fault
         ));
     }
     Ok(entry)
+}
+
+/// A state that was not handed out here, or to somebody else: nobody is told which.
+pub(crate) fn foreign() -> Fault {
+    Fault::params(
+        "`params.requestState` is none that was handed out here; start the call again without it",
+    )
 }
 
 /// The call of a state does not exist any more.

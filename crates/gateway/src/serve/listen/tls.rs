@@ -93,6 +93,14 @@ impl Tls {
         })
     }
 
+    /// Says so if the certificate has ended or ends soon. Blocks for a moment.
+    pub(super) fn tell_end(&self) {
+        let path = &self.settings.cert;
+        if let Ok(chain) = certificates("certificate", "cert", path) {
+            tell_end(&chain, path);
+        }
+    }
+
     /// What a connection that begins now is served with.
     pub(super) async fn current(self: &Arc<Self>, counts: &Counts) -> Arc<rustls::ServerConfig> {
         if self.has_changed() {
@@ -124,6 +132,7 @@ impl Tls {
         match read(&self.settings) {
             Ok(config) => {
                 self.live.store(Arc::new(config));
+                self.tell_end();
                 tracing::info!(%cert, "the certificate of the port was read again, and is used from now on");
                 true
             }
@@ -192,7 +201,6 @@ fn read(settings: &ServerTls) -> Result<rustls::ServerConfig, TlsError> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    tell_end(&chain, &settings.cert);
     let mut config = builder
         .with_single_cert(chain, key)
         .map_err(|error| unusable("certificate", "cert", &settings.cert, error.to_string()))?;

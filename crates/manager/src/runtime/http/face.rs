@@ -36,6 +36,29 @@ pub(super) struct Face {
     routed: bool,
 }
 
+/// The config's own headers.
+pub(super) fn of_config(config: &[(String, String)]) -> Result<HeaderMap, Failure> {
+    let mut repeated = HeaderMap::new();
+    for (name, value) in config {
+        let bad = |why: &str| {
+            Failure::new(FailureKind::BadConfig)
+                .with_detail(format!("header `{}` {why}", name.escape_debug()))
+        };
+        let parsed = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_invalid| bad("has a name that HTTP forbids"))?;
+        if RESERVED.contains(&parsed.as_str()) {
+            return Err(bad("cannot be set: it belongs to the connection"));
+        }
+        // The value may be a secret: say what is wrong with it, not what it is (law 31).
+        let mut value = HeaderValue::from_str(value.trim()).map_err(|_invalid| {
+            bad("has a value that HTTP forbids (line break or control character)")
+        })?;
+        value.set_sensitive(true);
+        repeated.append(parsed, value);
+    }
+    Ok(repeated)
+}
+
 impl Face {
     /// Before anything is agreed: an `initialize` goes out like this.
     /// `basic` is what the URL says; the config's own headers win over it.
@@ -51,24 +74,7 @@ impl Face {
         if let Some(basic) = basic {
             common.insert(AUTHORIZATION, basic.clone());
         }
-        let mut repeated = HeaderMap::new();
-        for (name, value) in config {
-            let bad = |why: &str| {
-                Failure::new(FailureKind::BadConfig)
-                    .with_detail(format!("header `{}` {why}", name.escape_debug()))
-            };
-            let parsed = HeaderName::from_bytes(name.as_bytes())
-                .map_err(|_invalid| bad("has a name that HTTP forbids"))?;
-            if RESERVED.contains(&parsed.as_str()) {
-                return Err(bad("cannot be set: it belongs to the connection"));
-            }
-            // The value may be a secret: say what is wrong with it, not what it is (law 31).
-            let mut value = HeaderValue::from_str(value.trim()).map_err(|_invalid| {
-                bad("has a value that HTTP forbids (line break or control character)")
-            })?;
-            value.set_sensitive(true);
-            repeated.append(parsed, value);
-        }
+        let repeated = of_config(config)?;
         // Replaces our own defaults and keeps headers that the config repeats.
         common.extend(repeated);
         Ok(Self::of(common, None, false))

@@ -1,10 +1,11 @@
-//! The way to a server: through which proxy, and whom TLS trusts on it.
+//! The way to a server: through which proxy, whom TLS trusts on it, and what is shown there of us.
 //!
 //! Decided once per link, for its one origin. Makes the general HTTP client and reads its errors; sends nothing.
 
 use std::error::Error;
 use std::fmt;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use super::lookup::Lookup;
 /// The word in place of a proxy's address that means: none, whatever the environment says.
 const DIRECT: &str = "direct";
 
-/// The most that a file of certificates may hold.
-const CA_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The most that a file of certificates or keys may hold.
+const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Authorization servers are asked a few times in a row, and then not for an hour.
 #[cfg(feature = "oauth")]
@@ -33,6 +34,11 @@ const STRANGERS_KEEPALIVE: Duration = Duration::from_secs(15);
 pub struct Route {
     /// A file of certificates in PEM form that are trusted as roots, on top of those of this machine (`tls.caFile`).
     pub ca_file: Option<PathBuf>,
+    /// A file with the certificate in PEM form that is shown to the server (`tls.certFile`), and those between it and its
+    /// authority. Needs `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// The file with its private key in PEM form (`tls.keyFile`).
+    pub key_file: Option<PathBuf>,
     /// The address of the proxy, or `direct` for none. `None`: what the environment says, and never for servers on this
     /// machine.
     pub proxy: Option<String>,
@@ -44,6 +50,8 @@ impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Route")
             .field("ca_file", &self.ca_file)
+            .field("cert_file", &self.cert_file)
+            .field("key_file", &self.key_file)
             .field("has_proxy", &self.proxy.is_some())
             .field("no_proxy", &self.no_proxy)
             .finish()
@@ -85,17 +93,8 @@ impl Route {
         let Some(path) = &self.ca_file else {
             return Ok(Vec::new());
         };
-        let bad = |why: String| {
-            Failure::new(FailureKind::BadConfig)
-                .with_detail(format!("`tls.caFile` {} {why}", path.display()))
-        };
-        let bytes = std::fs::metadata(path)
-            .map_err(|error| bad(format!("cannot be read: {error}")))?
-            .len();
-        if bytes > CA_BYTES_MAX {
-            return Err(bad(format!("is longer than {CA_BYTES_MAX} bytes")));
-        }
-        let pem = std::fs::read(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
+        let bad = |why: String| bad_file("tls.caFile", path, &why);
+        let pem = read_file("tls.caFile", path)?;
         let roots = reqwest::Certificate::from_pem_bundle(&pem)
             .map_err(|error| bad(format!("is not usable: {}", chain(&error))))?;
         if roots.is_empty() {
@@ -103,6 +102,76 @@ impl Route {
         }
         Ok(roots)
     }
+
+    /// What is shown to the server: the certificate of `tls.certFile` with its key.
+    fn identity(&self) -> Result<Option<reqwest::Identity>, Failure> {
+        let (cert, key) = match (&self.cert_file, &self.key_file) {
+            (None, None) => return Ok(None),
+            (Some(cert), Some(key)) => (cert, key),
+            (Some(_), None) => {
+                let detail = "`tls.certFile` is given without `tls.keyFile`: name the file of its private key";
+                return Err(Failure::new(FailureKind::BadConfig).with_detail(detail));
+            }
+            (None, Some(_)) => {
+                let detail = "`tls.keyFile` is given without `tls.certFile`: name the file of its certificate";
+                return Err(Failure::new(FailureKind::BadConfig).with_detail(detail));
+            }
+        };
+        let mut pem = read_file("tls.keyFile", key)?;
+        if let Ok(about) = std::fs::metadata(key)
+            && about.mode() & 0o004 != 0
+        {
+            tracing::warn!(
+                "{} holds a private key and can be read by everybody on this machine: chmod 600 {0}",
+                key.display()
+            );
+        }
+        if !holds(&pem, "PRIVATE KEY") {
+            return Err(bad_file(
+                "tls.keyFile",
+                key,
+                "holds no private key in PEM form",
+            ));
+        }
+        let chain_pem = read_file("tls.certFile", cert)?;
+        if !holds(&chain_pem, "CERTIFICATE") {
+            return Err(bad_file(
+                "tls.certFile",
+                cert,
+                "holds no certificate in PEM form",
+            ));
+        }
+        pem.push(b'\n');
+        pem.extend(chain_pem);
+        let identity = reqwest::Identity::from_pem(&pem).map_err(|error| {
+            let why = format!("and its key cannot be used: {}", chain(&error));
+            bad_file("tls.certFile", cert, &why)
+        })?;
+        Ok(Some(identity))
+    }
+}
+
+fn holds(pem: &[u8], what: &str) -> bool {
+    String::from_utf8_lossy(pem)
+        .lines()
+        .any(|line| line.starts_with("-----BEGIN ") && line.contains(what))
+}
+
+fn bad_file(setting: &str, path: &Path, why: &str) -> Failure {
+    Failure::new(FailureKind::BadConfig)
+        .with_detail(format!("`{setting}` {} {why}", path.display()))
+}
+
+/// Reads a small file of a setting.
+fn read_file(setting: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    let unread =
+        |error: std::io::Error| bad_file(setting, path, &format!("cannot be read: {error}"));
+    let bytes = std::fs::metadata(path).map_err(unread)?.len();
+    if bytes > PEM_BYTES_MAX {
+        let why = format!("is longer than {PEM_BYTES_MAX} bytes");
+        return Err(bad_file(setting, path, &why));
+    }
+    std::fs::read(path).map_err(unread)
 }
 
 fn proxy_url(proxy: &str) -> Result<reqwest::Url, Failure> {
@@ -199,6 +268,12 @@ fn client(
     } else {
         builder.tls_certs_merge(roots)
     };
+    let identity = route.identity()?;
+    let shows = identity.is_some();
+    let builder = match identity {
+        Some(identity) => builder.identity(identity),
+        None => builder,
+    };
     let builder = match resolver {
         Some(resolver) => builder.dns_resolver(resolver),
         None => builder,
@@ -215,7 +290,17 @@ fn client(
         .pool_idle_timeout(tuning.idle)
         .pool_max_idle_per_host(tuning.idle_max)
         .build()
-        .map_err(internal)
+        .map_err(|error| match (&route.cert_file, shows) {
+            (Some(cert), true) => {
+                let why = chain(&error.without_url());
+                bad_file(
+                    "tls.certFile",
+                    cert,
+                    &format!("and its key cannot be used together: {why}"),
+                )
+            }
+            (Some(_) | None, _) => internal(error),
+        })
 }
 
 /// The failure of a request of the general client that got no response.
@@ -224,6 +309,13 @@ pub(super) fn no_response(error: reqwest::Error, uri: &Uri) -> Failure {
     if let Some(why) = certificate_fault(&error) {
         let detail = format!("the certificate of {} is refused: {why}", place_of(uri));
         return Failure::new(FailureKind::BadCertificate).with_detail(detail);
+    }
+    if let Some(alert) = refused_us(&error) {
+        let detail = format!(
+            "{} refuses who we are (TLS alert {alert:?}): name a certificate that it knows in `tls.certFile`, with its `tls.keyFile`, or renew it",
+            place_of(uri)
+        );
+        return Failure::new(FailureKind::Forbidden).with_detail(detail);
     }
     let kind = if error.is_connect() {
         FailureKind::Unreachable
@@ -235,11 +327,36 @@ pub(super) fn no_response(error: reqwest::Error, uri: &Uri) -> Failure {
 
 /// What is wrong with the other side's certificate, if that is what it is (F80).
 fn certificate_fault(error: &(dyn Error + 'static)) -> Option<String> {
+    match tls_error(error)? {
+        rustls::Error::InvalidCertificate(why) => Some(why.to_string()),
+        _ => None,
+    }
+}
+
+/// What the server says of our certificate, or of there being none.
+fn refused_us(error: &(dyn Error + 'static)) -> Option<rustls::AlertDescription> {
+    use rustls::AlertDescription as Alert;
+    match tls_error(error)? {
+        rustls::Error::AlertReceived(
+            alert @ (Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied),
+        ) => Some(*alert),
+        _ => None,
+    }
+}
+
+/// The error of TLS among the causes of an error.
+fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref::<rustls::Error>()
-        {
-            return Some(why.to_string());
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
         }
         // An I/O error hides what it was made of: its own cause is the cause of that.
         let inner = error

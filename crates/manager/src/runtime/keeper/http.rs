@@ -12,7 +12,7 @@ use super::{Orders, Setup, list_and_report, probe, restore, runtime, send_notice
 use crate::config::Push;
 use crate::runtime::freshness::PushState;
 use crate::runtime::greeting::Greeting;
-use crate::runtime::http::{HttpLink, HttpSetup, PushEnd, Window};
+use crate::runtime::http::{HttpLink, HttpSetup, PushEnd, Reread, Window};
 use crate::runtime::refresh::refresh;
 use crate::runtime::{Link, Runtime};
 use crate::settings;
@@ -89,6 +89,7 @@ pub(super) async fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
     );
     let link = HttpLink::new(HttpSetup {
         credentials,
+        reread: reread(setup),
         headers: resolved.headers,
         limits: setup.link_limits(),
         push_idle_ms: setup.config.timeouts.push_idle_ms,
@@ -141,6 +142,17 @@ async fn unhurried<T>(setup: &Setup, link: &HttpLink, work: impl Future<Output =
             Err(_elapsed) => {}
         }
     }
+}
+
+/// Looks the headers up again when the server refuses them, if any of them is kept elsewhere.
+fn reread(setup: &Setup) -> Option<Reread> {
+    settings::has_kept_headers(&setup.config).then(|| {
+        let (config, guardian) = (Arc::clone(&setup.config), Arc::clone(&setup.guardian));
+        Reread::new(move || {
+            let (config, guardian) = (Arc::clone(&config), Arc::clone(&guardian));
+            async move { settings::headers_now(&config, &guardian).await }
+        })
+    })
 }
 
 /// Called once per generation, when it has been greeted and before it lists or serves: whatever the former generation had

@@ -112,6 +112,8 @@ fn private_folder(
             home.insert(dir.map_err(unusable)?).path().to_owned()
         }
     };
+    // The program is told where it is, and may be elsewhere itself.
+    let folder = std::path::absolute(folder).map_err(unusable)?;
     for part in [HOME, TMP] {
         store::create_private(&folder.join(part)).map_err(unusable)?;
     }
