@@ -88,6 +88,7 @@ impl Office {
     ) -> Option<Credentials> {
         let account = self.account(config, url, principal)?;
         account.used_by(config, slot, reports);
+        slot.sign_in.store(Some(Arc::clone(&account)));
         Some(Credentials::new(account))
     }
 
