@@ -11,15 +11,16 @@ fn without(member: &str) -> Fault {
     Fault::Without(vec![member.to_owned()])
 }
 
-#[tokio::test]
-async fn a_broken_document_is_named_with_its_step_and_what_was_expected() {
-    let step_metadata = "asking the authorization server for its metadata";
-    for (at, fault, words) in [
+const METADATA: &str = "asking the authorization server for its metadata";
+
+/// Documents that are broken, and what must be said of each.
+fn broken() -> Vec<(At, Fault, Vec<&'static str>)> {
+    vec![
         (
             At::Metadata,
             Fault::Html,
             vec![
-                step_metadata,
+                METADATA,
                 "text/html",
                 "beginning with `<",
                 "a JSON document with `issuer`",
@@ -28,30 +29,26 @@ async fn a_broken_document_is_named_with_its_step_and_what_was_expected() {
         (
             At::Metadata,
             without("token_endpoint"),
-            vec![step_metadata, "without `token_endpoint`"],
+            vec![METADATA, "without `token_endpoint`"],
         ),
         (
             At::Metadata,
             without("authorization_endpoint"),
-            vec![step_metadata, "without `authorization_endpoint`"],
+            vec![METADATA, "without `authorization_endpoint`"],
         ),
-        (
-            At::Metadata,
-            without("issuer"),
-            vec![step_metadata, "`issuer`"],
-        ),
+        (At::Metadata, without("issuer"), vec![METADATA, "`issuer`"]),
         (
             At::Metadata,
             Fault::status(404, "gone"),
-            vec![step_metadata, "404"],
+            vec![METADATA, "404"],
         ),
         (
             At::Metadata,
             Fault::status(503, "busy"),
-            vec![step_metadata, "503"],
+            vec![METADATA, "503"],
         ),
-        (At::Metadata, Fault::Cut(20), vec![step_metadata]),
-        (At::Metadata, Fault::Close, vec![step_metadata]),
+        (At::Metadata, Fault::Cut(20), vec![METADATA]),
+        (At::Metadata, Fault::Close, vec![METADATA]),
         (
             At::Register,
             Fault::Html,
@@ -80,7 +77,12 @@ async fn a_broken_document_is_named_with_its_step_and_what_was_expected() {
                 "`clientId`",
             ],
         ),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn a_broken_document_is_named_with_its_step_and_what_was_expected() {
+    for (at, fault, words) in broken() {
         let stage = Stage::usual().await;
         stage.authority.change(|script| {
             script.always.insert(at, fault.clone());
