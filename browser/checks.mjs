@@ -4,6 +4,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { authority } from './authority.mjs';
 import { HOSTILE } from './hostile.mjs';
 import { ownServer, until } from './world.mjs';
 
@@ -476,6 +477,50 @@ async function otherPagesGetNothing({ mainstay, open }) {
   browser.complaints.length = 0;
 }
 
+/** Law 11: the page asks, the person opens; a tab of its own comes back signed in. */
+async function signsIn({ mainstay, open }) {
+  const world = await authority();
+  await start(mainstay, { one: { url: world.url } });
+  await until('one needs a login', async () => (await mainstay.server('one')).signIn?.state === 'needed');
+  const browser = await open();
+  const { page } = browser;
+  await browser.visit(mainstay);
+  await row(page, 'one').getByRole('link', { name: 'Sign in to one' }).click();
+  const signIn = page.getByRole('button', { name: 'Sign in', exact: true });
+  await signIn.focus();
+  await page.keyboard.press('Enter');
+  const card = page.getByRole('region', { name: 'Sign in' });
+  const link = card.getByRole('link', { name: 'Open the sign-in page' });
+  await link.waitFor();
+  assert.equal(world.visits, 0, 'nothing is opened before the person does');
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Open the sign-in page', 'the focus is on the way on');
+  await card.getByRole('status').getByText('Waiting until you have signed in').waitFor();
+  assert.equal(await link.getAttribute('rel'), 'noopener noreferrer');
+  const [tab] = await Promise.all([page.context().waitForEvent('page'), page.keyboard.press('Enter')]);
+  await tab.getByRole('link', { name: 'Allow' }).click();
+  await tab.getByRole('heading', { name: 'Signed in to one' }).waitFor();
+  assert.equal(await tab.evaluate(() => window.opener), null);
+  assert.equal(await tab.evaluate(() => document.scripts.length), 0);
+  await page.getByText('Signed in to one').waitFor();
+  await page.locator('.head .chip-word', { hasText: 'Connected' }).waitFor();
+  await card.waitFor({ state: 'hidden' });
+  assert.equal(world.visits, 1);
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Sign out' }).click();
+  await page.getByText('Signed out of one').waitFor();
+  await signIn.waitFor();
+  // A code on another device is offered, and what is wrong with it is said.
+  await signIn.click();
+  await card.getByText('It ended at a page that does not load', { exact: false }).click();
+  await card.getByLabel('Address at which the browser ended').fill('http://127.0.0.1:1/?state=x');
+  browser.expectsLosses = true;
+  await card.getByRole('button', { name: 'Finish' }).click();
+  await page.getByRole('alert').getByText('does not belong to this sign-in', { exact: false }).waitFor();
+  await card.getByRole('button', { name: 'Give up' }).click();
+  await card.waitFor({ state: 'hidden' });
+  world.close();
+}
+
 export const CHECKS = [
   ['states change on the page when a server is killed and recovers', statesChange],
   ['trouble comes first, and filters filter', filters],
@@ -494,4 +539,5 @@ export const CHECKS = [
   ['fifty servers and two thousand tools', manyOfAll],
   ['the page comes back after Mainstay did', comesBack],
   ['pages of others get nothing', otherPagesGetNothing],
+  ['signing in and out, by whoever sits there', signsIn],
 ];

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from checks import Broken
 from client import Client, Refused
-from legs import STABLE, STABLE_SERVER_SCENARIOS, ClientRun, Run
+from legs import SIGN_IN_EXTENSIONS, STABLE, STABLE_SERVER_SCENARIOS, ClientRun, Run
 from processes import Processes
 from suite import Suite, Verdict, found_scenarios, run_suite, verdicts
 from upstream import Stand, Tools
@@ -96,11 +96,11 @@ class Bench:
         if any(" " in word for word in command):
             raise Broken("the suite cannot start a client whose path has a space in it")
         required = self.suite.requirements(run.revision)
-        scored = tuple(name for name in required.client if needs_no_login(name))
+        scored = required.client
         others = tuple(
             name
             for side, name, reason in required.unscored
-            if side == "client" and reason != "extension" and needs_no_login(name)
+            if side == "client" and (reason != "extension" or name in SIGN_IN_EXTENSIONS)
         )
         asked = self.only or scored + others
         argv = [*self.suite.program("conformance"), "client", "--command", " ".join(command)]
@@ -135,10 +135,6 @@ class Bench:
         required = self.suite.requirements(run.revision)
         others = tuple(name for side, name, reason in required.unscored if side == "server" and reason != "extension")
         return verdicts(folder, "server", required.server), verdicts(folder, "server", others)
-
-
-def needs_no_login(scenario: str) -> bool:
-    return not scenario.startswith("auth/")
 
 
 def as_json(outcome: Outcome, unexpected: list[str]) -> dict:

@@ -91,6 +91,8 @@ const provider = new Provider(url, {
   clientDefaults: { id_token_signed_response_alg: 'ES256' },
   cookies: { keys: ['a key for cookies of a test'] },
   pkce: { required: () => true },
+  // MCP clients must not go on without it.
+  discovery: { code_challenge_methods_supported: ['S256'] },
   rotateRefreshToken: true,
   issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
   ttl: {

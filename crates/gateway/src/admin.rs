@@ -13,6 +13,7 @@
 mod api;
 mod approvals;
 mod audit;
+mod auth;
 mod call;
 mod calls;
 pub(crate) mod door;

@@ -3,6 +3,8 @@
 //! Must not do any work: `commands` does it.
 
 pub(crate) mod add;
+pub(crate) mod approvals;
+pub(crate) mod audit;
 pub(crate) mod calls;
 #[cfg(feature = "chaos")]
 pub(crate) mod chaos;
@@ -14,8 +16,10 @@ pub(crate) mod events;
 pub(crate) mod human;
 pub(crate) mod import;
 pub(crate) mod install;
+pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod output;
+pub(crate) mod policy;
 #[cfg(test)]
 mod reference;
 pub(crate) mod reload;
@@ -118,8 +122,20 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Show the calls that were made: who, which tool, how it ended, how long it took.
     Calls(CallsArgs),
+    /// Sign in to a server that wants it: in the browser, with a pasted address, or with a code.
+    Login(login::LoginArgs),
+    /// Sign out of a server.
+    Logout(login::LogoutArgs),
+    /// Show which servers are signed in to.
+    Auth(login::AuthArgs),
     /// Make, list and revoke the tokens by which clients say who they are.
     Token(token::TokenArgs),
+    /// Show who did what, by which rule, and how it ended; and whether the log of it was touched.
+    Audit(audit::AuditArgs),
+    /// Show the calls that wait for the operator to approve them, and allow or deny them.
+    Approvals(approvals::ApprovalsArgs),
+    /// Explain what the rules of the configuration decide.
+    Policy(policy::PolicyArgs),
     /// Check a configuration without serving it.
     Check(CheckArgs),
     /// Look for what is wrong with a set-up, and say what to do about it.
@@ -172,7 +188,13 @@ impl Command {
             Self::Calls(args) => args.json,
             #[cfg(feature = "top")]
             Self::Top(_) => false,
+            Self::Login(args) => args.json,
+            Self::Logout(args) => args.json,
+            Self::Auth(args) => args.prints_json(),
             Self::Token(args) => args.prints_json(),
+            Self::Audit(args) => args.prints_json(),
+            Self::Approvals(args) => args.prints_json(),
+            Self::Policy(args) => args.prints_json(),
             Self::Check(args) => args.json,
             Self::Doctor(args) => args.json,
             Self::Add(args) => args.json,

@@ -1,6 +1,9 @@
 //! What each command does. One file per command; `client` reaches the running Mainstay, `local` does without one.
 
 mod add;
+mod approvals;
+mod audit;
+mod auth;
 mod call;
 mod calls;
 mod check;
@@ -16,10 +19,12 @@ mod follow;
 mod import;
 mod install;
 mod local;
+mod login;
 mod logs;
 mod operate;
 pub(crate) mod own;
 mod paths;
+mod policy;
 mod progress;
 mod records;
 mod reload;
@@ -65,7 +70,13 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<Exit, Stop> 
         Command::Calls(args) => calls::run(args, output).await,
         #[cfg(feature = "top")]
         Command::Top(args) => top::run(args, output).await,
+        Command::Login(args) => login::run(args, output).await,
+        Command::Logout(args) => login::logout(args, output).await,
+        Command::Auth(args) => auth::run(args, output).await,
         Command::Token(args) => token::run(args, output).await,
+        Command::Audit(args) => audit::run(args, output).await,
+        Command::Approvals(args) => approvals::run(args, output).await,
+        Command::Policy(args) => policy::run(args, output),
         Command::Check(args) => check::run(args, output).await,
         Command::Doctor(args) => doctor::run(args, output).await,
         Command::Import(args) => import::run(&args, output),

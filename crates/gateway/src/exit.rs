@@ -73,13 +73,17 @@ pub(crate) enum Exit {
     DoctorFindings,
     /// `audit verify`: the log is not as it was written.
     AuditBroken,
+    /// `login`: nobody was signed in.
+    LoginFailed,
+    /// `auth status`: the server that was named needs a sign-in.
+    NotSignedIn,
     /// Left at once on the third signal, without waiting for anything.
     Interrupted,
 }
 
 impl Exit {
     /// Every way to end, in the order of the numbers.
-    pub(crate) const ALL: [Exit; 28] = [
+    pub(crate) const ALL: [Exit; 30] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Usage,
@@ -107,6 +111,8 @@ impl Exit {
         Exit::ImportIncomplete,
         Exit::DoctorFindings,
         Exit::AuditBroken,
+        Exit::LoginFailed,
+        Exit::NotSignedIn,
         Exit::Interrupted,
     ];
 
@@ -145,6 +151,8 @@ impl Exit {
             Self::Differs => 60,
             Self::ImportIncomplete => 70,
             Self::DoctorFindings => 71,
+            Self::LoginFailed => 80,
+            Self::NotSignedIn => 81,
             Self::AuditBroken => 72,
             Self::Interrupted => 130,
         }
@@ -179,6 +187,8 @@ impl Exit {
             Self::Differs => "differs",
             Self::ImportIncomplete => "import-incomplete",
             Self::DoctorFindings => "doctor-findings",
+            Self::LoginFailed => "login-failed",
+            Self::NotSignedIn => "not-signed-in",
             Self::AuditBroken => "audit-broken",
             Self::Interrupted => "interrupted",
         }
@@ -290,6 +300,14 @@ impl Exit {
                 "`doctor`: at least one finding is a warning or an error.",
                 "Each finding says what to do about it.",
             ),
+            Self::LoginFailed => (
+                "`login`: nobody was signed in; what was kept before is as it was.",
+                "The message names the step that failed, and what to do about it.",
+            ),
+            Self::NotSignedIn => (
+                "`auth status NAME`: this server needs a sign-in.",
+                "Run `mainstay login NAME`.",
+            ),
             Self::AuditBroken => (
                 "`audit verify`: lines of the audit log were changed or are missing.",
                 "The message names file and line. Whoever may write these files may have done it.",
@@ -334,6 +352,12 @@ impl Stop {
     /// Ends with `exit`; everything there is to say has been printed.
     pub(crate) fn silent(exit: Exit) -> Self {
         Self::new(exit, "")
+    }
+
+    /// The same with another way to end.
+    pub(crate) fn with_exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
     }
 
     /// Adds what a human can do.

@@ -7,6 +7,7 @@ pub mod policy;
 pub mod record;
 pub mod reload;
 pub mod serve;
+pub mod signin;
 pub mod telemetry;
 pub(crate) mod ui;
 

@@ -7,6 +7,7 @@
 //! | `/profiles/{name}/mcp` | a part of what all servers offer (`mainstay.profiles`), names as at `/mcp` |
 //! | `/sse`, `/servers/{name}/sse`, `/profiles/{name}/sse`, `/messages` | the same for clients that only know HTTP+SSE of 2024-11-05 |
 //! | `/`, `/api/v1/...` | the dashboard and the admin API (see `admin/door.rs`) |
+//! | `/oauth/...` | where browsers come back to after a sign-in (see `signin/web.rs`) |
 //! | `/healthz`, `/readyz`, `/metrics` | Mainstay itself |
 //!
 //! [`Gateway`] answers requests; [`serve`] accepts connections for it; [`Gateway::router`] is the same for embedding in
@@ -76,6 +77,8 @@ use crate::audit::Audit;
 use crate::policy::gate::{self, Gate};
 use crate::record::Recorder;
 use crate::reload::ConfigLife;
+use crate::signin::visit::Visits;
+use crate::signin::{Desk, Origins, web};
 
 pub use self::listen::{ServeError, TlsError, check, serve};
 
@@ -242,6 +245,10 @@ pub(crate) struct Shared {
     /// Calls that wait for input of their client.
     pub(crate) parked: Arc<Parked>,
     pub(crate) guard: Guard,
+    /// Signing in to servers.
+    pub(crate) sign_ins: Desk,
+    /// The links that calls hand out which wait for a sign-in.
+    pub(crate) visits: Visits,
     /// Knows who clients are.
     pub(crate) access: Access,
     /// Keeps the token of those who come from elsewhere.
@@ -280,7 +287,11 @@ impl Shared {
             tracing::warn!(%error, "the key ring could not be renewed; the old key stays in use");
         }
         if let Some(tokens) = self.access.tokens().cloned() {
-            drop(tokio::task::spawn_blocking(move || tokens.remember()));
+            self.tasks.spawn(async move {
+                // A token that was revoked in the file by somebody else is noticed here at the latest.
+                tokens.refresh().await;
+                drop(tokio::task::spawn_blocking(move || tokens.remember()).await);
+            });
         }
     }
 }
@@ -353,6 +364,8 @@ impl Gateway {
                 settings.listen,
                 settings.state_dir.as_deref(),
             ),
+            sign_ins: Desk::of_gateway(&manager, origins(&settings), tasks.clone(), ending.clone()),
+            visits: Visits::new(Duration::from_millis(settings.parked_expiry_ms)),
             door: door::Keeper::new(settings.state_dir.as_deref()),
             push_streams: Arc::new(Semaphore::new(
                 settings.push_streams_max.min(Semaphore::MAX_PERMITS),
@@ -424,6 +437,12 @@ impl Gateway {
         self.shared.parked.count()
     }
 
+    /// How many calls wait for the operator to approve them.
+    #[must_use]
+    pub fn approvals_count(&self) -> usize {
+        self.shared.gate.approvals.list().len()
+    }
+
     /// How many subscriptions to resources clients hold.
     #[must_use]
     pub fn subscription_count(&self) -> usize {
@@ -480,6 +499,9 @@ impl Gateway {
         if let Err(foreign) = self.shared.guard.check(request.uri(), request.headers()) {
             return body::plain(StatusCode::FORBIDDEN, foreign.to_string());
         }
+        if web::is_here(request.uri().path()) {
+            return Box::pin(web::answer(self, request, way)).await;
+        }
         if door::is_behind(request.uri().path()) {
             // In a box of its own, so that the way of a call does not get larger by it.
             return Box::pin(door::answer(self, request, way)).await;
@@ -498,6 +520,19 @@ impl Gateway {
         let mut reply = self.answer(request, Way::Local).await;
         local::sign(&mut reply);
         reply
+    }
+
+    /// Whose request it is; `None`: it is turned away.
+    pub(crate) async fn identify(
+        &self,
+        head: &::http::request::Parts,
+        way: Way<'_>,
+    ) -> Option<Arc<Caller>> {
+        let told = Caller::of_extensions(&head.extensions);
+        if matches!(way, Way::Embedded) && told.principal.is_some() {
+            return Some(told);
+        }
+        self.shared.access.identify(head, way).await.ok()
     }
 
     /// Finds out whose request it is, and answers it. The one place where that is found out.
@@ -604,6 +639,29 @@ impl Gateway {
             let gateway = gateway.clone();
             async move { gateway.handle(request).await.map(axum::body::Body::new) }
         })
+    }
+}
+
+/// Where browsers find the gateway.
+fn origins(settings: &GatewaySettings) -> Origins {
+    let scheme = match settings.access.tls {
+        Some(_) => "https",
+        None => "http",
+    };
+    let mut listen = settings.listen;
+    if listen.ip().is_unspecified() {
+        listen.set_ip(match listen {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let own: Box<str> = format!("{scheme}://{listen}").into();
+    let public = settings.access.resource.as_deref();
+    let public = public.and_then(|resource| url::Url::parse(resource).ok());
+    let public = public.map(|url| url.origin().ascii_serialization().into());
+    Origins {
+        here: own.clone(),
+        elsewhere: public.unwrap_or(own),
     }
 }
 

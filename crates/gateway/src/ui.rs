@@ -23,6 +23,7 @@ const SCRIPT: &str = concat!(
     include_str!("ui/api.js"),
     include_str!("ui/words.js"),
     include_str!("ui/servers.js"),
+    include_str!("ui/signin.js"),
     include_str!("ui/server.js"),
     include_str!("ui/form.js"),
     include_str!("ui/catalog.js"),

@@ -91,7 +91,7 @@ impl User {
         let user = Self::new();
         let config = r#"{
   "mcpServers": { "notes": { "command": "notes-server", "tools": { "pin": true } } },
-  "mainstay": { "listen": "127.0.0.1:0" }
+  "mainstay": { "listen": "127.0.0.1:0", "audit": true }
 }"#;
         std::fs::write(user.path("work/mcp.json"), config).unwrap();
         user
@@ -185,6 +185,8 @@ fn needs_serve(command: &str) -> bool {
             | "call"
             | "events"
             | "calls"
+            | "audit"
+            | "approvals"
             | "logs"
             | "reload"
             | "restart"

@@ -36,6 +36,8 @@ mod modern;
 mod old;
 #[path = "serve/openapi.rs"]
 mod openapi;
+#[path = "serve/people.rs"]
+mod people;
 #[path = "serve/profiles.rs"]
 mod profiles;
 #[path = "serve/push.rs"]

@@ -10,10 +10,15 @@
 use std::time::Duration;
 
 use mainstay::catalog::{Catalog, ItemList};
-use mainstay::config::{Config, ServerConfig};
+use mainstay::config::Config;
 use mainstay::{CallOptions, ClientFace, Manager, Request, Said, ServerHandle};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
+
+use crate::person::Person;
+
+#[path = "conformance/person.rs"]
+mod person;
 
 const READY: Duration = Duration::from_secs(20);
 const ROUNDS: usize = 10;
@@ -29,22 +34,25 @@ async fn main() -> Result<(), Failure> {
         Ok(text) => serde_json::from_str(&text)?,
         Err(_) => Value::Null,
     };
-    let config = Config::from_servers([ServerConfig::http("server", url.as_str())]);
+    let scenario = std::env::var("MCP_CONFORMANCE_SCENARIO").unwrap_or_default();
+    let config = Config::from_servers([person::entry(&url, &scenario, &context)?]);
     let manager = Manager::builder().config(config).start().await?;
-    let used = use_all(&manager, &context).await;
+    let used = use_all(&manager, &context, &Person::default()).await;
     manager.shutdown().await;
     used
 }
 
-async fn use_all(manager: &Manager, context: &Value) -> Result<(), Failure> {
+async fn use_all(manager: &Manager, context: &Value, person: &Person) -> Result<(), Failure> {
     let shared = manager.server("server").ok_or("not configured")?;
-    let listed = shared.wait_until(|status| status.catalog_age_ms.is_some());
-    tokio::time::timeout(READY, listed).await?;
-    let catalog = shared.catalog().ok_or("no catalog")?;
+    let catalog = listed(manager, &shared, person).await?;
     let server = shared.for_client(&face()).await?;
     for (name, arguments) in calls(&catalog, context)? {
         let params = json!({"name": name, "arguments": arguments});
-        tell(&name, ask(&server, "tools/call", params).await);
+        let mut outcome = ask(&server, "tools/call", params.clone()).await;
+        while outcome.is_err() && Person::is_wanted(manager) && person.sign_in(manager).await? {
+            outcome = ask(&server, "tools/call", params.clone()).await;
+        }
+        tell(&name, outcome);
     }
     for uri in members(&catalog.resources, "uri")? {
         tell(
@@ -59,6 +67,30 @@ async fn use_all(manager: &Manager, context: &Value) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// What the server offers, once somebody has signed in, if that is what it wants.
+async fn listed(
+    manager: &Manager,
+    shared: &ServerHandle,
+    person: &Person,
+) -> Result<std::sync::Arc<Catalog>, Failure> {
+    let until = tokio::time::Instant::now() + READY;
+    loop {
+        let settled = shared
+            .wait_until(|status| status.catalog_age_ms.is_some() || Person::is_wanted(manager));
+        tokio::time::timeout_at(until, settled).await?;
+        if let Some(catalog) = shared.catalog() {
+            return Ok(catalog);
+        }
+        if !person.sign_in(manager).await? {
+            return Err("the server still wants somebody to sign in".into());
+        }
+        // What was wanted is over when the server has been tried again with the new credentials.
+        let tried = shared
+            .wait_until(|status| status.catalog_age_ms.is_some() || !Person::is_wanted(manager));
+        tokio::time::timeout_at(until, tried).await?;
+    }
 }
 
 /// What this program can be asked.

@@ -17,6 +17,7 @@ mod house;
 mod login;
 mod office;
 mod store;
+mod words;
 
 #[cfg(feature = "oauth")]
 mod assertion;
@@ -39,6 +40,7 @@ mod registration;
 #[cfg(feature = "oauth")]
 pub mod rmcp;
 
+pub(crate) use self::account::Account;
 pub use self::challenge::Challenge;
 #[doc(hidden)]
 pub use self::credentials::Credentials;
@@ -47,4 +49,6 @@ pub use self::engine::{Ask, Engine, How, Login, Polled, SignInError, Step, Token
 pub use self::grant::{ClientAuth, ClientIdentity, ClientSource, Grant, GrantKey, Secret, Tokens};
 pub use self::login::{Begun, LoginState};
 pub(crate) use self::office::Office;
+pub(crate) use self::office::status_of;
 pub use self::office::{SignInState, SignInStatus, SignIns};
+pub use self::words::login_command;

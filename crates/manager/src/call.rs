@@ -14,15 +14,17 @@ use mainstay_core::lifecycle::input::Input;
 use mainstay_core::lifecycle::status::StateWord;
 use mainstay_wire::envelope::Message;
 use mainstay_wire::revision::Era;
-use mainstay_wire::views::ToolHints;
-use mainstay_wire::{codes, method};
+use mainstay_wire::views::{InputRequired, ResultType, ToolHints};
+use mainstay_wire::{codes, method, raw};
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Permit};
 use crate::calls::{Course, Tally};
 use crate::config::{OnToolChange, Replay, ToolRetry};
+use crate::content;
 use crate::error::{CallError, Lost, ParkedRefusal, Refusal};
 use crate::events::EventKind;
+use crate::limits::Limit;
 use crate::request::{Answer, CallOptions, Request};
 use crate::runtime::leases::Lease;
 use crate::runtime::report::Reports;
@@ -30,6 +32,7 @@ use crate::runtime::{Cut, Limits, Miss, Runtime};
 use crate::shape;
 use crate::shape::call::ToolCall;
 use crate::slot::Slot;
+use crate::suspicious;
 
 /// How often one call is sent at most. Each attempt needs a new generation or a refused session, so this only bounds
 /// pathological servers; the deadline bounds everything else.
@@ -219,6 +222,8 @@ impl<'a> Caller<'a> {
         course: &Course,
     ) -> Result<Answer, CallError> {
         self.check_size(&message, runtime.generation)?;
+        self.check_types(&message, runtime.generation)?;
+        self.check_asks(&message, runtime)?;
         if self.is_unknown_tool(&message) {
             // What clients see may be out of date: one listing tells (F172).
             runtime.dirty.doubt();
@@ -291,6 +296,49 @@ impl<'a> Caller<'a> {
             server: self.name(),
             why: why.into(),
         }))
+    }
+
+    /// Withholds an answer with content of a type that the server's setting does not allow. It did run.
+    fn check_types(&self, message: &Message, generation: Generation) -> Result<(), CallError> {
+        let config = self.slot.config.load();
+        let allowed = config.guard.content_types.as_deref();
+        let Some(found) = allowed.and_then(|allowed| content::refused_type(message, allowed))
+        else {
+            return Ok(());
+        };
+        let found = suspicious::hidden::escaped(&found);
+        let why = format!(
+            "it has content of the type `{found}`, which is not allowed (setting `contentTypes`)"
+        );
+        self.exceeded("contentTypes", generation, &why);
+        Err(CallError::Unknown(Lost::AnswerRefused {
+            server: self.name(),
+            why: why.into(),
+        }))
+    }
+
+    /// A modern server asks by its answer: one that asks for more than it may is withheld (`asks`).
+    fn check_asks(&self, message: &Message, runtime: &Runtime) -> Result<(), CallError> {
+        if ResultType::of(message) != ResultType::InputRequired {
+            return Ok(());
+        }
+        let Ok(asked) = InputRequired::of(message) else {
+            return Ok(());
+        };
+        for (_, request) in asked.requests {
+            let method = raw::string_member(request, &["method"]).unwrap_or_default();
+            // Nobody holds the connection meanwhile, so what is asked at once is what is in one answer.
+            if let Err(why) = self.slot.gates.admit(&method, self.slot.clock.now().0) {
+                self.slot
+                    .counters
+                    .exceeded(Limit::Asks, runtime.generation.0, &why);
+                return Err(CallError::Unknown(Lost::AnswerRefused {
+                    server: self.name(),
+                    why: why.into(),
+                }));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the server says that it has no such tool, as a JSON-RPC error or as the error of a tool. A guess from words,

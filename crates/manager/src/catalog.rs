@@ -7,12 +7,13 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use mainstay_core::catalog::{self, Digest};
-use mainstay_wire::listing::{CacheScope, RawItem};
+use mainstay_wire::listing::{CacheScope, ListKind, RawItem};
 use mainstay_wire::{headers, raw};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use crate::runtime::greeting::Greeting;
+use crate::suspicious::{self, Suspicion};
 
 /// One item that is not shown, and why (law 24).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -70,6 +71,7 @@ pub struct ItemList {
     pub hint: Option<CacheHint>,
     json: OnceLock<Bytes>,
     callable: OnceLock<Option<Box<Self>>>,
+    hidden_text: OnceLock<Vec<Suspicion>>,
 }
 
 impl Default for ItemList {
@@ -93,6 +95,7 @@ impl ItemList {
             hint: None,
             json: OnceLock::new(),
             callable: OnceLock::new(),
+            hidden_text: OnceLock::new(),
         }
     }
 
@@ -111,6 +114,12 @@ impl ItemList {
                 .then(|| Box::new(Self::new(legal).with_hint(self.hint)))
         });
         judged.as_deref().unwrap_or(self)
+    }
+
+    /// What the items, all of this kind, hide from people (F252). Looked for once.
+    pub(crate) fn hidden_text(&self, kind: ListKind) -> &[Suspicion] {
+        self.hidden_text
+            .get_or_init(|| suspicious::of_items(kind, &self.items))
     }
 
     /// The same with the server's word on keeping it.
@@ -281,6 +290,12 @@ pub(crate) fn json_array<'a>(items: impl Iterator<Item = &'a Bytes> + Clone) -> 
     }
     text.put_u8(b']');
     text.freeze()
+}
+
+/// Whether a resource is a user interface, which clients that support it show and run.
+#[must_use]
+pub fn is_ui(uri: &str) -> bool {
+    uri.starts_with("ui://")
 }
 
 /// Milliseconds since 1970, for display.

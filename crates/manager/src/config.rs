@@ -100,7 +100,7 @@ pub use self::{
         Timeouts, Transport,
     },
     stored::{Lookup, SECRET_NAME_CHARS_MAX, is_secret_name},
-    suspicious::{AskRule, AskRules, HiddenText},
+    suspicious::{AskRule, AskRules, Guard, HiddenText},
     template::{Reason, Template, Unset},
     tools::{ByTool, ToolArguments, ToolRetry, ToolTimeouts, Tools},
 };

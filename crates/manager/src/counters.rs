@@ -66,6 +66,8 @@ counters! {
     oversized,
     /// Requests of the server that were refused because there were too many per second.
     over_requests,
+    /// Requests of the server for sampling or elicitation that were refused, because it may not ask or asked too often.
+    asks_refused,
     /// Notifications that nobody listens to.
     unrouted_notifications => unrouted_notification,
     /// Notices of ours (cancel, answers to the server) that could not be sent.
@@ -146,6 +148,7 @@ impl Counters {
             Limit::Message => &self.oversized,
             Limit::Noise => &self.noise,
             Limit::Requests => &self.over_requests,
+            Limit::Asks => &self.asks_refused,
             Limit::Notices => &self.notices_lost,
         };
         let count = field.fetch_add(1, Ordering::Relaxed) + 1;
@@ -154,7 +157,7 @@ impl Counters {
         };
         let threshold = match limit {
             Limit::Noise => to.noise_lines,
-            Limit::Message | Limit::Requests | Limit::Notices => 1,
+            Limit::Message | Limit::Requests | Limit::Asks | Limit::Notices => 1,
         };
         if !is_news(count, threshold) {
             tracing::debug!(server = %to.server, generation, limit = limit.setting(), count, "skipped");

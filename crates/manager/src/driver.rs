@@ -424,7 +424,8 @@ impl Driver {
                 self.setting.clock,
                 blank,
             )
-            .with_pins(pins),
+            .with_pins(pins)
+            .with_published(self.setting.publisher.shared()),
         );
         slot.counters.announce_to(Announcer {
             server: Arc::clone(&slot.name),

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::call::Caller;
 use crate::calls::{CallRecord, Step, Tally};
 use crate::catalog::Catalog;
-use crate::config::{Scope, ToolRetry};
+use crate::config::{AuthConfig, Scope, ToolRetry};
 use crate::driver::{Desk, Place};
 use crate::error::{CallError, OperatorError, Refusal};
 use crate::events::EventKind;
@@ -528,10 +528,16 @@ impl ServerHandle {
         pool::known_era(&self.place().slot)
     }
 
-    /// Whether each principal has a connection of its own (`scope: "user"`).
+    /// Whether each principal has a connection and credentials of its own (`scope: "user"`).
     #[must_use]
     pub fn is_per_user(&self) -> bool {
         self.place().slot.config.load().scope == Scope::User
+    }
+
+    /// How Mainstay signs in to the server, as its entry says.
+    #[must_use]
+    pub fn auth(&self) -> AuthConfig {
+        self.place().slot.config.load().auth.clone()
     }
 
     /// What the server says unasked, from now on: changed resources and log messages, in the order in which they came
@@ -594,7 +600,7 @@ impl ServerHandle {
         let place = self.place().into_owned();
         let shared = &place.slot;
         let (server, config) = (Box::<str>::from(&*shared.name), shared.config.load_full());
-        if !config.pin_program {
+        if !config.guard.pin_program {
             return Err(PinError::ProgramNotPinned { server });
         }
         let pins = Arc::clone(&shared.pins);

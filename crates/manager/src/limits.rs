@@ -14,6 +14,8 @@ pub enum Limit {
     Noise,
     /// The server asks too much too fast (F258).
     Requests,
+    /// The server asks clients for more than it may.
+    Asks,
     /// What we say unasked does not fit into its queue: the server has stopped reading.
     Notices,
 }
@@ -26,6 +28,7 @@ impl Limit {
             Self::Message => "mainstay.limits.messageBytes",
             Self::Noise => "mainstay.limits.noiseLines",
             Self::Requests => "mainstay.limits.requestsPerSecond",
+            Self::Asks => "asks",
             Self::Notices => "mainstay.limits.notices",
         }
     }

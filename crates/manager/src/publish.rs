@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use mainstay_wire::raw;
 use tokio::sync::watch;
 
 use crate::catalog::{Catalog, Hidden, ItemList, has_legal_headers, json_array};
+use crate::suspicious::{self, Suspicion};
 
 /// One item as clients of the aggregate see it.
 #[derive(Debug, Clone)]
@@ -350,7 +351,12 @@ pub(crate) struct Shared {
     version: watch::Sender<u64>,
     /// Grows when a further connection has listed, or is gone.
     own: watch::Sender<u64>,
+    /// What is suspicious in the snapshot of a version, looked for when somebody asks.
+    across: Mutex<Across>,
 }
+
+/// The version that was looked at, and what was found, by server.
+type Across = (u64, Arc<BTreeMap<Box<str>, Vec<Suspicion>>>);
 
 impl Shared {
     /// Says when what some clients see beside the publication may have changed, as a level.
@@ -363,6 +369,19 @@ impl Shared {
         self.snapshot.load_full()
     }
 
+    /// What of a server's tools can be mistaken for another's. Looks through all tools once per version.
+    pub(crate) fn suspicious(&self, server: &str) -> Vec<Suspicion> {
+        let snapshot = self.current();
+        let mut across = self.across.lock().unwrap_or_else(PoisonError::into_inner);
+        if across.0 != snapshot.version {
+            *across = (
+                snapshot.version,
+                Arc::new(suspicious::across(&snapshot.servers)),
+            );
+        }
+        across.1.get(server).cloned().unwrap_or_default()
+    }
+
     /// The version, as a level: wait for `>= n`.
     pub(crate) fn version(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
@@ -370,12 +389,18 @@ impl Shared {
 }
 
 impl Publisher {
+    /// What readers hold.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     /// An empty publication, version 0.
     pub(crate) fn new() -> (Self, Arc<Shared>) {
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::default(),
             version: watch::Sender::new(0),
             own: watch::Sender::new(0),
+            across: Mutex::default(),
         });
         (
             Self {

@@ -8,6 +8,7 @@ pub(crate) mod catalog;
 pub(crate) mod era;
 mod excess;
 pub(crate) mod freshness;
+pub(crate) mod gates;
 pub(crate) mod greeting;
 pub(crate) mod handshake;
 pub mod http;
@@ -44,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::asking::Asking;
 use self::freshness::Freshness;
+use self::gates::AskGates;
 use self::greeting::Greeting;
 use self::http::HttpLink;
 use self::leases::Leases;
@@ -183,6 +185,8 @@ pub(crate) struct Runtime {
     asking: Asking,
     /// The server has asked a client something on a stream that calls share; the same flag for all its connections.
     pub(crate) asked: Arc<AtomicBool>,
+    /// How often the server may ask clients for something.
+    pub(crate) gates: Arc<AskGates>,
     /// Itself, for what outlives the moment in which it was read.
     me: Weak<Runtime>,
     /// Answers nested deeper are refused, except listings, where one deep item must not hide the others (F247).
@@ -228,6 +232,7 @@ impl Runtime {
             requests: RateGate::new(usize::MAX),
             asking: Asking::default(),
             asked: Arc::default(),
+            gates: Arc::default(),
             me: Weak::new(),
             depth_max: mainstay_wire::envelope::Limits::default().depth_max,
         }

@@ -15,7 +15,7 @@ use mainstay_core::policy::{
 use mainstay_wire::revision::Era;
 
 use crate::config::{
-    EnvPolicy, Lookup, Protocol, ServerConfig, Startup, Template, Transport, process_env,
+    EnvPolicy, Lookup, Protocol, Reach, ServerConfig, Startup, Template, Transport, process_env,
 };
 use crate::process::{self, Guardian, SpawnError, SpawnSpec};
 use crate::runtime::http::Route;
@@ -214,6 +214,25 @@ impl Found {
             .collect()
     }
 
+    /// The way to a server.
+    fn route(&self, reach: &Reach) -> Result<Route, Failure> {
+        let text = |text: &Option<Template>| {
+            let text = text.as_ref().map(|text| self.fill(text));
+            text.transpose()
+        };
+        let beside = |path: &Option<Template>| {
+            let path = path.as_ref().map(|path| self.beside(path));
+            path.transpose()
+        };
+        Ok(Route {
+            ca_file: beside(&reach.ca_file)?,
+            cert_file: beside(&reach.cert_file)?,
+            key_file: beside(&reach.key_file)?,
+            proxy: text(&reach.proxy)?,
+            no_proxy: text(&reach.no_proxy)?,
+        })
+    }
+
     /// A path of the config, which is relative to the file it stands in.
     fn beside(&self, template: &Template) -> Result<PathBuf, Failure> {
         let path = PathBuf::from(self.fill(template)?);
@@ -267,25 +286,10 @@ async fn endpoint(
     match &config.transport {
         Transport::Http { url, headers, .. } => {
             let found = Found::of(config, &config.templates(), guardian, age).await?;
-            let reach = &config.reach;
-            let beside = |path: &Option<Template>| {
-                let path = path.as_ref().map(|path| found.beside(path));
-                path.transpose()
-            };
-            let text = |text: &Option<Template>| {
-                let text = text.as_ref().map(|text| found.fill(text));
-                text.transpose()
-            };
             Ok(ResolvedEndpoint {
                 url: found.fill(url)?,
                 headers: found.fill_pairs(headers)?,
-                route: Route {
-                    ca_file: beside(&reach.ca_file)?,
-                    cert_file: beside(&reach.cert_file)?,
-                    key_file: beside(&reach.key_file)?,
-                    proxy: text(&reach.proxy)?,
-                    no_proxy: text(&reach.no_proxy)?,
-                },
+                route: found.route(&config.reach)?,
             })
         }
         Transport::Stdio { .. } | Transport::Broken { .. } => Err(unusable(config)),
@@ -331,16 +335,41 @@ pub(crate) fn spawn_spec(
     }
 }
 
-/// Resolves the way to an HTTP server, and to whoever speaks for it. Nothing is looked up.
-pub(crate) fn resolve_route(config: &ServerConfig) -> Result<Route, Failure> {
-    Ok(Route {
-        ca_file: config.reach.ca_file.as_ref().map(beside).transpose()?,
+/// What an entry says about signing in, with everything looked up. No `Debug`: it holds secrets.
+#[cfg(feature = "oauth")]
+pub(crate) struct SigningIn {
+    found: Found,
+    /// The way to whoever speaks for the server: the server's own.
+    pub(crate) route: Route,
+}
+
+#[cfg(feature = "oauth")]
+impl SigningIn {
+    /// Looks up what `auth`, `tls` and the proxy refer to; with `anew`, also what was looked up before. Cancel-safe.
+    pub(crate) async fn look_up(config: &ServerConfig, anew: bool) -> Result<Self, Failure> {
+        let reach = &config.reach;
+        let mut templates = config.auth.templates();
+        templates.extend(
+            [&reach.ca_file, &reach.proxy, &reach.no_proxy]
+                .into_iter()
+                .flatten(),
+        );
+        let age = if anew { Age::Fresh } else { Age::Kept };
+        let found = Found::of(config, &templates, None, age).await?;
         // What we show to a server is for it alone.
-        cert_file: None,
-        key_file: None,
-        proxy: config.reach.proxy.as_ref().map(resolve).transpose()?,
-        no_proxy: config.reach.no_proxy.as_ref().map(resolve).transpose()?,
-    })
+        let shared = Reach {
+            cert_file: None,
+            key_file: None,
+            ..reach.clone()
+        };
+        let route = found.route(&shared)?;
+        Ok(Self { found, route })
+    }
+
+    /// The value of a template of `auth`.
+    pub(crate) fn value(&self, template: &Template) -> Result<String, Failure> {
+        self.found.fill(template)
+    }
 }
 
 /// The failure of a start that did not happen.

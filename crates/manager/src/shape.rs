@@ -17,8 +17,9 @@ use mainstay_wire::raw;
 use mainstay_wire::splice::json_string;
 
 use crate::catalog::{Catalog, Hidden, ItemList};
-use crate::config::{ServerConfig, Tools};
+use crate::config::{HiddenText, ServerConfig, Tools};
 use crate::pins::{ChangeKind, Holdback};
+use crate::suspicious::{self, hidden as hidden_text};
 
 /// The catalog that is shown for a listing; the listing itself where the config has nothing to say.
 pub(crate) fn shaped(
@@ -26,6 +27,7 @@ pub(crate) fn shaped(
     config: &ServerConfig,
     held: &Holdback,
 ) -> Arc<Catalog> {
+    let listed = &visible(listed, config);
     let tools = &config.tools;
     if tools.shows_all_as_listed() {
         return Arc::clone(listed);
@@ -62,6 +64,47 @@ pub(crate) fn shaped(
     })
 }
 
+/// The listing without characters that nobody sees, where the config wants that (F252): words lose them, and an item that
+/// has them in what calls are made of is not shown. The listing itself if there is nothing to do.
+fn visible(listed: &Arc<Catalog>, config: &ServerConfig) -> Arc<Catalog> {
+    let has_any = || !suspicious::within(listed, config.guard.hidden_text).is_empty();
+    if config.guard.hidden_text != HiddenText::Strip || !has_any() {
+        return Arc::clone(listed);
+    }
+    let mut clean = Catalog::clone(listed);
+    let mut hidden = listed.hidden.clone();
+    for (kind, list) in suspicious::lists(listed) {
+        let items = list.items.iter().filter_map(|item| {
+            let stripped = hidden_text::stripped(item.as_str());
+            let reason = match stripped.map(|text| text.map(|text| parse(kind, text.into()))) {
+                Ok(None) => return Some(item.clone()),
+                Ok(Some(Ok(item))) => return Some(item),
+                Ok(Some(Err(reason))) => reason,
+                Err(member) => format!("there are characters that nobody sees in `{member}`"),
+            };
+            hidden.push(Hidden {
+                server: config.name.clone(),
+                name: hidden_text::escaped(&item.name),
+                reason: format!("{reason} (`hiddenText` is `strip`)"),
+            });
+            None
+        });
+        let items = ItemList::new(items.collect()).with_hint(list.hint);
+        match kind {
+            ListKind::Tools => clean.tools = items,
+            ListKind::Prompts => clean.prompts = items,
+            ListKind::Resources => clean.resources = items,
+            ListKind::Templates => clean.templates = items,
+        }
+    }
+    clean.hidden = hidden;
+    let words = clean.greeting.instructions.as_deref().and_then(raw::string);
+    if let Some(words) = words.filter(|words| hidden_text::has_any(words)) {
+        clean.greeting.instructions = Some(json_string(&hidden_text::visible(&words)).into());
+    }
+    Arc::new(clean)
+}
+
 /// Why a tool is held back, if it is.
 fn why_held(own: &str, held: &Holdback, server: &str) -> Option<String> {
     let change = held.tools.get(own)?;
@@ -94,7 +137,10 @@ fn shape(tool: &RawItem, tools: &Tools) -> Result<RawItem, String> {
     if name == own {
         return Ok(described);
     }
-    parse(listing::renamed(&described, name).into_bytes())
+    parse(
+        ListKind::Tools,
+        listing::renamed(&described, name).into_bytes(),
+    )
 }
 
 /// A tool with the operator's description, and without those among its required arguments that calls get anyway.
@@ -119,7 +165,7 @@ fn described(tool: &RawItem, tools: &Tools) -> Result<RawItem, String> {
         .apply()
         .map_err(|error| format!("it cannot be described as `tools` says: {error}"))?;
     let text = edited.params().unwrap_or_default();
-    parse(Bytes::copy_from_slice(text.as_bytes()))
+    parse(ListKind::Tools, Bytes::copy_from_slice(text.as_bytes()))
 }
 
 /// The names (raw JSON) that are still required of a caller; `None` if nothing is changed by the defaults.
@@ -139,8 +185,8 @@ fn required<'t>(tool: &'t RawItem, tools: &Tools) -> Option<Vec<&'t str>> {
     (left.len() < names.len()).then_some(left)
 }
 
-fn parse(text: Bytes) -> Result<RawItem, String> {
-    RawItem::parse(ListKind::Tools, text)
+fn parse(kind: ListKind, text: Bytes) -> Result<RawItem, String> {
+    RawItem::parse(kind, text)
 }
 
 /// Tools that the config speaks of by name and the server does not have, and the key that does.

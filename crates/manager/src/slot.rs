@@ -13,6 +13,7 @@ use mainstay_core::time::Time;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
+use crate::auth;
 use crate::calls::Ledger;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
@@ -24,9 +25,12 @@ use crate::pool::{Account, Beside, Family, Holds};
 use crate::principal::Principal;
 use crate::process::StderrRing;
 use crate::process::tree::Meter;
+use crate::publish::Shared;
 use crate::runtime::Runtime;
 use crate::runtime::era::EraMemory;
+use crate::runtime::gates::AskGates;
 use crate::runtime::keeper::MissingModule;
+use crate::suspicious::{self, Suspicion};
 use crate::wishes::Wishes;
 
 /// The lifecycle as observers see it: a status and when it was taken.
@@ -70,6 +74,10 @@ pub(crate) struct Slot {
     pub(crate) held: ArcSwap<Holdback>,
     /// What was approved of the server's tools.
     pub(crate) pins: Arc<Pins>,
+    /// What clients see of all servers.
+    published: Option<Arc<Shared>>,
+    /// How often the server may ask clients for something, on all of its connections.
+    pub(crate) gates: Arc<AskGates>,
     /// Set once this connection has listed itself.
     pub(crate) has_listed: watch::Sender<bool>,
     /// One for all connections of the server.
@@ -100,6 +108,8 @@ pub(crate) struct Slot {
     pub(crate) account: Option<Arc<Account>>,
     /// Who uses it. Only counted for further connections.
     pub(crate) holds: Holds,
+    /// Whose credentials its newest connection shows, if it signs in.
+    pub(crate) sign_in: ArcSwapOption<auth::Account>,
     process: Mutex<ProcessFace>,
     /// What its processes had used when somebody last looked.
     pub(crate) meter: Meter,
@@ -128,6 +138,8 @@ impl Slot {
         status: Status,
     ) -> Self {
         events.hidden().cover(&config);
+        let gates = AskGates::default();
+        gates.set(config.guard.asks);
         Self {
             id,
             name: config.name.as_str().into(),
@@ -138,11 +150,14 @@ impl Slot {
             events,
             config: ArcSwap::from_pointee(config),
             current: ArcSwapOption::empty(),
+            sign_in: ArcSwapOption::empty(),
             view: View::blank(status),
             listed: ArcSwapOption::empty(),
             catalog: ArcSwapOption::empty(),
             held: ArcSwap::default(),
             pins: Pins::none(),
+            published: None,
+            gates: Arc::new(gates),
             has_listed: watch::Sender::new(false),
             counters: Arc::default(),
             ledger: Arc::new(Ledger::new()),
@@ -166,6 +181,25 @@ impl Slot {
     pub(crate) fn with_pins(mut self, pins: Arc<Pins>) -> Self {
         self.pins = pins;
         self
+    }
+
+    /// The same with what clients see of all servers.
+    pub(crate) fn with_published(mut self, published: Arc<Shared>) -> Self {
+        self.published = Some(published);
+        self
+    }
+
+    /// What in the server's listing can mislead (F252, F254).
+    pub(crate) fn suspicious(&self) -> Vec<Suspicion> {
+        let policy = self.config.load().guard.hidden_text;
+        let listed = self.listed.load();
+        let mut found = listed
+            .as_ref()
+            .map_or_else(Vec::new, |listed| suspicious::within(listed, policy));
+        if let Some(published) = &self.published {
+            found.extend(published.suspicious(&self.name));
+        }
+        found
     }
 
     /// A slot for a further connection of the same server: the same settings and limits, and a life of its own.
@@ -192,6 +226,7 @@ impl Slot {
             era.set(Some(known));
         }
         Self {
+            sign_in: ArcSwapOption::empty(),
             id,
             name: Arc::clone(&self.name),
             clock: self.clock,
@@ -203,6 +238,8 @@ impl Slot {
             catalog: ArcSwapOption::new(catalog),
             held: ArcSwap::new(self.held.load_full()),
             pins: Arc::clone(&self.pins),
+            published: self.published.clone(),
+            gates: Arc::clone(&self.gates),
             has_listed: watch::Sender::new(false),
             admission: Arc::clone(&self.admission),
             waiting: AtomicUsize::new(0),

@@ -12,13 +12,15 @@ use mainstay_wire::revision::Era;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::catalog::unix_ms;
+use crate::auth::{self, SignInState};
+use crate::catalog::{is_ui, unix_ms};
 use crate::config::{HttpKind, ServerConfig, Transport};
 use crate::counters::Counts;
 use crate::pool::Declared;
 use crate::process::ProcessStatus;
 use crate::process::tree::Processes;
 use crate::slot::{ProcessFace, Slot};
+use crate::suspicious::Suspicion;
 
 /// How many stderr lines a status shows.
 const TAIL_LINES: usize = 5;
@@ -65,6 +67,9 @@ pub struct ServerStatus {
     pub prompts: usize,
     /// Resources in the last good catalog.
     pub resources: usize,
+    /// How many of those are user interfaces (`ui://`) that a client may show and run. They pass unaltered.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ui_resources: usize,
     /// Items that the server listed and that are not shown.
     pub hidden: usize,
     /// Tools that are held back until somebody approves them (`tools.pin`), over all connections.
@@ -110,14 +115,76 @@ pub struct ServerStatus {
     /// What a human can do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<&'static str>,
+    /// How it stands with signing in to it; absent for servers that do not sign in, and before anything is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign_in: Option<SignInFace>,
     /// Whether Mainstay is ready only with this server.
     pub required: bool,
+    /// What in its listing can mislead a model or a person: told, and otherwise left to you.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub suspicious: Vec<Suspicion>,
     /// Problems of the server's config entry.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
     /// The last stderr lines, while the server is not connected.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stderr_tail: Vec<String>,
+}
+
+/// How it stands with signing in to a server. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SignInFace {
+    /// `none`, `signedIn`, `needed`, `expired` or `refreshing`.
+    pub state: &'static str,
+    /// The authorization server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// What was granted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// What was not granted, and a call would need.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub wants: Vec<String>,
+    /// When the token in force expires, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at_unix_ms: Option<u64>,
+    /// For whom; absent: for this Mainstay, whoever calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// The command that signs in, where somebody has to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// What is wrong with it, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl SignInFace {
+    fn of(slot: &Slot) -> Option<Self> {
+        let account = slot.sign_in.load_full()?;
+        let config = slot.config.load();
+        if !config.signs_in() {
+            return None;
+        }
+        let known = auth::status_of(&slot.name, &account);
+        let needs = match known.state {
+            SignInState::Needed | SignInState::Expired => true,
+            SignInState::None | SignInState::SignedIn | SignInState::Refreshing => {
+                !known.wants.is_empty()
+            }
+        };
+        Some(Self {
+            state: known.state.word(),
+            issuer: known.issuer,
+            scopes: known.scopes,
+            wants: known.wants,
+            expires_at_unix_ms: known.expires_unix_ms,
+            command: (needs && known.principal.is_none()).then(|| auth::login_command(&slot.name)),
+            principal: known.principal.map(|whose| whose.name().to_owned()),
+            hint: known.problem,
+        })
+    }
 }
 
 /// One of the connections that a server has beside the shared one.
@@ -404,6 +471,10 @@ impl ServerStatus {
             resources: catalog
                 .as_ref()
                 .map_or(0, |catalog| catalog.resources.items.len()),
+            ui_resources: catalog.as_ref().map_or(0, |catalog| {
+                let items = catalog.resources.items.iter();
+                items.filter(|item| is_ui(&item.name)).count()
+            }),
             hidden: catalog.as_ref().map_or(0, |catalog| catalog.hidden.len()),
             pending_tools: pending_tools(slot),
             catalog_age_ms: catalog
@@ -444,7 +515,9 @@ impl ServerStatus {
             }),
             next_attempt_in_ms: status.next_attempt.map(ahead),
             hint: status.hint,
+            sign_in: SignInFace::of(slot),
             required: config.required,
+            suspicious: slot.suspicious(),
             problems: config.problems().iter().map(ToString::to_string).collect(),
             stderr_tail: if connected {
                 Vec::new()
@@ -484,6 +557,11 @@ fn words(status: &Status, last_failure: Option<&Failure>) -> String {
         StateWord::Backoff => because("waiting before the next attempt"),
         StateWord::Parked => because("parked"),
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What fences a living process that is to be fenced.

@@ -11,11 +11,13 @@
 
 mod manager {
     mod asks;
+    mod auth;
     pub(crate) mod calls;
     pub(crate) mod catalogs;
     pub(crate) mod ends;
     pub(crate) mod exchanges;
     pub(crate) mod harness;
+    mod hostile;
     pub(crate) mod http;
     pub(crate) mod listings;
     pub(crate) mod modern;
@@ -37,6 +39,7 @@ mod manager {
     pub(crate) mod stdio_greet;
     pub(crate) mod stdio_noise;
     pub(crate) mod stdio_start;
+    mod users;
     mod vault;
     pub(crate) mod watching;
 }

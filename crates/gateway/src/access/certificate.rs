@@ -7,7 +7,7 @@ use mainstay::Principal;
 use ring::digest;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::serve::caller::{By, Caller};
+use crate::serve::caller::{By, Caller, Ended};
 
 /// A good certificate of a client.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ fn caller(certificate: &X509Certificate<'_>) -> Option<Caller> {
         until_unix_ms: u64::try_from(ends)
             .ok()
             .map(|ends| ends.saturating_mul(1_000)),
+        ended: Ended::default(),
     })
 }
 

@@ -110,6 +110,7 @@ impl Denied {
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     by_reason: [AtomicU64; REASONS.len()],
+    certificate_failures: AtomicU64,
     told: Mutex<Told>,
 }
 
@@ -149,6 +150,16 @@ impl Counts {
             untold,
             "a client was turned away"
         );
+    }
+
+    /// Counts a new certificate of the port that could not be used.
+    pub(crate) fn certificate_failed(&self) {
+        self.certificate_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often there was one.
+    pub(crate) fn certificate_failures(&self) -> u64 {
+        self.certificate_failures.load(Ordering::Relaxed)
     }
 
     /// By reason, in the order of [`REASONS`].

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::Why;
 use super::jwks::{Algorithm, Keys};
-use crate::serve::caller::{By, Caller};
+use crate::serve::caller::{By, Caller, Ended};
 
 /// Longest token that is looked at, in bytes.
 pub(crate) const TOKEN_BYTES_MAX: usize = 16 * 1024;
@@ -134,6 +134,7 @@ impl<'t> Parted<'t> {
             scopes: words(scopes(&self.claims)),
             claims: kept(&self.claims),
             until_unix_ms: Some(until_unix_ms),
+            ended: Ended::default(),
             principal: Some(principal),
         };
         Ok(Verified {

@@ -14,6 +14,7 @@ use crate::serve::Gateway;
 /// Who has routes.
 const PARTS: &[&[Route]] = &[
     super::ROUTES,
+    super::auth::ROUTES,
     super::approvals::ROUTES,
     super::audit::ROUTES,
     super::call::ROUTES,

@@ -302,7 +302,7 @@ fn host(head: &Parts) -> Option<&str> {
 }
 
 /// Whether only somebody on this machine can have sent this. In doubt, no.
-fn is_from_here(gateway: &Gateway, head: &Parts, way: Way<'_>) -> bool {
+pub(crate) fn is_from_here(gateway: &Gateway, head: &Parts, way: Way<'_>) -> bool {
     let near = match way {
         Way::Listener(_) | Way::Local => true,
         Way::Embedded => head

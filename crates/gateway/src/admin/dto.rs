@@ -177,6 +177,9 @@ struct ItemEntry {
     name: String,
     /// Its name or uri at `/mcp`.
     exposed: String,
+    /// It is a user interface (`ui://`), which clients may show and run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ui: bool,
     /// The definition as clients see it.
     #[schemars(with = "serde_json::Value")]
     item: Option<Box<RawValue>>,
@@ -189,6 +192,7 @@ impl CatalogList {
             server: item.server.to_string(),
             name: item.upstream.to_string(),
             exposed: item.exposed.to_string(),
+            ui: mainstay::catalog::is_ui(&item.upstream),
             item: std::str::from_utf8(&item.raw).ok().and_then(raw),
         };
         let entries =

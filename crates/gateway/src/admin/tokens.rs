@@ -114,8 +114,12 @@ async fn with_store(
         }
         .into_response();
     };
-    aside(move || work(tokens.store()).unwrap_or_else(|error| problem(&error).into_response()))
-        .await
+    let store = tokens.store().clone();
+    let done =
+        aside(move || work(&store).unwrap_or_else(|error| problem(&error).into_response())).await;
+    // In force when the answer is there, for streams that are open too.
+    tokens.refresh().await;
+    done
 }
 
 fn problem(error: &TokenError) -> Problem {

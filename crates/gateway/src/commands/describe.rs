@@ -3,6 +3,8 @@
 //!
 //! Reads the admin API's answers; must not know more than they say.
 
+mod signin;
+
 use serde_json::Value;
 
 use super::calls;
@@ -32,6 +34,9 @@ pub(super) fn page(detail: &Value, width: Option<u16>, color: bool) -> Vec<Strin
         page.row("progress", &progress);
     }
     page.row("transport", &transport(server));
+    if let Some(words) = signin::words(server) {
+        page.row("sign-in", &words);
+    }
     if let Some(process) = process(server) {
         page.row("process", &process);
     }
@@ -59,10 +64,31 @@ pub(super) fn page(detail: &Value, width: Option<u16>, color: bool) -> Vec<Strin
     if let Some(origin) = origin(detail) {
         page.row("configured", &origin);
     }
+    suspicious(&mut page, server);
     trouble(&mut page, server);
     timeline(&mut page, detail);
     last_calls(&mut page, detail);
     page.lines
+}
+
+/// What can mislead in its listing, and what fences its process.
+fn suspicious(page: &mut Page, server: &Value) {
+    if let Some(sandbox) = server["sandbox"].as_str() {
+        page.row("sandbox", sandbox);
+    }
+    let found = list(server, "suspicious");
+    for one in found.iter().take(SHOWN_MAX) {
+        page.row(
+            "suspicious",
+            &format!("{}: {}", text(one, "where"), text(one, "text")),
+        );
+    }
+    if found.len() > SHOWN_MAX {
+        page.row(
+            "suspicious",
+            &format!("and {} more", found.len() - SHOWN_MAX),
+        );
+    }
 }
 
 fn hidden(page: &mut Page, detail: &Value) {
@@ -470,6 +496,10 @@ pub(super) fn remedy(server: &Value) -> Vec<String> {
     // The words of these failures end in their own, better remedy.
     let says_it_itself = says_remedy(text(failure, "kind"));
     let mut lines = Vec::new();
+    if let Some(login) = signin::remedy(server) {
+        lines.push(login);
+        return lines;
+    }
     match text(server, "state") {
         "parked" | "backoff" => {
             if !own.is_empty() && !says_it_itself {

@@ -51,6 +51,8 @@ pub(super) enum Area {
     Start,
     /// What servers write to stdout.
     Stdout,
+    /// What servers list.
+    Listing,
     /// Processes that nobody owns.
     Processes,
 }
@@ -70,6 +72,7 @@ impl Area {
             Self::Socket => "socket",
             Self::Start => "start",
             Self::Stdout => "stdout",
+            Self::Listing => "listing",
             Self::Processes => "processes",
         }
     }

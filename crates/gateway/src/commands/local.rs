@@ -133,6 +133,13 @@ pub(crate) fn why_down(status: &ServerStatus, waited: Duration) -> Stop {
         .hint
         .or(status.last_failure.as_ref().map(|failure| failure.hint));
     let stop = Stop::new(Exit::ServerDown, message);
+    let login = status
+        .sign_in
+        .as_ref()
+        .and_then(|known| known.command.as_ref());
+    if let Some(command) = login {
+        return stop.hint(format!("run `{command}`"));
+    }
     match hint.filter(|hint| !hint.is_empty()) {
         Some(hint) => stop.hint(hint),
         None => stop.hint("give it more --timeout; if that does not help, run its command by hand: is it an MCP server?"),

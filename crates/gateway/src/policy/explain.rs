@@ -193,6 +193,7 @@ fn caller(question: &Question) -> Result<Caller, String> {
         scopes: Vec::new(),
         claims,
         until_unix_ms: None,
+        ended: Default::default(),
     })
 }
 

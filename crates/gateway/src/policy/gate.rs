@@ -24,7 +24,6 @@ use crate::audit::chain::sha256;
 use crate::audit::{Approved, Audit, Kind, Record, Ticket, Who};
 use crate::reload::ConfigLife;
 use crate::serve::Shared;
-use crate::serve::bridge::park;
 use crate::serve::caller::Caller;
 use crate::serve::endpoint::{Endpoint, Routed, no_resource};
 use crate::serve::fault::{Fault, REFUSED, shown};
@@ -312,7 +311,8 @@ pub(crate) async fn follow_config(life: Arc<ConfigLife>, shared: Weak<Shared>) {
     }
 }
 
-/// Lets a request pass that has found its server, or says why not. `Ok(None)`: nothing was to be looked at.
+/// Lets a request pass that has found its server, or says why not. `Ok(None)`: nothing was to be looked at. `goes_on`: it is
+/// sent only if it turns out to be the next request of a call that was let in already, so it is not counted and asked about anew.
 ///
 /// # Errors
 /// What the client is to be told: that it is not there, or that it is refused and why.
@@ -321,7 +321,7 @@ pub(crate) fn admit(
     (endpoint, who): (&Endpoint, &Viewer),
     routed: &Routed,
     message: &Message,
-    origin: &Origin,
+    (origin, goes_on): (&Origin, bool),
 ) -> Result<Option<Pass>, Fault> {
     let settings = shared.manager.settings();
     let read_only = profile_of(endpoint)
@@ -342,6 +342,7 @@ pub(crate) fn admit(
         about,
         policy: settings.policy.as_deref().unwrap_or(&none),
         read_only,
+        goes_on,
     };
     request.pass().map(Some)
 }
@@ -414,6 +415,7 @@ struct Request<'r> {
     policy: &'r PolicyConfig,
     /// The endpoint is for tools that read.
     read_only: bool,
+    goes_on: bool,
 }
 
 impl Request<'_> {
@@ -437,19 +439,14 @@ impl Request<'_> {
             let fault = self.about.absent(self.message.method().unwrap_or_default());
             return Err(self.refused(log, "deny", None, fault));
         }
-        // The next request of a call that was let in already.
-        let goes_on = self
-            .message
-            .string_member(&["params", "requestState"])
-            .is_some_and(|state| park::is_ours(&self.shared.sealer, &state));
         if let Err((reason, fault)) = self.may_change(&decision) {
             return Err(self.refused(log, "refuse", Some(reason), fault));
         }
-        let running = match self.count(&decision, goes_on) {
+        let running = match self.count(&decision) {
             Ok(running) => running,
             Err((reason, fault)) => return Err(self.refused(log, "refuse", Some(reason), fault)),
         };
-        let wanted = match goes_on {
+        let wanted = match self.goes_on {
             true => None,
             false => self.wanted(&decision, arguments.unwrap_or_default()),
         };
@@ -559,13 +556,9 @@ impl Request<'_> {
         self.routed.server.believed_hints(own, definition)
     }
 
-    fn count(
-        &self,
-        decision: &Decision<'_>,
-        goes_on: bool,
-    ) -> Result<Option<Running>, (&'static str, Fault)> {
+    fn count(&self, decision: &Decision<'_>) -> Result<Option<Running>, (&'static str, Fault)> {
         let counted = match self.message.method().unwrap_or_default() {
-            method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ => !goes_on,
+            method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ => !self.goes_on,
             _ => false,
         };
         let Some((rule, limits)) = decision

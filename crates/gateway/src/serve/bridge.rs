@@ -21,6 +21,7 @@ pub(crate) mod legacy;
 pub(crate) mod modern;
 pub(crate) mod park;
 pub(crate) mod rounds;
+pub(crate) mod signin;
 pub(crate) mod voice;
 
 use mainstay::ServerHandle;

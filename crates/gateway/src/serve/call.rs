@@ -117,7 +117,7 @@ pub(crate) async fn of_modern(
     // A modern server asks nothing while a call is on its way.
     let sent_at_once = !asked.is_ours && caller.wanted().is_none();
     let running: Running = if server_era == Some(Era::Modern) && says_nothing && sent_at_once {
-        Box::pin(plain(routed, caller))
+        Box::pin(plain(Arc::clone(shared), routed, caller, asked))
     } else {
         let said = voice.insert(Voice::default()).clone();
         Box::pin(modern::run(Arc::clone(shared), routed, caller, asked, said))
@@ -150,14 +150,23 @@ pub(crate) async fn of_session(
 }
 
 /// A call during which nothing can be said.
-async fn plain(routed: Routed, caller: Caller) -> Outcome {
+async fn plain(
+    shared: Arc<Shared>,
+    routed: Routed,
+    caller: Caller,
+    asked: modern::Request,
+) -> Outcome {
     let options = CallOptions {
         client: Some(caller.face.clone()),
         origin: Some(Arc::clone(&caller.origin)),
         ..CallOptions::default()
     };
-    let answered = routed.server.request(routed.request, options).await;
-    Some(fitted(answered, Era::Modern, &caller))
+    let again = routed.clone();
+    match routed.server.request(routed.request, options).await {
+        // In a box of its own: what few calls need must not make the state of every call larger.
+        Err(error) => Box::pin(modern::stopped(shared, again, caller, asked, error)).await,
+        answered => Some(fitted(answered, Era::Modern, &caller)),
+    }
 }
 
 /// What a client reads of a call's outcome.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Extensions;
 use mainstay::Principal;
+use tokio_util::sync::CancellationToken;
 
 use super::sessions::unix_ms;
 
@@ -46,6 +47,27 @@ pub(crate) struct Caller {
     pub(crate) claims: BTreeMap<Box<str>, Vec<Box<str>>>,
     /// When the identification ends, in milliseconds since 1970; `None`: not by itself.
     pub(crate) until_unix_ms: Option<u64>,
+    /// Whether it was ended before that: the token was revoked.
+    pub(crate) ended: Ended,
+}
+
+/// Says to whoever waits that an identification is worth nothing any more. Says nothing of who it is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ended(CancellationToken);
+
+impl PartialEq for Ended {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Ended {}
+
+impl Ended {
+    /// From now on.
+    pub(crate) fn end(&self) {
+        self.0.cancel();
+    }
 }
 
 impl Caller {
@@ -60,6 +82,7 @@ impl Caller {
                 scopes: Vec::new(),
                 claims: BTreeMap::new(),
                 until_unix_ms: None,
+                ended: Ended::default(),
             })
         });
         Arc::clone(&LOCAL)
@@ -82,18 +105,27 @@ impl Caller {
         }
     }
 
-    /// Waits until the identification ends. Cancel-safe; never resolves for one that does not end by itself.
+    /// Waits until the identification ends: its time is over, or somebody ended it. Cancel-safe; never resolves for one that
+    /// does not end.
     pub(crate) async fn expired(&self) {
-        let Some(until) = self.until_unix_ms else {
-            return std::future::pending().await;
-        };
-        loop {
-            let left_ms = until.saturating_sub(unix_ms());
-            if left_ms == 0 {
-                return;
+        let over = async {
+            let Some(until) = self.until_unix_ms else {
+                return std::future::pending().await;
+            };
+            loop {
+                let left_ms = until.saturating_sub(unix_ms());
+                if left_ms == 0 {
+                    return;
+                }
+                // In steps, because the clock of the wall may be set, and the machine may sleep.
+                tokio::time::sleep(Duration::from_millis(left_ms.min(EXPIRY_LOOK_MS))).await;
             }
-            // In steps, because the clock of the wall may be set, and the machine may sleep.
-            tokio::time::sleep(Duration::from_millis(left_ms.min(EXPIRY_LOOK_MS))).await;
+        };
+        tokio::select! {
+            // Cancel-safe: a token holds nothing.
+            () = self.ended.0.cancelled() => {}
+            // Cancel-safe: it looks at the clock anew.
+            () = over => {}
         }
     }
 }
@@ -128,5 +160,12 @@ mod tests {
         assert!(caller.expired().now_or_never().is_none());
         caller.until_unix_ms = None;
         assert!(caller.expired().now_or_never().is_none());
+        let same = caller.clone();
+        caller.ended = Ended::default();
+        caller.ended.end();
+        caller.expired().await;
+        // One that was ended is still the same caller, and ends nobody else.
+        assert_eq!(caller, same);
+        assert!(same.expired().now_or_never().is_none());
     }
 }

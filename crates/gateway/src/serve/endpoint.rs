@@ -44,7 +44,7 @@ pub(crate) enum Endpoint {
 }
 
 /// A request that found its server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Routed {
     pub(crate) server: ServerHandle,
     pub(crate) request: Request,

@@ -453,7 +453,7 @@ async fn pass_on(
             return fault(&id, &wrong);
         }
     };
-    let pass = match gate::admit(shared, (endpoint, who), &routed, &asked, &origin) {
+    let pass = match gate::admit(shared, (endpoint, who), &routed, &asked, (&origin, false)) {
         Ok(pass) => pass,
         Err(wrong) => return fault(&id, &wrong),
     };

@@ -208,7 +208,8 @@ async fn secured(
         let _told = tokio::time::timeout(LAST_WORDS, told).await;
         return None;
     }
-    let acceptor = tokio_rustls::TlsAcceptor::from(tls.current().await);
+    let acceptor =
+        tokio_rustls::TlsAcceptor::from(tls.current(gateway.shared.access.counts()).await);
     match acceptor.accept(stream).await {
         Ok(stream) => {
             let shown = stream.get_ref().1.peer_certificates();

@@ -381,7 +381,15 @@ async fn pass_on(
             return fault(Some(&id), &modern_code(wrong));
         }
     };
-    let pass = match gate::admit(shared, (endpoint, who), &routed, &asked.message, &origin) {
+    // A state of ours is held against this request before anything is sent (`bridge::modern`).
+    let at = (endpoint, who);
+    let pass = match gate::admit(
+        shared,
+        at,
+        &routed,
+        &asked.message,
+        (&origin, asked.is_ours),
+    ) {
         Ok(pass) => pass,
         Err(wrong) => return fault(Some(&id), &modern_code(wrong)),
     };

@@ -64,6 +64,7 @@ struct Own {
     servers: usize,
     denied: [u64; REASONS.len()],
     key_failures: u64,
+    certificate_failures: u64,
 }
 
 impl Own {
@@ -84,6 +85,7 @@ impl Own {
             servers: gateway.manager().servers().len(),
             denied: gateway.shared.access.counts().read(),
             key_failures: gateway.shared.access.key_failures(),
+            certificate_failures: gateway.shared.access.counts().certificate_failures(),
         }
     }
 }
@@ -195,6 +197,13 @@ const OWN: &[Metric<Own>] = &[
         label: None,
         read: |own, say| say("", number(own.key_failures)),
     },
+    Metric {
+        name: "certificate_failures",
+        help: "Times that a new certificate of the port could not be used, so that the old one stayed",
+        kind: Kind::Counter,
+        label: None,
+        read: |own, say| say("", number(own.certificate_failures)),
+    },
 ];
 
 /// A counter of a server that is read from [`Counts`].
@@ -220,6 +229,7 @@ const COUNTED: &[Metric<Counts>] = counted! {
     "server_oversized", "Messages over a size or depth limit" => oversized;
     "server_limits_exceeded", "Limits that were exceeded" => limits_exceeded;
     "server_requests_refused", "Requests of the server that were too many per second" => over_requests;
+    "server_asks_refused", "Requests of the server for sampling or elicitation that it may not make" => asks_refused;
     "server_notices_lost", "Notices of ours that could not be sent" => notices_lost;
     "server_forced_kills", "Times that a process had to be killed" => forced_kills;
     "server_escapes", "Times that a process had left its process group" => escapes;

@@ -21,12 +21,13 @@ const serverView = {
     this.logCount = 0;
     this.restart = button('Restart', () => this.order('restart', `Restart ${name}?`, 'Calls that are running get the drain time to end. Clients keep their tools and wait.', 'Restart'));
     this.toggle = button('Disable', () => this.switch());
-    put(this.orders, [this.restart, this.toggle]);
+    this.signIn = new SignInDesk(name);
+    put(this.orders, [this.signIn.buttons, this.restart, this.toggle]);
     const card = (title, ...inner) => el('section', { class: { Status: 'card tall', 'Recent calls': 'card wide' }[title] || 'card', 'aria-label': title }, el('h2', {}, title), inner);
     put(main, [
       el('nav', { class: 'crumbs', 'aria-label': 'Where you are' }, el('a', { href: '#/servers' }, 'Servers'), ' / ', name),
       el('div', { class: 'head' }, el('h1', { tabindex: '-1' }, name), this.chip, this.orders),
-      this.why, this.hint,
+      this.why, this.hint, this.signIn.card,
       el('div', { class: 'cards' },
         card('Status', this.facts),
         card('Timeline', this.timeline, this.history),
@@ -46,6 +47,7 @@ const serverView = {
 
   unmount() {
     this.stream.end();
+    this.signIn.end();
     clearTimeout(this.timer);
     this.gone = true;
     this.name = null;
@@ -68,6 +70,7 @@ const serverView = {
     setState(this.chip, server.state);
     setText(this.why, [whyOf(server), nextOf(server)].filter(Boolean).join(' · '));
     setText(this.hint, server.hint || (server.state === 'connected' ? '' : server.lastFailure?.hint) || '');
+    this.signIn.status(server);
     setText(this.toggle, server.state === 'disabled' ? 'Enable' : 'Disable');
     this.showFacts(server);
     this.showConnections(server);
@@ -120,6 +123,7 @@ const serverView = {
       ['Since', span(server.sinceMs)],
       ['Transport', [server.transport, server.era, server.protocol].filter(Boolean).join(' · ')],
       ['Generation', `${server.generation}${server.proven ? ', proven healthy' : ''}`],
+      ['Signed in', signInWords(server)],
       ['Process', server.process ? `${server.process.pid ?? server.pid ?? '–'}: ${server.process.processes > 1 ? `${server.process.processes} processes` : 'one process'}, ${bytes(server.process.rssBytes)}, ${Number(server.process.cpuPercent || 0).toFixed(0)} % CPU` : server.pid ? String(server.pid) : '–'],
       ['Calls', `${count(callsOf(server))}${calls.perMinute !== undefined ? `, ${count(Math.round(calls.perMinute))} per minute` : ''}${server.inFlight ? `, ${server.inFlight} in flight` : ''}${server.waiting ? `, ${server.waiting} waiting` : ''}`],
       ['Time', !callsOf(server) || calls.p50Ms === undefined || calls.p50Ms === null ? '–' : `p50 ${span(calls.p50Ms)}, p95 ${span(calls.p95Ms)}, in queue ${span(calls.p50QueueMs)}`],
@@ -131,6 +135,9 @@ const serverView = {
       ['Last sign of life', server.lifeAgeMs === undefined ? null : `${span(server.lifeAgeMs)} ago`],
       ['Next', server.next ? `${spaced(server.next.why)} in ${span(server.next.inMs)}` : null],
       ['Last failure', server.lastFailure ? `${span(server.lastFailure.agoMs)} ago: ${server.lastFailure.detail}` : null],
+      ['Sandbox', server.sandbox],
+      ['Suspicious', server.suspicious?.length ? server.suspicious.map((one) => `${one.where}: ${one.text}`).join('\n') : null],
+      ['User interfaces', server.uiResources ? `${count(server.uiResources)} resources (ui://) that clients may show and run` : null],
       ['Config problems', server.problems?.length ? server.problems.join('\n') : null],
       ['Last words', server.stderrTail?.length ? server.stderrTail.join('\n') : null],
     ].filter(([, value]) => value !== null && value !== undefined && value !== '');

@@ -160,13 +160,14 @@ function serverRow(server) {
     el('th', { scope: 'row', class: 'c-name' },
       el('a', { class: 'name', href: `#/servers/${encodeURIComponent(server.name)}` }, server.name),
       el('span', { class: 'label' }), el('span', { class: 'marks' })),
-    cell('state', stateChip(server.state), el('span', { class: 'why' })),
+    cell('state', stateChip(server.state), el('span', { class: 'why' }), el('a', { class: 'sign-in', href: `#/servers/${encodeURIComponent(server.name)}`, hidden: true }, 'Sign in', el('span', { class: 'hidden' }, ` to ${server.name}`))),
     cell('tools'), cell('calls', el('span', {}), sparkline()), cell('time'), cell('failures'), cell('restarts'), cell('memory'), cell('since'));
   row.parts = {
     label: row.querySelector('.label'),
     marks: row.querySelector('.marks'),
     chip: row.querySelector('.chip'),
     why: row.querySelector('.why'),
+    signIn: row.querySelector('.sign-in'),
     spark: row.querySelector('.spark'),
   };
   for (const name of ['tools', 'calls', 'time', 'failures', 'restarts', 'memory', 'since']) row.parts[name] = row.querySelector(`.c-${name}`);
@@ -183,6 +184,7 @@ function updateRow(row, server) {
   setText(parts.marks, marks.filter(Boolean).join(' · '));
   setState(parts.chip, server.state);
   setText(parts.why, [whyOf(server), nextOf(server)].filter(Boolean).join(' · '));
+  parts.signIn.hidden = !needsSignIn(server);
   setText(parts.tools, count(server.tools));
   setText(parts.calls.firstElementChild, count(callsOf(server)) + (server.inFlight ? ` (${server.inFlight} now)` : ''));
   drawSpark(parts.spark, live.pulse.get(server.name) || []);

@@ -98,6 +98,11 @@ const ASKS: &[Ask] = &[
     ask("getCalls", "/api/v1/calls?follow=1&recent=2", 200).events(2),
     ask("readJournal", "/api/v1/journal?kind=calls&server=one", 200),
     ask("readJournal", "/api/v1/journal?kind=nope", 400),
+    ask("getApprovals", "/api/v1/approvals", 200),
+    ask("decideApproval", "/api/v1/approvals/0000-0", 404).with(r#"{"allow":true}"#),
+    ask("decideApproval", "/api/v1/approvals/0000-0", 400).with(r#"{"allow":1}"#),
+    ask("readAudit", "/api/v1/audit?limit=10&kind=operator", 200),
+    ask("readAudit", "/api/v1/audit?limit=many", 400),
     ask("callTool", "/api/v1/servers/nope/call", 404).with(r#"{"tool":"echo"}"#),
     ask("disableServer", "/api/v1/servers/one/disable", 200),
     ask("callTool", "/api/v1/servers/one/call", 503).with(r#"{"tool":"echo"}"#),
@@ -207,6 +212,7 @@ async fn every_route_answers_as_it_is_described() {
     let state = dir.path().join("state");
     let world = World::of(config.clone(), Some(state.clone()), |settings| {
         settings.state_dir = Some(state);
+        settings.audit = Some(mainstay::config::AuditConfig::default());
     })
     .await;
     let life = ConfigLife::new(

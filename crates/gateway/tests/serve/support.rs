@@ -11,6 +11,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use mainstay::config::{Config, ServerConfig};
 use mainstay::{Manager, ServerStatus};
@@ -143,6 +144,35 @@ impl World {
         Client::connect(self.address).await
     }
 
+    /// Another door, where clients say who they are: as a program does that embeds the gateway and has identified its users.
+    pub(crate) async fn embedded(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (gateway, ending) = (self.gateway.clone(), self.ending.child_token());
+        tokio::spawn(ending.clone().run_until_cancelled_owned(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let gateway = gateway.clone();
+                let service = service_fn(move |mut request: Request<Incoming>| {
+                    let gateway = gateway.clone();
+                    async move {
+                        if let Some(name) = request.headers_mut().remove(PRINCIPAL) {
+                            let principal = mainstay::Principal::new(name.to_str().unwrap());
+                            request.extensions_mut().insert(principal.unwrap());
+                        }
+                        Ok::<_, std::convert::Infallible>(gateway.handle(request).await)
+                    }
+                });
+                let connection = hyper::server::conn::http1::Builder::new();
+                let connection = connection.serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(ending.clone().run_until_cancelled_owned(async move {
+                    drop(connection.await);
+                }));
+            }
+        }));
+        address
+    }
+
     /// A legacy session.
     pub(crate) async fn session(&self, path: &str) -> Session {
         Session::open(self.client().await, path, "2025-11-25").await
@@ -197,8 +227,13 @@ impl Reply {
     }
 }
 
+/// Where a client of [`World::embedded`] says who it is.
+const PRINCIPAL: &str = "x-test-principal";
+
 /// One connection.
 pub(crate) struct Client {
+    /// Who it says that it is, at a door that asks.
+    pub(crate) principal: Option<String>,
     sender: SendRequest<Full<Bytes>>,
     address: SocketAddr,
     driver: JoinHandle<()>,
@@ -219,10 +254,23 @@ impl Client {
             .unwrap();
         let driver = tokio::spawn(async move { drop(connection.await) });
         Self {
+            principal: None,
             sender,
             address,
             driver,
         }
+    }
+
+    /// A connection of somebody.
+    pub(crate) async fn connect_as(address: SocketAddr, principal: Option<&str>) -> Self {
+        let mut client = Self::connect(address).await;
+        client.principal = principal.map(str::to_owned);
+        client
+    }
+
+    /// Another connection of the same.
+    pub(crate) async fn twin(&self) -> Self {
+        Self::connect_as(self.address, self.principal.as_deref()).await
     }
 
     /// Sends a request with exactly these headers (besides `Host`, unless it is among them) and returns the open answer.
@@ -239,6 +287,9 @@ impl Client {
             .any(|(name, _)| name.eq_ignore_ascii_case("host"))
         {
             request = request.header("host", self.address.to_string());
+        }
+        if let Some(principal) = &self.principal {
+            request = request.header(PRINCIPAL, principal);
         }
         for (name, value) in headers {
             request = request.header(
@@ -384,7 +435,7 @@ impl Session {
 
     /// Another connection in the same session.
     pub(crate) async fn twin(&self) -> Self {
-        self.over(Client::connect(self.client.address).await)
+        self.over(self.client.twin().await)
     }
 
     /// The same session over another connection.

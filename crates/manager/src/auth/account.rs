@@ -5,6 +5,8 @@
 //! Nothing here runs by itself: without somebody who uses the server there is no refresh and no timer.
 
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub(super) use self::run::is_over;
 
@@ -58,7 +60,8 @@ impl Choice {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Identity {
     key: GrantKey,
-    granted_unix_ms: u64,
+    /// `None`: what a program gets anew by itself is the same program's.
+    granted_unix_ms: Option<u64>,
 }
 
 /// A grant in use.
@@ -94,7 +97,7 @@ impl Held {
     fn identity(&self) -> Identity {
         Identity {
             key: self.grant.key.clone(),
-            granted_unix_ms: self.grant.granted_unix_ms,
+            granted_unix_ms: self.grant.by_human.then_some(self.grant.granted_unix_ms),
         }
     }
 
@@ -261,8 +264,13 @@ impl Account {
 
     fn look(&self, state: &State) -> Look {
         let Some(held) = state.held.as_deref() else {
-            let unknown = !state.loaded || state.challenge.is_some();
-            return if unknown { Look::Ask } else { Look::Bare };
+            // Once nothing but a human helps, the server is asked again as if it had never been: it may have changed its mind.
+            let hopeless = matches!(state.verdict, Verdict::Login(_));
+            let wanted = state.challenge.is_some() && !hopeless;
+            return match !state.loaded || wanted {
+                true => Look::Ask,
+                false => Look::Bare,
+            };
         };
         if state.refused.as_ref() == Some(held.access()) {
             return Look::Ask;
@@ -278,6 +286,21 @@ impl Account {
         }
     }
 
+    /// The token to show now, if it can be told without waiting for anything; see [`Account::bearer`].
+    pub(crate) fn glance(self: &Arc<Self>) -> Option<Option<HeaderValue>> {
+        // Not in the arms: the state must not be borrowed when a run begins.
+        let look = self.look(&self.state.borrow());
+        match look {
+            Look::Show(header) => Some(Some(header)),
+            Look::ShowAndRenew(header) => {
+                self.renew();
+                Some(Some(header))
+            }
+            Look::Bare => Some(None),
+            Look::Ask => None,
+        }
+    }
+
     /// The token to show now; `None`: the server is not known to want one. At once while a token is good; otherwise this
     /// waits for a run, at most 15 seconds. A token past its time that nobody has refused is shown if no other one can be
     /// had for now. Cancel-safe: a run goes on without its callers (F200).
@@ -288,21 +311,26 @@ impl Account {
         let until = Instant::now() + WAIT;
         let mut rounds = 0;
         loop {
-            let (look, verdict, stale) = {
+            if let Some(shown) = self.glance() {
+                return Ok(shown);
+            }
+            let (verdict, stale, stuck) = {
                 let state = self.state.borrow();
                 let held = state.held.as_deref();
                 let stale = held.filter(|held| state.refused.as_ref() != Some(held.access()));
                 let stale = stale.map(|held| held.header.clone());
-                (self.look(&state), state.verdict.clone(), stale)
+                (state.verdict.clone(), stale, state.unsaved)
             };
-            match look {
-                Look::Show(header) => return Ok(Some(header)),
-                Look::ShowAndRenew(header) => {
-                    self.renew();
-                    return Ok(Some(header));
-                }
-                Look::Bare => return Ok(None),
-                Look::Ask => {}
+            if let Verdict::Delayed { retry_at, .. } = &verdict
+                && rounds > 0
+                && *retry_at < until
+                && stale.is_none()
+                && !stuck
+            {
+                // Another attempt in the same patience (F202): to whoever calls, an issuer in trouble is a slow call.
+                tokio::time::sleep_until(*retry_at).await;
+                rounds = 0;
+                continue;
             }
             if rounds >= 2 || Instant::now() >= until {
                 // Nobody has refused it: the server decides (F207).
@@ -332,30 +360,26 @@ impl Account {
         });
         let mut rounds = 0;
         loop {
-            let (other, verdict) = {
+            let (other, verdict, stuck) = {
                 let state = self.state.borrow();
                 let held = state.held.as_deref();
                 let other = held.is_some_and(|held| {
                     Some(&held.header) != used && state.refused.as_ref() != Some(held.access())
                 });
-                (other, state.verdict.clone())
+                (other, state.verdict.clone(), state.unsaved)
             };
             // F197: somebody else was faster.
             if other {
                 return Next::Again;
             }
-            if rounds >= 2 || Instant::now() >= until {
-                return Next::Failed;
-            }
-            if let Verdict::Delayed { retry_at, .. } = verdict
-                && rounds > 0
-            {
-                if retry_at >= until {
-                    return Next::Failed;
+            match verdict {
+                // Another attempt in the same patience (F202); not one for each of those who wait.
+                Verdict::Delayed { retry_at, .. } if rounds > 0 && retry_at < until && !stuck => {
+                    tokio::time::sleep_until(retry_at).await;
+                    rounds = 0;
                 }
-                tokio::time::sleep_until(retry_at).await;
-                // Another attempt in the same patience (F202).
-                rounds = 0;
+                _ if rounds >= 2 || Instant::now() >= until => return Next::Failed,
+                Verdict::Fine | Verdict::Login(_) | Verdict::Delayed { .. } => {}
             }
             rounds += self.round(until).await;
         }
@@ -479,15 +503,33 @@ impl Account {
             told.collect()
         };
         for (slot, reports, changed) in told {
-            // F211: what one person's connection knows is not for another one's.
-            if changed && slot.current.load().is_some() {
-                reports.input(Input::Replace).await;
-            } else {
-                reports.input(Input::Poke(Poke::Credentials)).await;
-            }
+            let connected = slot
+                .current
+                .load()
+                .as_ref()
+                .map(|runtime| runtime.generation);
+            let input = match (connected, now.is_some()) {
+                // F211: what one person's connection knows is not for another one's.
+                (Some(_), true) if changed => Input::Replace,
+                // It has nothing to show any more, and whoever signed out wants it closed.
+                (Some(generation), false) => Input::Exited {
+                    generation,
+                    failure: self.explain(),
+                },
+                (Some(_) | None, _) => Input::Poke(Poke::Credentials),
+            };
+            reports.input(input).await;
             // It may be on its way to being parked for the former ones: then it is told again when it is there.
             if now.is_some() {
-                self.house.spawn(tell_once_parked(slot, reports));
+                let house = Arc::clone(&self.house);
+                self.house.spawn(async move {
+                    tokio::select! {
+                        // Cancel-safe: what is not told does not matter at the end of everything.
+                        () = tell_once_parked(slot, reports) => {}
+                        // Cancel-safe: a token holds nothing.
+                        () = house.closing() => {}
+                    }
+                });
             }
         }
     }

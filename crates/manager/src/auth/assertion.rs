@@ -107,6 +107,7 @@ impl SigningKey {
     }
 
     /// What it signs with.
+    #[cfg(test)]
     pub(crate) fn algorithm(&self) -> SigningAlgorithm {
         self.algorithm
     }

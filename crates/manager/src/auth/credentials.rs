@@ -26,7 +26,11 @@ impl Credentials {
     /// # Errors
     /// Nothing may be sent: there is no good token.
     pub(crate) async fn show(&self, headers: &mut HeaderMap) -> Result<Shown, Failure> {
-        let bearer = self.account.bearer().await?;
+        let bearer = match self.account.glance() {
+            Some(bearer) => bearer,
+            // Boxed: it is rare, and would otherwise be part of the state of every call.
+            None => Box::pin(self.account.bearer()).await?,
+        };
         if let Some(bearer) = &bearer {
             headers.insert(AUTHORIZATION, bearer.clone());
         }
@@ -55,6 +59,10 @@ impl Credentials {
         headers: &HeaderMap,
         again: bool,
     ) -> Judged {
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {}
+            _ => return Judged::Final,
+        }
         let challenge = Challenge::of(headers);
         match status {
             // F93: more of the same would go on for ever.
@@ -63,7 +71,8 @@ impl Credentials {
                 Judged::Final
             }
             StatusCode::UNAUTHORIZED => {
-                match self.account.rejected(shown.0.as_ref(), challenge).await {
+                let rejected = self.account.rejected(shown.0.as_ref(), challenge);
+                match Box::pin(rejected).await {
                     Next::Again => Judged::Again,
                     Next::Failed => Judged::Final,
                 }

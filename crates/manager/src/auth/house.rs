@@ -92,6 +92,19 @@ impl House {
         });
     }
 
+    /// The same with an outcome; `None`: everything has ended before it was there.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (done, outcome) = tokio::sync::oneshot::channel();
+        self.spawn(async move {
+            // Whoever wanted to know may have left.
+            let _ = done.send(work.await);
+        });
+        outcome.await.ok()
+    }
+
     /// Ends everything: nothing new begins, and what is under way gets some seconds (law 6).
     pub(super) async fn close(&self) {
         self.closing.cancel();

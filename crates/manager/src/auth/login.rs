@@ -72,7 +72,7 @@ impl Attempt {
     ) -> Result<Arc<Self>, SignInError> {
         let (engine, asked) = (Arc::clone(&house.engine), ask.clone());
         let began = Instant::now();
-        let login = own_task(server, Step::Authorization, async move {
+        let login = own_task(house, server, Step::Authorization, async move {
             engine.begin(&asked).await
         })
         .await?;
@@ -174,7 +174,7 @@ impl Attempt {
             };
         };
         let (attempt, url) = (Arc::clone(self), callback_url.to_owned());
-        let finished = own_task(&self.server, Step::Token, async move {
+        let finished = own_task(&self.house, &self.server, Step::Token, async move {
             let engine = Arc::clone(&attempt.house.engine);
             let granted = engine.finish(&attempt.ask, &login, &url).await;
             let taken_in = match granted {
@@ -260,16 +260,17 @@ async fn poll(attempt: Arc<Attempt>) {
 
 /// Runs a step where nobody can drop it, and waits for it.
 async fn own_task<T: Send + 'static>(
+    house: &House,
     server: &str,
     step: Step,
     work: impl Future<Output = Result<T, SignInError>> + Send + 'static,
 ) -> Result<T, SignInError> {
     let error = |what: String| SignInError::new(server, step, what).transient();
-    match tokio::spawn(tokio::time::timeout(STEP, work)).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(_elapsed)) => Err(error(format!("no answer within {} ms", STEP.as_millis()))
+    match house.run(tokio::time::timeout(STEP, work)).await {
+        Some(Ok(done)) => done,
+        Some(Err(_elapsed)) => Err(error(format!("no answer within {} ms", STEP.as_millis()))
             .remedy("see whether the authorization server is in trouble, and try again")),
-        Err(ended) => Err(error(ended.to_string())),
+        None => Err(error("Mainstay is shutting down".to_owned())),
     }
 }
 

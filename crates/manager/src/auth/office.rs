@@ -15,8 +15,6 @@ use super::grant::resource_of;
 use super::house::House;
 use super::login::{Attempt, Begun, LoginState};
 use super::store::{GrantStore, Holder, StoreFault};
-use mainstay_core::failure::Failure;
-
 use crate::catalog::unix_ms;
 use crate::config::{ServerConfig, Template, Transport, process_env};
 use crate::driver::Desk;
@@ -29,6 +27,9 @@ use crate::slot::Slot;
 /// Logins that are remembered at the same time; beyond that the oldest go.
 const LOGINS_MAX: usize = 64;
 
+/// Accounts that are remembered although nothing uses them; beyond that they are read from the disk again.
+const ACCOUNTS_MAX: usize = 4_096;
+
 /// Which account an entry uses.
 type AccountKey = (Holder, Choice);
 
@@ -37,6 +38,8 @@ pub(crate) struct Office {
     /// `None`: nobody speaks OAuth here, and nobody signs in.
     house: Option<Arc<House>>,
     accounts: Mutex<BTreeMap<AccountKey, Arc<Account>>>,
+    /// Which resource a server was last seen to be.
+    resources: Mutex<BTreeMap<String, Box<str>>>,
     logins: Mutex<Vec<Arc<Attempt>>>,
 }
 
@@ -69,6 +72,7 @@ impl Office {
         Arc::new(Self {
             house,
             accounts: Mutex::default(),
+            resources: Mutex::default(),
             logins: Mutex::default(),
         })
     }
@@ -99,11 +103,29 @@ impl Office {
             principal: principal.cloned(),
         };
         let choice = config.choice();
+        let mut resources = self
+            .resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        resources.insert(config.name.clone(), holder.resource.clone());
+        drop(resources);
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if accounts.len() >= ACCOUNTS_MAX {
+            accounts.retain(|_, account| Arc::strong_count(account) > 1);
+        }
         let account = accounts
             .entry((holder.clone(), choice.clone()))
             .or_insert_with(|| Account::new(Arc::clone(house), holder, choice, Arc::clone(config)));
         Some(Arc::clone(account))
+    }
+
+    /// The resource that a server was last seen to be.
+    fn resource(&self, server: &str) -> Option<Box<str>> {
+        let resources = self
+            .resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        resources.get(server).cloned()
     }
 
     /// Ends everything (law 6). Idempotent; bounded by some seconds.
@@ -234,7 +256,7 @@ impl SignIns {
     pub async fn status(&self) -> Vec<SignInStatus> {
         let mut named: Vec<(String, Arc<Account>)> = Vec::new();
         for (server, config) in self.desk.directory().configs() {
-            let Some(resource) = self.resource(&config) else {
+            let Some(resource) = self.resource(&config).await else {
                 continue;
             };
             // Its own, whether or not anybody has asked; those of people once they have.
@@ -258,7 +280,7 @@ impl SignIns {
     #[must_use]
     pub fn known(&self, server: &str, principal: Option<&Principal>) -> Option<SignInStatus> {
         let config = self.desk.directory().find(server)?.slot.config.load_full();
-        let resource = resource_of(&self.resource(&config)?)?;
+        let resource = self.office.resource(server).filter(|_| config.signs_in())?;
         let accounts = self.accounts_of(&resource);
         let account = accounts
             .iter()
@@ -278,7 +300,7 @@ impl SignIns {
         how: How,
         redirect_uri: Option<&str>,
     ) -> Result<Begun, SignInError> {
-        let (account, house) = self.account(server, principal)?;
+        let (account, house) = self.account(server, principal).await?;
         account.looked_at().await;
         let mut ask = account.ask();
         ask.how = how;
@@ -340,14 +362,15 @@ impl SignIns {
         server: &str,
         principal: Option<&Principal>,
     ) -> Result<bool, SignInError> {
-        let (account, house) = self.account(server, principal)?;
+        let (account, house) = self.account(server, principal).await?;
         let forgetting = {
             let account = Arc::clone(&account);
             async move { account.forget().await }
         };
         // In a task of its own: dropped halfway, it would leave one file and not the other.
-        let forgotten = tokio::spawn(forgetting).await;
-        let forgotten = forgotten.map_err(|error| store_error(server, error.to_string()))?;
+        let forgotten = house.run(forgetting).await;
+        let forgotten =
+            forgotten.ok_or_else(|| store_error(server, "Mainstay is shutting down".to_owned()))?;
         let grants = forgotten.map_err(|why| store_error(server, why))?;
         let any = !grants.is_empty();
         let ask = account.ask();
@@ -364,7 +387,7 @@ impl SignIns {
         Ok(any)
     }
 
-    fn account(
+    async fn account(
         &self,
         server: &str,
         principal: Option<&Principal>,
@@ -386,20 +409,25 @@ impl SignIns {
             return Err(error("its entry says itself what the server is shown, or it has no `url`")
                 .remedy("take the `Authorization` header out of its entry, and `auth: \"none\"`, to sign in with OAuth"));
         }
-        let url = url_of(&config)
+        let endpoint = settings::look_up_endpoint(&config, None)
+            .await
             .map_err(|failure| error(&failure.to_string()).remedy("correct its entry"))?;
-        let account = self.office.account(&config, &url, principal);
+        let account = self.office.account(&config, &endpoint.url, principal);
         let account =
             account.ok_or_else(|| error("its `url` is no address").remedy("correct its entry"))?;
         Ok((account, house))
     }
 
     /// The URL of a server that signs in.
-    fn resource(&self, config: &ServerConfig) -> Option<String> {
+    async fn resource(&self, config: &ServerConfig) -> Option<String> {
         if !config.signs_in() {
             return None;
         }
-        url_of(config).ok()
+        if let Some(resource) = self.office.resource(&config.name) {
+            return Some(resource.into());
+        }
+        let endpoint = settings::look_up_endpoint(config, None).await;
+        endpoint.ok().map(|endpoint| endpoint.url)
     }
 
     fn accounts_of(&self, url: &str) -> Vec<Arc<Account>> {
@@ -418,16 +446,7 @@ impl SignIns {
     }
 }
 
-/// The address of a server. Only variables can stand in it here: it is what credentials are kept by, and nothing is looked up
-/// elsewhere to tell whose they are.
-fn url_of(config: &ServerConfig) -> Result<String, Failure> {
-    match &config.transport {
-        Transport::Http { url, .. } => settings::resolve(url),
-        Transport::Stdio { .. } | Transport::Broken { .. } => Err(settings::unusable(config)),
-    }
-}
-
-fn status_of(server: &str, account: &Account) -> SignInStatus {
+pub(crate) fn status_of(server: &str, account: &Account) -> SignInStatus {
     account.look_at(|state| {
         let held = state.held.as_deref();
         let grant = held.map(|held| &held.grant);

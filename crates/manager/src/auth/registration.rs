@@ -52,7 +52,25 @@ pub(crate) async fn register(
         return Err(wrong(what));
     }
     let (word, _) = method_for(found);
-    let body = document(setup, found, redirect_uri, word);
+    let mut body = document(setup, found, redirect_uri, word);
+    let (mut response, mut place) = post(setup, endpoint, &body).await?;
+    let scope = body
+        .as_object_mut()
+        .and_then(|members| members.remove("scope"));
+    if scope.is_some() && is_refused_document(&response) {
+        // Scopes of a resource are none of the issuer's own to some, which then refuse the whole document. They are asked for
+        // with the authorization anyway.
+        (response, place) = post(setup, endpoint, &body).await?;
+    }
+    read(setup, found, &response, &place)
+}
+
+async fn post(
+    setup: &Setup<'_>,
+    endpoint: &str,
+    body: &Value,
+) -> Result<(Response<Vec<u8>>, String), SignInError> {
+    let wrong = |what: String| setup.error(Step::Registration, what);
     let request = Request::post(endpoint)
         .header(CONTENT_TYPE, "application/json")
         .header(ACCEPT, "application/json")
@@ -67,7 +85,15 @@ pub(crate) async fn register(
             error
         }
     })?;
-    read(setup, found, &response, &place)
+    Ok((response, place))
+}
+
+/// Whether what we said of ourselves was understood and not liked.
+fn is_refused_document(response: &Response<Vec<u8>>) -> bool {
+    let object: Option<Map<String, Value>> = serde_json::from_slice(response.body()).ok();
+    let error = object.as_ref().and_then(|object| object.get("error"));
+    response.status().is_client_error()
+        && error.and_then(Value::as_str) == Some("invalid_client_metadata")
 }
 
 /// How we ask to prove ourselves: not at all where that is enough.

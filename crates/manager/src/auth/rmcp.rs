@@ -18,8 +18,9 @@ use super::engine::{Ask, Engine, How, Login, Polled, SignInError, Step, TokenErr
 use super::grant::{ClientAuth, ClientIdentity, ClientSource, Grant, GrantKey, Secret, Tokens};
 use super::http::OauthHttp;
 use super::{browser, device, enterprise, exchange};
-use crate::config::{AuthConfig, GrantType, Template, process_env};
-use crate::{secrets, settings};
+use crate::config::{AuthConfig, GrantType, Template};
+use crate::secrets;
+use crate::settings::SigningIn;
 
 /// The engine. Has no state; one serves everybody.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,7 +46,7 @@ impl Engine for RmcpEngine {
 
     fn obtain<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Option<Grant>, SignInError>> {
         Box::pin(async move {
-            let setup = Setup::new(ask)?;
+            let setup = Setup::new(ask).await?;
             match setup.auth.grant {
                 GrantType::Browser | GrantType::Device => Ok(None),
                 GrantType::ClientCredentials => client_credentials(&setup).await.map(Some),
@@ -57,7 +58,7 @@ impl Engine for RmcpEngine {
 
     fn begin<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Login, SignInError>> {
         Box::pin(async move {
-            let setup = Setup::new(ask)?;
+            let setup = Setup::new(ask).await?;
             match ask.how {
                 How::Browser => browser::begin(&setup).await,
                 How::Device => device::begin(&setup).await,
@@ -71,7 +72,7 @@ impl Engine for RmcpEngine {
         login: &'a Login,
         callback_url: &'a str,
     ) -> BoxFuture<'a, Result<Grant, SignInError>> {
-        Box::pin(async move { browser::finish(&Setup::new(ask)?, login, callback_url).await })
+        Box::pin(async move { browser::finish(&Setup::new(ask).await?, login, callback_url).await })
     }
 
     fn poll<'a>(
@@ -79,7 +80,7 @@ impl Engine for RmcpEngine {
         ask: &'a Ask,
         login: &'a Login,
     ) -> BoxFuture<'a, Result<Polled, SignInError>> {
-        Box::pin(async move { device::poll(&Setup::new(ask)?, login).await })
+        Box::pin(async move { device::poll(&Setup::new(ask).await?, login).await })
     }
 
     fn revoke<'a>(
@@ -97,21 +98,29 @@ pub(crate) struct Setup<'a> {
     pub(crate) auth: &'a AuthConfig,
     pub(crate) http: Arc<OauthHttp>,
     url: Url,
+    values: SigningIn,
 }
 
 impl<'a> Setup<'a> {
-    pub(crate) fn new(ask: &'a Ask) -> Result<Self, SignInError> {
+    pub(crate) async fn new(ask: &'a Ask) -> Result<Self, SignInError> {
+        Self::looked_up(ask, false).await
+    }
+
+    async fn looked_up(ask: &'a Ask, anew: bool) -> Result<Self, SignInError> {
         let wrong = |what: String| SignInError::new(&*ask.server.name, Step::Configuration, what);
         let auth = &ask.server.auth;
         let url = super::http::checked(&ask.resource).map_err(|fault| wrong(fault.what))?;
-        let route =
-            settings::resolve_route(&ask.server).map_err(|failure| wrong(failure.to_string()))?;
+        let values = SigningIn::look_up(&ask.server, anew)
+            .await
+            .map_err(|failure| wrong(failure.to_string()).remedy(failure.kind.hint()))?;
+        let route = values.route.clone();
         let http = OauthHttp::new(url.clone(), route, auth.allow_private_addresses);
         Ok(Self {
             ask,
             auth,
             http: Arc::new(http),
             url,
+            values,
         })
     }
 
@@ -125,8 +134,8 @@ impl<'a> Setup<'a> {
 
     /// The value of a template of `auth`, at the moment of use (law 31).
     pub(crate) fn value(&self, key: &str, template: &Template) -> Result<String, SignInError> {
-        template.resolve(&process_env).map_err(|unset| {
-            self.error(Step::Configuration, format!("`auth.{key}`: {unset}"))
+        self.values.value(template).map_err(|failure| {
+            self.error(Step::Configuration, format!("`auth.{key}`: {failure}"))
                 .remedy("set it, or change the entry")
         })
     }
@@ -370,34 +379,49 @@ async fn client_credentials(setup: &Setup<'_>) -> Result<Grant, SignInError> {
 
 async fn refresh(ask: &Ask, grant: &Grant) -> Result<Tokens, TokenError> {
     let unusable = |error: SignInError| TokenError::Unusable(error.to_string());
+    let setup = Setup::new(ask).await.map_err(unusable)?;
+    let refusal = match refreshed(&setup, grant).await? {
+        Ok(tokens) => return Ok(tokens),
+        Err(refusal) => refusal,
+    };
+    let kept_elsewhere = ask
+        .server
+        .auth
+        .templates()
+        .into_iter()
+        .any(Template::is_stored);
+    if refusal.code.as_deref() != Some("invalid_client") || !kept_elsewhere {
+        return Err(refusal.of_refresh());
+    }
+    // Nothing was spent: the client was not believed. What it proves itself with may be another by now.
+    let setup = Setup::looked_up(ask, true).await.map_err(unusable)?;
+    refreshed(&setup, grant).await?.map_err(Refusal::of_refresh)
+}
+
+async fn refreshed(
+    setup: &Setup<'_>,
+    grant: &Grant,
+) -> Result<Result<Tokens, Refusal>, TokenError> {
     let Some(token) = &grant.tokens.refresh else {
         return Err(TokenError::Unusable("there is no refresh token".to_owned()));
     };
-    let setup = Setup::new(ask).map_err(unusable)?;
-    let client = setup
-        .client(&grant.client, &grant.key.issuer)
-        .map_err(unusable)?;
+    let client = setup.client(&grant.client, &grant.key.issuer);
+    let client = client.map_err(|error| TokenError::Unusable(error.to_string()))?;
+    let indicator = grant.resource_indicator.as_deref();
     let parameters = [
         ("grant_type", "refresh_token"),
         ("refresh_token", token.expose()),
-        (
-            "resource",
-            grant
-                .resource_indicator
-                .as_deref()
-                .unwrap_or(&grant.key.resource),
-        ),
+        ("resource", indicator.unwrap_or(&grant.key.resource)),
     ];
-    endpoint::tokens(&setup.http, &grant.token_endpoint, &client, &parameters)
-        .await
-        .map_err(Refusal::of_refresh)
+    let asked = endpoint::tokens(&setup.http, &grant.token_endpoint, &client, &parameters);
+    Ok(asked.await)
 }
 
 async fn revoke(ask: &Ask, grant: &Grant) -> Result<(), SignInError> {
     let Some(place) = &grant.revocation_endpoint else {
         return Ok(());
     };
-    let setup = Setup::new(ask)?;
+    let setup = Setup::new(ask).await?;
     let client = setup.client(&grant.client, &grant.key.issuer)?;
     let (token, hint) = match &grant.tokens.refresh {
         Some(token) => (token, "refresh_token"),

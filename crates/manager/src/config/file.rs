@@ -178,6 +178,8 @@ pub(super) struct ServerOptions {
     pub(super) pin_program: Option<bool>,
     /// Whether the server may ask clients for something, and how often.
     pub(super) asks: Option<AskOptions>,
+    /// The types of content that its answers may have, such as `text/*`; others are withheld, and the call is told. Default: all.
+    pub(super) content_types: Option<Vec<String>>,
     /// What is done with characters in names and descriptions that people do not see and models read.
     #[schemars(extend("default" = "flag"))]
     pub(super) hidden_text: Option<HiddenText>,
@@ -355,7 +357,7 @@ pub(super) struct ConnectionOptions {
 
 pub(super) const CONNECTIONS: u64 = 16;
 pub(super) const CONNECTIONS_OF_USERS: u64 = 256;
-pub(super) const PER_USER: u64 = 4;
+pub(super) const PER_USER: u64 = 8;
 pub(super) const CONNECTION_IDLE_MS: u64 = 300_000;
 pub(super) const LANES: u64 = 4;
 

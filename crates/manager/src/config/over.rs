@@ -121,6 +121,7 @@ impl ServerOptions {
                 sandbox,
                 pin_program,
                 asks,
+                content_types,
                 hidden_text,
                 stop,
                 drain_ms,

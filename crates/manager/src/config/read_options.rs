@@ -103,6 +103,9 @@ pub(super) fn read_options(fields: &mut Fields<'_, '_>, sink: &mut Sink<'_>) -> 
         sandbox: read_sandbox(fields, sink),
         pin_program: fields.flag("pinProgram", sink),
         asks: read_asks(fields, sink),
+        content_types: fields
+            .take("contentTypes", sink)
+            .and_then(|(value, place)| read_texts(value, &place, sink)),
         hidden_text: read_hidden_text(fields, sink),
         stop: fields
             .object("stop", sink)

@@ -15,6 +15,7 @@ use super::{
         Fields, Place, Sink, beginning, flag, lenient_text, list, members, nearest, text,
         wrong_type,
     },
+    sandbox::SandboxOptions,
 };
 
 /// Longest server name, in characters.
@@ -137,6 +138,12 @@ pub(super) fn read_server(
         }
     }
     fields.finish(sink);
+    let is_fenced = matches!(options.sandbox, Some(SandboxOptions::On(_)));
+    if is_fenced && matches!(transport, Some(Transport::Http { .. })) {
+        let message =
+            "`sandbox` has no effect on a server with `url`: its program is not started here";
+        sink.warn(&place.key("sandbox", name_place.at), message, "");
+    }
     let options = options.over(defaults);
     for (group, message) in contradictions(&options) {
         sink.warn(&place.key(group, name_place.at), message, "");

@@ -85,7 +85,7 @@ pub(crate) mod tests {
         paths(&schema, &schema, "", &mut described);
         described.retain(|path| !path.starts_with("servers."));
 
-        let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "suspicion": {}, "stop": {}, "tls": {}, "catalog": {}, "connections": {}, "auth": {"enterprise": {}, "exchange": {}}"#;
+        let groups = r#""tools": {}, "timeouts": {}, "restart": {}, "keepalive": {}, "retry": {}, "suspicion": {}, "stop": {}, "tls": {}, "catalog": {}, "connections": {}, "auth": {"enterprise": {}, "exchange": {}}, "sandbox": {"network": {}}, "asks": {"sampling": {}, "elicitation": {}}"#;
         let text = format!(
             r#"{{ "mcpServers": {{ "s": {{ "command": "x", {groups} }} }},
                  "mainstay": {{ "limits": {{}}, "watch": {{}}, "journal": {{}}, "access": {{ "tls": {{ "cert": "c", "key": "k" }} }}, "policy": {{}}, "audit": {{}}, "profiles": {{ "s": {{ "tools": {{}} }} }}, "defaults": {{ {groups} }} }} }}"#

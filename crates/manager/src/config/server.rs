@@ -12,7 +12,7 @@ use super::{
     fingerprint::{Fingerprint, Fingerprints, Hashed},
     problem::Problem,
     sandbox::SandboxSettings,
-    suspicious::{AskRules, HiddenText},
+    suspicious::Guard,
     template::Template,
     tools::Tools,
 };
@@ -81,12 +81,8 @@ pub struct ServerConfig {
     pub env_policy: EnvPolicy,
     /// What its process may touch of this machine. Default: whatever we may.
     pub sandbox: Option<SandboxSettings>,
-    /// Whether its program must be the one that was approved (F259). Default: false.
-    pub pin_program: bool,
-    /// What it may ask clients for. Default: everything.
-    pub asks: AskRules,
-    /// What is done with hidden characters (F252). Default: they are told.
-    pub hidden_text: HiddenText,
+    /// What protects from it. Default: what is suspicious is told, and nothing is refused.
+    pub guard: Guard,
     /// How it is stopped.
     pub stop: Stop,
     /// Milliseconds that calls in flight get before a planned stop. Default: 10 s.
@@ -202,7 +198,7 @@ pub struct Timeouts {
 pub struct Connections {
     /// How many at the same time. Default: 16, and 256 where each user has its own.
     pub max: usize,
-    /// How many of them one user may have. Default: 4.
+    /// How many of them one user may have. Default: 8.
     pub per_user: usize,
     /// Calls of one user at the same time; `None`: a quarter of all.
     pub calls_per_user: Option<usize>,
@@ -536,9 +532,7 @@ impl ServerConfig {
             catalog: CatalogSettings::from_options(&options.catalog.clone().unwrap_or_default()),
             env_policy: options.env_policy.unwrap_or_default(),
             sandbox: SandboxSettings::from_options(options.sandbox.as_ref()),
-            pin_program: options.pin_program.unwrap_or(false),
-            asks: AskRules::from_options(options.asks.as_ref()),
-            hidden_text: options.hidden_text.unwrap_or_default(),
+            guard: Guard::from_options(options),
             stop: Stop::from_options(&options.stop.clone().unwrap_or_default()),
             drain_ms: options.drain_ms.unwrap_or(file::DRAIN_MS),
             auth: AuthConfig::from_options(options.auth.as_ref()),
@@ -645,9 +639,7 @@ impl ServerConfig {
             catalog,
             env_policy: _,
             sandbox: _,
-            pin_program,
-            asks,
-            hidden_text,
+            guard,
             stop,
             drain_ms,
             reach: _,
@@ -668,7 +660,7 @@ impl ServerConfig {
             .hash(&mut hash);
         (waiting, result_bytes, on_tool_change, catalog).hash(&mut hash);
         (scope, connections).hash(&mut hash);
-        (pin_program, asks, hidden_text).hash(&mut hash);
+        guard.hash(&mut hash);
         hash.finish()
     }
 }

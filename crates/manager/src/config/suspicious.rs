@@ -3,6 +3,8 @@
 use jsonc_parser::ast::Value;
 use schemars::JsonSchema;
 
+use super::file::ServerOptions;
+use super::filter::Glob;
 use super::reader::{Fields, Range, Sink, kind};
 
 /// What is done with characters that nobody sees and a model reads (F252).
@@ -43,6 +45,38 @@ pub struct AskRules {
     pub sampling: AskRule,
     /// `elicitation/create`. Default: allowed.
     pub elicitation: AskRule,
+}
+
+/// What protects from a server that may be hostile.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub struct Guard {
+    /// Whether its program must be the one that was approved (F259). Default: false.
+    pub pin_program: bool,
+    /// What it may ask clients for. Default: everything.
+    pub asks: AskRules,
+    /// The types of content that its answers may have, in lower case. Default: all.
+    pub content_types: Option<Vec<Glob>>,
+    /// What is done with hidden characters (F252). Default: they are told.
+    pub hidden_text: HiddenText,
+}
+
+impl Guard {
+    pub(super) fn from_options(options: &ServerOptions) -> Self {
+        let types = options.content_types.as_ref();
+        let globs = |types: &Vec<String>| -> Vec<Glob> {
+            let globs = types
+                .iter()
+                .map(|text| Glob::new(text.to_ascii_lowercase()));
+            globs.collect()
+        };
+        Self {
+            pin_program: options.pin_program.unwrap_or(false),
+            asks: AskRules::from_options(options.asks.as_ref()),
+            content_types: types.map(globs),
+            hidden_text: options.hidden_text.unwrap_or_default(),
+        }
+    }
 }
 
 /// Whether the server may ask clients for something.

@@ -1,5 +1,6 @@
 //! What files mean, and what is said about bad ones.
 
+mod guards;
 mod messages;
 mod properties;
 

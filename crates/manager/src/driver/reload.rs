@@ -156,6 +156,7 @@ impl Driver {
         let what = plan::differences(&before, &config);
         self.told(&name, if anew { "replaced" } else { "patched" }, what);
         slot.admission.resize(config.concurrency);
+        slot.gates.set(config.guard.asks);
         let share = config.connections.calls_of_one(config.concurrency);
         slot.family.accounts.resize(share);
         if anew {

@@ -17,6 +17,7 @@ use mainstay_wire::{codes, meta, method};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::gates::Leave;
 use super::waiters::{Candidate, Party};
 use super::{Cut, Origin, Runtime};
 use crate::asks::{Ask, Said};
@@ -33,7 +34,7 @@ const OPEN_MAX: usize = 1_024;
 #[derive(Debug, Default)]
 pub(super) struct Asking {
     /// From arrival to answer, by the server's own id.
-    open: Mutex<HashMap<Id, CancellationToken>>,
+    open: Mutex<HashMap<Id, (CancellationToken, Leave)>>,
     /// Those of which it is not clear yet whose they are.
     undecided: Mutex<Vec<Undecided>>,
     /// How many those are, for the path of every call.
@@ -97,7 +98,17 @@ impl Runtime {
         {
             return self.say(Message::result_of(id, &roots));
         }
-        let Some(withdrawn) = self.begin_ask(id) else {
+        let asked = message.method().unwrap_or_default();
+        let leave = match self.gates.admit(asked, self.reports.now().0) {
+            Ok(leave) => leave,
+            Err(words) => {
+                self.counters
+                    .exceeded(Limit::Asks, self.generation.0, &words);
+                let reply = Message::error_of(Some(id), codes::INVALID_REQUEST, &words, None);
+                return self.say(reply);
+            }
+        };
+        let Some(withdrawn) = self.begin_ask(id, leave) else {
             return self.refuse(
                 &message,
                 "too many requests are open, or one with this id is",
@@ -181,7 +192,9 @@ impl Runtime {
         let Some(notice) = CancelledView::of(message).ok() else {
             return self.counters.unrouted_notification();
         };
-        let withdrawn = lock(&self.asking.open).get(&notice.request_id).cloned();
+        let withdrawn = lock(&self.asking.open)
+            .get(&notice.request_id)
+            .map(|(token, _)| token.clone());
         if let Some(withdrawn) = withdrawn {
             return withdrawn.cancel();
         }
@@ -201,13 +214,13 @@ impl Runtime {
         }
     }
 
-    fn begin_ask(&self, id: &Id) -> Option<CancellationToken> {
+    fn begin_ask(&self, id: &Id, leave: Leave) -> Option<CancellationToken> {
         let mut open = lock(&self.asking.open);
         if open.len() >= OPEN_MAX || open.contains_key(id) {
             return None;
         }
         let withdrawn = self.ended.child_token();
-        open.insert(id.clone(), withdrawn.clone());
+        open.insert(id.clone(), (withdrawn.clone(), leave));
         Some(withdrawn)
     }
 

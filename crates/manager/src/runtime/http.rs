@@ -296,6 +296,13 @@ impl HttpLink {
         self.credentials.is_some()
     }
 
+    /// Whether somebody is fetching a token at this moment.
+    pub(crate) fn waits_for_token(&self) -> bool {
+        self.credentials
+            .as_ref()
+            .is_some_and(Credentials::is_waiting)
+    }
+
     /// Waits until there is a token to show, or none is known to be needed. Cancel-safe.
     ///
     /// # Errors
@@ -318,11 +325,7 @@ impl HttpLink {
         loop {
             match tokio::time::timeout(limit, &mut work).await {
                 Ok(done) => return Ok(done),
-                Err(_)
-                    if self
-                        .credentials
-                        .as_ref()
-                        .is_some_and(Credentials::is_waiting) => {}
+                Err(_) if self.waits_for_token() => {}
                 Err(elapsed) => return Err(elapsed),
             }
         }
@@ -621,7 +624,7 @@ impl HttpLink {
                 let (status, said) = (response.status(), response.headers());
                 let judging = credentials.judge(&shown, status, said, refused.is_some());
                 // F93: it was refused and not run. Once more with another token, and never a third time.
-                if Box::pin(judging).await == Judged::Again {
+                if judging.await == Judged::Again {
                     if let Some(former) = refused.replace(response) {
                         self.drain(former.into_body());
                     }

@@ -122,6 +122,7 @@ fn runtime(setup: &Setup, link: super::Link) -> (Arc<Runtime>, mpsc::Receiver<Me
     .admitting(RateGate::new(setup.caps.requests_per_second));
     runtime.wishes = Arc::clone(&setup.slot.wishes);
     runtime.asked = Arc::clone(&setup.slot.family.asked);
+    runtime.gates = Arc::clone(&setup.slot.gates);
     runtime.face = setup.slot.beside.as_ref().map(Beside::face);
     runtime.depth_max = setup.limits.depth_max;
     (runtime.shared(), notices)

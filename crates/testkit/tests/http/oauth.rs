@@ -97,7 +97,7 @@ impl Stage {
     /// What a person with a browser does: from the address to the one that the browser is sent back to.
     pub(crate) async fn consent(&self, login: &Login) -> String {
         let page = visit(&login.url).await.expect("a page");
-        let back = page.location.unwrap_or_else(|| panic!("{page:?}"));
+        let back = page.location.clone().unwrap_or_else(|| panic!("{page:?}"));
         assert!(back.starts_with(BACK), "{back}");
         back
     }
@@ -129,6 +129,13 @@ impl Stage {
     }
 }
 
+/// A default with something changed.
+pub(crate) fn changed<T: Default>(change: impl FnOnce(&mut T)) -> T {
+    let mut value = T::default();
+    change(&mut value);
+    value
+}
+
 pub(crate) fn secret_client(secret: &str) -> Client {
     Client {
         secret: Some(secret.to_owned()),
@@ -145,10 +152,7 @@ pub(crate) fn query(url: &str) -> BTreeMap<String, String> {
 
 #[tokio::test]
 async fn a_person_signs_in_and_the_next_pair_comes_without_one() {
-    let guard = Guard {
-        scopes: vec!["read".to_owned()],
-        ..Guard::default()
-    };
+    let guard = changed(|guard: &mut Guard| guard.scopes = vec!["read".to_owned()]);
     let stage = Stage::new(Script::default(), guard).await;
     let login = stage.begin().await.expect("begun");
     let asked = query(&login.url);
@@ -209,7 +213,7 @@ async fn each_way_of_being_known_to_an_issuer_has_its_turn() {
     // Then the document, where the issuer takes one.
     stage.auth(|auth| (auth.client_id, auth.client_secret) = (None, None));
     stage.authority.change(|script| {
-        let metadata = serde_json::json!({"redirect_uris": [BACK]});
+        let metadata = serde_json::json!({"client_id": document, "redirect_uris": [BACK]});
         script.documents.insert(document.to_owned(), metadata);
     });
     let grant = stage.sign_in().await.expect("granted");
@@ -238,17 +242,10 @@ async fn each_way_of_being_known_to_an_issuer_has_its_turn() {
 
 #[tokio::test]
 async fn a_step_up_asks_for_what_was_asked_before_and_more() {
-    let mut stage = Stage::new(
-        Script {
-            scopes: Some(vec!["read".into(), "write".into(), "offline_access".into()]),
-            ..Script::default()
-        },
-        Guard {
-            scopes: vec!["read".to_owned()],
-            ..Guard::default()
-        },
-    )
-    .await;
+    let scopes = ["read", "write", "offline_access"].map(str::to_owned);
+    let script = changed(|script: &mut Script| script.scopes = Some(scopes.to_vec()));
+    let guard = changed(|guard: &mut Guard| guard.scopes = vec!["read".to_owned()]);
+    let mut stage = Stage::new(script, guard).await;
     let grant = stage.sign_in().await.expect("granted");
     assert!(
         grant.requested_scopes.contains("offline_access"),
@@ -296,14 +293,8 @@ async fn what_is_granted_at_one_issuer_is_never_shown_to_another() {
 
 #[tokio::test]
 async fn a_device_code_is_asked_about_until_the_person_is_done() {
-    let mut stage = Stage::new(
-        Script {
-            device_polls: 2,
-            ..Script::default()
-        },
-        Guard::default(),
-    )
-    .await;
+    let script = changed(|script: &mut Script| script.device_polls = 2);
+    let mut stage = Stage::new(script, Guard::default()).await;
     stage.ask.how = How::Device;
     stage.ask.redirect_uri = None;
     let login = stage.begin().await.expect("begun");

@@ -12,7 +12,7 @@ use mainstay::Principal;
 use ring::hmac;
 
 use super::store::{Kept, Stamp, TokenState, TokenStore, Uses, digest_of, unix_ms};
-use crate::serve::caller::{By, Caller};
+use crate::serve::caller::{By, Caller, Ended};
 
 /// To when a use is remembered.
 const USE_MS: u64 = 60_000;
@@ -139,7 +139,19 @@ impl Tokens {
             }
         };
         let live = self.entries(kept, &before, stamp);
+        let now = unix_ms();
+        let gone = before.by_tag.iter().filter(|(tag, entry)| {
+            let kept = live.by_tag.get(*tag);
+            let is_same = kept.is_some_and(|kept| {
+                kept.kept.state(now) == TokenState::Valid
+                    && Arc::ptr_eq(&kept.caller, &entry.caller)
+            });
+            !is_same
+        });
+        let gone: Vec<_> = gone.map(|(_, entry)| Arc::clone(&entry.caller)).collect();
         self.live.store(Arc::new(live));
+        // What is open in their names ends (F212).
+        gone.iter().for_each(|caller| caller.ended.end());
     }
 
     fn entries(&self, kept: Vec<Kept>, before: &Live, stamp: Option<Stamp>) -> Live {
@@ -159,6 +171,12 @@ impl Tokens {
                 continue;
             };
             let tag = hmac::sign(&self.key, &digest);
+            // The same caller as before, if nothing of it changed: whoever waits for its end hears of it.
+            let known = before.by_tag.get(tag.as_ref()).map(|entry| &entry.caller);
+            let caller = match known {
+                Some(known) if **known == *caller => Arc::clone(known),
+                Some(_) | None => caller,
+            };
             let used = uses.get(&kept.id).copied().unwrap_or(0);
             let entry = Entry {
                 tag,
@@ -215,6 +233,7 @@ fn caller(kept: &Kept) -> Option<Arc<Caller>> {
         scopes: shared(&kept.scopes),
         claims: std::collections::BTreeMap::new(),
         until_unix_ms: kept.expires_unix_ms,
+        ended: Ended::default(),
     }))
 }
 

@@ -169,6 +169,24 @@ fn judge_contents(status: &ServerStatus, health: &mut Health) {
             ),
         );
     }
+    for suspicion in &status.suspicious {
+        health.add(
+            Severity::Warning,
+            Area::Listing,
+            name,
+            format!("{}: {}", suspicion.place, suspicion.text),
+            suspicion.kind.remedy(),
+        );
+    }
+    if status.sandbox.as_deref() == Some("none") {
+        health.add(
+            Severity::Warning,
+            Area::Start,
+            name,
+            "it runs without the sandbox that its entry asks for, because this machine has none",
+            "`\"require\": true` in `sandbox` keeps it from being started then",
+        );
+    }
     if status.tools == 0 && status.prompts == 0 && status.resources == 0 {
         health.add(
             Severity::Note,
@@ -243,6 +261,10 @@ pub(super) fn from_running(health: &mut Health) -> Vec<String> {
                 }
             }
             "parked" | "backoff" => {
+                let login = server
+                    .pointer("/signIn/command")
+                    .and_then(Value::as_str)
+                    .map(|command| format!("run `{command}`"));
                 let why = server
                     .pointer("/lastFailure/detail")
                     .and_then(Value::as_str)
@@ -255,8 +277,9 @@ pub(super) fn from_running(health: &mut Health) -> Vec<String> {
                         "in the running Mainstay it is {}: {why}",
                         server["word"].as_str().unwrap_or(state)
                     ),
-                    server["hint"]
-                        .as_str()
+                    login
+                        .as_deref()
+                        .or(server["hint"].as_str())
                         .unwrap_or("see `mainstay status` and `mainstay logs`"),
                 );
             }

@@ -74,12 +74,26 @@ fn config_problems(status: &Value, width: Option<u16>, color: bool) -> Vec<Strin
     paper.lines
 }
 
-/// That what happens is not kept, although it should be.
+/// That what happens is not kept, although it should be; and that calls wait for whoever looks.
 fn journal_problem(status: &Value, width: Option<u16>, color: bool) -> Vec<String> {
     let mut paper = Paper::new(width, color);
     if let Some(problem) = status["journal"]["problem"].as_str() {
         let text = format!("nothing can be kept on disk: {problem}");
         paper.say(Paint::Warn, "journal: ", &text, 2);
+        paper.lines.push(String::new());
+    }
+    if let Some(problem) = status["audit"]["problem"].as_str() {
+        let so = match status["audit"]["required"] == true {
+            true => "calls are refused until it can",
+            false => "what happens now is not recorded",
+        };
+        let text = format!("the log cannot be written, and {so}: {problem}");
+        paper.say(Paint::Bad, "audit: ", &text, 2);
+        paper.lines.push(String::new());
+    }
+    if let Some(waiting) = status["approvals"].as_u64().filter(|waiting| *waiting > 0) {
+        let text = format!("{waiting} waiting; see `mainstay approvals`");
+        paper.say(Paint::Warn, "approvals: ", &text, 2);
         paper.lines.push(String::new());
     }
     paper.lines
@@ -285,6 +299,17 @@ mod tests {
         );
         assert_eq!(lines[2], "hint: write `command`");
         assert_ne!(gist(&status), gist(&self::status()));
+    }
+
+    #[test]
+    fn an_audit_log_that_cannot_be_written_and_calls_that_wait_are_told() {
+        let mut status = status();
+        assert!(!lines(&status, None, false).join("\n").contains("approvals"));
+        status["audit"] = json!({ "required": true, "problem": "no space left" });
+        status["approvals"] = json!(2);
+        let text = lines(&status, None, false).join("\n");
+        assert!(text.contains("audit: the log cannot be written, and calls are refused until it can: no space left"), "{text}");
+        assert!(text.contains("approvals: 2 waiting"), "{text}");
     }
 
     #[test]

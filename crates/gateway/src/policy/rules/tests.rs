@@ -26,6 +26,7 @@ pub(crate) fn holder(token: &str, groups: &[&str]) -> Caller {
         scopes: Vec::new(),
         claims: BTreeMap::new(),
         until_unix_ms: None,
+        ended: Default::default(),
     }
 }
 

@@ -11,6 +11,7 @@ use mainstay_wire::{Era, Id, Message, Revision, codes, method};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::signin::SignIns;
 use super::voice::{Progress, Voice};
 use super::{HEAR_MAX, approval, capability, era_of, rounds};
 use crate::policy::approvals::Wanted;
@@ -85,12 +86,21 @@ impl Course {
         if let Err(fault) = self.approved().await {
             return call::failed(&fault, &self.caller);
         }
-        let face = &self.caller.face;
-        match self.server.for_call(face, &request, &options).await {
-            Ok(server) => self.server = server,
-            Err(error) => return call::fitted(Err(error), Era::Legacy, &self.caller),
+        let deadline = Instant::now() + self.server.call_total(&request);
+        let mut sign_ins = SignIns::default();
+        loop {
+            let face = &self.caller.face;
+            let error = match self.server.for_call(face, &request, &options).await {
+                Ok(server) => {
+                    self.server = server;
+                    return self.run(request, deadline, sign_ins).await;
+                }
+                Err(error) => error,
+            };
+            if let Err(fault) = sign_ins.lift(self, &error, deadline).await {
+                return call::failed(&fault, &self.caller);
+            }
         }
-        self.run(request).await
     }
 
     /// Waits until somebody has approved the call, where that is needed: its client's user, who is asked on the call's own
@@ -144,8 +154,7 @@ impl Course {
         }
     }
 
-    async fn run(&mut self, request: Request) -> Fitted {
-        let deadline = Instant::now() + self.server.call_total(&request);
+    async fn run(&mut self, request: Request, deadline: Instant, mut sign_ins: SignIns) -> Fitted {
         self.deadline = Some(deadline);
         let asked = self.session.asked.clone();
         let open = asked.begin_call(self.server.name());
@@ -155,7 +164,10 @@ impl Course {
             let answered = self.attempt(attempt, deadline).await;
             let answer = match answered {
                 Ok(answer) => answer,
-                Err(error) => break call::fitted(Err(error), Era::Legacy, &self.caller),
+                Err(error) => match sign_ins.lift(self, &error, deadline).await {
+                    Ok(()) => continue,
+                    Err(fault) => break call::failed(&fault, &self.caller),
+                },
             };
             match rounds::required(&answer) {
                 None => break call::fitted(Ok(answer), Era::Legacy, &self.caller),

@@ -2,21 +2,23 @@
 //!
 //! What the server asks is collected for a moment and becomes an `input_required` answer; the call is parked until its
 //! client comes back with the answers and the state (`park`). The same for a legacy server that wants its user to visit an
-//! address first (-32042), except that such a call is made again. Answers and states never reach a legacy server.
+//! address first (-32042), and for a server that somebody has to sign in to, except that such a call is made again. Answers
+//! and states never reach a legacy server.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay::{CallOptions, Catalog, LogLevel, Said, ServerHandle};
+use mainstay::{Answer, CallError, CallOptions, Catalog, LogLevel, Said, ServerHandle};
 use mainstay_wire::{Era, Message, Parts, codes, json_string, method, raw};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::conversation::{Answered, Conversation, Listener, Turn};
+use super::conversation::{Conversation, Listener, Turn};
 use super::inputs::{self, Kind};
-use super::park::{self, Bound, Held, Parking, Seat, Ticket, Waiting};
+use super::park::{self, Bound, Held, Parking, Seat, Stopped, Ticket, Waiting};
 use super::rounds::endless;
+use super::signin;
 use super::voice::{Progress, Voice};
 use super::{HEAR_MAX, approval, capability, era_of};
 use crate::policy::approvals::Wanted;
@@ -74,7 +76,7 @@ pub(crate) async fn run(
     let server_era = match era_of(&shared, &routed.server) {
         Some(era) => Some(era),
         // Whether these belong to the server or to us depends on its era, so it has to be known first.
-        None if brings_input(&request.message) => {
+        None if brings_input(&request.message) && !request.is_ours => {
             match input_for(&shared, &routed.server, &caller).await {
                 Ok(catalog) => Some(catalog.greeting.revision.era()),
                 Err(fault) => return Some(call::failed(&fault, &caller)),
@@ -93,6 +95,36 @@ pub(crate) async fn run(
         server_era,
     };
     let fitted = attendance.serve(routed).await;
+    Some(fitted.unwrap_or_else(|fault| call::failed(&fault, &attendance.caller)))
+}
+
+/// Answers a call to a modern server that got nowhere, where a sign-in may help.
+pub(crate) async fn stopped(
+    shared: Arc<Shared>,
+    routed: Routed,
+    caller: Caller,
+    request: Request,
+    error: CallError,
+) -> Outcome {
+    let ear = Ear::of_request(
+        &shared,
+        (&routed.server, caller.who.principal.as_ref()),
+        request.log_level,
+    )
+    .await;
+    let attendance = Attendance {
+        shared,
+        caller,
+        request,
+        voice: Voice::default(),
+        ear,
+        server_era: Some(Era::Modern),
+    };
+    let again = Again {
+        routed,
+        settling: None,
+    };
+    let fitted = attendance.stopped(error, None, again).await;
     Some(fitted.unwrap_or_else(|fault| call::failed(&fault, &attendance.caller)))
 }
 
@@ -118,6 +150,13 @@ struct Attendance {
     voice: Voice,
     ear: Ear,
     server_era: Option<Era>,
+}
+
+/// A call as it is made again, if it is.
+struct Again {
+    routed: Routed,
+    /// Until when the effect of a sign-in is waited for.
+    settling: Option<Instant>,
 }
 
 impl Attendance {
@@ -213,6 +252,19 @@ impl Attendance {
         early: Vec<(String, String)>,
         seat: Option<Seat>,
     ) -> Result<Fitted, Fault> {
+        let again = Again {
+            routed,
+            settling: None,
+        };
+        self.make(again, early, seat).await
+    }
+
+    async fn make(
+        &self,
+        again: Again,
+        early: Vec<(String, String)>,
+        seat: Option<Seat>,
+    ) -> Result<Fitted, Fault> {
         let (sender, hear) = mpsc::channel::<Said>(HEAR_MAX);
         let options = CallOptions {
             progress: self.caller.progress_token.is_some(),
@@ -221,14 +273,16 @@ impl Attendance {
             origin: Some(Arc::clone(&self.caller.origin)),
             ..CallOptions::default()
         };
-        let Routed { server, request } = routed;
+        let Routed { server, request } = again.routed.clone();
         let face = &self.caller.face;
-        let server = server.for_call(face, &request, &options).await;
-        let server = server.map_err(|error| Fault::from(&error))?;
+        let server = match server.for_call(face, &request, &options).await {
+            Ok(server) => server,
+            Err(error) => return self.stopped(error, seat, again).await,
+        };
         let by = server.clone();
         let call = async move { by.request(request, options).await };
         let conversation = Box::new(Conversation::new(server, call, hear, early));
-        self.attend(conversation, seat, true).await
+        self.attend(conversation, seat, true, again).await
     }
 
     /// Goes on with a parked call. Nothing happens to it unless everything about this request is in order.
@@ -249,8 +303,14 @@ impl Attendance {
         match waiting {
             Waiting::Call(mut conversation) => {
                 let delivered = conversation.deliver(&self.shared, &answers);
-                self.attend(conversation, Some(seat), delivered).await
+                let again = Again {
+                    routed: without_input(routed, &self.request.message),
+                    settling: None,
+                };
+                self.attend(conversation, Some(seat), delivered, again)
+                    .await
             }
+            Waiting::SignIn(stopped) => self.sent_to_sign_in(seat, *stopped, &answers).await,
             Waiting::Visits(entries) => {
                 self.visited(routed, seat, entries, &questions, &answers)
                     .await
@@ -268,6 +328,7 @@ impl Attendance {
         mut conversation: Box<Conversation>,
         seat: Option<Seat>,
         fresh: bool,
+        again: Again,
     ) -> Result<Fitted, Fault> {
         let mut listener = Listener {
             shared: &self.shared,
@@ -278,7 +339,10 @@ impl Attendance {
             same_era: self.server_era == Some(Era::Modern),
         };
         match conversation.attend(&mut listener, fresh).await {
-            Turn::Answered(answered) => self.answered(*answered, seat),
+            Turn::Answered(answered) => match *answered {
+                Ok(answer) => self.answered(answer, seat),
+                Err(error) => self.stopped(error, seat, again).await,
+            },
             Turn::Lacks(capabilities) => Err(lacks(capabilities)),
             Turn::Asks => {
                 let questions = conversation.questions();
@@ -288,17 +352,78 @@ impl Attendance {
         }
     }
 
-    fn answered(&self, answered: Answered, seat: Option<Seat>) -> Result<Fitted, Fault> {
-        let visits = answered
-            .as_ref()
-            .ok()
-            .filter(|answer| answer.era == Era::Legacy)
-            .and_then(|answer| visits(&answer.message));
-        if let Ok(answer) = &answered {
-            approval::remember_round(&self.shared, &self.caller, &self.request.message, answer);
+    /// The call got nowhere. Where a sign-in would let it through, its client is asked for one.
+    async fn stopped(
+        &self,
+        error: CallError,
+        seat: Option<Seat>,
+        again: Again,
+    ) -> Result<Fitted, Fault> {
+        let Again { routed, settling } = again;
+        let wanted = signin::Wanted::of(&self.shared, &routed.server, &error, &self.caller.who);
+        let Some(wanted) = wanted else {
+            return Ok(call::fitted(Err(error), Era::Modern, &self.caller));
+        };
+        if signin::settles(settling).await {
+            let again = Again { routed, settling };
+            return Box::pin(self.make(again, Vec::new(), seat)).await;
         }
+        match wanted.question(&self.caller.face.capabilities) {
+            None => Err(wanted.fault(&error)),
+            Some(question) => {
+                let method = method::ELICITATION_CREATE;
+                let stopped = Stopped {
+                    routed,
+                    wanted,
+                    entry: inputs::request_entry(signin::KEY, method, Some(&question)),
+                };
+                self.ask_to_sign_in(seat, stopped)
+            }
+        }
+    }
+
+    fn ask_to_sign_in(&self, seat: Option<Seat>, stopped: Stopped) -> Result<Fitted, Fault> {
+        let entries = [stopped.entry.clone()];
+        let questions = vec![(signin::KEY.to_owned(), Kind::Elicitation)];
+        self.park(
+            seat,
+            Waiting::SignIn(Box::new(stopped)),
+            questions,
+            &entries,
+        )
+    }
+
+    /// The user has gone to sign in, or has not: in the first case the call is made when that has come about.
+    async fn sent_to_sign_in(
+        &self,
+        seat: Seat,
+        stopped: Stopped,
+        answers: &[(String, String)],
+    ) -> Result<Fitted, Fault> {
+        match signin::accepts(answers) {
+            None => return self.ask_to_sign_in(Some(seat), stopped),
+            Some(false) => return Err(stopped.wanted.declined()),
+            Some(true) => {}
+        }
+        let until = Instant::now() + signin::MODERN_WAIT;
+        if !stopped.wanted.signed_in(&self.shared, until).await {
+            return self.ask_to_sign_in(Some(seat), stopped);
+        }
+        let again = Again {
+            routed: stopped.routed,
+            settling: Some(signin::settling()),
+        };
+        // The place goes with the call, so that its rounds are counted on.
+        self.make(again, Vec::new(), Some(seat)).await
+    }
+
+    fn answered(&self, answer: Answer, seat: Option<Seat>) -> Result<Fitted, Fault> {
+        approval::remember_round(&self.shared, &self.caller, &self.request.message, &answer);
+        let visits = (answer.era == Era::Legacy)
+            .then(|| visits(&answer.message))
+            .flatten();
         let Some(visits) = visits else {
-            return Ok(call::fitted(answered, Era::Modern, &self.caller));
+            return Ok(call::fitted(Ok(answer), Era::Modern, &self.caller));
         };
         let declared = &self.caller.face.capabilities;
         for params in &visits {

@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use super::conversation::Conversation;
 use super::digest;
 use super::inputs::Kind;
+use super::signin::Wanted;
 use crate::serve::Shared;
+use crate::serve::endpoint::Routed;
 use crate::serve::fault::Fault;
 use crate::serve::seal::{Purpose, Sealer};
 
@@ -109,12 +111,24 @@ pub(crate) enum Waiting {
     Call(Box<Conversation>),
     /// A call that is to be made again when the user has been to these addresses, as entries of `inputRequests`.
     Visits(Vec<String>),
+    /// A call that is to be made when somebody has signed in to its server.
+    SignIn(Box<Stopped>),
     /// A call that is made when the client's user has approved it, as entries of `inputRequests`. It is this very request:
     /// principal, endpoint, method and parameters are bound by its state.
     Approval {
         entries: Vec<String>,
         until: Instant,
     },
+}
+
+/// A call that was not made for want of a sign-in.
+pub(crate) struct Stopped {
+    /// The call as it was to be made.
+    pub(crate) routed: Routed,
+    /// What is missing.
+    pub(crate) wanted: Wanted,
+    /// What the client was asked, as an entry of `inputRequests`.
+    pub(crate) entry: String,
 }
 
 /// What is parked, with its place.
@@ -395,7 +409,7 @@ async fn give_up(held: Held) {
     drop(seat);
     match waiting {
         Waiting::Call(mut conversation) => conversation.expire().await,
-        Waiting::Visits(_) | Waiting::Approval { .. } => {}
+        Waiting::Visits(_) | Waiting::SignIn(_) | Waiting::Approval { .. } => {}
     }
 }
 
@@ -403,7 +417,9 @@ impl Waiting {
     async fn idle(&mut self) {
         match self {
             Self::Call(conversation) => conversation.idle().await,
-            Self::Visits(_) | Self::Approval { .. } => std::future::pending().await,
+            Self::Visits(_) | Self::SignIn(_) | Self::Approval { .. } => {
+                std::future::pending().await
+            }
         }
     }
 }

@@ -278,7 +278,7 @@ fn untitled(property: &str) -> Option<String> {
 }
 
 /// An id for something that a person does elsewhere: unguessable, because it is shown to a server.
-fn minted() -> String {
+pub(crate) fn minted() -> String {
     let mut bytes = [0; 16];
     // Without random numbers it is not unguessable, and still an id.
     let _ = getrandom::fill(&mut bytes);

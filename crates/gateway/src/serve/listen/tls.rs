@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::access::Counts;
 use arc_swap::ArcSwap;
 use mainstay::config::{ClientCertificate, ServerTls};
 use rustls::RootCertStore;
@@ -93,11 +94,13 @@ impl Tls {
     }
 
     /// What a connection that begins now is served with.
-    pub(super) async fn current(self: &Arc<Self>) -> Arc<rustls::ServerConfig> {
+    pub(super) async fn current(self: &Arc<Self>, counts: &Counts) -> Arc<rustls::ServerConfig> {
         if self.has_changed() {
             let this = Arc::clone(self);
             // A panic in there has been logged, and the old ones stay.
-            let _read = tokio::task::spawn_blocking(move || this.read_again()).await;
+            if let Ok(false) = tokio::task::spawn_blocking(move || this.read_again()).await {
+                counts.certificate_failed();
+            }
         }
         self.live.load_full()
     }
@@ -115,12 +118,14 @@ impl Tls {
         has_changed
     }
 
-    fn read_again(&self) {
+    /// Whether they could be used.
+    fn read_again(&self) -> bool {
         let cert = self.settings.cert.display();
         match read(&self.settings) {
             Ok(config) => {
                 self.live.store(Arc::new(config));
                 tracing::info!(%cert, "the certificate of the port was read again, and is used from now on");
+                true
             }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -129,6 +134,7 @@ impl Tls {
                     cause = cause.as_deref().unwrap_or_default(),
                     "the new certificate of the port cannot be used; the old one stays in force"
                 );
+                false
             }
         }
     }

@@ -111,7 +111,10 @@ async fn look(account: &Arc<Account>) {
     let disk = faults.first().map(|fault| Arc::from(fault.to_string()));
     account.update(|state| {
         state.loaded = true;
-        state.disk = disk;
+        // What was put aside is told until there is something better.
+        if disk.is_some() {
+            state.disk = disk;
+        }
     });
     let allowed = grants
         .into_iter()
@@ -128,6 +131,8 @@ async fn look(account: &Arc<Account>) {
             account.update(|state| {
                 state.held = None;
                 state.refused = None;
+                state.verdict = Verdict::Login(Some("somebody has signed out".into()));
+                state.challenge.get_or_insert_default();
             });
             account.tell_users().await;
         }
@@ -150,6 +155,7 @@ async fn adopt(account: &Arc<Account>, grant: Grant, tell: bool) {
         state.held = Some(Arc::new(held));
         state.verdict = Verdict::Fine;
         state.failures = 0;
+        state.disk = None;
         if changed {
             state.wants = None;
         }
@@ -302,10 +308,12 @@ async fn obtain(account: &Arc<Account>) -> Step {
             return Step::Done;
         }
     };
+    let asked_unix_ms = account.house.unix_ms();
     let asking = account.house.engine.obtain(&ask);
     match tokio::time::timeout(ANSWER_WAIT, asking).await {
-        Ok(Ok(Some(grant))) => match account.checked(&grant) {
+        Ok(Ok(Some(mut grant))) => match account.checked(&grant) {
             Ok(()) => {
+                grant.tokens.received_unix_ms = asked_unix_ms;
                 account.update(|state| state.refused = None);
                 keep(account, prepared, grant).await;
                 account.tell_users().await;

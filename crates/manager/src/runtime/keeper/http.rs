@@ -136,6 +136,25 @@ fn reread(setup: &Setup) -> Option<Reread> {
     })
 }
 
+/// Does a part of opening whose clock stands still while a token is fetched: that has a bound of its own, and the deadline
+/// of the whole attempt still holds (F205).
+async fn unhurried<T>(setup: &Setup, link: &HttpLink, work: impl Future<Output = T>) -> T {
+    let timeouts = &setup.config.timeouts;
+    let often_ms = timeouts.greet_ms.min(timeouts.list_ms) / 4;
+    let often = Duration::from_millis(often_ms.clamp(10, 1_000));
+    let mut work = pin!(work);
+    loop {
+        match tokio::time::timeout(often, &mut work).await {
+            Ok(done) => return done,
+            Err(_elapsed) if link.waits_for_token() => {
+                let generation = setup.generation;
+                setup.reports.input(Input::Life { generation }).await;
+            }
+            Err(_elapsed) => {}
+        }
+    }
+}
+
 /// Called once per generation, when it has been greeted and before it lists or serves: whatever the former generation had
 /// agreed on with the server is agreed on again from here (law 25).
 fn just_greeted(setup: &Setup, runtime: &Runtime, greeting: &Greeting) {
@@ -163,14 +182,9 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
     link.declare(runtime.declare(), runtime.introduce());
     let hint = setup.slot.era.hint(settings::fixed_era(&setup.config));
     setup.slot.era.greeting();
-    let greeted = link
-        .greet(
-            &setup.slot.ids,
-            hint,
-            setup.config.timeouts.probe_ms,
-            &**runtime,
-        )
-        .await;
+    let probe_ms = setup.config.timeouts.probe_ms;
+    let greeting = link.greet(&setup.slot.ids, hint, probe_ms, &**runtime);
+    let greeted = unhurried(setup, link, greeting).await;
     // What is remembered corrects itself in the next attempt, so an outage need not be forgotten for.
     setup.slot.era.no_verdict();
     let greeting = match greeted {
@@ -190,7 +204,8 @@ async fn work(setup: &Setup, runtime: &Arc<Runtime>, link: &Arc<HttpLink>) -> Fa
         std::future::pending::<Failure>().await
     };
     let serve = async {
-        let doubted = match list_and_report(setup, runtime, &greeting).await {
+        let listing = list_and_report(setup, runtime, &greeting);
+        let doubted = match unhurried(setup, link, listing).await {
             Ok(doubted) => doubted,
             Err(failure) => {
                 setup.slot.era.no_verdict();

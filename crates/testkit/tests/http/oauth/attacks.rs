@@ -4,7 +4,7 @@ use mainstay::auth::rmcp::RmcpEngine;
 use mainstay::auth::{Engine, TokenError};
 use mainstay_testkit::authority::{At, Authority, Fault, Guard, MetadataAt, Script};
 
-use super::{BACK, Stage, query};
+use super::{BACK, Stage, changed, query};
 
 /// The callback with one parameter changed, added or taken away.
 fn forged(back: &str, name: &str, value: Option<&str>) -> String {
@@ -142,9 +142,9 @@ async fn f244_a_token_request_follows_no_redirect() {
 
 #[tokio::test]
 async fn f245_metadata_lead_to_no_address_that_a_stranger_may_not_name() {
-    let told = |server: &str| Guard {
-        servers_told: Some(vec![server.to_owned()]),
-        ..Guard::default()
+    let told = |server: &str| {
+        let servers = vec![server.to_owned()];
+        changed(|guard: &mut Guard| guard.servers_told = Some(servers))
     };
     for (server, word) in [
         ("http://169.254.169.254", "metadata service"),
@@ -260,14 +260,8 @@ async fn a_document_about_another_resource_or_issuer_is_not_used() {
 #[tokio::test]
 async fn metadata_are_found_wherever_a_revision_puts_them() {
     for at in [MetadataAt::Challenge, MetadataAt::Path, MetadataAt::Root] {
-        let mut stage = Stage::new(
-            Script::default(),
-            Guard {
-                metadata_at: at,
-                ..Guard::default()
-            },
-        )
-        .await;
+        let guard = changed(|guard: &mut Guard| guard.metadata_at = at);
+        let mut stage = Stage::new(Script::default(), guard).await;
         if at != MetadataAt::Challenge {
             stage.ask.challenge = None;
         }

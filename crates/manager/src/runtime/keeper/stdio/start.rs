@@ -40,9 +40,10 @@ pub(super) async fn ready(setup: &Setup) -> Result<Start, Failure> {
     let config = Arc::clone(&setup.config);
     let pins = Arc::clone(&setup.slot.pins);
     let stderr_bytes_max = setup.stderr_bytes_max;
-    // A connection of one client is nobody else's, and neither are its files.
+    // A connection of one client or one user is nobody else's, and neither are its files.
     let beside = setup.slot.beside.as_ref();
-    let is_own = beside.is_some_and(|beside| beside.key.client.is_some());
+    let is_own =
+        beside.is_some_and(|beside| beside.key.client.is_some() || beside.key.principal.is_some());
     let resolved = settings::look_up_command(&config, Some(&setup.guardian)).await?;
     let spec = settings::spawn_spec(&config, resolved, stderr_bytes_max);
     let work = move || prepare(&config, spec, &pins, is_own);
@@ -56,7 +57,7 @@ fn prepare(
     pins: &Pins,
     is_own: bool,
 ) -> Result<Start, Failure> {
-    if config.pin_program {
+    if config.guard.pin_program {
         check_program(config, pins, &spec)?;
     }
     let mut home = None;
