@@ -214,18 +214,20 @@ impl Found {
             .collect()
     }
 
-    /// The way to a server, and to whoever speaks for it.
+    /// The way to a server.
     fn route(&self, reach: &Reach) -> Result<Route, Failure> {
         let text = |text: &Option<Template>| {
             let text = text.as_ref().map(|text| self.fill(text));
             text.transpose()
         };
-        let ca_file = reach.ca_file.as_ref().map(|path| self.beside(path));
+        let beside = |path: &Option<Template>| {
+            let path = path.as_ref().map(|path| self.beside(path));
+            path.transpose()
+        };
         Ok(Route {
-            ca_file: ca_file.transpose()?,
-            // What we show to a server is for it alone.
-            cert_file: None,
-            key_file: None,
+            ca_file: beside(&reach.ca_file)?,
+            cert_file: beside(&reach.cert_file)?,
+            key_file: beside(&reach.key_file)?,
             proxy: text(&reach.proxy)?,
             no_proxy: text(&reach.no_proxy)?,
         })
@@ -284,19 +286,10 @@ async fn endpoint(
     match &config.transport {
         Transport::Http { url, headers, .. } => {
             let found = Found::of(config, &config.templates(), guardian, age).await?;
-            let reach = &config.reach;
-            let beside = |path: &Option<Template>| {
-                let path = path.as_ref().map(|path| found.beside(path));
-                path.transpose()
-            };
             Ok(ResolvedEndpoint {
                 url: found.fill(url)?,
                 headers: found.fill_pairs(headers)?,
-                route: Route {
-                    cert_file: beside(&reach.cert_file)?,
-                    key_file: beside(&reach.key_file)?,
-                    ..found.route(reach)?
-                },
+                route: found.route(&config.reach)?,
             })
         }
         Transport::Stdio { .. } | Transport::Broken { .. } => Err(unusable(config)),
@@ -363,7 +356,13 @@ impl SigningIn {
         );
         let age = if anew { Age::Fresh } else { Age::Kept };
         let found = Found::of(config, &templates, None, age).await?;
-        let route = found.route(reach)?;
+        // What we show to a server is for it alone.
+        let shared = Reach {
+            cert_file: None,
+            key_file: None,
+            ..reach.clone()
+        };
+        let route = found.route(&shared)?;
         Ok(Self { found, route })
     }
 

@@ -125,6 +125,17 @@ pub(super) async fn connect(setup: &Setup) -> Result<HttpLink, Failure> {
     }
 }
 
+/// Looks the headers up again when the server refuses them, if any of them is kept elsewhere.
+fn reread(setup: &Setup) -> Option<Reread> {
+    settings::has_kept_headers(&setup.config).then(|| {
+        let (config, guardian) = (Arc::clone(&setup.config), Arc::clone(&setup.guardian));
+        Reread::new(move || {
+            let (config, guardian) = (Arc::clone(&config), Arc::clone(&guardian));
+            async move { settings::headers_now(&config, &guardian).await }
+        })
+    })
+}
+
 /// Does a part of opening whose clock stands still while a token is fetched: that has a bound of its own, and the deadline
 /// of the whole attempt still holds (F205).
 async fn unhurried<T>(setup: &Setup, link: &HttpLink, work: impl Future<Output = T>) -> T {
@@ -142,17 +153,6 @@ async fn unhurried<T>(setup: &Setup, link: &HttpLink, work: impl Future<Output =
             Err(_elapsed) => {}
         }
     }
-}
-
-/// Looks the headers up again when the server refuses them, if any of them is kept elsewhere.
-fn reread(setup: &Setup) -> Option<Reread> {
-    settings::has_kept_headers(&setup.config).then(|| {
-        let (config, guardian) = (Arc::clone(&setup.config), Arc::clone(&setup.guardian));
-        Reread::new(move || {
-            let (config, guardian) = (Arc::clone(&config), Arc::clone(&guardian));
-            async move { settings::headers_now(&config, &guardian).await }
-        })
-    })
 }
 
 /// Called once per generation, when it has been greeted and before it lists or serves: whatever the former generation had
