@@ -176,7 +176,7 @@ fn stop(error: TokenError) -> Stop {
         | TokenError::Exposed { .. }
         | TokenError::Busy { .. } => Exit::NotWritable,
         // And whatever may come.
-        _ => Exit::Unexpected,
+        TokenError::Taken(_) | TokenError::TooMany | _ => Exit::Unexpected,
     };
     let stop = Stop::new(exit, error.to_string());
     match std::error::Error::source(&error) {

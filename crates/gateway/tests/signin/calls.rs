@@ -388,8 +388,10 @@ async fn reqwest_like(home: &Home, link: &str, host: &str) -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_that_needs_more_rights_gets_them_through_the_same_door() {
-    let mut guard = Guard::default();
-    guard.scopes = vec!["read".to_owned()];
+    let mut guard = Guard {
+        scopes: vec!["read".to_owned()],
+        ..Guard::default()
+    };
     guard
         .tools
         .insert("echo".to_owned(), vec!["write".to_owned()]);

@@ -110,6 +110,10 @@ mod real {
     }
 
     fn trouble(error: &Error) -> KeyringError {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the errors of another crate, which has more with every release"
+        )]
         match error {
             Error::NoStorageAccess(why) => KeyringError::Locked(why.to_string()),
             Error::NoDefaultStore => KeyringError::Absent(error.to_string()),

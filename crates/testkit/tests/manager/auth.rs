@@ -116,7 +116,9 @@ fn refusal(error: &CallError) -> String {
         CallError::Refused(Refusal::NoCredentials { failure, .. }) => {
             assert_eq!(failure.kind, FailureKind::NeedsLogin);
         }
-        other => panic!("{other}"),
+        other @ (CallError::Refused(_) | CallError::Rejected(_) | CallError::Unknown(_)) => {
+            panic!("{other}")
+        }
     }
     error.to_string()
 }
@@ -317,7 +319,7 @@ async fn f205_the_time_of_the_authorization_server_is_not_the_handshakes() {
     let server = manager.server("notes").unwrap();
     let status = state(&server, "connected").await;
     assert_eq!(
-        status.protocol.as_deref(),
+        status.protocol,
         Some("2025-11-25"),
         "an era was guessed from silence"
     );

@@ -175,9 +175,8 @@ fn a_planted_secret_is_found() {
             "an example in words"
         );
     }
-    let body = letters.repeat(1);
     for kind in ["", "RSA ", "OPENSSH ", "EC "] {
-        let key = format!("x\n-----BEGIN {kind}PRIVATE KEY-----\n{body}\n");
+        let key = format!("x\n-----BEGIN {kind}PRIVATE KEY-----\n{letters}\n");
         assert_eq!(secrets(&key), [(3, "a private key")]);
     }
     assert_eq!(

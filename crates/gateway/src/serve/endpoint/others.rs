@@ -27,6 +27,8 @@ const TASK_ID_BYTES_MAX: usize = 1_024;
 /// Longest answer that is looked at: what announces a task is short.
 const ANNOUNCEMENT_BYTES_MAX: usize = 64 * 1024;
 
+type ServerAndId = (Box<str>, Box<str>);
+
 /// Which server issued which task, and to whom.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
@@ -37,7 +39,7 @@ pub(crate) struct Tasks {
 struct Issued {
     by_id: HashMap<Box<str>, Vec<Task>>,
     /// What each has, the oldest first.
-    order: HashMap<Option<Principal>, VecDeque<(Box<str>, Box<str>)>>,
+    order: HashMap<Option<Principal>, VecDeque<ServerAndId>>,
 }
 
 /// One task of an id.

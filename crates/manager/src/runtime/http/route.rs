@@ -327,28 +327,30 @@ pub(super) fn no_response(error: reqwest::Error, uri: &Uri) -> Failure {
 
 /// What is wrong with the other side's certificate, if that is what it is (F80).
 fn certificate_fault(error: &(dyn Error + 'static)) -> Option<String> {
-    match tls_error(error)? {
-        rustls::Error::InvalidCertificate(why) => Some(why.to_string()),
-        _ => None,
-    }
+    let rustls::Error::InvalidCertificate(why) = tls_error(error)? else {
+        return None;
+    };
+    Some(why.to_string())
 }
 
 /// What the server says of our certificate, or of there being none.
 fn refused_us(error: &(dyn Error + 'static)) -> Option<rustls::AlertDescription> {
     use rustls::AlertDescription as Alert;
-    match tls_error(error)? {
-        rustls::Error::AlertReceived(
-            alert @ (Alert::CertificateRequired
+    let rustls::Error::AlertReceived(alert) = tls_error(error)? else {
+        return None;
+    };
+    let is_about_us = matches!(
+        alert,
+        Alert::CertificateRequired
             | Alert::BadCertificate
             | Alert::UnsupportedCertificate
             | Alert::CertificateRevoked
             | Alert::CertificateExpired
             | Alert::CertificateUnknown
             | Alert::UnknownCA
-            | Alert::AccessDenied),
-        ) => Some(*alert),
-        _ => None,
-    }
+            | Alert::AccessDenied
+    );
+    is_about_us.then_some(*alert)
 }
 
 /// The error of TLS among the causes of an error.
