@@ -1,3 +1,5 @@
+//! Tests of one holder's credentials on paused time, against an issuer that never forgives.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::{BTreeSet, VecDeque};
