@@ -39,8 +39,9 @@ fn refused(error: &KeyringError) -> Stop {
     let said = error.to_string();
     match said.split_once("; ") {
         Some((what, remedy)) => Stop::new(Exit::Unexpected, what).hint(remedy),
-        None => Stop::new(Exit::Unexpected, said)
-            .hint("the program of the keyring itself may say more"),
+        None => {
+            Stop::new(Exit::Unexpected, said).hint("the program of the keyring itself may say more")
+        }
     }
 }
 
