@@ -128,7 +128,7 @@ async fn references_stand_in_arguments_and_variables_of_processes_too() {
     let reference = format!("${{file:{}}}", bench.path("where").display());
     let config = ServerConfig::stdio("s", MISBEHAVE)
         .args(["--ledger".to_owned(), reference])
-        .env("KEY", "${cmd:printf 'a key of one\\'s own'}");
+        .env("KEY", "${cmd:printf \"a key of one's own\"}");
     let manager = start([quick(config)]).await;
     generation(&manager.server("s").unwrap(), 1).await;
     let pid = bench
