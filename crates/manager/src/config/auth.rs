@@ -531,6 +531,15 @@ impl AuthConfig {
         all
     }
 
+    /// Whether what callers proved themselves with is exchanged for its credentials (RFC 8693): the grant `exchange` without a
+    /// token that the entry names.
+    #[must_use]
+    pub fn exchanges_callers(&self) -> bool {
+        let named = self.exchange.as_ref();
+        let named = named.is_some_and(|exchange| exchange.subject_token.is_some());
+        self.grant == GrantType::Exchange && !named && !self.off
+    }
+
     /// Whether a person has to do something to obtain a grant.
     #[must_use]
     pub fn needs_a_person(&self) -> bool {
