@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 
 use super::{
     Template,
+    file::{Scope, ServerOptions},
     fingerprint::Hashed,
     read_options::read_texts,
     read_server::read_template,
@@ -466,6 +467,33 @@ fn is_enterprise(group: &AuthGroup) -> bool {
                 && provider.client_id.is_some()
                 && provider.id_token.is_some() != provider.refresh_token.is_some()
         })
+}
+
+impl ServerOptions {
+    /// Whether nobody's token could ever be exchanged as the entry stands: what is wrong, and the remedy.
+    pub(super) fn exchange_of_nobody(&self) -> Option<(&'static str, &'static str)> {
+        let Some(AuthOptions::Group(group)) = &self.auth else {
+            return None;
+        };
+        if group.grant != Some(GrantType::Exchange) {
+            return None;
+        }
+        let exchange = group.exchange.as_ref();
+        let is_named = exchange.is_some_and(|exchange| exchange.subject_token.is_some());
+        match (self.scope.unwrap_or_default(), is_named) {
+            (Scope::Shared | Scope::Session, false) => Some((
+                "the grant `exchange` without a `subjectToken` exchanges the token of whoever calls, and without `scope: \"user\"` \
+                 callers share one connection that is nobody's",
+                "add `scope: \"user\"`, so that everybody has a connection and credentials of their own, or name an \
+                 `exchange.subjectToken`",
+            )),
+            (Scope::User, true) => Some((
+                "with `scope: \"user\"` callers are not given the identity of `exchange.subjectToken`, which is the same for all",
+                "take `subjectToken` out, so that the callers' own tokens are exchanged, or take out `scope`",
+            )),
+            (Scope::Shared | Scope::Session, true) | (Scope::User, false) => None,
+        }
+    }
 }
 
 impl AuthConfig {
