@@ -12,6 +12,8 @@
 mod attacks;
 #[path = "access/command.rs"]
 mod command;
+#[path = "access/exchange.rs"]
+mod exchange;
 #[path = "access/issuer.rs"]
 mod issuer;
 #[path = "access/people.rs"]

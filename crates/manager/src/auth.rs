@@ -3,7 +3,7 @@
 //! Where the parts are: `grant` says what credentials are, `engine` is the seam to whoever speaks OAuth, `challenge` reads
 //! what a server says when it refuses us, `store` keeps grants on disk, `account` owns the credentials of one holder and
 //! everything that changes them, `credentials` is what a link holds of that, `house` what all accounts share, `office` where
-//! people sign in and out, and `login` one attempt at that.
+//! people sign in and out, `login` one attempt at that, and `subject` what callers bring for a token exchange.
 //!
 //! Which token goes out, when the next pair is fetched, and what ends a grant is decided here and in
 //! `mainstay_core::token`, never by an engine. Nothing here opens a browser or a port (law 11).
@@ -17,6 +17,7 @@ mod house;
 mod login;
 mod office;
 mod store;
+mod subject;
 mod words;
 
 #[cfg(feature = "oauth")]
@@ -51,4 +52,6 @@ pub use self::login::{Begun, LoginState};
 pub(crate) use self::office::Office;
 pub(crate) use self::office::status_of;
 pub use self::office::{SignInState, SignInStatus, SignIns};
+pub(crate) use self::subject::Newest;
+pub use self::subject::Subject;
 pub use self::words::login_command;

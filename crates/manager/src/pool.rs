@@ -14,6 +14,7 @@ mod lanes;
 mod ledger;
 mod seat;
 mod shown;
+mod subject;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,7 @@ pub(crate) use self::ledger::Ledger;
 use self::seat::era_of;
 pub(crate) use self::seat::{connect, seat, too_many};
 pub(crate) use self::shown::{Own, Shown};
+use crate::auth::Subject;
 use crate::catalog::Catalog;
 use crate::config::Scope;
 use crate::driver::Place;
@@ -203,6 +205,7 @@ impl Beside {
             info: self.info.clone(),
             client: self.key.client.clone(),
             principal: self.key.principal.clone(),
+            subject: None,
             era: self.key.era,
         }
     }
@@ -219,6 +222,8 @@ pub(crate) struct Way {
     pub(crate) client: Option<Arc<str>>,
     /// What the user of the library wants the connection to be told, once there was one.
     pub(crate) wishes: Option<Arc<Wishes>>,
+    /// What a principal proved itself with, where its credentials are exchanged for that.
+    pub(crate) subject: Option<Subject>,
 }
 
 impl std::fmt::Debug for Way {
@@ -238,6 +243,7 @@ pub(crate) struct Wanted {
     pub(crate) key: Key,
     pub(crate) info: Option<Box<str>>,
     pub(crate) wishes: Option<Arc<Wishes>>,
+    pub(crate) subject: Option<Subject>,
     pub(crate) done: oneshot::Sender<Result<Hold, Refusal>>,
 }
 
@@ -286,6 +292,7 @@ pub(crate) async fn way(shared: &Place, face: &ClientFace) -> Result<Option<Way>
         },
         client: face.client.clone(),
         wishes: None,
+        subject: None,
     }))
 }
 
@@ -302,6 +309,7 @@ fn way_of_principal(
         info: None,
         client: face.client.clone(),
         wishes: None,
+        subject: subject::of(slot, Some(face)).cloned(),
     }
 }
 

@@ -13,6 +13,7 @@ use mainstay_wire::revision::Era;
 use tokio::sync::mpsc;
 
 use crate::asks::Said;
+use crate::auth::Subject;
 use crate::calls::Origin;
 use crate::error::Refusal;
 use crate::principal::Principal;
@@ -175,6 +176,9 @@ pub struct ClientFace {
     /// On whose behalf it speaks, as far as the embedding gateway has found out. Servers are never told; one with
     /// `scope: "user"` keeps a connection for each. Default: nobody in particular.
     pub principal: Option<Principal>,
+    /// What that principal proved itself with. Only a server of `scope: "user"` whose credentials are exchanged for it keeps
+    /// it, in memory, and shows it to the token endpoint of that exchange alone. Default: nothing.
+    pub subject: Option<Subject>,
     /// The era that it speaks. A server that speaks both may be able to ask things of its client in the words of one era only:
     /// a legacy client that can be asked something gets a connection of its own era from such a server. Default: either.
     pub era: Option<Era>,

@@ -180,7 +180,8 @@ impl SignInFace {
             scopes: known.scopes,
             wants: known.wants,
             expires_at_unix_ms: known.expires_unix_ms,
-            command: (needs && known.principal.is_none()).then(|| auth::login_command(&slot.name)),
+            command: (needs && known.principal.is_none() && !known.by_callers)
+                .then(|| auth::login_command(&slot.name)),
             principal: known.principal.map(|whose| whose.name().to_owned()),
             hint: known.problem,
         })

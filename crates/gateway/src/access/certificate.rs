@@ -47,6 +47,7 @@ fn caller(certificate: &X509Certificate<'_>) -> Option<Caller> {
             .ok()
             .map(|ends| ends.saturating_mul(1_000)),
         ended: Ended::default(),
+        subject: None,
     })
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mainstay::Principal;
+use mainstay::auth::{Secret, Subject};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -41,13 +42,21 @@ struct Head {
 }
 
 /// A token, taken apart. Nothing in it is verified.
-#[derive(Debug)]
 pub(crate) struct Parted<'t> {
+    token: &'t str,
     algorithm: Algorithm,
     key: Option<String>,
     message: &'t [u8],
     signature: Vec<u8>,
     claims: Map<String, Value>,
+}
+
+impl std::fmt::Debug for Parted<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parted")
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'t> Parted<'t> {
@@ -81,6 +90,7 @@ impl<'t> Parted<'t> {
             .get(..head.len() + 1 + body.len())
             .ok_or(Why::Malformed)?;
         Ok(Self {
+            token,
             algorithm,
             key: own.kid,
             message,
@@ -127,8 +137,11 @@ impl<'t> Parted<'t> {
         let label = ["preferred_username", "email", "name", "sub"]
             .iter()
             .find_map(|name| self.claims.get(*name)?.as_str());
+        let issued_unix_ms = self.claims.get("iat").and_then(unix_ms).unwrap_or_default();
+        let token = Secret::new(self.token);
         let caller = Caller {
             by: By::Jwt,
+            subject: Some(Subject::new(token, issued_unix_ms, until_unix_ms)),
             label: label.filter(|label| is_word(label)).map(Into::into),
             groups: words(groups(&self.claims, rules.groups_claim)),
             scopes: words(scopes(&self.claims)),

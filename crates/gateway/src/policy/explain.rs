@@ -174,6 +174,7 @@ fn caller(question: &Question) -> Result<Caller, String> {
         claims,
         until_unix_ms: None,
         ended: Default::default(),
+        subject: None,
     })
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Extensions;
 use mainstay::Principal;
+use mainstay::auth::Subject;
 use tokio_util::sync::CancellationToken;
 
 use super::sessions::unix_ms;
@@ -49,6 +50,9 @@ pub(crate) struct Caller {
     pub(crate) until_unix_ms: Option<u64>,
     /// Whether it was ended before that: the token was revoked.
     pub(crate) ended: Ended,
+    /// The signed token itself, verified, for servers whose credentials are exchanged for it. Never of a static token, and never
+    /// shown to a server.
+    pub(crate) subject: Option<Subject>,
 }
 
 /// Says to whoever waits that an identification is worth nothing any more. Says nothing of who it is.
@@ -83,6 +87,7 @@ impl Caller {
                 claims: BTreeMap::new(),
                 until_unix_ms: None,
                 ended: Ended::default(),
+                subject: None,
             })
         });
         Arc::clone(&LOCAL)

@@ -457,7 +457,10 @@ async fn pass_on(
         Ok(pass) => pass,
         Err(wrong) => return fault(&id, &wrong),
     };
-    let face = session.face();
+    let face = ClientFace {
+        subject: who.caller().subject.clone(),
+        ..session.face()
+    };
     let client = Client {
         session: Arc::clone(session),
         in_flight: session.begin(&id),

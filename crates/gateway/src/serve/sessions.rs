@@ -166,6 +166,8 @@ impl Session {
             info: self.opening.client_info.clone(),
             client: Some(Arc::clone(&self.client)),
             principal: self.opening.principal.clone(),
+            // Sessions outlive tokens: it comes with each request.
+            subject: None,
             era: Some(Era::Legacy),
         }
     }

@@ -48,6 +48,7 @@ impl Viewer {
     /// A client with this face, which has its principal from the caller.
     pub(crate) fn of(caller: &Arc<Caller>, mut face: ClientFace) -> Self {
         face.principal.clone_from(&caller.principal);
+        face.subject.clone_from(&caller.subject);
         let audience = Audience::of(&face);
         let has_own = !audience.is_plain() || audience.has_principal();
         Self {
@@ -88,10 +89,17 @@ impl Viewer {
         if Arc::ptr_eq(&self.caller, caller) {
             return Cow::Borrowed(self);
         }
-        Cow::Owned(Self {
+        let mut own = Self {
             caller: Arc::clone(caller),
             ..self.clone()
-        })
+        };
+        if let Some(face) = &mut own.face
+            && caller.subject.is_some()
+            && face.subject != caller.subject
+        {
+            Arc::make_mut(face).subject.clone_from(&caller.subject);
+        }
+        Cow::Owned(own)
     }
 
     /// A client of the modern era that declares nothing, of nobody in particular. Costs nothing to make.
@@ -157,6 +165,7 @@ pub(crate) fn face_of(caller: &Caller, message: &Message) -> ClientFace {
             .map(Into::into),
         client: None,
         principal: caller.principal.clone(),
+        subject: caller.subject.clone(),
         era: Some(Era::Modern),
     }
 }

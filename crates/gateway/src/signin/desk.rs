@@ -137,7 +137,7 @@ pub struct SignIn {
 impl From<SignInStatus> for SignIn {
     fn from(status: SignInStatus) -> Self {
         let needs = matches!(status.state, SignInState::Needed | SignInState::Expired);
-        let command = (needs && status.principal.is_none())
+        let command = (needs && status.principal.is_none() && !status.by_callers)
             .then(|| mainstay::auth::login_command(&status.server));
         Self {
             server: status.server,

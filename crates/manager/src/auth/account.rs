@@ -25,6 +25,7 @@ use super::challenge::Challenge;
 use super::grant::{Grant, GrantKey, Secret};
 use super::house::House;
 use super::store::Holder;
+use super::subject::Subject;
 use crate::config::ServerConfig;
 use crate::runtime::report::Reports;
 use crate::slot::Slot;
@@ -139,8 +140,12 @@ pub(super) struct State {
     /// What a step-up would have to ask for.
     pub(super) wants: Option<Challenge>,
     pub(super) verdict: Verdict,
+    /// The newest subject of the caller when it was last found that there is no token.
+    tried: Option<Subject>,
     /// The disk has been looked at.
     pub(super) loaded: bool,
+    /// There has been a grant.
+    pub(super) had: bool,
     /// What is wrong on the disk, whatever else is right.
     pub(super) disk: Option<Arc<str>>,
     busy: bool,
@@ -244,6 +249,63 @@ impl Account {
             slot: same,
             reports: reports.clone(),
             began_with,
+        });
+    }
+
+    /// What the principal last proved itself with, at whichever of its connections. It is theirs, and gone with them.
+    fn subject(&self) -> Option<Subject> {
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = users.iter().filter_map(|user| user.slot.upgrade());
+        let own = slots.filter(|slot| slot.principal() == self.holder.principal.as_ref());
+        own.filter_map(|slot| slot.account.as_ref()?.subject.get())
+            .reduce(|one, other| match other.is_newer_than(&one) {
+                true => other,
+                false => one,
+            })
+    }
+
+    /// A caller is there. If nothing but other credentials helped, and it has brought another subject than was tried, its
+    /// connections begin anew: an exchange needs no person. Returns whether there is hope. Cancel-safe: whoever comes next
+    /// tells those who were not told yet.
+    pub(crate) async fn revive(&self) -> bool {
+        if !self.wants_login() {
+            return true;
+        }
+        let subject = self.subject();
+        let revived = self.state.send_if_modified(|state| {
+            let hopeless = matches!(state.verdict, Verdict::Login(_));
+            if !hopeless || subject.is_none() || state.tried == subject {
+                return false;
+            }
+            state.verdict = Verdict::Fine;
+            state.challenge.get_or_insert_default();
+            true
+        });
+        if revived {
+            let users: Vec<(Arc<Slot>, Reports)> = {
+                let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+                let slots = users.iter();
+                slots
+                    .filter_map(|user| Some((user.slot.upgrade()?, user.reports.clone())))
+                    .collect()
+            };
+            for (slot, reports) in users {
+                self.poke(slot, reports);
+            }
+        }
+        !self.wants_login()
+    }
+
+    /// Has a connection begin anew that is parked for want of credentials, or is on its way to that.
+    fn poke(&self, slot: Arc<Slot>, reports: Reports) {
+        let (house, me) = (Arc::clone(&self.house), self.me.clone());
+        self.house.spawn(async move {
+            tokio::select! {
+                // Cancel-safe: what is not told does not matter at the end of everything.
+                () = tell_once_parked(me, slot, reports) => {}
+                // Cancel-safe: a token holds nothing.
+                () = house.closing() => {}
+            }
         });
     }
 
@@ -521,15 +583,7 @@ impl Account {
             reports.input(input).await;
             // It may be on its way to being parked for the former ones: then it is told again when it is there.
             if now.is_some() {
-                let (house, me) = (Arc::clone(&self.house), self.me.clone());
-                self.house.spawn(async move {
-                    tokio::select! {
-                        // Cancel-safe: what is not told does not matter at the end of everything.
-                        () = tell_once_parked(me, slot, reports) => {}
-                        // Cancel-safe: a token holds nothing.
-                        () = house.closing() => {}
-                    }
-                });
+                self.poke(slot, reports);
             }
         }
     }
@@ -543,6 +597,12 @@ impl Account {
                 Failure::new(FailureKind::SignInDelayed)
                     .with_detail(&**why)
                     .with_retry_after_ms(u64::try_from(ms).unwrap_or(u64::MAX).max(1_000))
+            }
+            Verdict::Login(why) if self.config().auth.exchanges_callers() => {
+                let why = why.as_deref().unwrap_or("no token of a caller has been exchanged yet");
+                Failure::new(FailureKind::NeedsLogin).with_detail(format!(
+                    "{why}; no login at `{server}` is needed: it goes on with the next call that brings a newer token"
+                ))
             }
             Verdict::Login(Some(why)) => Failure::new(FailureKind::NeedsLogin)
                 .with_detail(format!("{why}; sign in with `mainstay login {server}`")),

@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 
 use super::challenge::Challenge;
 use super::grant::{Grant, Secret, Tokens};
+use super::subject::Subject;
 use crate::config::ServerConfig;
 use crate::principal::Principal;
 
@@ -94,7 +95,7 @@ pub struct Ask {
     /// Where the authorization server is to send the browser; `None` where no browser comes back.
     pub redirect_uri: Option<Box<str>>,
     /// What the principal proved itself with, for a token exchange (RFC 8693) alone. Never sent to the server itself.
-    pub subject: Option<Secret>,
+    pub subject: Option<Subject>,
 }
 
 /// How a human signs in.

@@ -216,6 +216,8 @@ pub struct SignInStatus {
     pub last_refresh_unix_ms: Option<u64>,
     /// What is wrong, in words.
     pub problem: Option<String>,
+    /// Nobody can sign in for it: its credentials are exchanged for what callers bring (`auth.grant: "exchange"`).
+    pub by_callers: bool,
 }
 
 /// How a sign-in stands, in one word.
@@ -485,6 +487,7 @@ pub(crate) fn status_of(server: &str, account: &Account) -> SignInStatus {
                 .is_some_and(|grant| grant.tokens.refresh.is_some() || !grant.by_human),
             last_refresh_unix_ms: state.refreshed_unix_ms,
             problem: why.or(state.disk.as_deref()).map(str::to_owned),
+            by_callers: account.config().auth.exchanges_callers(),
         }
     })
 }

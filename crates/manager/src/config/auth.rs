@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 
 use super::{
     Template,
+    file::{Scope, ServerOptions},
     fingerprint::Hashed,
     read_options::read_texts,
     read_server::read_template,
@@ -468,6 +469,33 @@ fn is_enterprise(group: &AuthGroup) -> bool {
         })
 }
 
+impl ServerOptions {
+    /// Whether nobody's token could ever be exchanged as the entry stands: what is wrong, and the remedy.
+    pub(super) fn exchange_of_nobody(&self) -> Option<(&'static str, &'static str)> {
+        let Some(AuthOptions::Group(group)) = &self.auth else {
+            return None;
+        };
+        if group.grant != Some(GrantType::Exchange) {
+            return None;
+        }
+        let exchange = group.exchange.as_ref();
+        let is_named = exchange.is_some_and(|exchange| exchange.subject_token.is_some());
+        match (self.scope.unwrap_or_default(), is_named) {
+            (Scope::Shared | Scope::Session, false) => Some((
+                "the grant `exchange` without a `subjectToken` exchanges the token of whoever calls, and without `scope: \"user\"` \
+                 callers share one connection that is nobody's",
+                "add `scope: \"user\"`, so that everybody has a connection and credentials of their own, or name an \
+                 `exchange.subjectToken`",
+            )),
+            (Scope::User, true) => Some((
+                "with `scope: \"user\"` callers are not given the identity of `exchange.subjectToken`, which is the same for all",
+                "take `subjectToken` out, so that the callers' own tokens are exchanged, or take out `scope`",
+            )),
+            (Scope::Shared | Scope::Session, true) | (Scope::User, false) => None,
+        }
+    }
+}
+
 impl AuthConfig {
     pub(super) fn from_options(options: Option<&AuthOptions>) -> AuthConfig {
         let group = match options {
@@ -529,6 +557,15 @@ impl AuthConfig {
             all.extend(parts.into_iter().flatten());
         }
         all
+    }
+
+    /// Whether what callers proved themselves with is exchanged for its credentials (RFC 8693): the grant `exchange` without a
+    /// token that the entry names.
+    #[must_use]
+    pub fn exchanges_callers(&self) -> bool {
+        let named = self.exchange.as_ref();
+        let named = named.is_some_and(|exchange| exchange.subject_token.is_some());
+        self.grant == GrantType::Exchange && !named && !self.off
     }
 
     /// Whether a person has to do something to obtain a grant.

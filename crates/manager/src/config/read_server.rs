@@ -148,6 +148,12 @@ pub(super) fn read_server(
     for (group, message) in contradictions(&options) {
         sink.warn(&place.key(group, name_place.at), message, "");
     }
+    if let (Some((message, remedy)), Some(Transport::Http { .. })) =
+        (options.exchange_of_nobody(), &transport)
+    {
+        let place = auth_place.unwrap_or_else(|| place.key("auth", name_place.at));
+        sink.warn(&place, message, remedy);
+    }
     let transport = match transport {
         Some(transport) if sink.errors() == errors_before => transport,
         Some(_) | None => Transport::Broken {

@@ -151,6 +151,7 @@ impl Desk {
             key,
             info: way.info.clone(),
             wishes: way.wishes.clone(),
+            subject: way.subject.clone(),
             done,
         }));
         self.verbs

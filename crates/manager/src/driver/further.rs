@@ -18,6 +18,8 @@ use mainstay_wire::revision::Era;
 use tokio::sync::oneshot;
 
 use super::{Driver, Place};
+use crate::auth::Subject;
+use crate::catalog::unix_ms;
 use crate::error::Refusal;
 use crate::pool::{Beside, Declared, Hold, Key, Ledger, Wanted, too_many};
 use crate::principal::Principal;
@@ -35,6 +37,7 @@ type Done = oneshot::Sender<Result<Hold, Refusal>>;
 pub(super) struct Waiting {
     info: Option<Box<str>>,
     wishes: Option<Arc<Wishes>>,
+    subject: Option<Subject>,
     done: Done,
 }
 
@@ -63,13 +66,19 @@ impl Driver {
             key,
             info,
             wishes,
+            subject,
             done,
         } = wanted;
         // A place for somebody who has left would be taken from somebody who has not.
         if done.is_closed() {
             return;
         }
-        let who = Waiting { info, wishes, done };
+        let who = Waiting {
+            info,
+            wishes,
+            subject,
+            done,
+        };
         let shared = match self.may_derive(server) {
             Ok(shared) => shared,
             Err(refusal) => return answer(who.done, Err(refusal)),
@@ -214,6 +223,10 @@ impl Driver {
         };
         let blank = Lifecycle::new(0, Start::Disabled).status(now);
         let slot = Arc::new(shared.further(id, beside, wishes, blank));
+        // Before it asks for credentials.
+        if let (Some(account), Some(subject)) = (&slot.account, &who.subject) {
+            account.subject.bring(subject, unix_ms());
+        }
         let config = slot.config.load_full();
         let place = Arc::new(Place {
             reports: Reports::new(id, self.report_sender.clone(), self.setting.clock),
@@ -283,6 +296,7 @@ impl Driver {
                 let who = Waiting {
                     info: None,
                     wishes: None,
+                    subject: None,
                     done,
                 };
                 self.add_further(&shared, key, who, effects);

@@ -1,5 +1,5 @@
 //! What belongs to one principal at one server and to nobody else: its share of the calls, the pauses that the server wants
-//! from it, what it wishes for its connections.
+//! from it, what it wishes for its connections, what it proved itself with.
 //!
 //! Shared by all connections of the principal, and gone with the last of them: there are no more than there are
 //! connections. Decides nothing.
@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::admission::Admission;
+use crate::auth::Newest;
 use crate::principal::Principal;
 use crate::runtime::http::Pauses;
 use crate::wishes::Wishes;
@@ -19,6 +20,8 @@ pub(crate) struct Account {
     pub(crate) admission: Admission,
     /// A server that has enough of one principal may have nothing against the others.
     pub(crate) pauses: Arc<Pauses>,
+    /// What the principal last proved itself with, where the server's credentials are exchanged for that.
+    pub(crate) subject: Newest,
 }
 
 /// Those of one server.
@@ -39,6 +42,7 @@ impl Accounts {
         let account = Arc::new(Account {
             admission: Admission::new(calls),
             pauses: Arc::default(),
+            subject: Newest::default(),
         });
         open.insert(principal.clone(), Arc::downgrade(&account));
         account

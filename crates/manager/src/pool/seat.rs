@@ -12,7 +12,7 @@ use mainstay_wire::revision::Era;
 use tokio::time::Instant;
 
 use super::lanes::{Lane, Lanes, Taken};
-use super::{Hold, Key, Way};
+use super::{Hold, Key, Way, subject};
 use crate::call::{Caller, gone};
 use crate::driver::{Desk, Place};
 use crate::error::{CallError, Refusal};
@@ -67,7 +67,9 @@ impl Until {
 pub(crate) async fn connect(shared: &Place, desk: &Desk, way: &Way) -> Result<Hold, CallError> {
     let options = CallOptions::default();
     let until = Until::of(&shared.slot, &options, Instant::now());
-    connection(shared, desk, way, &way.key, &options, until).await
+    let hold = connection(shared, desk, way, &way.key, &options, until).await?;
+    bring(&hold, way, &options, until).await;
+    Ok(hold)
 }
 
 /// Finds a place for a call: opens a connection if there is none, and waits for its turn where one serves one client at a
@@ -103,7 +105,10 @@ pub(crate) async fn seat(
         };
         let at = lane.as_ref().map_or(0, |lane| lane.at);
         match connection(shared, desk, way, &way.key.at(at), options, until).await {
-            Ok(hold) => return Ok(Seat { hold, _lane: lane }),
+            Ok(hold) => {
+                bring(&hold, way, options, until).await;
+                return Ok(Seat { hold, _lane: lane });
+            }
             // Then the lanes there are have to do.
             Err(CallError::Refused(
                 Refusal::TooManyConnections { .. } | Refusal::TooManyConnectionsOfUser { .. },
@@ -115,6 +120,17 @@ pub(crate) async fn seat(
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Brings what the caller proved itself with, or whoever the way was made for, if that is of use there.
+async fn bring(hold: &Hold, way: &Way, options: &CallOptions, until: Until) {
+    let face = options.client.as_ref();
+    let own = face.filter(|face| face.principal.is_some() && face.principal == way.key.principal);
+    let place = hold.place();
+    if let Some(brought) = subject::of(&place.slot, own).or(way.subject.as_ref()) {
+        // Boxed: what few calls need must not make the state of every call larger.
+        Box::pin(subject::bring(place, brought, until.patience)).await;
     }
 }
 

@@ -286,6 +286,10 @@ fn exchange(state: &State, form: &Form, client: &Identity) -> Reply {
             "subject_token is none that is trusted here",
         )
     })?;
+    let expires_s = claims.get("exp").and_then(Value::as_u64);
+    if expires_s.is_some_and(|expires_s| expires_s.saturating_mul(1000) <= state.now_unix_ms()) {
+        return Err(refuse("invalid_grant", "subject_token has expired"));
+    }
     let subject = claims
         .get("sub")
         .and_then(Value::as_str)

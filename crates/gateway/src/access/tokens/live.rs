@@ -234,6 +234,7 @@ fn caller(kept: &Kept) -> Option<Arc<Caller>> {
         claims: std::collections::BTreeMap::new(),
         until_unix_ms: kept.expires_unix_ms,
         ended: Ended::default(),
+        subject: None,
     }))
 }
 

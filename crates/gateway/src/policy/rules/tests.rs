@@ -29,6 +29,7 @@ pub(crate) fn holder(token: &str, groups: &[&str]) -> Caller {
         claims: BTreeMap::new(),
         until_unix_ms: None,
         ended: Default::default(),
+        subject: None,
     }
 }
 

@@ -69,6 +69,10 @@ impl Wanted {
         let principal = who.principal.as_ref().filter(|_| server.is_per_user());
         let name = server.name();
         let known = shared.sign_ins.office().known(name, principal)?;
+        if known.by_callers {
+            // The error itself says what to bring.
+            return None;
+        }
         if needs_more && known.wants.is_empty() {
             // It may not do that, however it signs in.
             return None;

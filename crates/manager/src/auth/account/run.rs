@@ -153,6 +153,7 @@ async fn adopt(account: &Arc<Account>, grant: Grant, tell: bool) {
         let former = state.held.as_deref().map(Held::identity);
         changed = former.as_ref() != Some(&identity);
         state.held = Some(Arc::new(held));
+        state.had = true;
         state.verdict = Verdict::Fine;
         state.failures = 0;
         state.disk = None;
@@ -329,6 +330,10 @@ async fn obtain(account: &Arc<Account>) -> Step {
             });
             account.needs_login(why);
         }
+        // Another one was brought meanwhile.
+        Ok(Err(error)) if !error.transient && account.subject() != ask.subject => {
+            return Step::Again;
+        }
         Ok(Err(error)) => account.failed(&error),
         Err(_elapsed) => account.delay(
             &format!("no authorization within {} ms", ANSWER_WAIT.as_millis()),
@@ -456,6 +461,7 @@ pub(super) async fn forget(account: &Arc<Account>) -> Result<Vec<Grant>, String>
 impl Account {
     /// What an engine is asked for.
     pub(in crate::auth) fn ask(&self) -> Ask {
+        let subject = self.subject();
         let state = self.state.borrow();
         let held = state.held.as_deref();
         Ask {
@@ -468,7 +474,7 @@ impl Account {
                 .unwrap_or_default(),
             how: How::default(),
             redirect_uri: None,
-            subject: None,
+            subject,
         }
     }
 
@@ -523,7 +529,11 @@ impl Account {
     pub(super) fn needs_login(&self, why: Option<String>) {
         let why = why.map(|why| Arc::from(self.house.hidden.scrub(&why)));
         tracing::info!(server = %self.config().name, why = why.as_deref().unwrap_or("nobody has"), "somebody has to sign in");
-        self.update(|state| state.verdict = Verdict::Login(why));
+        let tried = self.subject();
+        self.update(|state| {
+            state.verdict = Verdict::Login(why);
+            state.tried = tried;
+        });
         self.house.watch_for(self);
     }
 

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use mainstay::auth::Subject;
 use mainstay::auth::grant::Secret;
 use mainstay_testkit::authority::{Authority, Client, Guard, Script};
 use ring::rand::SystemRandom;
@@ -74,7 +75,7 @@ async fn the_callers_identity_is_exchanged_and_its_token_goes_nowhere_else() {
     assert!(error.contains("no token of the caller"), "{error}");
     let subject = idp.token_for("bob", "https://mainstay.example", &json!({}));
     stage.ask.principal = mainstay::Principal::new("bob");
-    stage.ask.subject = Some(Secret::new(subject.as_str()));
+    stage.ask.subject = Some(Subject::new(Secret::new(subject.as_str()), 0, u64::MAX));
     let grant = stage.obtain().await.expect("granted");
     assert_eq!(stage.admits(&grant), Ok("bob".to_owned()));
     assert_ne!(grant.tokens.access.expose(), subject);
