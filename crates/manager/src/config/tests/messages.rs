@@ -455,11 +455,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
              mcpServers.s.headers.Content-Type)",
     ),
     (
-        r#"{"command": "x", "scope": "user"}"#,
-        "mcp.json:2:33: warning: clients cannot sign in yet: until they can, the scope `user` is the same as `shared` (at \
-             mcpServers.s.scope)\n    help: write `session` for a connection of its own for each client session",
-    ),
-    (
         r#"{"command": "x", "auth": "oauth"}"#,
         "mcp.json:2:32: warning: `auth` has no effect on a server with `command` (at mcpServers.s.auth)\n    help: give it \
              credentials in `env`",
