@@ -530,7 +530,11 @@ fn law_32_taken_and_foreign_addresses_are_refused() {
         .says(&["is in use", &address, "hint:"]);
     user.run(&["serve", "--listen", "0.0.0.0:0"])
         .exit(9)
-        .says(&["0.0.0.0:0 is refused", "hint: listen on 127.0.0.1"]);
+        .says(&[
+            "0.0.0.0:0 is refused",
+            "hint: make a token with `mainstay token create NAME`",
+            "or listen on 127.0.0.1",
+        ]);
     user.run(&["serve", "--listen", "8808"]).exit(2);
     user.run(&["serve", "--log-level", "a=b=c"])
         .exit(2)

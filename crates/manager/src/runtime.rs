@@ -458,9 +458,10 @@ impl Runtime {
             Err(
                 Miss::Rejected(failure) | Miss::Doubted(failure) | Miss::Lost(Cut::Ended(failure)),
             ) if failure.kind == FailureKind::SessionLost => self.session_lost(),
-            // F93: everything that can be done without a human has been done. Whoever met it, this connection is of no more use.
+            // F93: all that can be done without a human has been done, for whoever uses this connection. One that was never
+            // shown anything goes on: other requests may need nothing (law 15).
             Err(Miss::Rejected(failure) | Miss::NotSent(Cut::Ended(failure)))
-                if failure.kind == FailureKind::NeedsLogin && self.signs_in() =>
+                if failure.kind == FailureKind::NeedsLogin && self.is_signed_in() =>
             {
                 self.unreachable(failure);
             }
@@ -656,10 +657,8 @@ impl Runtime {
         match answered {
             Ok(_) => {
                 if !self.proven.swap(true, Ordering::Relaxed) {
-                    let proof = Input::Proof {
-                        generation: self.generation,
-                        proof: Proof::ServedCall,
-                    };
+                    let (generation, proof) = (self.generation, Proof::ServedCall);
+                    let proof = Input::Proof { generation, proof };
                     // A full inbox loses only the proof of this one call: the next call brings it again.
                     if !self.reports.try_send(proof) {
                         self.proven.store(false, Ordering::Relaxed);
@@ -680,12 +679,12 @@ impl Runtime {
         }
     }
 
-    /// Whether this server is shown credentials that people sign in for.
-    fn signs_in(&self) -> bool {
+    /// Whether this server has been shown credentials of a sign-in.
+    fn is_signed_in(&self) -> bool {
         match &self.link {
             Link::Stdio(_) => false,
-            Link::Http(link) => link.signs_in(),
-            Link::Sse(link) => link.http().signs_in(),
+            Link::Http(link) => link.is_signed_in(),
+            Link::Sse(link) => link.http().is_signed_in(),
         }
     }
 

@@ -271,6 +271,16 @@ mod tests {
     }
 
     #[test]
+    fn law_31_what_became_a_secret_while_it_runs_is_hidden_like_those_of_the_configuration() {
+        let text = "said late-value-of-this-test again";
+        assert_eq!(Secrets::default().scrub(text), text);
+        assert_eq!(scrub_live(text), text);
+        hide("late-value-of-this-test");
+        assert_eq!(Secrets::default().scrub(text), "said [hidden] again");
+        assert_eq!(scrub_live(text), "said [hidden] again");
+    }
+
+    #[test]
     fn law_31_what_looks_like_a_token_is_hidden_anywhere() {
         let none = Secrets::default();
         for (text, shown) in [

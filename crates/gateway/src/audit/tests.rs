@@ -1,3 +1,5 @@
+//! Tests of the audit log: its chain, its files, and what it says when they are not as they were written.
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;

@@ -5,6 +5,9 @@ use clap::{Args, Subcommand};
 use super::ConfigArg;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mainstay policy explain github --tool delete_repo --token ci")]
 pub(crate) struct PolicyArgs {
     #[command(subcommand)]
     pub(crate) action: PolicyAction,

@@ -35,7 +35,14 @@ pub(crate) async fn run(args: SecretArgs, output: Output) -> Result<Exit, Stop> 
 }
 
 fn refused(error: &KeyringError) -> Stop {
-    Stop::new(Exit::Unexpected, error.to_string())
+    // What to do stands behind what happened, in one line, because a server's failure has no more than that.
+    let said = error.to_string();
+    match said.split_once("; ") {
+        Some((what, remedy)) => Stop::new(Exit::Unexpected, what).hint(remedy),
+        None => {
+            Stop::new(Exit::Unexpected, said).hint("the program of the keyring itself may say more")
+        }
+    }
 }
 
 fn checked(name: &str) -> Result<(), Stop> {

@@ -1,6 +1,7 @@
 //! An issuer over time: keys that change, keys that nobody has, and an issuer that is away.
 
 use http::StatusCode;
+use mainstay::config::Required;
 use mainstay_testkit::authority::{At, Fault};
 use serde_json::json;
 
@@ -68,6 +69,40 @@ async fn law_32_an_issuer_that_is_away_turns_nobody_away_whose_key_is_known() {
     session(&try_with(&rig, &known).await);
     rig.authority.start_again().await.unwrap();
     session(&try_with(&rig, &new).await);
+    rig.end().await;
+}
+
+/// What a token was found to say is remembered, and not for longer than it holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn law_32_a_token_that_was_good_a_moment_ago_ends_with_its_time() {
+    let rig = Rig::with(|access| {
+        access.required = Required::Always;
+        access.jwt[0].leeway_ms = 0;
+    })
+    .await;
+    let unix_s = || {
+        let since = std::time::UNIX_EPOCH.elapsed();
+        since.unwrap().as_secs()
+    };
+    // One that lasts until it was used once, however slow this machine is.
+    let mut known = None;
+    for seconds in [2, 4, 8, 16] {
+        let token = rig.signed_with("ada", &json!({ "exp": unix_s() + seconds }));
+        if try_with(&rig, &token).await.status == StatusCode::OK {
+            known = Some(token);
+            break;
+        }
+    }
+    let known = known.expect("a token that lasts");
+    let deadline = tokio::time::Instant::now() + super::support::PATIENCE;
+    while try_with(&rig, &known).await.status != StatusCode::UNAUTHORIZED {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "it is good for ever"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(rig.denied("expired").await >= 1);
     rig.end().await;
 }
 

@@ -334,6 +334,52 @@ async fn f211_what_a_user_is_listed_is_private_and_its_own() {
     world.end().await;
 }
 
+/// Clients of one kind may share what they see; people who each have a server of their own never do.
+#[tokio::test(flavor = "multi_thread")]
+async fn f256_what_ones_own_server_lists_is_listed_to_nobody_else() {
+    let world = World::start([per_user(stdio("one", &[]))]).await;
+    let door = world.embedded().await;
+    for (path, prefix) in [("/mcp", "one__"), ("/servers/one/mcp", "")] {
+        let mut all = Vec::new();
+        for who in [Some("ann"), Some("bob")] {
+            let mut one = session(door, who, path).await;
+            let own = format!("of_{}", who.unwrap());
+            let names = json!({"names": ["set_tools", own]});
+            let set = one
+                .post(call(2, &format!("{prefix}set_tools"), names))
+                .await;
+            assert!(set.json()["result"].is_object(), "{set:?}");
+            all.push((who, one, format!("{prefix}{own}")));
+        }
+        for (who, one, own) in &mut all {
+            let mut client = Client::connect_as(door, *who).await;
+            let deadline = tokio::time::Instant::now() + PATIENCE;
+            loop {
+                let legacy = names(&one.post(LIST).await.json());
+                let modern = client.modern(path, &modern("3", "tools/list", "")).await;
+                let both = [legacy, names(&modern.json())];
+                if both.iter().all(|listed| listed.contains(own)) {
+                    let foreign = |name: &String| name.contains("of_") && name != own;
+                    assert!(!both.iter().flatten().any(foreign), "{who:?}: {both:?}");
+                    break;
+                }
+                assert!(
+                    tokio::time::Instant::now() < deadline,
+                    "{who:?} is not listed its own: {both:?}"
+                );
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        }
+        let mut nobody = session(door, None, path).await;
+        let listed = names(&nobody.post(LIST).await.json());
+        assert!(
+            listed.iter().all(|name| !name.contains("of_")),
+            "{listed:?}"
+        );
+    }
+    world.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn law_22_where_nobody_is_a_user_sees_what_may_be_seen_and_is_told_the_rest_at_once() {
     // It starts for nobody; the other one is well.

@@ -126,7 +126,14 @@ async fn f206_a_port_that_is_fixed_serves_one_login_at_a_time() {
     let said = home.run(&["login", "two", "--no-browser"]).await;
     assert_eq!(said.code, Some(80), "{said:?}");
     assert!(said.err.contains("`one`"), "who has it: {said:?}");
-    let shown = Browser::default().open(&login.url()).await;
+    let ended = Browser::default().allow(&login.url()).await;
+    // It comes back where it was sent to, and nowhere else.
+    let elsewhere = ended.replace(&format!("127.0.0.1:{fixed}"), &home.address());
+    assert_ne!(elsewhere, ended);
+    let shown = Browser::default().open(&elsewhere).await;
+    assert!(shown.status >= 400, "{shown:?}");
+    assert_eq!(world.codes_spent(), 0);
+    let shown = Browser::default().open(&ended).await;
     assert_eq!(shown.status, 200, "{shown:?}");
     assert_eq!(shown.url.port(), Some(fixed));
     let (code, last) = login.end().await;

@@ -76,14 +76,25 @@ impl Browser {
 
     /// Sends the form of a page of ours.
     pub(crate) async fn send(&mut self, url: &str, form: &[(&str, &str)]) -> Shown {
+        let own = Url::parse(url).unwrap().origin().ascii_serialization();
+        self.send_from(&own, url, form).await
+    }
+
+    /// Sends a form of a page at this origin.
+    pub(crate) async fn send_from(
+        &mut self,
+        origin: &str,
+        url: &str,
+        form: &[(&str, &str)],
+    ) -> Shown {
         let form = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
             .finish();
         let url = Url::parse(url).unwrap();
-        self.one(Method::POST, &url, Some(&form)).await
+        self.one(Method::POST, &url, Some((origin, &form))).await
     }
 
-    async fn one(&mut self, method: Method, url: &Url, form: Option<&str>) -> Shown {
+    async fn one(&mut self, method: Method, url: &Url, form: Option<(&str, &str)>) -> Shown {
         let asking = async {
             let host = url.host_str().unwrap().to_owned();
             let authority = format!("{host}:{}", url.port_or_known_default().unwrap());
@@ -112,11 +123,11 @@ impl Browser {
             if !cookies.is_empty() {
                 request = request.header("cookie", cookies.join("; "));
             }
-            if form.is_some() {
-                request = request.header("origin", url.origin().ascii_serialization());
+            if let Some((origin, _)) = form {
+                request = request.header("origin", origin);
                 request = request.header("content-type", "application/x-www-form-urlencoded");
             }
-            let body = Bytes::from(form.unwrap_or_default().to_owned());
+            let body = Bytes::from(form.map_or("", |(_, form)| form).to_owned());
             let request = request.body(Full::new(body)).unwrap();
             let response = sender.send_request(request).await.unwrap();
             let (head, body) = response.into_parts();

@@ -357,8 +357,16 @@ async fn f206_another_browser_cannot_finish_what_this_one_began() {
     assert!(world.authority.families().is_empty(), "no code was spent");
     home.needs_login("one").await;
     // From elsewhere the page is not shown at all, whoever has its address.
-    let elsewhere = reqwest_like(&home, &link, "attacker.example").await;
-    assert_eq!(elsewhere, 403);
+    let own = home.address();
+    for (host, header) in [
+        ("attacker.example", None),
+        // What a proxy passes on may come from anywhere.
+        (&*own, Some("x-forwarded-for")),
+        (&*own, Some("via")),
+    ] {
+        let elsewhere = reqwest_like(&home, &link, host, header).await;
+        assert_eq!(elsewhere, 403, "{host} {header:?}");
+    }
     let shown = mine.open(&page.link()).await;
     assert_eq!(shown.status, 200, "{shown:?}");
     home.connected("one").await;
@@ -368,15 +376,18 @@ async fn f206_another_browser_cannot_finish_what_this_one_began() {
     assert_eq!(gone.status, 404, "{gone:?}");
 }
 
-/// The status of a page that is asked for under another name.
-async fn reqwest_like(home: &Home, link: &str, host: &str) -> u16 {
+/// The status of a page that is asked for under this name, and with this header of a proxy.
+async fn reqwest_like(home: &Home, link: &str, host: &str, header: Option<&str>) -> u16 {
     let stream = TcpStream::connect(home.address()).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .unwrap();
     tokio::spawn(connection);
     let path = url::Url::parse(link).unwrap().path().to_owned();
-    let request = Request::get(path).header("host", host);
+    let mut request = Request::get(path).header("host", host);
+    if let Some(header) = header {
+        request = request.header(header, "203.0.113.7");
+    }
     let request = request.body(Full::new(Bytes::new())).unwrap();
     sender
         .send_request(request)
@@ -464,6 +475,17 @@ async fn f256_somebody_from_elsewhere_signs_in_for_themselves_alone() {
         let refused = browser.send(&link, wrong).await;
         assert_eq!(refused.status, 403, "{refused:?}");
         assert_eq!(refused.header("set-cookie"), "", "{refused:?}");
+    }
+    // A page of another program, on this machine or not, that sends her token here gets no key for its visitor.
+    for origin in [
+        "http://127.0.0.1:9",
+        "http://localhost",
+        "https://attacker.example",
+    ] {
+        let theirs = [("token", tokens[0].as_str())];
+        let foreign = browser.send_from(origin, &link, &theirs).await;
+        assert_eq!(foreign.status, 403, "{foreign:?}");
+        assert_eq!(foreign.header("set-cookie"), "", "{foreign:?}");
     }
     assert!(world.authority.families().is_empty());
     let known = browser.send(&link, &[("token", tokens[0].as_str())]).await;

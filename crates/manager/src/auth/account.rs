@@ -144,6 +144,8 @@ pub(super) struct State {
     tried: Option<Subject>,
     /// The disk has been looked at.
     pub(super) loaded: bool,
+    /// There has been a grant.
+    pub(super) had: bool,
     /// What is wrong on the disk, whatever else is right.
     pub(super) disk: Option<Arc<str>>,
     busy: bool,

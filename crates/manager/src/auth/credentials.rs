@@ -45,6 +45,12 @@ impl Credentials {
         self.account.bearer().await.map(drop)
     }
 
+    /// Whether there has been anything to show. A server that was never shown anything, and refuses one request, may answer
+    /// all others.
+    pub(crate) fn have_been(&self) -> bool {
+        self.account.look_at(|state| state.had)
+    }
+
     /// Whether somebody is fetching a token at this moment: whoever counts time then counts the authorization server's.
     pub(crate) fn is_waiting(&self) -> bool {
         self.account.look_at(State::is_busy)

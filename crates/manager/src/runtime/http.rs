@@ -291,9 +291,10 @@ impl HttpLink {
         self.pauses.over(self.target.origin()).await;
     }
 
-    /// Whether the server is shown credentials that people sign in for.
-    pub(crate) fn signs_in(&self) -> bool {
-        self.credentials.is_some()
+    /// Whether the server has been shown credentials of a sign-in.
+    pub(crate) fn is_signed_in(&self) -> bool {
+        let credentials = self.credentials.as_ref();
+        credentials.is_some_and(Credentials::have_been)
     }
 
     /// Whether somebody is fetching a token at this moment.

@@ -1,3 +1,5 @@
+//! Tests of looking secrets up: one lookup for all who ask, bounded in time and in what is kept.
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;

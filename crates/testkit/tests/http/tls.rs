@@ -518,7 +518,9 @@ async fn a_server_that_wants_to_know_who_comes_is_shown_the_certificate_of_its_e
         let ids = AtomicU64::new(1);
         let greeted = link.greet(&ids, EraHint::Probe, PROBE_MS, &ears);
         let failure = in_time(greeted).await.expect_err("unknown to it");
-        assert_eq!(failure.kind, FailureKind::Forbidden, "{files:?}: {failure}");
+        // Over HTTP/2 only the words of the alert are left, which decide nothing.
+        let kinds = [FailureKind::Forbidden, FailureKind::StreamClosed];
+        assert!(kinds.contains(&failure.kind), "{files:?}: {failure}");
         let said = failure.to_string();
         assert!(
             said.contains("tls.certFile") && said.contains(&secure.address.to_string()),

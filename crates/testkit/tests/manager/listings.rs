@@ -110,7 +110,7 @@ async fn f156_f157_an_empty_listing_is_looked_at_again_before_it_is_shown_and_ne
     let state_dir = bench.path("state");
     let kept = || {
         std::fs::read_dir(&state_dir)
-            .map(|dir| dir.flatten().count())
+            .map(|dir| dir.flatten().filter(|entry| entry.path().is_file()).count())
             .unwrap_or_default()
     };
     until("nothing to be kept", || kept() == 0).await;

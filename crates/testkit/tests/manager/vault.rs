@@ -121,6 +121,23 @@ async fn law_17_law_27_a_password_manager_that_hangs_delays_nobody_else_and_does
 }
 
 #[tokio::test]
+async fn law_31_what_was_looked_up_is_hidden_in_what_a_server_says_of_its_end() {
+    let bench = Bench::new();
+    let file = bench.path("token");
+    std::fs::write(&file, FIRST).unwrap();
+    let reference = format!("bad token: ${{file:{}}}", file.display());
+    let flags = ["--exit-at", "start", "--last-words", &reference];
+    let mut config = bench.server("s", &flags);
+    config.restart.budget = 0;
+    let manager = start([config]).await;
+    let server = manager.server("s").unwrap();
+    let said = format!("{:?}", state(&server, "parked").await);
+    assert!(said.contains("bad token: [hidden]"), "{said}");
+    assert!(!said.contains(FIRST), "{said}");
+    manager.shutdown().await;
+}
+
+#[tokio::test]
 async fn references_stand_in_arguments_and_variables_of_processes_too() {
     let bench = Bench::new();
     let ledger = bench.path("s");
@@ -128,7 +145,7 @@ async fn references_stand_in_arguments_and_variables_of_processes_too() {
     let reference = format!("${{file:{}}}", bench.path("where").display());
     let config = ServerConfig::stdio("s", MISBEHAVE)
         .args(["--ledger".to_owned(), reference])
-        .env("KEY", "${cmd:printf 'a key of one\\'s own'}");
+        .env("KEY", "${cmd:printf \"a key of one's own\"}");
     let manager = start([quick(config)]).await;
     generation(&manager.server("s").unwrap(), 1).await;
     let pid = bench
@@ -141,7 +158,7 @@ async fn references_stand_in_arguments_and_variables_of_processes_too() {
         let text = String::from_utf8_lossy(&environ).into_owned();
         assert!(
             text.split('\0')
-                .any(|line| line.starts_with("KEY=a key of one")),
+                .any(|line| line == "KEY=a key of one's own"),
             "{text}"
         );
     }

@@ -1,3 +1,5 @@
+//! Tests of the rules: who, what, and which one decides.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -153,6 +153,7 @@ async fn adopt(account: &Arc<Account>, grant: Grant, tell: bool) {
         let former = state.held.as_deref().map(Held::identity);
         changed = former.as_ref() != Some(&identity);
         state.held = Some(Arc::new(held));
+        state.had = true;
         state.verdict = Verdict::Fine;
         state.failures = 0;
         state.disk = None;

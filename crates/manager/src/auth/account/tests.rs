@@ -1,3 +1,5 @@
+//! Tests of one holder's credentials on paused time, against an issuer that never forgives.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::{BTreeSet, VecDeque};
@@ -458,18 +460,36 @@ async fn f201_without_room_on_the_disk_no_refresh_token_is_spent() {
     let old = bench.account.bearer().await.unwrap();
     let dir = made.dir.path().join("auth");
     let aside = made.dir.path().join("aside");
-    std::fs::rename(&dir, &aside).unwrap();
-    std::fs::write(&dir, b"in the way").unwrap();
-    assert_eq!(
-        bench.account.rejected(old.as_ref(), None).await,
-        Next::Failed
-    );
-    assert_eq!(bench.issuer.spent(), Vec::<String>::new());
-    assert_eq!(bench.account.explain().kind, FailureKind::SignInDelayed);
-    std::fs::remove_file(&dir).unwrap();
-    std::fs::rename(&aside, &dir).unwrap();
-    // By now it is tried less often than a call waits.
-    tokio::time::sleep(Duration::from_secs(61)).await;
+    // Before the lock can be had, and after it: neither may cost the only good refresh token.
+    for locked in [false, true] {
+        let holder = &bench.account.holder;
+        let peers = match locked {
+            true => Some(made.store().lock(holder, WAIT).await.unwrap()),
+            false => None,
+        };
+        let (account, used) = (Arc::clone(&bench.account), old.clone());
+        let break_disk = || {
+            std::fs::rename(&dir, &aside).unwrap();
+            std::fs::write(&dir, b"in the way").unwrap();
+        };
+        if !locked {
+            break_disk();
+        }
+        let rejected = tokio::spawn(async move { account.rejected(used.as_ref(), None).await });
+        if locked {
+            // The clock moves on when nothing is left to do: by then it waits for the lock that the peer holds.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            break_disk();
+        }
+        drop(peers);
+        assert_eq!(rejected.await.unwrap(), Next::Failed, "{locked}");
+        assert_eq!(bench.issuer.spent(), Vec::<String>::new(), "{locked}");
+        assert_eq!(bench.account.explain().kind, FailureKind::SignInDelayed);
+        std::fs::remove_file(&dir).unwrap();
+        std::fs::rename(&aside, &dir).unwrap();
+        // By now it is tried less often than a call waits.
+        tokio::time::sleep(Duration::from_secs(61)).await;
+    }
     let next = bench.account.rejected(old.as_ref(), None).await;
     assert_eq!(next, Next::Again);
     assert_eq!(bench.shows().await, "access-2");

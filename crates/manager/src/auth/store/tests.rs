@@ -1,3 +1,5 @@
+//! Tests of the stored grants: what is on the disk, and what becomes of files that are not as they were written.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;

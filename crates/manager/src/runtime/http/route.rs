@@ -322,7 +322,16 @@ pub(super) fn no_response(error: reqwest::Error, uri: &Uri) -> Failure {
     } else {
         FailureKind::StreamClosed
     };
-    Failure::new(kind).with_detail(chain(&error))
+    let said = chain(&error);
+    // HTTP/2 keeps no more of a TLS alert than its words. They decide nothing (law 7), and are worth a hint.
+    let hint = match said.contains("received fatal alert: ") {
+        true => format!(
+            "; {} may want a certificate that it knows: `tls.certFile`, with its `tls.keyFile`",
+            place_of(uri)
+        ),
+        false => String::new(),
+    };
+    Failure::new(kind).with_detail(said + &hint)
 }
 
 /// What is wrong with the other side's certificate, if that is what it is (F80).
