@@ -696,7 +696,10 @@ impl<'a> Caller<'a> {
             cause: status.cause.clone(),
             since: self.slot.clock.ago(status.since),
             next_attempt_in: status.next_attempt.map(|at| self.slot.clock.ahead(at)),
-            hint: status.hint,
+            // Where there is nobody to log in, the cause says what to bring.
+            hint: status
+                .hint
+                .filter(|_| !self.slot.config.load().auth.exchanges_callers()),
         }
     }
 

@@ -265,9 +265,8 @@ impl Account {
     }
 
     /// A caller is there. If nothing but other credentials helped, and it has brought another subject than was tried, its
-    /// connections begin anew: an exchange needs no person. Returns whether there is hope. Cancel-safe: whoever comes next
-    /// tells those who were not told yet.
-    pub(crate) async fn revive(&self) -> bool {
+    /// connections begin anew: an exchange needs no person. Returns whether there is hope.
+    pub(crate) fn revive(&self) -> bool {
         if !self.wants_login() {
             return true;
         }

@@ -36,7 +36,7 @@ pub(super) async fn bring(place: &Place, subject: &Subject, until: Instant) {
     let Some(sign_in) = slot.sign_in.load_full() else {
         return;
     };
-    if !sign_in.revive().await || !is_parked(&slot.view.borrow()) {
+    if !sign_in.revive() || !is_parked(&slot.view.borrow()) {
         return;
     }
     let mut view = slot.view.subscribe();

@@ -460,6 +460,18 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
              credentials in `env`",
     ),
     (
+        r#"{"url": "http://h", "auth": {"grant": "exchange", "clientId": "c"}}"#,
+        "mcp.json:2:35: warning: the grant `exchange` without a `subjectToken` exchanges the token of whoever calls, and without \
+             `scope: \"user\"` callers share one connection that is nobody's (at mcpServers.s.auth)\n    help: add `scope: \"user\"`, so \
+             that everybody has a connection and credentials of their own, or name an `exchange.subjectToken`",
+    ),
+    (
+        r#"{"url": "http://h", "scope": "user", "auth": {"grant": "exchange", "clientId": "c", "exchange": {"subjectToken": "t"}}}"#,
+        "mcp.json:2:52: warning: with `scope: \"user\"` callers are not given the identity of `exchange.subjectToken`, which is the \
+             same for all (at mcpServers.s.auth)\n    help: take `subjectToken` out, so that the callers' own tokens are exchanged, or \
+             take out `scope`",
+    ),
+    (
         r#"{"command": "x", "tools": {"rename": {"a": "a"}}}"#,
         "mcp.json:2:50: warning: renaming a tool to its own name has no effect (at mcpServers.s.tools.rename.a)\n    help: remove it",
     ),
