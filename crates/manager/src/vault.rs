@@ -4,7 +4,7 @@
 //! They are looked up at the moment of use, each in a task of its own with a deadline of its own, so that neither the driver
 //! nor another server ever waits for one (laws 1, 17 and 27). One lookup serves everybody who wants it at that time, and what it
 //! found is kept in memory for some seconds, so that a storm of reconnects asks a password manager once. Nothing is ever
-//! written anywhere, and each value is hidden from then on ([`hide`](crate::secrets::hide), law 31).
+//! written anywhere, and each value is hidden from then on ([`hide`], law 31).
 
 mod command;
 mod file;
