@@ -207,7 +207,7 @@ async fn a_torn_line_spoils_no_other_and_restarts_cost_no_file() {
 async fn what_is_no_journal_is_skipped_whatever_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let journal = start(dir.path(), BYTES, 4);
-    journal.call(&record(1, "a", "first"));
+    journal.call(&record(1, "a", "before"));
     journal.close().await;
     let (path, _) = files(dir.path()).pop().unwrap();
     let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
@@ -215,12 +215,12 @@ async fn what_is_no_journal_is_skipped_whatever_it_is() {
     file.write_all(&vec![b'{'; 1_000_000]).unwrap();
     file.write_all(b"\n\xff\xfe\n[]\n{\"kind\":7}\n").unwrap();
     let journal = start(dir.path(), BYTES, 4);
-    journal.call(&record(2, "a", "second"));
+    journal.call(&record(2, "a", "afterwards"));
     journal.close().await;
     fs::write(dir.path().join("0-other.txt"), "notes").unwrap();
     fs::create_dir(dir.path().join("0000000000001-1-000.jsonl")).unwrap();
     let (all, _) = ask(dir.path(), &Query::default());
-    assert_eq!(tools(&all), ["first", "second"]);
+    assert_eq!(tools(&all), ["before", "afterwards"]);
 }
 
 #[tokio::test]
