@@ -178,7 +178,12 @@ fn stop(error: TokenError) -> Stop {
         // And whatever may come.
         TokenError::Taken(_) | TokenError::TooMany | _ => Exit::Unexpected,
     };
-    let stop = Stop::new(exit, error.to_string());
+    let mut stop = Stop::new(exit, error.to_string());
+    if let TokenError::Unusable { .. } = &error {
+        stop = stop.hint(
+            "name a directory that is yours with --state-dir, or give this one back to its owner",
+        );
+    }
     match std::error::Error::source(&error) {
         Some(cause) => {
             let cause = cause.to_string();
