@@ -56,7 +56,7 @@ async fn law_16_f61_f62_calls_in_flight_end_with_code_and_last_words_though_a_gr
         "--last-words",
         "panic: out of cheese",
         "--exit-after-ms",
-        "1500",
+        "5000",
     ];
     let manager = start([bench.server("a", &flags)]).await;
     let server = manager.server("a").unwrap();
