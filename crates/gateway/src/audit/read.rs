@@ -161,7 +161,8 @@ fn each_line(path: &Path, mut line: impl FnMut(u64, &str)) -> io::Result<()> {
             return Ok(());
         }
         number += 1;
-        let text = String::from_utf8_lossy(&bytes);
+        // Never mended on the way: other bytes are another line, and what is no text is none that was written here.
+        let text = std::str::from_utf8(&bytes).unwrap_or("\u{fffd}");
         line(number, text.trim_end_matches('\n'));
     }
 }
